@@ -1,0 +1,1 @@
+"""One typed result and the account of it; the services' wire formats."""

@@ -1,0 +1,107 @@
+"""The account of an answer: what was asked, what answered, and the verdict.
+
+The verdict follows from the ledger and the number of hits alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qakhunt.kql.values import Instant, Window
+
+
+class Status(str, Enum):
+    """How completely one line was answered."""
+
+    COMPLETE = "complete"
+    UNCOVERED = "uncovered"
+    TRUNCATED = "truncated"
+    PARTIAL = "partial"
+    FAILED = "failed"
+    NOT_RUN = "not_run"
+
+
+class Verdict(str, Enum):
+    """What may be said of a whole run."""
+
+    CLEAN = "clean"
+    HITS = "hits"
+    INCOMPLETE = "incomplete"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class SourceRows:
+    """What the probe of an empty answer saw in the window.
+
+    ``first`` and ``last`` are the times of the oldest and newest source record.
+    """
+
+    rows: int
+    devices: int
+    first: Instant | None = None
+    last: Instant | None = None
+
+
+@dataclass(frozen=True)
+class LedgerLine:
+    """One question to one workspace about one slice, and how it was answered.
+
+    ``bytes`` counts the answer's body as received, ``waits`` and ``elapsed`` are
+    seconds; ``rejected`` marks a failure that is the query's own.
+    """
+
+    hunt: str
+    profile: str
+    tenant: str | None
+    workspace: str | None
+    slice: str
+    window: Window
+    backend: str
+    query_hash: str
+    status: Status
+    detail: str = ""
+    hint: str = ""
+    rejected: bool = False
+    rows: int = 0
+    bytes: int = 0
+    attempts: int = 0
+    waits: tuple[float, ...] = ()
+    request_ids: tuple[str, ...] = ()
+    elapsed: float = 0.0
+    source: SourceRows | None = None
+
+
+@dataclass
+class Ledger:
+    """All lines of a run, in the order of its plan."""
+
+    lines: list[LedgerLine] = field(default_factory=list)
+
+    def verdict(self, hits: int) -> Verdict:
+        """The verdict given ``hits``, suppressed ones included."""
+        return verdict(self.lines, hits)
+
+    @property
+    def devices(self) -> int | None:
+        """Devices seen by the probes, or None where no line was probed."""
+        probed = [line.source.devices for line in self.lines if line.source]
+        return sum(probed) if probed else None
+
+
+ANSWERED = frozenset({Status.COMPLETE, Status.UNCOVERED, Status.TRUNCATED, Status.PARTIAL})
+
+
+def verdict(lines: Iterable[LedgerLine], hits: int) -> Verdict:
+    """Clean or hits only when every line is complete; failed when nothing answered."""
+    statuses = [line.status for line in lines]
+    if not any(status in ANSWERED for status in statuses):
+        return Verdict.FAILED
+    if any(status is not Status.COMPLETE for status in statuses):
+        return Verdict.INCOMPLETE
+    return Verdict.HITS if hits else Verdict.CLEAN

@@ -1,0 +1,1 @@
+"""Who answers; loaded by name, one at a time."""

@@ -1,0 +1,74 @@
+"""What every backend takes and gives.
+
+A backend answers one rendered query for one target over one stretch of time and
+accounts for how completely it did; it never raises for a failure of the service.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+from qakhunt.answers.ledger import Status
+
+if TYPE_CHECKING:
+    from qakhunt.answers.table import ResultTable
+    from qakhunt.kql.values import Window
+
+
+@dataclass(frozen=True)
+class Target:
+    """Whom to ask: a profile's customer (Entra tenant id) and one workspace."""
+
+    profile: str
+    tenant: str | None = None
+    workspace: str | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """One query text to one target; ``tables`` are the tables that it names.
+
+    ``window`` is the whole window of the run; the backend shows no record outside it.
+    """
+
+    text: str
+    window: Window
+    target: Target
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result and the account of it.
+
+    ``table`` is None where nothing usable came. ``place`` is the line and column
+    in the question's text, from 1, that a rejection names. ``bytes`` counts the
+    body as received; ``waits`` and ``elapsed`` are seconds.
+    """
+
+    status: Status
+    table: ResultTable | None = None
+    detail: str = ""
+    hint: str = ""
+    rejected: bool = False
+    place: tuple[int, int] | None = None
+    bytes: int = 0
+    attempts: int = 1
+    waits: tuple[float, ...] = ()
+    request_ids: tuple[str, ...] = field(default=())
+    elapsed: float = 0.0
+
+
+class Backend(Protocol):
+    """A backend: its name, the product whose columns it speaks, and ``ask``."""
+
+    name: str
+    product: str
+    concurrency: int
+
+    def ask(self, question: Question) -> Answer:
+        """Answer one question. Safe to call from ``concurrency`` threads at once."""
+
+    def close(self) -> None:
+        """Give back files, connections and temporary folders."""

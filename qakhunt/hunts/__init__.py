@@ -1,0 +1,1 @@
+"""What is asked: hunt files, parameters, windows, rendering."""

@@ -1,0 +1,80 @@
+"""Finding hunts: by name, by id, by path, or by the name of a set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qakhunt.errors import HuntError, UsageError, nearest
+from qakhunt.hunts.loading import is_hunt_file, load_hunt
+from qakhunt.locations import queries_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.hunts.model import Hunt
+
+DEFAULT_HUNT = "qakbot-post-compromise-commands"
+
+
+@dataclass(frozen=True)
+class Catalog:
+    """Hunts of the user's folders, in order, then the built-in ones.
+
+    A hunt in an earlier folder hides one of the same name in a later.
+    """
+
+    folders: tuple[Path, ...] = ()
+
+    def paths(self) -> dict[str, tuple[Path, str]]:
+        """Hunt name -> its file and its source (a folder, or ``built-in``)."""
+        found: dict[str, tuple[Path, str]] = {}
+        for folder in self.folders:
+            if not folder.is_dir():
+                raise UsageError(f"no such folder of hunts: {folder}")
+            self._collect(folder, str(folder), found)
+        self._collect(queries_folder(), "built-in", found)
+        return found
+
+    @staticmethod
+    def _collect(folder: Path, source: str, found: dict[str, tuple[Path, str]]) -> None:
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and is_hunt_file(path):
+                found.setdefault(path.stem, (path, source))
+
+    def all(self) -> list[Hunt]:
+        """Every hunt, loaded, by name."""
+        return [load_hunt(path, source) for _, (path, source) in sorted(self.paths().items())]
+
+    def find(self, wanted: str) -> list[Hunt]:
+        """The hunt of that path, name or id, or the hunts of that set.
+
+        Raises UsageError with the nearest name when there is none.
+        """
+        as_path = Path(wanted)
+        if as_path.suffix and as_path.exists():
+            return [load_hunt(as_path)]
+        if "/" in wanted or "\\" in wanted:
+            raise HuntError(f"no such file: {wanted}")
+        paths = self.paths()
+        if wanted in paths:
+            return [load_hunt(*paths[wanted])]
+        hunts = self.all()
+        by_id = [hunt for hunt in hunts if hunt.id and hunt.id.lower() == wanted.lower()]
+        members = by_id or [hunt for hunt in hunts if wanted in hunt.notes.sets]
+        if members:
+            return members
+        sets = {name for hunt in hunts for name in hunt.notes.sets}
+        raise UsageError(
+            f"no hunt named {wanted!r}",
+            hint=nearest(wanted, [*paths, *sets]) or "'qakhunt hunts list' names them all",
+        )
+
+    def find_all(self, wanted: Sequence[str]) -> list[Hunt]:
+        """All hunts of the given names, each once, in order; none named: the default."""
+        found: dict[str, Hunt] = {}
+        for name in wanted or [DEFAULT_HUNT]:
+            for hunt in self.find(name):
+                found.setdefault(hunt.path, hunt)
+        return list(found.values())

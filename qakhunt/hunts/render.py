@@ -1,0 +1,185 @@
+"""A hunt with its parameters, window and product, as KQL to paste.
+
+Rendering replaces spans and nothing else: comments, layout and every other byte
+of the query stay. All values go through ``kql.literal.encode``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.errors import HuntError, NotAvailableError, SourceLocation
+from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
+from qakhunt.hunts.parameters import bind, leading_lets, parameters_of, place_of, query_tokens
+from qakhunt.hunts.product import defender_edits
+from qakhunt.hunts.time_expression import NotEvaluable, evaluate
+from qakhunt.hunts.window import PUBLISHED, has_time_filter, resolve
+from qakhunt.kql.edits import Edit, apply, original_offset
+from qakhunt.kql.literal import encode
+from qakhunt.kql.tokens import Kind, LineIndex, Token
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Mapping, Sequence
+
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.values import Instant, Window
+
+
+@dataclass(frozen=True)
+class RenderedQuery:
+    """The text to send, and what it was made from.
+
+    ``hunt_hash`` covers the query and its parameters without the window,
+    ``query_hash`` the text as sent; both are SHA-256 in hex.
+    """
+
+    hunt: Hunt
+    product: str
+    text: str
+    window: Window
+    now: Instant
+    parameters: dict[str, Any]
+    hunt_hash: str
+    query_hash: str
+    warnings: tuple[str, ...]
+    edits: tuple[Edit, ...]
+
+    def locate(self, line: int, column: int) -> SourceLocation:
+        """The place in the hunt's file of a line and column of ``text``, from 1."""
+        offset = LineIndex(self.text).offset(line, column)
+        return place_of(self.hunt, original_offset(self.edits, offset))
+
+
+def render(
+    hunt: Hunt,
+    *,
+    now: Instant,
+    product: str = LOG_ANALYTICS,
+    parameters: Mapping[str, Any] | None = None,
+    window: str | Window = PUBLISHED,
+    zone: dt.tzinfo | None = None,
+) -> RenderedQuery:
+    """Render a hunt for one product.
+
+    Raises UsageError for a value that does not fit, HuntError for a hunt that
+    cannot be rendered, NotAvailableError for a product that it cannot serve.
+    """
+    if product not in hunt.products:
+        raise NotAvailableError(
+            f"{hunt.name} is not available for {product}",
+            hint=f"it is written for {', '.join(hunt.products)}",
+        )
+    tokens = query_tokens(hunt)
+    values = bind(hunt, parameters or {})
+    if isinstance(window, str):
+        window = resolve(window, hunt, now, values, zone)
+    edits = _parameter_edits(hunt, values)
+    hunt_hash = _sha256(apply(hunt.query, edits))
+    window_edits, warnings = _window_edits(hunt, tokens, window, now, values)
+    edits += window_edits
+    if product == DEFENDER:
+        edits += defender_edits(hunt, tokens, edits)
+    edits.sort(key=lambda edit: edit.start)
+    text = apply(hunt.query, edits)
+    if window.end > now:
+        warnings.append(
+            f"the window ends at {window.end}, after now ({now}): its last part has not happened yet"
+        )
+    return RenderedQuery(
+        hunt, product, text, window, now, values, hunt_hash, _sha256(text),
+        tuple(warnings), tuple(edits),
+    )  # fmt: skip
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _parameter_edits(hunt: Hunt, values: Mapping[str, Any]) -> list[Edit]:
+    """One edit per value that differs from the query's own."""
+    return [
+        Edit(parameter.start, parameter.end, encode(values[name], parameter.kql_type))
+        for name, parameter in parameters_of(hunt).items()
+        if not _same(values[name], parameter.default)
+    ]
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _window_edits(
+    hunt: Hunt, tokens: Sequence[Token], window: Window, now: Instant, values: Mapping[str, Any]
+) -> tuple[list[Edit], list[str]]:
+    notes = hunt.notes.window
+    if notes is None:
+        if not has_time_filter(tokens):
+            raise HuntError(
+                f"{hunt.name} has neither a filter on time nor a window",
+                location=hunt.place.locate(1, 1),
+                hint="filter on TimeGenerated in the query, or name its bounds under "
+                "'qakhunt: window:'",
+            )
+        edits = _clock_edits(tokens, now, values)
+        warning = f"{hunt.name}: its now() and ago() are rendered as of {now}"
+        return edits, [warning] if edits else []
+    bounds = {
+        notes.start: window.start,
+        notes.end: window.last_tick if notes.inclusive_end else window.end,
+    }
+    lets = {let.name: let for let in leading_lets(tokens)}
+    edits = []
+    for name, instant in bounds.items():
+        if name not in lets:
+            raise HuntError(
+                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
+                location=SourceLocation(hunt.path),
+            )
+        let = lets[name]
+        edits.append(Edit(let.value_start, let.value_end, encode(instant, "datetime")))
+    return edits, []
+
+
+def _clock_edits(
+    tokens: Sequence[Token], now: Instant, values: Mapping[str, Any]
+) -> list[Edit]:
+    """``now(..)`` and ``ago(..)`` as fixed instants, wherever they stand."""
+    edits = []
+    at = 0
+    while at < len(tokens):
+        token = tokens[at]
+        is_call = (
+            token.kind is Kind.IDENTIFIER
+            and token.text in ("now", "ago")
+            and at + 1 < len(tokens)
+            and tokens[at + 1].text == "("
+        )
+        if not is_call:
+            at += 1
+            continue
+        close = _closing(tokens, at + 1)
+        call = tokens[at : close + 1]
+        try:
+            text = encode(evaluate(call, now, values), "datetime")
+            edits.append(Edit(token.start, call[-1].end, text))
+            at = close + 1
+        except NotEvaluable:
+            moment = encode(now, "datetime")
+            sign = "-" if token.text == "ago" else "+"
+            edits.append(Edit(token.start, token.end, f"({moment} {sign} "))
+            edits.append(Edit(tokens[at + 1].start, tokens[at + 1].end, "("))
+            edits.append(Edit(call[-1].start, call[-1].end, "))"))
+            at += 2
+    return edits
+
+
+def _closing(tokens: Sequence[Token], at: int) -> int:
+    depth = 0
+    for position in range(at, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[position].text, 0)
+        if depth == 0:
+            return position
+    return len(tokens) - 1

@@ -1,0 +1,209 @@
+"""The window of a run: resolved once against ``now``, half-open, in UTC.
+
+    published                the rule's own arithmetic (its living default)
+    previous-month           the last whole calendar month
+    30d, 12h                 up to now
+    2026-10-01/2026-11-01    dates, or instants with offsets
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.errors import HuntError, SourceLocation, UsageError
+from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
+from qakhunt.hunts.time_expression import NotEvaluable, evaluate
+from qakhunt.kql.tokens import Kind, Token
+from qakhunt.kql.values import TICK, Instant, Timespan, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qakhunt.hunts.model import Hunt
+
+PUBLISHED = "published"
+TIME_COLUMNS = ("TimeGenerated", "Timestamp")
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+_OFFSET = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_SPELLINGS = "published, previous-month, 30d, 12h or START/END (2026-10-01/2026-11-01)"
+
+
+def resolve(
+    text: str,
+    hunt: Hunt,
+    now: Instant,
+    parameters: Mapping[str, Any],
+    zone: dt.tzinfo | None = None,
+) -> Window:
+    """The window that ``text`` names for this hunt.
+
+    ``zone`` is where calendar days begin; the published window is always UTC.
+    Raises UsageError for text that names none, HuntError where the hunt has no
+    window of its own.
+    """
+    if text == PUBLISHED:
+        return published(hunt, now, parameters)
+    try:
+        return parse(text, now, zone)
+    except (ValueError, OverflowError) as problem:
+        raise UsageError(f"window {text!r}: {problem}", hint=f"a window is {_SPELLINGS}") from None
+
+
+def parse(text: str, now: Instant, zone: dt.tzinfo | None = None) -> Window:
+    """A window that needs no hunt. Raises ValueError."""
+    zone = zone or dt.timezone.utc
+    if text == "previous-month":
+        first = now.to_datetime().astimezone(zone).replace(
+            day=1, hour=0, minute=0, second=0, microsecond=0, tzinfo=None
+        )  # fmt: skip
+        before = (first - dt.timedelta(days=1)).replace(day=1)
+        return Window(_local(before, zone), _local(first, zone))
+    if "/" in text:
+        start, _, end = text.partition("/")
+        return Window(parse_instant(start.strip(), zone), parse_instant(end.strip(), zone))
+    try:
+        span = Timespan.parse(text)
+    except ValueError:
+        raise ValueError("not a window") from None
+    if text.strip().lstrip("-").isdigit() or ":" in text:
+        raise ValueError("a length needs a unit, such as 30d or 12h")
+    if span.ticks <= 0:
+        raise ValueError("the length must be more than nothing")
+    return Window(now - span, now)
+
+
+def parse_instant(text: str, zone: dt.tzinfo | None = None) -> Instant:
+    """A date (midnight) or instant; without an offset it is in ``zone``."""
+    instant = Instant.parse(text)
+    if _OFFSET.search(text) and not _DATE.fullmatch(text):
+        return instant
+    if zone is None or zone is dt.timezone.utc:
+        return instant
+    local = _local(instant.to_datetime().replace(tzinfo=None), zone)
+    return Instant(local.ticks + instant.ticks % 10)
+
+
+def _local(naive: dt.datetime, zone: dt.tzinfo) -> Instant:
+    return Instant.from_datetime(naive.replace(tzinfo=zone))
+
+
+def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window:
+    """The hunt's own window: its window lets, else the filters on time it writes."""
+    tokens = query_tokens(hunt)
+    if hunt.notes.window is None:
+        return _from_filters(hunt, tokens, now, parameters)
+    lets = {let.name: let for let in leading_lets(tokens)}
+    names = dict(parameters)
+    values = {}
+    for name in (hunt.notes.window.start, hunt.notes.window.end):
+        let = lets.get(name)
+        if let is None:
+            raise HuntError(
+                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
+                location=SourceLocation(hunt.path),
+            )
+        try:
+            values[name] = names[name] = evaluate(let.tokens, now, names)
+        except NotEvaluable as problem:
+            raise HuntError(
+                f"let {name}: the window cannot be worked out: {problem}",
+                location=place_of(hunt, let.value_start),
+                hint="give one with --window",
+            ) from None
+        if not isinstance(values[name], Instant):
+            raise HuntError(f"let {name}: not a time", location=place_of(hunt, let.value_start))
+    start, end = values[hunt.notes.window.start], values[hunt.notes.window.end]
+    if hunt.notes.window.inclusive_end:
+        end = end + TICK
+    try:
+        return Window(start, end)
+    except ValueError as problem:
+        raise HuntError(str(problem), location=SourceLocation(hunt.path)) from None
+
+
+def has_time_filter(tokens: Sequence[Token]) -> bool:
+    """Whether the query compares a time column with anything."""
+    return any(True for _ in _time_comparisons(tokens))
+
+
+def _from_filters(
+    hunt: Hunt, tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]
+) -> Window:
+    """The widest stretch that the query's own filters on time can let through."""
+    starts: list[Instant] = []
+    ends: list[Instant] = []
+    names = dict(parameters)
+    for let in leading_lets(tokens):
+        try:
+            names[let.name] = evaluate(let.tokens, now, names)
+        except NotEvaluable:
+            continue
+    found = False
+    for operator, expression in _time_comparisons(tokens):
+        found = True
+        bounds = _bounds(operator, expression, now, names)
+        starts += bounds[0]
+        ends += bounds[1]
+    if not found:
+        raise HuntError(
+            f"{hunt.name} has neither a filter on time nor a window",
+            location=hunt.place.locate(1, 1),
+            hint=f"filter on {TIME_COLUMNS[0]} in the query, or name its bounds under "
+            "'qakhunt: window:'",
+        )
+    if not starts:
+        raise HuntError(
+            f"{hunt.name}: the start of its window cannot be worked out from its filters on time",
+            location=hunt.place.locate(1, 1),
+            hint="give one with --window",
+        )
+    return Window(min(starts), max(ends, default=now))
+
+
+def _time_comparisons(tokens: Sequence[Token]) -> list[tuple[str, Sequence[Token]]]:
+    found = []
+    for at, token in enumerate(tokens[:-1]):
+        if token.kind is Kind.IDENTIFIER and token.text in TIME_COLUMNS:
+            operator = tokens[at + 1].text
+            if operator in ("between", ">", ">=", "<", "<="):
+                found.append((operator, tokens[at + 2 : _expression_end(tokens, at + 2)]))
+    return found
+
+
+def _expression_end(tokens: Sequence[Token], at: int) -> int:
+    depth = 0
+    for position in range(at, len(tokens)):
+        text = tokens[position].text
+        if text == "(":
+            depth += 1
+        elif text == ")":
+            depth -= 1
+            if depth < 0:
+                return position
+        elif depth == 0 and text in ("|", ";", "and", "or", ","):
+            return position
+    return len(tokens)
+
+
+def _bounds(
+    operator: str, expression: Sequence[Token], now: Instant, names: Mapping[str, Any]
+) -> tuple[list[Instant], list[Instant]]:
+    def value(part: Sequence[Token]) -> list[Instant]:
+        try:
+            result = evaluate(part, now, names)
+        except NotEvaluable:
+            return []
+        return [result] if isinstance(result, Instant) else []
+
+    if operator == "between":
+        inner = expression[1:-1]
+        dots = next((i for i, token in enumerate(inner) if token.text == ".."), None)
+        if dots is None:
+            return [], []
+        return value(inner[:dots]), [end + TICK for end in value(inner[dots + 1 :])]
+    if operator in (">", ">="):
+        return value(expression), []
+    return [], [end + TICK if operator == "<=" else end for end in value(expression)]

@@ -1,0 +1,1 @@
+"""The language: tokens, literals, time values, table schemas."""

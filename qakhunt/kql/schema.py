@@ -1,0 +1,28 @@
+"""The tables of both products: table -> column -> KQL type.
+
+Data gathered from the vendor's published schemas, one file per product.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from importlib.resources import files
+
+TIME_COLUMN = {"log-analytics": "TimeGenerated", "defender": "Timestamp"}
+"""Product -> the column that says when a record was made."""
+
+Columns = dict[str, str]
+
+
+@cache
+def tables(product: str) -> dict[str, Columns]:
+    """Every known table of ``log-analytics`` or ``defender``."""
+    name = f"schema_{product.replace('-', '_')}.json"
+    data = files("qakhunt.data").joinpath(name).read_text(encoding="utf-8")
+    return json.loads(data)  # type: ignore[no-any-return]
+
+
+def columns(product: str, table: str) -> Columns:
+    """Columns of a table in that product; empty for an unknown table."""
+    return tables(product).get(table, {})
