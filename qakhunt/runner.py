@@ -40,7 +40,8 @@ class PlanLine:
 class RunResult:
     """What a run found and how completely it looked.
 
-    ``columns`` are those of each hunt's result, also where it has no rows.
+    ``columns`` are those of each hunt's result, also where it has no rows;
+    ``suppressed`` counts hits that a suppression keeps from ``hits``.
     """
 
     now: Instant
@@ -50,13 +51,14 @@ class RunResult:
     hits: list[Hit]
     columns: dict[str, tuple[Column, ...]]
     warnings: list[str] = field(default_factory=list)
+    suppressed: int = 0
     sample: bool = False
     interrupted: bool = False
 
     @property
     def verdict(self) -> Verdict:
         """What may be said of the run."""
-        return self.ledger.verdict(len(self.hits))
+        return self.ledger.verdict(len(self.hits) + self.suppressed)
 
 
 def run(plan: Sequence[PlanLine], progress: Progress | None = None) -> RunResult:
