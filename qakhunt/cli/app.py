@@ -40,7 +40,7 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(f"qakhunt.cli.{entry.module}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
-        command.help = entry.help
+        command.short_help = entry.help
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

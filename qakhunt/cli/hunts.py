@@ -16,7 +16,7 @@ from qakhunt.reports.safe import for_json, for_terminal
 if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = o.new_app(no_args_is_help=True)
 
 
 @app.command("list")

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A command's or group's Typer: plain help, and completion only at the top."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False, **settings)
+
 
 HuntNames = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -19,7 +18,7 @@ from qakhunt.hunts.window import PUBLISHED
 if TYPE_CHECKING:
     from qakhunt.runner import RunResult
 
-app = typer.Typer()
+app = o.new_app()
 
 BACKENDS = ("local",)
 
@@ -148,8 +147,3 @@ def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
     if result.verdict is Verdict.INCOMPLETE:
         return ExitCode.HITS_INCOMPLETE if hits else ExitCode.INCOMPLETE
     return ExitCode.HITS if hits else ExitCode.OK
-
-
-def announce(message: str) -> None:
-    """A line for people, on stderr."""
-    print(message, file=sys.stderr)
