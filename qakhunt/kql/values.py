@@ -123,7 +123,7 @@ class Instant:
         return Timespan(self.ticks - other.ticks)
 
 
-_set_ticks = Instant.ticks.__set__  # type: ignore[misc]
+_set_ticks = Instant.ticks.__set__  # type: ignore[misc, attr-defined]
 _FRACTION_SCALE = tuple(10 ** (7 - digits) for digits in range(8))
 
 
