@@ -1,0 +1,62 @@
+"""The embedded engine as a backend: recorded events, the same KQL."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.ledger import Status
+from qakhunt.backends.base import Answer, Question
+from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.kql.values import Instant
+
+
+class LocalBackend:
+    """Answers from event files; one question at a time, each on all cores."""
+
+    name = "local"
+    concurrency = 1
+
+    def __init__(
+        self,
+        inputs: Sequence[str],
+        *,
+        now: Instant,
+        product: str = "log-analytics",
+        timeout: float | None = None,
+    ) -> None:
+        self.product = product
+        self._now = now
+        self._timeout = timeout
+        self._session = Session(inputs, product)
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question) -> Answer:
+        """Answer from the loaded events. Rejections carry their place in the text."""
+        started = time.perf_counter()
+        try:
+            with self._lock:
+                table = self._session.ask(
+                    question.text, now=self._now, window=question.window, timeout=self._timeout
+                )
+        except EngineRefused as problem:
+            place = (problem.line, problem.column) if problem.line else None
+            return Answer(
+                Status.FAILED, detail=problem.message, hint=problem.hint or "", rejected=True,
+                place=place, elapsed=time.perf_counter() - started,
+            )  # fmt: skip
+        except EngineTimeout as problem:
+            return Answer(
+                Status.FAILED, detail=problem.message, hint=problem.hint or "",
+                elapsed=time.perf_counter() - started,
+            )  # fmt: skip
+        return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
+
+    def close(self) -> None:
+        """Remove the engine's temporary files."""
+        self._session.close()

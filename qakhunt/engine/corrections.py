@@ -1,0 +1,122 @@
+"""What the pinned translator gets wrong without a word, put right in its own tables.
+
+Each entry has a probe in tests/unit/test_engine_probes.py that fails when the
+translator's answer changes. Facts: Kusto bins from 0001-01-01, keeps text that is
+no JSON, honours the size of a set or list, and writes times in them as ISO 8601.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import Any
+
+# 0001-01-01 to 1970-01-01 in microseconds.
+_KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
+
+# One element as JSON: a time as Kusto writes it, all else as DuckDB does.
+_ELEMENT = (
+    "CASE typeof({0}) WHEN 'TIMESTAMP' THEN "
+    "to_json(strftime(TRY_CAST({0} AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z') "
+    "ELSE to_json({0}) END"
+)
+_IS_ARRAY = "typeof({0}) = 'JSON' AND json_type(TRY_CAST({0} AS JSON)) = 'ARRAY'"
+# Only a dynamic array is unrolled; a string that looks like one is one element.
+_SET = (
+    "to_json(coalesce(list_sort(list_distinct(flatten(list("
+    f"CASE WHEN {_IS_ARRAY} THEN CAST(to_json({{0}}) AS JSON[]) ELSE [{_ELEMENT}] END"
+    ") FILTER (WHERE {0} IS NOT NULL {if})))){size}, []))"
+)
+_LIST = f"to_json(coalesce(list({_ELEMENT}) FILTER (WHERE {{0}} IS NOT NULL {{if}}){{size}}, []))"
+_PARSE_JSON = (
+    "CASE WHEN CAST({0} AS VARCHAR) = '' THEN NULL "
+    "ELSE coalesce(TRY_CAST({0} AS JSON), to_json(CAST({0} AS VARCHAR))) END"
+)
+
+
+@cache
+def install() -> None:
+    """Replace the table entries, once per process."""
+    from duckdb_kql import translate
+    from duckdb_kql.translate import functions
+
+    aggregates = functions.AGGREGATE_FUNCTIONS
+    for name, prefix, template in (("make_set", "set", _SET), ("make_list", "list", _LIST)):
+        aggregates[name] = _sized(functions, name, prefix, template, conditional=False)
+        aggregates[f"{name}_if"] = _sized(functions, name + "_if", prefix, template, conditional=True)
+    scalars = functions.SCALAR_FUNCTIONS
+    for name in ("parse_json", "todynamic"):
+        if name in scalars:
+            scalars[name] = functions.FunctionSpec(name, "template", _PARSE_JSON, (1,))
+    _correct_bin(translate)
+    _merge_needles(translate, functions)
+
+
+def _sized(functions: Any, name: str, prefix: str, template: str, *, conditional: bool) -> Any:
+    """An aggregate over 1 value, with a condition first and a size last where given."""
+
+    class Sized(functions.AggregateSpec):  # type: ignore[misc]
+        def render(self, args: list[str]) -> str:
+            least = 2 if conditional else 1
+            if not least <= len(args) <= least + 1:
+                raise ValueError(f"{name}() takes {least} or {least + 1} arguments")
+            condition = f"AND ({args[1]})" if conditional else ""
+            size = f"[:{args[least]}]" if len(args) > least else ""
+            filled = template.replace("{if}", condition).replace("{size}", size)
+            return filled.replace("{0}", args[0])
+
+    return Sized(name, template, name_prefix=prefix)
+
+
+def _correct_bin(translate: Any) -> None:
+    original = translate.render_bin
+
+    def render_bin(node: Any, name: str = "bin") -> str:
+        if len(node.args) == 2:
+            value, size = node.args
+            is_span = getattr(size, "kind", None) == "timespan"
+            if is_span and not translate._is_timespan_expr(value):
+                v, r = translate.render_expr(value), f"epoch_us({translate.render_expr(size)})"
+                since = f"(epoch_us({v}) + {_KUSTO_EPOCH})"
+                return f"make_timestamp({since} // {r} * {r} - {_KUSTO_EPOCH})"
+        return original(node, name)  # type: ignore[no-any-return]
+
+    translate.render_bin = render_bin
+
+
+def _merge_needles(translate: Any, functions: Any) -> None:
+    """``has_any`` of literals as one regular expression instead of one per term."""
+    original = translate._render_has_list
+
+    def render(node: Any, value: str) -> str:
+        needles = None if node.require_all or node.subquery is not None else _needles(node.items)
+        if not needles or not all(map(functions.can_fold_term_boundary, needles)):
+            return original(node, value)  # type: ignore[no-any-return]
+        terms = []
+        for needle in dict.fromkeys(needles):
+            start = functions._TERM_START if functions.is_term_char(needle[:1]) else ""
+            end = functions._TERM_END if functions.is_term_char(needle[-1:]) else ""
+            terms.append(f"{start}{_regex_escape(needle)}{end}")
+        pattern = translate.quote_string("(?i)(?:" + "|".join(terms) + ")")
+        return translate._has_list_result(f"regexp_matches({value}, {pattern})", node)  # type: ignore[no-any-return]
+
+    def _needles(items: Any) -> list[str] | None:
+        found: list[str] = []
+        for item in items:
+            if getattr(item, "kind", None) == "string":
+                found.append(str(item.value))
+            elif getattr(item, "kind", None) == "dynamic":
+                literal = translate._literal_needles(item)
+                if literal is None:
+                    return None
+                found += [str(needle) for needle in literal]
+            else:
+                return None
+        return found
+
+    translate._render_has_list = render
+
+
+def _regex_escape(text: str) -> str:
+    """As RE2's QuoteMeta: a backslash before ASCII that is no letter, digit or ``_``."""
+    return re.sub(r"([^A-Za-z0-9_\x80-\U0010ffff])", r"\\\1", text).replace("\\\0", "\\x00")

@@ -1,0 +1,289 @@
+"""An open sandbox of recorded events that answers KQL.
+
+Each table is a view over Parquet with every column of the product's schema, cut
+to the window. After the views exist DuckDB may read those files and nothing else.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.answers.table import Column, ResultTable
+from qakhunt.engine.decoding import decode_rows
+from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
+from qakhunt.engine.inputs import EventFile, find_files
+from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.errors import EngineError, EventsError
+from qakhunt.kql.edits import apply, original_offset
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables
+from qakhunt.kql.tokens import LineIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.kql.values import Instant, Window
+
+MEMORY_LIMIT = "700MB"
+
+
+class EngineRefused(EngineError):
+    """The engine rejects the query; ``line`` and ``column`` count from 1, 0 is unknown."""
+
+    def __init__(self, message: str, line: int, column: int, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.line, self.column = line, column
+
+
+class EngineTimeout(EngineError):
+    """The query took longer than its time limit."""
+
+
+@dataclass(frozen=True)
+class _Source:
+    """One Parquet file of a table and its column types in DuckDB."""
+
+    path: Path
+    types: dict[str, str]
+
+
+def require_engine() -> Any:
+    """The duckdb module. Raises EngineError where the engine is not installed."""
+    try:
+        import duckdb
+        import duckdb_kql  # noqa: F401 - both make the engine
+    except ImportError:
+        raise EngineError(
+            "the embedded engine is not installed: it needs Python 3.11 or newer",
+            hint="use another backend, or install qakhunt on Python 3.11 or newer",
+        ) from None
+    return duckdb
+
+
+class Session:
+    """Recorded events of one product, loaded once, asked many times.
+
+    Not safe for use from several threads at once. ``close`` removes its
+    temporary folder.
+    """
+
+    def __init__(self, inputs: Sequence[str], product: str) -> None:
+        self._duckdb = require_engine()
+        self.product = product
+        self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
+        self._closed = False
+        try:
+            self._connection = self._open()
+            self._sources = self._load(find_files(inputs))
+            self._lock_down()
+        except BaseException:
+            self.close()
+            raise
+        self._views: dict[str, Columns] = {}
+        self._window: Window | None = None
+        self._translations: dict[tuple[str, Instant], Any] = {}
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the engine and remove its temporary files."""
+        if self._closed:
+            return
+        self._closed = True
+        if hasattr(self, "_connection"):
+            self._connection.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _open(self) -> Any:
+        connection = self._duckdb.connect(":memory:")
+        for statement in (
+            "SET TimeZone='UTC'",
+            f"SET temp_directory={literal(str(self._folder / 'spill'))}",
+            f"SET memory_limit='{MEMORY_LIMIT}'",
+            "SET python_enable_replacements=false",
+            "SET autoinstall_known_extensions=false",
+            "SET enable_progress_bar=false",
+        ):
+            connection.execute(statement)
+        return connection
+
+    def _load(self, files: list[EventFile]) -> dict[str, list[_Source]]:
+        from qakhunt.engine.loading import Loader
+
+        loader = Loader(self._connection, self._folder)
+        sources: dict[str, list[_Source]] = {}
+        for file in files:
+            path = loader.load(file).resolve()
+            types = self._describe(file, path)
+            sources.setdefault(file.table, []).append(_Source(path, types))
+        return sources
+
+    def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
+        try:
+            found = self._connection.execute(
+                f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})"
+            ).fetchall()
+        except self._duckdb.Error as problem:
+            raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
+        types = {row[0]: str(row[1]) for row in found}
+        if file.format == "parquet":
+            self._check_parquet(file, path, types)
+        return types
+
+    def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
+        """Refuse a column whose values cannot be read as the schema's type."""
+        from qakhunt.engine.loading import known_columns
+
+        for name, kind in known_columns(file.table).items():
+            if name not in types or _converts(types[name], kind):
+                continue
+            wanted = SQL_TYPES[kind]
+            column = identifier(name)
+            bad = self._connection.execute(
+                f"SELECT {column} FROM read_parquet({literal(str(path))}) "
+                f"WHERE {column} IS NOT NULL AND TRY_CAST({column} AS {wanted}) IS NULL LIMIT 1"
+            ).fetchone()
+            if bad:
+                raise EventsError(
+                    f"{file.path}: column {name} is a {kind}, but holds {str(bad[0])[:60]!r}"
+                )
+
+    def _lock_down(self) -> None:
+        paths = [str(s.path) for sources in self._sources.values() for s in sources]
+        listing = ", ".join(map(literal, paths))
+        for statement in (
+            f"SET allowed_paths=[{listing}]",
+            "SET enable_external_access=false",
+            "SET lock_configuration=true",
+        ):
+            self._connection.execute(statement)
+
+    @property
+    def loaded_tables(self) -> list[str]:
+        """Tables that the inputs hold records of."""
+        return list(self._sources)
+
+    def ask(
+        self, text: str, *, now: Instant, window: Window, timeout: float | None = None
+    ) -> ResultTable:
+        """Run one query; records outside the window do not exist for it.
+
+        ``timeout`` is in seconds. Raises EngineRefused with the place in
+        ``text``, or EngineTimeout.
+        """
+        self._set_window(window)
+        edits = []
+        try:
+            edits = respell(text)
+            engine_text = apply(text, edits)
+            refuse_wrong_case(text, self._views)
+            translated = self._translate(engine_text, now)
+            return self._execute(translated, engine_text, timeout)
+        except Unreadable as problem:
+            line, column = 0, 0
+            if problem.offset is not None:
+                line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
+            raise EngineRefused(problem.message, line, column, problem.hint) from None
+
+    def _set_window(self, window: Window) -> None:
+        if self._window == window:
+            return
+        names = set(self._sources) | set(tables(self.product))
+        for name in sorted(names):
+            if name in self._sources or name not in self._views:
+                self._view(name, window)
+        self._window = window
+
+    def _view(self, name: str, window: Window) -> None:
+        from qakhunt.engine.views import table_view
+
+        sources = [(source.path, source.types) for source in self._sources.get(name, [])]
+        if sources:
+            view = table_view(name, self.product, sources, window)
+            self._connection.execute(
+                f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}"
+            )
+            self._views[name] = view.columns
+        else:
+            self._views[name] = columns(self.product, name)
+
+    def _translate(self, text: str, now: Instant) -> Any:
+        key = (text, now)
+        if key not in self._translations:
+            self._translations[key] = self._fresh_translation(text, now)
+        return self._translations[key]
+
+    def _fresh_translation(self, text: str, now: Instant) -> Any:
+        import duckdb_kql
+
+        from qakhunt.engine.corrections import install
+        from qakhunt.engine.translation import refusals, translate
+
+        install()
+        with refusals(text):
+            self._supply_named_tables(text)
+            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+
+    def _supply_named_tables(self, text: str) -> None:
+        """Tables of the schema that the query names but no input holds are empty."""
+        for name, kinds in self._views.items():
+            if name in self._sources or name not in text:
+                continue
+            cells = ", ".join(
+                f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
+                for column, kind in without_case_twins(kinds).items()
+            )
+            self._connection.execute(
+                f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"
+            )
+
+    def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
+        duckdb = self._duckdb
+        cursor = self._connection
+        timer = threading.Timer(timeout, cursor.interrupt) if timeout else None
+        if timer:
+            timer.daemon = True
+            timer.start()
+        try:
+            result = cursor.execute(translated.sql, translated.parameters or None)
+            names = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            return ResultTable(names, decode_rows(names, result.fetchall()))
+        except duckdb.InterruptException:
+            raise EngineTimeout(
+                f"the query took longer than {timeout:g} s", hint="raise --timeout or narrow the window"
+            ) from None
+        except duckdb.Error as problem:
+            from qakhunt.engine.translation import explain
+
+            message, word, hint = explain(problem, self._views, text)
+            raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+        finally:
+            if timer:
+                timer.cancel()
+
+
+def without_case_twins(kinds: Columns) -> Columns:
+    """Columns less those that differ from an earlier one in case only (DuckDB folds case)."""
+    seen: dict[str, str] = {}
+    for name in kinds:
+        seen.setdefault(name.casefold(), name)
+    return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}
+
+
+def _converts(sql_type: str, kind: str) -> bool:
+    """Whether every value of a Parquet column fits the KQL type."""
+    have, want = kql_type(sql_type), kind
+    whole = ("int", "long")
+    return have == want or (have in whole and want in ("long", "real")) or want in ("string", "dynamic")
+
+
+def _words(problem: Exception) -> str:
+    return str(problem).strip().splitlines()[0]

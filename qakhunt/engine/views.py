@@ -1,0 +1,123 @@
+"""The SQL of one table as a product shows it.
+
+Every column of the product's schema is there (absent strings are ``''``, other
+absent columns null); the other product's own columns are not; unknown ones are kept.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qakhunt.engine.sql_types import SQL_TYPES, identifier, json_value, kql_type, literal
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from qakhunt.kql.values import Window
+
+_TIMES = tuple(TIME_COLUMN.values())
+
+
+@dataclass(frozen=True)
+class TableView:
+    """SQL of a SELECT and the KQL types of its columns."""
+
+    sql: str
+    columns: Columns
+
+
+def table_view(
+    table: str, product: str, sources: Sequence[tuple[Path, Mapping[str, str]]], window: Window
+) -> TableView:
+    """The table over its Parquet files, cut to the window."""
+    other = "defender" if product == "log-analytics" else "log-analytics"
+    own = _without_case_twins(columns(product, table))
+    foreign = set(columns(other, table)) - set(own)
+    time_column = TIME_COLUMN[product]
+    shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
+    taken = {name.casefold() for name in shown}
+    for _, types in sources:
+        for name, sql_type in types.items():
+            if name.casefold() not in taken and name not in foreign and name not in _TIMES:
+                taken.add(name.casefold())
+                shown[name] = kql_type(sql_type)
+    selects = [_select(path, types, shown, window, time_column) for path, types in sources]
+    return TableView(" UNION ALL ".join(selects), shown)
+
+
+def _has_time(sources: Sequence[tuple[Path, Mapping[str, str]]], own: Columns) -> bool:
+    return any(name in own or any(name in types for _, types in sources) for name in _TIMES)
+
+
+def _select(
+    path: Path, types: Mapping[str, str], shown: Columns, window: Window, time_column: str
+) -> str:
+    by_case = {name.casefold(): name for name in types}
+    cells = []
+    for name, kind in shown.items():
+        cells.append(f"{_cell(name, kind, types, by_case)} AS {identifier(name)}")
+    sql = f"SELECT {', '.join(cells)} FROM read_parquet({literal(str(path))})"
+    moment = _time_source(time_column, types)
+    if moment:
+        column = _time_sql(moment, types[moment])
+        start, end = (
+            literal(bound.isoformat()[:26]) for bound in (_ceiling(window.start), _ceiling(window.end))
+        )
+        sql += f" WHERE {column} >= TIMESTAMP {start} AND {column} < TIMESTAMP {end}"
+    return sql
+
+
+def _ceiling(bound: object) -> object:
+    """The bound at microseconds, rounded up: records are floored, so none changes side."""
+    from qakhunt.kql.values import Instant
+
+    assert isinstance(bound, Instant)
+    return Instant(min(-(-bound.ticks // 10) * 10, Instant.parse("9999-12-31T23:59:59.999999Z").ticks))
+
+
+def _time_source(name: str, types: Mapping[str, str]) -> str | None:
+    if name in types:
+        return name
+    return next((other for other in _TIMES if other in types), None)
+
+
+def _time_sql(name: str, sql_type: str) -> str:
+    column = identifier(name)
+    if sql_type == "TIMESTAMP":
+        return column
+    if sql_type == "TIMESTAMP WITH TIME ZONE":
+        return f"({column} AT TIME ZONE 'UTC')"
+    if sql_type == "VARCHAR":
+        return f"(TRY_CAST({column} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    return f"CAST({column} AS TIMESTAMP)"
+
+
+def _cell(name: str, kind: str, types: Mapping[str, str], by_case: Mapping[str, str]) -> str:
+    source = name if name in types else None
+    if name in _TIMES:
+        source = _time_source(name, types)
+        if source:
+            return _time_sql(source, types[source])
+    if source is None and name.casefold() in by_case:
+        source = by_case[name.casefold()]
+    if source is None:
+        return "''" if kind == "string" else f"CAST(NULL AS {SQL_TYPES[kind]})"
+    have = types[source]
+    if kind == "string":
+        return f"coalesce(CAST({identifier(source)} AS VARCHAR), '')"
+    if kind == "datetime":
+        return _time_sql(source, have)
+    if kind == "dynamic":
+        return json_value(identifier(source)) if have in ("VARCHAR", "JSON") else f"to_json({identifier(source)})"
+    if have == SQL_TYPES[kind]:
+        return identifier(source)
+    return f"TRY_CAST({identifier(source)} AS {SQL_TYPES[kind]})"
+
+
+def _without_case_twins(kinds: Columns) -> Columns:
+    from qakhunt.engine.session import without_case_twins
+
+    return without_case_twins(kinds)

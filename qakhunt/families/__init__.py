@@ -1,0 +1,1 @@
+"""The command families: what one command line means, from one data file."""

@@ -1,0 +1,55 @@
+"""The probe of an empty answer: was there anything to look at?
+
+One query per table that a hunt names: how many records the window holds, from how
+many devices, and the times of the oldest and newest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.ledger import SourceRows
+from qakhunt.hunts.product import tables_of
+from qakhunt.kql.literal import encode
+from qakhunt.kql.schema import TIME_COLUMN, columns
+from qakhunt.kql.tokens import tokenize
+
+if TYPE_CHECKING:
+    from qakhunt.answers.table import ResultTable
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.kql.values import Window
+
+DEVICE_COLUMNS = ("DeviceId", "DeviceName", "Computer")
+
+
+def tables_named(rendered: RenderedQuery) -> tuple[str, ...]:
+    """Tables of the product's schema that the rendered query names."""
+    return tuple(tables_of(tokenize(rendered.text), rendered.product))
+
+
+def probe_query(table: str, product: str, window: Window) -> str:
+    """KQL that counts the table's records and devices in the window."""
+    known = columns(product, table)
+    time = TIME_COLUMN[product]
+    device = next((name for name in DEVICE_COLUMNS if name in known), None)
+    found = ["SourceRows = count()"]
+    lines = [table]
+    if device:
+        found.append(f"Devices = dcount({device})")
+    if time in known:
+        start, end = encode(window.start, "datetime"), encode(window.end, "datetime")
+        lines.append(f"| where {time} >= {start} and {time} < {end}")
+        found += [f"First = min({time})", f"Last = max({time})"]
+    lines.append(f"| summarize {', '.join(found)}")
+    return "\n".join(lines) + "\n"
+
+
+def read_probe(table: ResultTable) -> SourceRows:
+    """What the probe's one row says."""
+    record = next(iter(table.records()), {})
+    return SourceRows(
+        rows=int(record.get("SourceRows") or 0),
+        devices=int(record.get("Devices") or 0),
+        first=record.get("First"),
+        last=record.get("Last"),
+    )
