@@ -16,7 +16,7 @@ from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
 
 if TYPE_CHECKING:
-    from qakhunt.runner import RunResult
+    from qakhunt.triage.run_result import RunResult
 
 app = o.new_app()
 
