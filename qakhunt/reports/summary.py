@@ -6,14 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import LedgerLine, Status, Verdict
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
-
-
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """``1 hit``, ``2 hits``."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def verdict_line(result: RunResult) -> str:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant, Window
+    from qakhunt.triage.context import Context
     from qakhunt.triage.hits import Hit
 
 
@@ -18,7 +19,8 @@ class RunResult:
     """What a run found and how completely it looked.
 
     ``columns`` are those of each hunt's result, also where it has no rows;
-    ``suppressed`` counts hits that a suppression keeps from ``hits``.
+    ``suppressed`` counts hits that a suppression keeps from ``hits``; ``context`` is
+    None where nobody asked for what surrounded the hits.
     """
 
     now: Instant
@@ -31,6 +33,7 @@ class RunResult:
     suppressed: int = 0
     sample: bool = False
     interrupted: bool = False
+    context: Context | None = None
 
     @property
     def verdict(self) -> Verdict:
