@@ -179,12 +179,28 @@ def convert_value(
                 location=locate((*path, unknown[1])),
                 hint=nearest(unknown[1], known) or f"known keys: {', '.join(sorted(known))}",
             ) from None
-        message = _AT.sub("", words)
+        message = _plain_types(_AT.sub("", words))
         name = ".".join(str(step) for step in path)
         raise error(
             f"{name}: {message[:1].lower()}{message[1:]}" if name else message,
             location=locate(path),
         ) from None
+
+
+_TYPE_NAMES = {
+    "object": "a mapping", "array": "a list", "str": "text", "bool": "true or false",
+    "int": "a whole number", "float": "a number", "null": "nothing",
+}  # fmt: skip
+
+
+def _plain_types(words: str) -> str:
+    """msgspec's type names in the words of someone who writes YAML."""
+
+    def plain(match: re.Match[str]) -> str:
+        names = [_TYPE_NAMES.get(name.strip(), name.strip()) for name in match[1].split("|")]
+        return " or ".join(name for name in names if name != "nothing" or len(names) == 1)
+
+    return re.sub(r"`([^`]*)`", plain, words)
 
 
 def _steps(path: str) -> Path_:

@@ -238,7 +238,13 @@ def check_ndjson(path: Path, text: Path) -> None:
                 continue
             try:
                 value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            except UnicodeDecodeError:
+                raise EventsError(
+                    "this is not UTF-8 text",
+                    location=SourceLocation(str(path), number),
+                    hint="save the file as UTF-8",
+                ) from None
+            except msgspec.DecodeError as problem:
                 raise EventsError(
                     f"broken JSON: {_decapitalised(problem)}",
                     location=SourceLocation(str(path), number),
@@ -307,7 +313,7 @@ def _check_csv(path: Path, text: Path, width: int) -> None:
 
 
 def _decapitalised(problem: Exception) -> str:
-    words = str(problem)
+    words = str(problem).removeprefix("JSON is malformed: ")
     return words[:1].lower() + words[1:]
 
 
