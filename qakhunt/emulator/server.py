@@ -1,0 +1,236 @@
+"""The emulator as a server on loopback: in the foreground, or on a thread for tests."""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import socket
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from qakhunt.emulator.app import Emulation
+from qakhunt.emulator.clock import RealClock
+from qakhunt.emulator.delivery import CONNECTION, Door
+from qakhunt.errors import UsageError
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable
+
+    from qakhunt.emulator.clock import Clock
+    from qakhunt.emulator.scenario import LoadedScenario
+    from qakhunt.emulator.script import Call
+
+LOOPBACK = "127.0.0.1"
+_BACKLOG = 2048
+_PATIENCE = 5
+
+
+class Emulator:
+    """A scenario served at ``url``. A context manager serves it on a thread.
+
+    ``tls`` makes a certificate; ``ca`` is then the path of the authority to
+    trust. ``ca_file`` says where to write it.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        tls: bool = False,
+        ca_file: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.clock = clock or RealClock()
+        self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-emulator-"))
+        self._thread: threading.Thread | None = None
+        self.ca: Path | None = None
+        try:
+            self._door = _Door(self.clock, host, port)
+            self.emulation = Emulation(loaded, self.clock, self._door)
+            certificate = self._make_certificate(host, ca_file) if tls else None
+        except BaseException:
+            self.close()
+            raise
+        self.url = f"{'https' if tls else 'http'}://{_name(host)}:{self._door.port}"
+        self.emulation.issuer.origin = self.url
+        self._server = _Server(self.emulation.application(), self._door, certificate)
+
+    def _make_certificate(self, host: str, ca_file: Path | None) -> Path:
+        from qakhunt.emulator.tls import make_certificates
+
+        made, server = make_certificates(self._folder, host)
+        self.ca = made
+        if ca_file is not None:
+            try:
+                shutil.copyfile(made, ca_file)
+            except OSError as problem:
+                raise UsageError(f"cannot write {ca_file}: {problem.strerror}") from None
+            self.ca = ca_file.resolve()
+        return server
+
+    def ready_line(self) -> dict[str, Any]:
+        """What is served, as ``qakhunt.emulator/1``."""
+        tenants = self.loaded.scenario.tenants
+        return {
+            "schema": "qakhunt.emulator/1",
+            "url": self.url,
+            "workspaces": [w.id for t in tenants for w in t.workspaces],
+            "tenants": [{"id": t.id, "workspaces": [w.id for w in t.workspaces]} for t in tenants],
+            "ca": str(self.ca) if self.ca else None,
+        }
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call so far, oldest first."""
+        return list(self.emulation.script.calls)
+
+    def serve(self, ready: Callable[[], None]) -> None:
+        """Serve until SIGTERM or Ctrl-C; ``ready`` is called when connections are taken."""
+        self._server.ready = ready
+        try:
+            self._server.run_until_told()
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Serve on a thread; returns when connections are taken."""
+        up = threading.Event()
+        self._server.ready = up.set
+        self._thread = threading.Thread(target=self._server.run_until_told, daemon=True)
+        self._thread.start()
+        if not up.wait(30):
+            raise RuntimeError("the emulator did not start")
+
+    def close(self) -> None:
+        """Stop and give everything back."""
+        if self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(30)
+            self._thread = None
+        if hasattr(self, "_door"):
+            self._door.close()
+        if hasattr(self, "emulation"):
+            self.emulation.store.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Door(Door):
+    """The listening socket, which some faults shut for a while."""
+
+    def __init__(self, clock: Clock, host: str, port: int) -> None:
+        self._clock = clock
+        self._host = host
+        self.socket = _bound(host, port)
+        self.port: int = self.socket.getsockname()[1]
+        self.server: _Server | None = None
+
+    async def shut(self, seconds: float) -> None:
+        assert self.server is not None
+        self.server.stop_listening()
+        self.socket.close()
+        self._clock.call_later(seconds, self._open)
+
+    async def _open(self) -> None:
+        assert self.server is not None
+        if not self.server.should_exit:
+            self.socket = _bound(self._host, self.port)
+            await self.server.listen()
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.socket.close()
+
+
+class _Protocol(H11Protocol):
+    """Hands its connection to the application, which some faults must break."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        application: Any = self.app
+
+        async def with_connection(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = {CONNECTION: transport}
+            await application(scope, receive, send)
+
+        self.app = with_connection
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on our own socket, able to stop listening and to begin again."""
+
+    def __init__(self, application: Any, door: _Door, certificate: Path | None) -> None:
+        super().__init__(uvicorn.Config(
+            application, http=_Protocol, ws="none", lifespan="off", loop="asyncio",
+            log_config=None, access_log=False, server_header=False, date_header=False,
+            proxy_headers=False, backlog=_BACKLOG, timeout_graceful_shutdown=_PATIENCE,
+            ssl_certfile=str(certificate) if certificate else None,
+        ))  # fmt: skip
+        self.door = door
+        door.server = self
+        self.ready: Callable[[], None] = lambda: None
+
+    def run_until_told(self) -> None:
+        """Serve until told to stop; a signal that did so is not raised again."""
+        import asyncio
+
+        with self.capture_signals():
+            asyncio.run(self._serve([self.door.socket]))
+            self._captured_signals.clear()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
+
+    async def listen(self) -> None:
+        """Take connections again."""
+        await super().startup([self.door.socket])
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that stand go on."""
+        for server in self.servers:
+            server.close()
+        self.servers = []
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket that holds the port but does not listen. Raises UsageError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as problem:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {problem.strerror or problem}",
+            hint="--port 0 takes any free port",
+        ) from None
+    return sock
+
+
+def _name(host: str) -> str:
+    """The host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
