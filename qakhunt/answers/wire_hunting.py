@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
@@ -32,7 +32,9 @@ def decode(body: bytes) -> HuntingAnswer:
     """Decode a response body, Graph's or legacy. Raises WireError where it is neither."""
     with collector_paused():
         decoded = decode_body(body)
-        return HuntingAnswer(from_value(decoded.value).table, decoded.damaged)
+        answer = replace(from_value(decoded.value), damaged=decoded.damaged)
+        del decoded  # before the collector comes back and walks it
+    return answer
 
 
 def is_response(value: Any) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
@@ -31,8 +31,9 @@ def decode(body: bytes) -> LogAnalyticsAnswer:
     """Decode a response body. Raises WireError where it is no such response."""
     with collector_paused():
         decoded = decode_body(body)
-        answer = from_value(decoded.value)
-        return LogAnalyticsAnswer(answer.table, answer.partial, decoded.damaged)
+        answer = replace(from_value(decoded.value), damaged=decoded.damaged)
+        del decoded  # before the collector comes back and walks it
+    return answer
 
 
 def is_response(value: Any) -> bool:

@@ -139,21 +139,26 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
     That form is ``2026-10-01T00:00:00[.fffffff]Z``; a result holds it by the
     hundred thousand, most of them in the same few hundred hours.
     """
-    in_hour_ticks = _ticks_in_hour()
+    in_hour = _ticks_in_hour()
     hours: dict[str, int] = {}
     ticks: list[int] = []
     for text in texts:
-        fraction = text[20:-1]
-        in_hour = in_hour_ticks.get(text[14:19])
-        hour = hours.get(text[:14])
-        if hour is None and text[4:17:3] == "--T::":
-            hour = hours[text[:14]] = Instant.parse(text[:14] + "00").ticks
-        if hour is None or in_hour is None or text[-1] != "Z":
-            ticks.append(Instant.parse(text).ticks)
-        elif len(text) == 20:
-            ticks.append(hour + in_hour)
-        elif text[19] == "." and len(fraction) < 8 and fraction.isdigit() and text.isascii():
-            ticks.append(hour + in_hour + int(fraction) * _FRACTION_SCALE[len(fraction)])
+        try:
+            whole = hours[text[:14]] + in_hour[text[14:19]]
+        except KeyError:
+            whole = Instant.parse(text).ticks
+            if len(text) > 19 and text[4:17:3] == "--T::" and text[-1] == "Z":
+                hours[text[:14]] = Instant.parse(text[:14] + "00").ticks
+            ticks.append(whole)
+            continue
+        length = len(text)
+        if length == 20 and text[19] == "Z":
+            ticks.append(whole)
+        elif length < 29 and text[19:20] == "." and text[-1] == "Z":
+            fraction = text[20:-1]
+            if not (fraction.isdigit() and fraction.isascii()):
+                raise ValueError(f"not an ISO 8601 date or time: {text!r}")
+            ticks.append(whole + int(fraction) * _FRACTION_SCALE[length - 21])
         else:
             ticks.append(Instant.parse(text).ticks)
     instants = list(map(object.__new__, repeat(Instant, len(ticks))))
