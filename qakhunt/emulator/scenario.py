@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -11,7 +11,7 @@ import msgspec
 
 from qakhunt.documents import Document, convert, parse_yaml, read_text
 from qakhunt.emulator.faults import FAULTS
-from qakhunt.errors import ConfigError, nearest
+from qakhunt.errors import ConfigError, UsageError, nearest
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:
@@ -153,6 +153,24 @@ class LoadedScenario:
         """Inputs with their paths made absolute."""
         return tuple(_absolute(text, self.folder) for text in events)
 
+    def at(self, now: str | None) -> LoadedScenario:
+        """The same at another time, where one is given. Raises UsageError."""
+        if now is None:
+            return self
+        try:
+            Instant.parse(now)
+        except ValueError as problem:
+            raise UsageError(f"--now {now!r}: {problem}") from None
+        return replace(self, scenario=msgspec.structs.replace(self.scenario, now=now))
+
+    def without_faults(self) -> LoadedScenario:
+        """The same with nothing going wrong: no scripted fault, no throttle."""
+        tenants = tuple(
+            msgspec.structs.replace(tenant, faults=(), throttle=None)
+            for tenant in self.scenario.tenants
+        )
+        return replace(self, scenario=msgspec.structs.replace(self.scenario, tenants=tenants))
+
 
 def load_scenario(path: Path) -> LoadedScenario:
     """Load a scenario file. Raises ConfigError at the line and column at fault."""
@@ -164,13 +182,10 @@ def load_scenario(path: Path) -> LoadedScenario:
     return LoadedScenario(scenario, path.resolve().parent)
 
 
-def single_tenant(events: Sequence[str], now: Instant | None = None) -> LoadedScenario:
+def single_tenant(events: Sequence[str]) -> LoadedScenario:
     """One tenant with one workspace that hold ``events`` and let any token in."""
     tenant = Tenant(id=TENANT, events=tuple(events), workspaces=(Workspace(id=WORKSPACE),))
-    scenario = Scenario(
-        tenants=(tenant,), any_token=True, now=now.isoformat() if now is not None else None
-    )
-    return LoadedScenario(scenario, Path.cwd())
+    return LoadedScenario(Scenario(tenants=(tenant,), any_token=True), Path.cwd())
 
 
 def _check(scenario: Scenario, document: Document) -> None:

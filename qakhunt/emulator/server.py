@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 import shutil
-import socket
 import tempfile
 import threading
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from qakhunt.emulator.addresses import LOOPBACK, bound_socket, in_url
 from qakhunt.emulator.app import Emulation
 from qakhunt.emulator.clock import RealClock
 from qakhunt.emulator.delivery import CONNECTION, Door
@@ -20,13 +19,13 @@ from qakhunt.errors import UsageError
 
 if TYPE_CHECKING:
     import asyncio
+    import socket
     from collections.abc import Callable
 
     from qakhunt.emulator.clock import Clock
     from qakhunt.emulator.scenario import LoadedScenario
     from qakhunt.emulator.script import Call
 
-LOOPBACK = "127.0.0.1"
 _BACKLOG = 2048
 _PATIENCE = 5
 
@@ -60,7 +59,7 @@ class Emulator:
         except BaseException:
             self.close()
             raise
-        self.url = f"{'https' if tls else 'http'}://{_name(host)}:{self._door.port}"
+        self.url = f"{'https' if tls else 'http'}://{in_url(host)}:{self._door.port}"
         self.emulation.issuer.origin = self.url
         self._server = _Server(self.emulation.application(), self._door, certificate)
 
@@ -136,7 +135,7 @@ class _Door(Door):
     def __init__(self, clock: Clock, host: str, port: int) -> None:
         self._clock = clock
         self._host = host
-        self.socket = _bound(host, port)
+        self.socket = bound_socket(host, port)
         self.port: int = self.socket.getsockname()[1]
         self.server: _Server | None = None
 
@@ -149,7 +148,7 @@ class _Door(Door):
     async def _open(self) -> None:
         assert self.server is not None
         if not self.server.should_exit:
-            self.socket = _bound(self._host, self.port)
+            self.socket = bound_socket(self._host, self.port)
             await self.server.listen()
 
     def close(self) -> None:
@@ -206,31 +205,3 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self.servers = []
-
-
-def _bound(host: str, port: int) -> socket.socket:
-    """A socket that holds the port but does not listen. Raises UsageError."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        sock = socket.socket(family, socket.SOCK_STREAM)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(address)
-    except OSError as problem:
-        raise UsageError(
-            f"cannot listen on {host}:{port}: {problem.strerror or problem}",
-            hint="--port 0 takes any free port",
-        ) from None
-    return sock
-
-
-def _name(host: str) -> str:
-    """The host as it stands in a URL."""
-    return f"[{host}]" if ":" in host else host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach ``host``."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
