@@ -63,7 +63,8 @@ AADSTS: dict[str, SignInError] = {
         "invalid_grant", "The provided authorization code or refresh token has expired.",
         "the sign-in has expired"),
     "AADSTS900023": SignInError(
-        "invalid_request", "Specified tenant identifier is neither a valid DNS name, nor a valid external domain.",
+        "invalid_request",
+        "Specified tenant identifier is neither a valid DNS name, nor a valid external domain.",
         "the tenant id is malformed"),
 }  # fmt: skip
 

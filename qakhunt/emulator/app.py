@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
 from starlette.routing import Route
 
 from qakhunt.emulator import tokens
@@ -30,6 +29,8 @@ from qakhunt.emulator.tokens import Issuer, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.requests import Request
 
     from qakhunt.emulator.clock import Clock
     from qakhunt.emulator.scenario import FaultRule, LoadedScenario, Tenant
@@ -60,7 +61,8 @@ class Emulation:
             Route("/v1/workspaces/{workspace}/query", self._query, methods=both),
             Route("/v1/workspaces/{workspace}/search", self._search, methods=both),
             Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
-            Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting, methods=post),
+            Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
+                  methods=post),
             Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
             Route("/msi/token", machine, methods=both),
             Route("/metadata/identity/oauth2/token", machine),
@@ -186,7 +188,7 @@ class Emulation:
         asked = await _asked(request)
         claims = self.issuer.judge(asked.headers.get("authorization"), tokens.INGESTION)
 
-        async def answer(fault: Fault | None, at: Situation) -> Reply:
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
             if isinstance(claims, Refusal):
                 return error_reply("graph", claims.kind, at.now)
             rule, stream = request.path_params["rule"], request.path_params["stream"]
@@ -216,7 +218,7 @@ class Emulation:
     async def _configuration(self, request: Request) -> _Response:
         name = request.path_params["tenant"]
         return await self._sign_in(
-            request, "discovery", lambda tenant: self.entra.configuration(name)
+            request, "discovery", lambda _tenant: self.entra.configuration(name)
         )
 
     async def _sign_in(
@@ -224,7 +226,7 @@ class Emulation:
     ) -> _Response:
         tenant = self.entra.tenant(request.path_params["tenant"])
 
-        async def answer(fault: Fault | None, at: Situation) -> Reply:
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
             return reply_for(tenant) if tenant else aadsts_reply("AADSTS90002", at.now)
 
         return await self._exchange(request, answer, path, tenant)
@@ -232,7 +234,7 @@ class Emulation:
     async def _machine(self, kind: str, request: Request) -> _Response:
         values = {**request.query_params, **await _form(request)}
 
-        async def answer(fault: Fault | None, at: Situation) -> Reply:
+        async def answer(_fault: Fault | None, _at: Situation) -> Reply:
             if kind == "managed-identity":
                 return managed_identity(self.issuer, self.home, request.headers, values)
             key = "value" if kind == "github" else "oidcToken"
@@ -265,9 +267,7 @@ class Emulation:
 class _Response:
     """An ASGI response that travels as its delivery says."""
 
-    def __init__(
-        self, carrier: Carrier, reply: Reply, delivery: Delivery, seconds: float
-    ) -> None:
+    def __init__(self, carrier: Carrier, reply: Reply, delivery: Delivery, seconds: float) -> None:
         self._carrier, self._reply = carrier, reply
         self._delivery, self._seconds = delivery, seconds
 

@@ -72,7 +72,9 @@ class Carrier:
             await send(_body(reply.body[at : at + step], more=True))
         await send(_body(b"", more=False))
 
-    async def _break(self, reply: Reply, delivery: Delivery, seconds: float, transport: Any) -> None:
+    async def _break(
+        self, reply: Reply, delivery: Delivery, seconds: float, transport: Any
+    ) -> None:
         half = reply.body[: len(reply.body) // 2]
         if delivery is Delivery.REFUSED:
             await self._door.shut(seconds)

@@ -44,9 +44,7 @@ class EventStore:
         if not _reads_the_clock(text):
             now = _ANY_TIME  # the engine keeps what it translated, by text and time
         with lock:
-            return session.ask(
-                text, now=now, window=window, timeout=timeout, workspace=workspace
-            )
+            return session.ask(text, now=now, window=window, timeout=timeout, workspace=workspace)
 
     def close(self) -> None:
         """Give back the engines and their temporary files."""

@@ -14,8 +14,6 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.service_error import ServiceError
-from qakhunt.answers.table import ResultTable
 from qakhunt.emulator.aadsts import AADSTS, aadsts_reply
 from qakhunt.emulator.replies import Reply, error_reply, json_reply, limit_exceeded
 from qakhunt.emulator.timespan import NO_TIME, days_before, intersect, since
@@ -23,6 +21,8 @@ from qakhunt.emulator.timespan import NO_TIME, days_before, intersect, since
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from qakhunt.answers.service_error import ServiceError
+    from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Instant, Window
 
 
@@ -113,20 +113,21 @@ def _retry_in_words(at: Situation) -> Reply:
 
 _HTML = b"""<html>
 <head><title>502 Bad Gateway</title></head>
-<body><center><h1>502 Bad Gateway</h1></center><hr><center>Microsoft-Azure-Application-Gateway/v2</center></body>
+<body><center><h1>502 Bad Gateway</h1></center>
+<hr><center>Microsoft-Azure-Application-Gateway/v2</center></body>
 </html>
 """
 
 
-def _html(at: Situation) -> Reply:
+def _html(_at: Situation) -> Reply:
     return Reply(502, _HTML, {"content-type": "text/html"})
 
 
 def _empty(status: int) -> Callable[[Situation], Reply]:
-    return lambda at: Reply(status)
+    return lambda _at: Reply(status)
 
 
-def _first_half(table: ResultTable, at: Situation) -> ResultTable:
+def _first_half(table: ResultTable, _at: Situation) -> ResultTable:
     return replace(table, rows=table.rows[: (len(table) + 1) // 2])
 
 
@@ -134,7 +135,7 @@ def _at_limit(table: ResultTable, at: Situation) -> ResultTable:
     return replace(table, rows=table.rows[: at.row_limit])
 
 
-def _of_other_workspace(table: ResultTable, at: Situation) -> ResultTable:
+def _of_other_workspace(table: ResultTable, _at: Situation) -> ResultTable:
     position = table.index("TenantId")
     if position is None:
         return table
@@ -145,7 +146,7 @@ def _of_other_workspace(table: ResultTable, at: Situation) -> ResultTable:
 _ROWS_MARK = re.compile(rb'"(?:rows|results)":')
 
 
-def _break_text(reply: Reply, at: Situation) -> Reply:
+def _break_text(reply: Reply, _at: Situation) -> Reply:
     """Bytes that are no UTF-8, in the first text among the rows or else anywhere."""
     mark = _ROWS_MARK.search(reply.body)
     start = mark.end() if mark else 0
@@ -156,7 +157,7 @@ def _break_text(reply: Reply, at: Situation) -> Reply:
     return replace(reply, body=body)
 
 
-def _pad(reply: Reply, at: Situation) -> Reply:
+def _pad(reply: Reply, _at: Situation) -> Reply:
     """A member that nobody asked for makes the body 60 MB; the answer stays what it was."""
     room = max(LARGE_BODY - len(reply.body), 0)
     padding = b'{"padding":"' + b"x" * room + b'",'
@@ -171,7 +172,7 @@ def _sign_in_error(code: str) -> Callable[[Situation], Reply]:
     return lambda at: aadsts_reply(code, at.now)
 
 
-def _expires_on_text(reply: Reply, at: Situation) -> Reply:
+def _expires_on_text(reply: Reply, _at: Situation) -> Reply:
     value = json.loads(reply.body)
     moment = dt.datetime.fromtimestamp(int(value["expires_on"]), dt.timezone.utc)
     value["expires_on"] = moment.strftime("%m/%d/%Y %H:%M:%S +00:00")
@@ -181,10 +182,11 @@ def _expires_on_text(reply: Reply, at: Situation) -> Reply:
 FAULTS: dict[str, Fault] = {
     "syntax-error": Fault(
         "400: the query cannot be parsed",
-        instead=_error("syntax", token="where", line=1, column=1)),
+        instead=_error("syntax", word="where", line=1, column=1)),
     "semantic-error": Fault(
         "400: the query names a column that does not exist",
-        instead=_error("semantic", words="Failed to resolve column or scalar expression named 'Nonesuch'")),
+        instead=_error(
+            "semantic", words="Failed to resolve column or scalar expression named 'Nonesuch'")),
     "unauthorized": Fault("401: the token is not accepted", instead=_error("unauthorized")),
     "token-expired": Fault(
         "401: the token has expired; only a new one is let in",
@@ -204,12 +206,15 @@ FAULTS: dict[str, Fault] = {
     "unavailable": Fault("503", instead=_error("unavailable")),
     "gateway-timeout": Fault("504: the query ran out of time", instead=_error("timeout")),
     "refused": Fault(
-        "the service goes down: this connection is reset and for a while none is accepted",
+        "the service goes down: the connection is reset and for a while none is accepted",
         delivery=Delivery.REFUSED, seconds=5),
-    "reset-before": Fault("the connection is reset before the answer", delivery=Delivery.RESET_BEFORE),
-    "reset-during": Fault("the connection is reset in the body", delivery=Delivery.RESET_DURING),
+    "reset-before": Fault(
+        "the connection is reset before the answer", delivery=Delivery.RESET_BEFORE),
+    "reset-during": Fault(
+        "the connection is reset in the body", delivery=Delivery.RESET_DURING),
     "cut-body": Fault("the connection is closed in the body", delivery=Delivery.CUT),
-    "slow-drip": Fault("the answer comes a few bytes at a time", delivery=Delivery.DRIP, seconds=20),
+    "slow-drip": Fault(
+        "the answer comes a few bytes at a time", delivery=Delivery.DRIP, seconds=20),
     "length-too-long": Fault(
         "Content-Length is larger than the body", delivery=Delivery.LENGTH_TOO_LONG),
     "length-too-short": Fault(
@@ -217,19 +222,21 @@ FAULTS: dict[str, Fault] = {
     "empty-body": Fault("200 without a body", instead=_empty(200)),
     "no-content": Fault("204: no data in the workspace", instead=_empty(204)),
     "partial": Fault(
-        "200 with half of the rows and a PartialError", rows=_first_half, partial=limit_exceeded(64_000_000, "bytes")),
+        "200 with half of the rows and a PartialError",
+        rows=_first_half, partial=limit_exceeded(64_000_000, "bytes")),
     "truncated": Fault("rows beyond the limit are missing, and nothing says so", rows=_at_limit),
     "wrong-workspace": Fault("the rows are another workspace's", rows=_of_other_workspace),
     "invalid-utf8": Fault("the body is not UTF-8", alter=_break_text),
     "large-body": Fault("the body is 60 MB", alter=_pad),
     "no-source-rows": Fault(
-        "the tables are empty", window=lambda window, at: NO_TIME),
+        "the tables are empty", window=lambda _window, _at: NO_TIME),
     "aged-out": Fault(
         "records older than 30 days are gone",
         window=lambda window, at: intersect(window, since(days_before(at.clock, 30)))),
     "clock-skew": Fault("the Date header is ahead", alter=_skewed, seconds=900),
     **{
-        code: Fault(f"the token endpoint: {error.summary}", instead=_sign_in_error(code), paths=("token",))
+        code: Fault(f"the token endpoint: {error.summary}",
+                    instead=_sign_in_error(code), paths=("token",))
         for code, error in AADSTS.items()
     },
     "expires-on-text": Fault(

@@ -41,9 +41,7 @@ class Ingestion:
             except (OSError, EOFError, zlib.error):
                 return _error(400, "InvalidRequest", "the body is no whole gzip")
         if len(body) > MOST_BYTES:
-            return _error(
-                413, "ContentLengthLimitExceeded", f"a body may have {MOST_BYTES} bytes"
-            )
+            return _error(413, "ContentLengthLimitExceeded", f"a body may have {MOST_BYTES} bytes")
         try:
             rows = decode_body(body).value
         except WireError as problem:

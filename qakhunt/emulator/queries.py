@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
-from qakhunt.answers.json_body import WireError, decode_body
+from qakhunt.answers.json_body import WireError, decode_body, encode_body
 from qakhunt.emulator import tokens
 from qakhunt.emulator.replies import JSON, Reply, error_reply, limit_exceeded
 from qakhunt.emulator.timespan import days_before, intersect, parse_timespan, since
@@ -72,9 +72,7 @@ class Asked:
 class QueryServices:
     """Log Analytics and advanced hunting over one store of events."""
 
-    def __init__(
-        self, loaded: LoadedScenario, store: EventStore, issuer: tokens.Issuer
-    ) -> None:
+    def __init__(self, loaded: LoadedScenario, store: EventStore, issuer: tokens.Issuer) -> None:
         self._loaded = loaded
         self._store = store
         self._issuer = issuer
@@ -124,11 +122,12 @@ class QueryServices:
         text, spoken = str(values["query"]), asked.parameters if search else values
         if values.get("workspaces"):
             return self._refuse(
-                service, "bad-request", words="The emulator answers for one workspace a call")
+                service, "bad-request", words="The emulator answers for one workspace a call"
+            )
         if not search:
             basic = _first_named(text, workspace.basic_tables)
             if basic:
-                return self._refuse(service, "basic-table", token=basic)
+                return self._refuse(service, "basic-table", word=basic)
         try:
             window = parse_timespan(str(spoken.get("timespan") or ""), self.clock())
         except ValueError as problem:
@@ -172,9 +171,7 @@ class QueryServices:
         first = self._loaded.scenario.tenants[0]
         return self.tenants.get(str(claims.get("tid", "")).lower(), first)
 
-    def _may_read(
-        self, claims: Mapping[str, Any], tenant: Tenant, workspace: Workspace
-    ) -> bool:
+    def _may_read(self, claims: Mapping[str, Any], tenant: Tenant, workspace: Workspace) -> bool:
         if not claims:
             return workspace.readable
         home = str(claims["tid"]).lower()
@@ -203,18 +200,23 @@ class QueryServices:
             kind = "syntax" if problem.message.startswith("syntax error") else "semantic"
             return self._refuse(
                 query.service, kind, words=problem.message, line=problem.line,
-                column=problem.column, token=_word_at(query.text, problem.line, problem.column),
+                column=problem.column, word=_word_at(query.text, problem.line, problem.column),
             )  # fmt: skip
         if fault and fault.rows:
             table = fault.rows(table, at)
         if query.service == "graph":
-            return self._hunting_reply(query, table, at)
+            return self._hunting_reply(query, table, fault, at)
         return self._log_analytics_reply(query, table, fault, at)
 
-    def _hunting_reply(self, query: Query, table: ResultTable, at: Situation) -> Reply:
+    def _hunting_reply(
+        self, query: Query, table: ResultTable, fault: Fault | None, at: Situation
+    ) -> Reply:
         body = wire_hunting.encode(replace(table, rows=table.rows[: at.row_limit]))
         if len(body) > (query.tenant.limits.bytes or BYTES["graph"]):
             return self._refuse("graph", "too-large")
+        if fault and fault.partial:
+            error = wire_log_analytics.error_value(fault.partial)
+            body = b'{"error":' + encode_body(error) + b"," + body[1:]
         return Reply(200, body, {"content-type": JSON})
 
     def _log_analytics_reply(

@@ -36,67 +36,74 @@ def json_reply(value: Any, status: int = 200) -> Reply:
     return Reply(status, encode_body(value), {"content-type": JSON})
 
 
-def _la(code: str, message: str, inner: ServiceError | None = None) -> ServiceError:
-    return ServiceError(code, message, inner)
-
-
-def _bad_argument(inner: ServiceError) -> ServiceError:
-    return _la("BadArgumentError", "The request had some invalid properties", inner)
+def _bad_argument(*codes_and_messages: str) -> ServiceError:
+    """A BadArgumentError around errors given as code, message, code, message, outermost first."""
+    inner = None
+    for at in range(len(codes_and_messages) - 2, -1, -2):
+        inner = ServiceError(codes_and_messages[at], codes_and_messages[at + 1], inner)
+    return ServiceError("BadArgumentError", "The request had some invalid properties", inner)
 
 
 LOG_ANALYTICS: dict[str, tuple[int, ServiceError]] = {
-    "syntax": (400, _bad_argument(_la(
+    "syntax": (400, _bad_argument(
         "SyntaxError", "A recognition error occurred in the query.",
-        ServiceError("SYN0002", "Query could not be parsed at '{token}' on line [{line},{column}]")))),
-    "semantic": (400, _bad_argument(_la(
-        "SemanticError", "A semantic error occurred.", ServiceError("SEM0100", "{words}")))),
-    "bad-timespan": (400, _bad_argument(_la("InvalidTimespan", "{words}"))),
-    "bad-request": (400, _bad_argument(_la("BadRequest", "{words}"))),
-    "basic-table": (400, _bad_argument(_la(
+        "SYN0002", "Query could not be parsed at '{word}' on line [{line},{column}]")),
+    "semantic": (400, _bad_argument(
+        "SemanticError", "A semantic error occurred.", "SEM0100", "{words}")),
+    "bad-timespan": (400, _bad_argument("InvalidTimespan", "{words}")),
+    "bad-request": (400, _bad_argument("BadRequest", "{words}")),
+    "basic-table": (400, _bad_argument(
         "UnsupportedApiQueryValidationError",
-        "Table '{token}' has a plan that this endpoint does not serve: use /search"))),
-    "unauthorized": (401, _la("InvalidTokenError", "Valid authentication was not provided")),
-    "token-expired": (401, _la("InvalidTokenError", "The access token has expired")),
-    "forbidden": (403, _la(
-        "InsufficientAccessError", "The provided credentials have insufficient access to perform the requested operation")),
-    "not-found": (404, _la("PathNotFoundError", "The requested path does not exist")),
-    "request-timeout": (408, _la("RequestTimeout", "The request did not arrive in time")),
-    "throttled": (429, _la(
-        "ThrottledError", "The request is throttled: too many requests of this identity")),
-    "throttled-in-words": (429, _la(
+        "Table '{word}' has a plan that this endpoint does not serve: use /search")),
+    "unauthorized": (401, ServiceError(
+        "InvalidTokenError", "Valid authentication was not provided")),
+    "token-expired": (401, ServiceError("InvalidTokenError", "The access token has expired")),
+    "forbidden": (403, ServiceError(
+        "InsufficientAccessError",
+        "The provided credentials have insufficient access to perform the requested operation")),
+    "not-found": (404, ServiceError("PathNotFoundError", "The requested path does not exist")),
+    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly")),
+    "throttled": (429, ServiceError("ThrottledError", "Too many requests of this identity")),
+    "throttled-in-words": (429, ServiceError(
         "ThrottledError", "Too many requests. You can run queries again in {wait}")),
-    "server-error": (500, _la("InternalServerError", "Something went wrong processing the query")),
-    "unavailable": (503, _la("ServiceUnavailable", "The service is temporarily unavailable")),
-    "timeout": (504, _la("GatewayTimeout", "The query took longer than the server waits")),
+    "server-error": (500, ServiceError(
+        "InternalServerError", "Something went wrong processing the query")),
+    "unavailable": (503, ServiceError(
+        "ServiceUnavailable", "The service is temporarily unavailable")),
+    "timeout": (504, ServiceError(
+        "GatewayTimeout", "The query took longer than the server waits")),
 }  # fmt: skip
 
 GRAPH: dict[str, tuple[int, ServiceError]] = {
     "syntax": (400, ServiceError(
-        "BadRequest", "'{token}' could not be parsed at line {line}, position {column}. Fix syntax errors in your query.")),
+        "BadRequest", "'{word}' could not be parsed at line {line}, position {column}. "
+        "Fix syntax errors in your query.")),
     "semantic": (400, ServiceError("BadRequest", "{words}. Fix semantic errors in your query.")),
     "bad-timespan": (400, ServiceError("BadRequest", "{words}")),
     "bad-request": (400, ServiceError("BadRequest", "{words}")),
     "too-large": (400, ServiceError(
-        "BadRequest", "Query execution has exceeded the allowed result size. Optimize your query by limiting the number of results and try again.")),
-    "preempted": (400, ServiceError(
-        "BadRequest", "Query execution has exceeded the allowed limits and was preempted.")),
-    "unauthorized": (401, ServiceError("InvalidAuthenticationToken", "Access token is empty or not valid.")),
+        "BadRequest", "Query execution has exceeded the allowed result size. Optimize your query "
+        "by limiting the number of results and try again.")),
+    "unauthorized": (401, ServiceError(
+        "InvalidAuthenticationToken", "Access token is empty or not valid.")),
     "token-expired": (401, ServiceError(
         "InvalidAuthenticationToken", "Lifetime validation failed, the token is expired.")),
     "forbidden": (403, ServiceError(
-        "Forbidden", "The application does not have any of the required permissions: ThreatHunting.Read.All.")),
+        "Forbidden", "The application does not have any of the required permissions: "
+        "ThreatHunting.Read.All.")),
     "not-found": (404, ServiceError("ResourceNotFound", "Resource not found for the segment.")),
-    "request-timeout": (408, ServiceError("RequestTimeout", "The request did not arrive in time.")),
+    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly.")),
     "throttled": (429, ServiceError("TooManyRequests", "Too many requests.")),
     "throttled-in-words": (429, ServiceError(
-        "TooManyRequests", "You have exceeded your query quota. You can run queries again in {wait}.")),
+        "TooManyRequests", "You have exceeded your query quota. "
+        "You can run queries again in {wait}.")),
     "server-error": (500, ServiceError("UnknownError", "")),
-    "unavailable": (503, ServiceError("ServiceUnavailable", "The service is temporarily unavailable.")),
+    "unavailable": (503, ServiceError(
+        "ServiceUnavailable", "The service is temporarily unavailable.")),
     "timeout": (504, ServiceError("UnknownError", "")),
 }  # fmt: skip
 
-
-_WORDS = {"token": "", "line": 0, "column": 0, "words": "", "wait": ""}
+_WORDS = {"word": "", "line": 0, "column": 0, "words": "", "wait": ""}
 
 
 def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:

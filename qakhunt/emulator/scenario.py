@@ -61,10 +61,11 @@ class Throttle(_Strict, frozen=True):
 class FaultRule(_Strict, frozen=True):
     """One scripted fault.
 
-    ``paths`` are the kinds of call that it meets, left out, those that the fault
-    is made for; ``calls`` the numbers of those calls of the tenant (of the workspace, where one is named), from 1: a number,
-    several, ``"2-4"`` or ``"3-"``; left out, every call. ``seconds`` is what the
-    fault's own time is set to: the wait it asks for, how long it drips or refuses.
+    ``paths`` are the kinds of call that it meets; left out, those that the fault
+    is made for. ``calls`` are the numbers of those calls, from 1, counted for the
+    tenant or, where one is named, the workspace: a number, several, ``"2-4"`` or
+    ``"3-"``; left out, every call. ``seconds`` sets the fault's own time: the wait
+    that it asks for, how long it drips or refuses.
     """
 
     fault: str
@@ -214,9 +215,7 @@ def _check_new(seen: set[str], guid: str, document: Document, at: tuple[str | in
     seen.add(guid.lower())
 
 
-def _check_retention(
-    retention: str | None, document: Document, at: tuple[str | int, ...]
-) -> None:
+def _check_retention(retention: str | None, document: Document, at: tuple[str | int, ...]) -> None:
     if retention is None:
         return
     try:

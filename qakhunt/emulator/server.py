@@ -20,7 +20,7 @@ from qakhunt.errors import UsageError
 if TYPE_CHECKING:
     import asyncio
     import socket
-    from collections.abc import Callable
+    from collections.abc import Awaitable, Callable
 
     from qakhunt.emulator.clock import Clock
     from qakhunt.emulator.scenario import LoadedScenario
@@ -137,19 +137,18 @@ class _Door(Door):
         self._host = host
         self.socket = bound_socket(host, port)
         self.port: int = self.socket.getsockname()[1]
-        self.server: _Server | None = None
+        self.stop_listening: Callable[[], None] = lambda: None
+        self.listen_again: Callable[[], Awaitable[None]]
 
     async def shut(self, seconds: float) -> None:
-        assert self.server is not None
-        self.server.stop_listening()
+        self.stop_listening()
         self.socket.close()
-        self._clock.call_later(seconds, self._open)
 
-    async def _open(self) -> None:
-        assert self.server is not None
-        if not self.server.should_exit:
+        async def reopen() -> None:
             self.socket = bound_socket(self._host, self.port)
-            await self.server.listen()
+            await self.listen_again()
+
+        self._clock.call_later(seconds, reopen)
 
     def close(self) -> None:
         """Give the port back."""
@@ -181,7 +180,7 @@ class _Server(uvicorn.Server):
             ssl_certfile=str(certificate) if certificate else None,
         ))  # fmt: skip
         self.door = door
-        door.server = self
+        door.stop_listening, door.listen_again = self.stop_listening, self.listen_again
         self.ready: Callable[[], None] = lambda: None
 
     def run_until_told(self) -> None:
@@ -196,9 +195,10 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.ready()
 
-    async def listen(self) -> None:
-        """Take connections again."""
-        await super().startup([self.door.socket])
+    async def listen_again(self) -> None:
+        """Take connections on the door's new socket."""
+        if not self.should_exit:
+            await super().startup([self.door.socket])
 
     def stop_listening(self) -> None:
         """Take no more connections; those that stand go on."""

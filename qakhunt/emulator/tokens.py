@@ -71,11 +71,12 @@ class Issuer:
         """The claims of a token of ours, whether or not it is still good; else None."""
         import jwt
 
-        unchecked = {"verify_exp": False, "verify_aud": False, "verify_iat": False, "verify_nbf": False}
         try:
-            return jwt.decode(  # type: ignore[no-any-return]
-                token, self._key.public_key(), algorithms=["RS256"], options=unchecked
-            )
+            return jwt.decode(
+                token, self._key.public_key(), algorithms=["RS256"],
+                options={"verify_exp": False, "verify_aud": False, "verify_iat": False,
+                         "verify_nbf": False},
+            )  # fmt: skip
         except jwt.PyJWTError:
             return None
 
