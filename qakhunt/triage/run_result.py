@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from qakhunt import __version__
+
 if TYPE_CHECKING:
     from qakhunt.answers.ledger import Ledger, Verdict
     from qakhunt.answers.table import Column
@@ -20,7 +22,8 @@ class RunResult:
 
     ``columns`` are those of each hunt's result, also where it has no rows;
     ``suppressed`` counts hits that a suppression keeps from ``hits``; ``context`` is
-    None where nobody asked for what surrounded the hits.
+    None where nobody asked for what surrounded the hits. ``version`` is that of the
+    qakhunt which ran.
     """
 
     now: Instant
@@ -34,6 +37,7 @@ class RunResult:
     sample: bool = False
     interrupted: bool = False
     context: Context | None = None
+    version: str = __version__
 
     @property
     def verdict(self) -> Verdict:
