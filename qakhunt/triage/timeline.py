@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
 from qakhunt.triage.records import events_of
+from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,7 +60,8 @@ class Folded:
 
 
 if TYPE_CHECKING:
-    Entry = Moment | Quiet | Folded
+    Gap = Quiet | Folded
+    Entry = Moment | Gap
 
 
 def moments_of(
@@ -140,3 +142,11 @@ def _related(event: Event, theirs: set[tuple[int | None, str, Instant | None]]) 
     issuer = event.issuer
     # What a desktop or a service host starts is related only where it leads to the commands.
     return issuer is not None and _name(issuer) in theirs and issuer.file.casefold() not in _TOP
+
+
+def gap_words(gap: Gap) -> str:
+    """A quiet or folded stretch in words."""
+    if isinstance(gap, Folded):
+        events = count(len(gap.moments), "event")
+        return f"{events} of other processes in {span(gap.length.seconds)}"
+    return f"{span(gap.length.seconds)} without events"
