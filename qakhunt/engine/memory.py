@@ -30,15 +30,15 @@ class MemoryTable:
     def fill(self, connection: Any, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the contents by ``rows``."""
         wanted = _types_of(table, rows)
-        if any(self.types.get(name) != sql_type for name, sql_type in wanted.items()):
-            self.types.update(wanted)
-            listing = ", ".join(f"{identifier(n)} {t}" for n, t in self.types.items())
+        known = known_columns(table)
+        kept = {name: sql_type for name, sql_type in self.types.items() if name in known}
+        shape = {**kept, **wanted} or {"no_columns": "BOOLEAN"}
+        if shape != self.types:
+            self.types = shape
+            listing = ", ".join(f"{identifier(n)} {t}" for n, t in shape.items())
             connection.execute(f"CREATE OR REPLACE TABLE {self.relation} ({listing})")
-        elif self.types:
-            connection.execute(f"DELETE FROM {self.relation}")
         else:
-            self.types["no_columns"] = "BOOLEAN"
-            connection.execute(f"CREATE TABLE {self.relation} (no_columns BOOLEAN)")
+            connection.execute(f"DELETE FROM {self.relation}")
         for at in range(0, len(rows), _CHUNK):
             self._insert(connection, list(wanted), rows[at : at + _CHUNK])
 
