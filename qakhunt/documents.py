@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from qakhunt.errors import QakhuntError, SourceLocation, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     ErrorType = Callable[..., QakhuntError]
 
@@ -127,7 +127,9 @@ class _NodeReader:
         try:
             return self.constructor.construct_object(node)
         except yaml.constructor.ConstructorError:
-            raise self.error(f"YAML tag {node.tag!r} is not allowed", location=self.place(node)) from None
+            raise self.error(
+                f"YAML tag {node.tag!r} is not allowed", location=self.place(node)
+            ) from None
         except ValueError as problem:
             raise self.error(f"broken YAML value: {problem}", location=self.place(node)) from None
 
@@ -139,8 +141,9 @@ class _NodeReader:
             key = key_node.value
             if key in result:
                 raise self.error(f"the key {key!r} stands twice", location=self.place(key_node))
-            self.places[(*path, key)] = self.place(key_node)
-            result[key] = self.read(value_node, (*path, key))
+            here = (*path, key)
+            self.places[here] = self.place(key_node)
+            result[key] = self.read(value_node, here)
         return result
 
 

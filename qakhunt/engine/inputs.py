@@ -85,7 +85,8 @@ def _expand(text: str) -> list[Path]:
     if path.exists():
         return [path]
     if glob.has_magic(text):
-        files = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - absolute patterns too
+        files = sorted(found for found in map(Path, names) if found.is_file())
         if files:
             return files
         raise EventsError(f"{text}: no file matches")

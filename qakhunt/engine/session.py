@@ -20,7 +20,7 @@ from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import Edit, apply, original_offset
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables
+from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -238,9 +238,7 @@ class Session:
         sources = [(source.relation, source.types) for source in self._sources.get(name, [])]
         if sources:
             view = table_view(name, self.product, sources, window)
-            self._connection.execute(
-                f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}"
-            )
+            self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
             self._views[name] = columns(self.product, name)
@@ -288,7 +286,8 @@ class Session:
             return ResultTable(names, decode_rows(names, result.fetchall()))
         except duckdb.InterruptException:
             raise EngineTimeout(
-                f"the query took longer than {timeout:g} s", hint="raise --timeout or narrow the window"
+                f"the query took longer than {timeout:g} s",
+                hint="raise --timeout or narrow the window",
             ) from None
         except duckdb.Error as problem:
             from qakhunt.engine.translation import explain
@@ -300,19 +299,15 @@ class Session:
                 timer.cancel()
 
 
-def without_case_twins(kinds: Columns) -> Columns:
-    """Columns less those that differ from an earlier one in case only (DuckDB folds case)."""
-    seen: dict[str, str] = {}
-    for name in kinds:
-        seen.setdefault(name.casefold(), name)
-    return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}
-
-
 def _converts(sql_type: str, kind: str) -> bool:
     """Whether every value of a Parquet column fits the KQL type."""
     have, want = kql_type(sql_type), kind
     whole = ("int", "long")
-    return have == want or (have in whole and want in ("long", "real")) or want in ("string", "dynamic")
+    return (
+        have == want
+        or (have in whole and want in ("long", "real"))
+        or want in ("string", "dynamic")
+    )
 
 
 def _words(problem: Exception) -> str:

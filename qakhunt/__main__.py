@@ -1,0 +1,90 @@
+"""Entry point: runs the program and turns errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from qakhunt.errors import ExitCode, QakhuntError
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit with its documented code."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line; the exit code. Never raises for a user's mistake."""
+    from qakhunt.cli.app import app
+
+    try:
+        code = _invoke(app, arguments)
+        sys.stdout.flush()
+    except QakhuntError as problem:
+        _report(problem)
+        return int(problem.exit_code)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return int(ExitCode.INTERRUPTED)
+    except BrokenPipeError:
+        _leave_pipe()
+        return int(ExitCode.OK)
+    except Exception:
+        return _bug()
+    return code
+
+
+def _invoke(app: Any, arguments: list[str] | None) -> int:
+    import typer
+
+    command = typer.main.get_command(app)
+    try:
+        result = command.main(arguments, prog_name="qakhunt", standalone_mode=False)
+    except Exception as problem:
+        # Typer brings its own copy of click or uses the real one, by version.
+        if hasattr(problem, "format_message") and hasattr(problem, "exit_code"):
+            return _usage(problem)
+        if type(problem).__name__ in ("Abort", "Exit"):
+            return int(getattr(problem, "exit_code", ExitCode.INTERRUPTED))
+        raise
+    return int(result or 0)
+
+
+def _usage(problem: Any) -> int:
+    message = str(problem.format_message())
+    if type(problem).__name__ == "NoArgsIsHelpError":
+        print(message)
+        return int(ExitCode.USAGE)
+    print(f"error: {message[:1].lower()}{message[1:]}", file=sys.stderr)
+    context = getattr(problem, "ctx", None)
+    if context is not None:
+        print(f"hint: '{context.command_path} --help' shows what it takes", file=sys.stderr)
+    return int(ExitCode.USAGE)
+
+
+def _report(problem: QakhuntError) -> None:
+    from qakhunt.reports.safe import for_terminal
+
+    where = f"{for_terminal(str(problem.location))}: " if problem.location else ""
+    print(f"error: {where}{for_terminal(problem.message)}", file=sys.stderr)
+    if problem.hint:
+        print(f"hint: {for_terminal(problem.hint)}", file=sys.stderr)
+
+
+def _leave_pipe() -> None:
+    """Keep the interpreter from complaining when it flushes a closed pipe."""
+    sink = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(sink, sys.stdout.fileno())
+
+
+def _bug() -> int:
+    import traceback
+
+    print("error: this is a bug in qakhunt; please report it with the lines below", file=sys.stderr)
+    traceback.print_exc()
+    return int(ExitCode.BUG)
+
+
+if __name__ == "__main__":
+    main()

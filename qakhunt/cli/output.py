@@ -1,0 +1,100 @@
+"""Where a run's result goes: the screen, a pipe or a file."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qakhunt.errors import UsageError
+from qakhunt.reports.safe import lines_for_terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from qakhunt.reports.formats import Format
+    from qakhunt.triage.run_result import RunResult
+
+TABLE = "table"
+
+
+@dataclass(frozen=True)
+class Output:
+    """A checked choice: ``format`` is None for the table on the screen."""
+
+    format: Format | None
+    path: Path | None
+    csv_raw: bool
+    force: bool
+    quiet: bool
+
+    @classmethod
+    def of(
+        cls,
+        name: str | None,
+        path: Path | None,
+        *,
+        as_json: bool,
+        csv_raw: bool,
+        force: bool,
+        quiet: bool,
+    ) -> Output:
+        """Read the options and refuse, before any work, what cannot be written."""
+        from qakhunt.reports.formats import format_named, format_of
+        from qakhunt.reports.writing import check_target
+
+        if as_json:
+            if name not in (None, "json"):
+                raise UsageError(f"--json and --format {name} exclude each other")
+            name = "json"
+        if path is not None:
+            if name == TABLE:
+                raise UsageError(
+                    "the table is for the screen", hint="name another --format for a file"
+                )
+            check_target(path, force=force)
+        chosen: Format | None = None
+        if path is not None:
+            chosen = format_named(name) if name else format_of(path)
+        elif name not in (None, TABLE):
+            chosen = format_named(name)
+        if chosen and chosen.name == "parquet":
+            from qakhunt.engine.session import require_engine
+
+            require_engine()
+        if chosen and path is None and not chosen.text and sys.stdout.isatty():
+            raise UsageError(f"{chosen.name} is not for a terminal", hint="write it with --out")
+        return cls(chosen, path, csv_raw, force, quiet)
+
+
+def present(result: RunResult, output: Output) -> None:
+    """Write the export, or show the table; a file's account goes to stderr."""
+    from rich.console import Console
+
+    if output.format is None:
+        from qakhunt.reports.console import show
+
+        show(result, Console(highlight=False))
+        return
+    _export(result, output.format, output)
+    if not output.quiet:
+        from qakhunt.reports.console import show_account
+
+        show_account(result, Console(stderr=True, highlight=False))
+
+
+def _export(result: RunResult, format_: Format, output: Output) -> None:
+    from qakhunt.reports.formats import ExportOptions, export_bytes
+    from qakhunt.reports.writing import whole_file
+
+    options = ExportOptions(csv_raw=output.csv_raw)
+    if output.path is not None:
+        with whole_file(output.path, force=output.force) as temporary, temporary.open("wb") as out:
+            format_.write(result, out, options)
+        return
+    data = export_bytes(result, format_, options)
+    if sys.stdout.isatty():
+        sys.stdout.write(lines_for_terminal(data.decode("utf-8", "replace")))
+        return
+    sys.stdout.buffer.write(data)
+    sys.stdout.buffer.flush()

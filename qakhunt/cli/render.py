@@ -1,0 +1,44 @@
+"""``qakhunt render``: the KQL on stdout, nothing else."""
+
+from __future__ import annotations
+
+import sys
+
+from qakhunt.cli import options as o
+from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.hunts.window import PUBLISHED
+from qakhunt.reports.safe import lines_for_terminal
+
+app = o.new_app()
+
+
+@app.command()
+def render(
+    hunt: o.HuntName,
+    dialect: o.Dialect = None,
+    command: o.Commands = None,
+    commands: o.CommandsFile = None,
+    add_command: o.AddedCommands = None,
+    threshold: o.Threshold = None,
+    set_: o.Settings = None,
+    window: o.WindowText = PUBLISHED,
+    time_zone: o.TimeZone = None,
+    now: o.Now = None,
+    hunts: o.HuntFolders = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Print a hunt's KQL, ready to paste into the portal."""
+    request = HuntRequest(
+        [hunt], hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
+        window, time_zone,
+    )  # fmt: skip
+    product = read_product(dialect)
+    found = rendered_hunts(request, now=read_now(now), product=product, strict=False)
+    for rendered, warnings in found:
+        if not quiet:
+            for warning in [*rendered.warnings, *warnings]:
+                print(f"warning: {warning}", file=sys.stderr)
+        text = lines_for_terminal(rendered.text) if sys.stdout.isatty() else rendered.text
+        sys.stdout.write(text)
+        if not text.endswith("\n"):
+            sys.stdout.write("\n")

@@ -1,0 +1,187 @@
+"""What the options of a command ask for, as rendered hunts.
+
+The one place that reads the clock and the environment for them.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.documents import read_text
+from qakhunt.errors import UsageError, nearest
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.model import LOG_ANALYTICS, PRODUCTS
+from qakhunt.hunts.parameters import Parameter, parameters_of
+from qakhunt.hunts.render import RenderedQuery, render
+from qakhunt.hunts.window import PUBLISHED, parse_instant
+from qakhunt.kql.values import Instant
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.hunts.model import Hunt
+
+
+@dataclass(frozen=True)
+class HuntRequest:
+    """The options that shape a hunt's query, as given."""
+
+    names: Sequence[str] = ()
+    folders: Sequence[Path] = ()
+    commands: Sequence[str] = ()
+    commands_file: Path | None = None
+    added_commands: Sequence[str] = ()
+    threshold: int | None = None
+    settings: Sequence[str] = ()
+    window: str = PUBLISHED
+    time_zone: str | None = None
+
+
+def catalog(folders: Sequence[Path] = ()) -> Catalog:
+    """The user's folders (options first, then QAKHUNT_HUNTS), then the built-in hunts."""
+    listed = os.environ.get("QAKHUNT_HUNTS", "")
+    return Catalog((*folders, *(Path(part) for part in listed.split(os.pathsep) if part)))
+
+
+def read_now(text: str | None) -> Instant:
+    """The instant given, or the clock's."""
+    if text is None:
+        return Instant.from_datetime(dt.datetime.now(dt.timezone.utc))
+    try:
+        return parse_instant(text)
+    except (ValueError, OverflowError) as problem:
+        raise UsageError(f"--now {text!r}: {problem}") from None
+
+
+def read_product(text: str | None) -> str:
+    """A product's name; none given is Log Analytics."""
+    if text is None:
+        return LOG_ANALYTICS
+    if text not in PRODUCTS:
+        raise UsageError(
+            f"no product named {text!r}", hint=nearest(text, PRODUCTS) or ", ".join(PRODUCTS)
+        )
+    return text
+
+
+def read_zone(name: str | None) -> dt.tzinfo | None:
+    """An IANA time zone, or None for UTC."""
+    if name is None:
+        return None
+    from zoneinfo import ZoneInfo, available_timezones
+
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(
+            f"no time zone named {name!r}", hint=nearest(name, available_timezones())
+        ) from None
+
+
+def rendered_hunts(
+    request: HuntRequest, *, now: Instant, product: str, strict: bool = True
+) -> list[tuple[RenderedQuery, list[str]]]:
+    """Each hunt rendered, with warnings about its parameters.
+
+    ``strict`` refuses a threshold that no hit can exceed; otherwise it is warned of.
+    """
+    hunts = catalog(request.folders).find_all(request.names)
+    zone = read_zone(request.time_zone)
+    settings = _settings(request, hunts)
+    found = []
+    for hunt in hunts:
+        values = _values(request, hunt, settings)
+        rendered = render(
+            hunt, now=now, product=product, parameters=values, window=request.window, zone=zone
+        )
+        found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
+    _refuse_unused(request, hunts)
+    return found
+
+
+def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:
+    known = {name for hunt in hunts for name in parameters_of(hunt)}
+    settings: dict[str, str] = {}
+    for text in request.settings:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text!r}: expected NAME=VALUE")
+        if name not in known:
+            raise UsageError(
+                f"no parameter named {name!r}",
+                hint=nearest(name, known) or f"parameters: {', '.join(sorted(known)) or 'none'}",
+            )
+        settings[name] = value
+    return settings
+
+
+def _values(request: HuntRequest, hunt: Hunt, settings: dict[str, str]) -> dict[str, Any]:
+    parameters = parameters_of(hunt)
+    values: dict[str, Any] = {n: v for n, v in settings.items() if n in parameters}
+    listed = hunt.parameter_with_role("commands")
+    if listed:
+        commands = _commands(request, parameters[listed])
+        if commands is not None:
+            values[listed] = commands
+    threshold = hunt.parameter_with_role("threshold")
+    if threshold and request.threshold is not None:
+        values[threshold] = request.threshold
+    return values
+
+
+def _commands(request: HuntRequest, parameter: Parameter) -> list[str] | None:
+    if request.commands and request.commands_file:
+        raise UsageError("--command and --commands exclude each other")
+    base: list[str] | None = list(request.commands) or None
+    if request.commands_file:
+        base = read_commands(request.commands_file)
+    if request.added_commands:
+        base = [*(parameter.default if base is None else base), *request.added_commands]
+    return None if base is None else list(dict.fromkeys(base))
+
+
+def read_commands(path: Path) -> list[str]:
+    """Commands of a file, one a line; blank lines and lines that begin with # are none."""
+    lines = (line.strip() for line in read_text(path, UsageError).splitlines())
+    commands = [line for line in lines if line and not line.startswith("#")]
+    if not commands:
+        raise UsageError(f"{path}: the command list is empty", hint="write one command a line")
+    return commands
+
+
+def _hopeless_threshold(rendered: RenderedQuery, *, strict: bool) -> list[str]:
+    """A threshold that the number of distinct entries cannot exceed."""
+    hunt = rendered.hunt
+    listed, limit = hunt.parameter_with_role("commands"), hunt.parameter_with_role("threshold")
+    if not listed or not limit:
+        return []
+    entries = len(set(rendered.parameters[listed]))
+    threshold = rendered.parameters[limit]
+    if threshold < entries:
+        return []
+    message = (
+        f"{hunt.name}: more than {threshold} distinct commands can never be found, "
+        f"since its list has {entries}"
+    )
+    if strict:
+        raise UsageError(message, hint=f"a threshold below {entries} can be exceeded")
+    return [message]
+
+
+def _refuse_unused(request: HuntRequest, hunts: Sequence[Hunt]) -> None:
+    """An option that no hunt takes is a mistake, not a wish to be ignored."""
+    wants = {
+        "commands": bool(request.commands or request.commands_file or request.added_commands),
+        "threshold": request.threshold is not None,
+    }
+    for role, wanted in wants.items():
+        if wanted and not any(hunt.parameter_with_role(role) for hunt in hunts):
+            option = {"commands": "--command", "threshold": "--threshold"}[role]
+            raise UsageError(
+                f"{hunts[0].name} has no parameter for {option}",
+                hint="'qakhunt hunts show' lists its parameters; --set gives any of them a value",
+            )

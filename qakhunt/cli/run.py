@@ -1,0 +1,149 @@
+"""``qakhunt run``: the main job."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import options as o
+from qakhunt.cli.output import Output, present
+from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.errors import ExitCode, UsageError, nearest
+from qakhunt.hunts.window import PUBLISHED
+
+if TYPE_CHECKING:
+    from qakhunt.triage.run_result import RunResult
+
+app = o.new_app()
+
+BACKENDS = ("local",)
+
+BackendName = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option("--backend", metavar="NAME", help="Who answers: local."),
+]
+Events = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--events", metavar="[TABLE=]PATH",
+        help="Recorded events for the embedded engine: a file, a folder or a glob.",
+    ),
+]  # fmt: skip
+FormatName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--format", metavar="NAME", help="table, json, ndjson, csv, markdown or parquet."),
+]
+Out = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
+]
+Timeout = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Stop a query that takes longer."),
+]
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where the embedded engine reads from."""
+
+    events: list[str]
+    now: str | None
+    sample: bool
+
+
+@app.command()
+def run(
+    hunt: o.HuntNames = None,
+    backend: BackendName = None,
+    events: Events = None,
+    dialect: o.Dialect = None,
+    command: o.Commands = None,
+    commands: o.CommandsFile = None,
+    add_command: o.AddedCommands = None,
+    threshold: o.Threshold = None,
+    set_: o.Settings = None,
+    window: o.WindowText = PUBLISHED,
+    time_zone: o.TimeZone = None,
+    now: o.Now = None,
+    hunts: o.HuntFolders = None,
+    timeout: Timeout = None,
+    format_: FormatName = None,
+    out: Out = None,
+    as_json: o.AsJson = False,
+    csv_raw: Annotated[
+        bool, typer.Option("--csv-raw", help="Leave CSV cells unguarded against formulas.")
+    ] = False,
+    force: o.Force = False,
+    fail_on_hits: Annotated[
+        bool, typer.Option("--fail-on-hits", help="Exit with 10 when there are hits.")
+    ] = False,
+    quiet: o.Quiet = False,
+) -> int:
+    """Run hunts and show what they find. Without arguments: the Qakbot hunt on the sample."""
+    output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
+    request = HuntRequest(
+        hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
+        window, time_zone,
+    )  # fmt: skip
+    _check_backend(backend)
+    source = _source(events, now)
+    result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
+    present(result, output)
+    return exit_code(result, fail_on_hits=fail_on_hits)
+
+
+def _check_backend(name: str | None) -> None:
+    if name is not None and name not in BACKENDS:
+        raise UsageError(
+            f"no backend named {name!r}", hint=nearest(name, BACKENDS) or ", ".join(BACKENDS)
+        )
+
+
+def _source(events: list[str] | None, now: str | None) -> _Source:
+    if events:
+        return _Source(events, now, sample=False)
+    from qakhunt.sample import sample_events, sample_now
+
+    return _Source(sample_events(), now or sample_now().isoformat(), sample=True)
+
+
+def _run_local(
+    request: HuntRequest, source: _Source, product: str, timeout: float | None, *, quiet: bool
+) -> RunResult:
+    from qakhunt.backends.base import Target
+    from qakhunt.backends.local import LocalBackend
+    from qakhunt.cli.progress import working
+    from qakhunt.runner import PlanLine
+    from qakhunt.runner import run as run_plan
+
+    now = read_now(source.now)
+    found = rendered_hunts(request, now=now, product=product)
+    with working("loading events", quiet=quiet) as say:
+        engine = LocalBackend(source.events, now=now, product=product, timeout=timeout)
+        try:
+            say("hunting")
+            profile = "sample" if source.sample else "local"
+            plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
+            result = run_plan(plan)
+        finally:
+            engine.close()
+    result.sample = source.sample
+    return result
+
+
+def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
+    """The documented exit code of a run."""
+    if result.interrupted:
+        return ExitCode.INTERRUPTED
+    if result.verdict is Verdict.FAILED:
+        rejected = all(line.rejected for line in result.ledger.lines)
+        return ExitCode.REJECTED if rejected else ExitCode.NOTHING_ANSWERED
+    hits = bool(result.hits) and fail_on_hits
+    if result.verdict is Verdict.INCOMPLETE:
+        return ExitCode.HITS_INCOMPLETE if hits else ExitCode.INCOMPLETE
+    return ExitCode.HITS if hits else ExitCode.OK

@@ -1,0 +1,145 @@
+"""The result on a terminal: wide as a table, narrow as one block per hit.
+
+Everything that came from a log passes ``safe.for_terminal`` and Rich's Text, so
+neither escapes nor markup of an attacker act.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console, Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.plain import to_text
+from qakhunt.reports.safe import for_terminal
+from qakhunt.reports.summary import coverage_lines, faults, verdict_line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import RenderableType
+
+    from qakhunt.kql.values import Instant
+    from qakhunt.triage.hits import Hit
+    from qakhunt.triage.run_result import RunResult
+
+WIDE = 120
+_STYLES = {
+    Verdict.CLEAN: "bold green",
+    Verdict.HITS: "bold red",
+    Verdict.INCOMPLETE: "bold yellow",
+    Verdict.FAILED: "bold magenta",
+}
+
+
+def show(result: RunResult, console: Console) -> None:
+    """Print hits, verdict and coverage."""
+    for rendered in result.rendered:
+        hits = [hit for hit in result.hits if hit.hunt == rendered.hunt.name]
+        title = Text(for_terminal(rendered.hunt.title), style="bold")
+        if hits:
+            console.print(title)
+            console.print(_table(hits) if console.width >= WIDE else _blocks(hits))
+            console.print()
+    show_account(result, console)
+
+
+def show_account(result: RunResult, console: Console) -> None:
+    """Print the verdict, what was looked at, and the warnings."""
+
+    def indented(text: str, style: str) -> None:
+        console.print(Padding(Text(for_terminal(text), style), (0, 0, 0, 2), expand=False))
+
+    console.print(Text(for_terminal(verdict_line(result)), _STYLES[result.verdict]))
+    troubled = len(faults(result))
+    lines = coverage_lines(result)
+    for number, line in enumerate(lines):
+        indented(line, "yellow" if number >= len(lines) - troubled else "dim")
+    for warning in result.warnings:
+        indented(f"warning: {warning}", "yellow")
+    if result.sample:
+        indented("This is the bundled sample: synthetic events, not your tenants.", "cyan")
+
+
+def _table(hits: Sequence[Hit]) -> RenderableType:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 1, 0))
+    for name in ("Device", "Account", "Workspace"):
+        table.add_column(name, overflow="fold", ratio=2, min_width=10)
+    table.add_column("Distinct", justify="right", no_wrap=True)
+    table.add_column("Total", justify="right", no_wrap=True)
+    table.add_column("First and last seen (UTC)", no_wrap=True)
+    table.add_column("Commands", overflow="fold", ratio=6, min_width=30)
+    for hit in hits:
+        table.add_row(
+            _text(hit.device), _text(hit.account), _text(_place(hit)),
+            _text(hit.distinct), _text(hit.total), _seen(hit), _commands(hit),
+        )  # fmt: skip
+    return table
+
+
+def _blocks(hits: Sequence[Hit]) -> RenderableType:
+    blocks: list[RenderableType] = []
+    for number, hit in enumerate(hits, 1):
+        head = Text(f"{number}. ").append_text(_text(hit.device, "bold"))
+        if hit.account:
+            head.append("  ").append_text(_text(hit.account))
+        seen = Text(
+            f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
+        )
+        if hit.first_seen and hit.last_seen:
+            seen.append(f", within {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+        times = Text(_clock(hit.first_seen))
+        if hit.last_seen:
+            times.append(f" to {_clock(hit.last_seen)}")
+        body: list[RenderableType] = [seen, times.append(" UTC")]
+        if _place(hit):
+            body.append(_text(_place(hit), "dim"))
+        blocks += [head, Padding(Group(*body, _commands(hit)), (0, 0, 1, 3), expand=False)]
+    return Group(*blocks)
+
+
+def _place(hit: Hit) -> str | None:
+    return hit.tenant or hit.workspace
+
+
+def _text(value: object, style: str = "") -> Text:
+    return Text("-" if value is None else for_terminal(str(value)), style=style)
+
+
+def _seen(hit: Hit) -> Text:
+    text = Text(_clock(hit.first_seen))
+    if hit.last_seen is not None:
+        text.append(f"\n{_clock(hit.last_seen)}")
+        if hit.first_seen is not None:
+            text.append(f"\nwithin {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+    return text
+
+
+def _clock(moment: Instant | None) -> str:
+    return moment.isoformat()[:19].replace("T", " ") if moment else "-"
+
+
+def _span(seconds: float) -> str:
+    """``58 s``, ``12 min``, ``3.4 h``, ``21 days``."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:.0f} days"
+
+
+def _commands(hit: Hit) -> Text:
+    text = Text()
+    lines = [for_terminal(command.line) for command in hit.commands]
+    width = min(max(map(len, lines), default=0), 44)
+    for number, (line, command) in enumerate(zip(lines, hit.commands, strict=True)):
+        text.append("\n" if number else "").append(line)
+        if command.techniques:
+            text.append(" " * max(2, width - len(line) + 2) + " ".join(command.techniques), "cyan")
+    return text

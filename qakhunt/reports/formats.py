@@ -1,0 +1,149 @@
+"""One row per export format: its name, its suffix and the function that writes it.
+
+Every format shows the same cells; test_formats.py compares them one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING
+
+from qakhunt.answers.plain import to_text
+from qakhunt.errors import UsageError, nearest
+from qakhunt.reports.flat import flat_table
+from qakhunt.reports.run_document import hit_document, run_document
+from qakhunt.reports.safe import for_json, for_markdown, for_spreadsheet
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from qakhunt.triage.run_result import RunResult
+
+    Writer = Callable[["RunResult", IO[bytes], "ExportOptions"], None]
+
+_UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user may choose of an export; ``csv_raw`` leaves formula guards out."""
+
+    csv_raw: bool = False
+
+
+@dataclass(frozen=True)
+class Format:
+    """An export format; ``text`` says that it may be shown on a terminal."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    write: Writer
+    text: bool = True
+
+
+def write_json(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
+    """The whole run, ``qakhunt.run/1``."""
+    text = json.dumps(run_document(result), ensure_ascii=False, indent=2)
+    out.write(for_json(text).encode() + b"\n")
+
+
+def write_ndjson(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
+    """One hit a line, as in ``hits[]`` of the JSON; the run's account is not in it."""
+    for hit in result.hits:
+        out.write(for_json(json.dumps(hit_document(hit), ensure_ascii=False)).encode() + b"\n")
+
+
+def write_csv(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """All cells quoted, null as an empty unquoted cell, CRLF, UTF-8.
+
+    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
+    table = flat_table(result)
+    out.write(_csv_line([_quoted(column.name) for column in table.columns]))
+    guarded = [
+        not options.csv_raw and column.kql_type not in _UNGUARDED for column in table.columns
+    ]
+    for row in table.rows:
+        cells = []
+        for cell, guard in zip(row, guarded, strict=True):
+            text = to_text(cell)
+            cells.append("" if cell is None else _quoted(for_spreadsheet(text) if guard else text))
+        out.write(_csv_line(cells))
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
+
+
+def _csv_line(cells: list[str]) -> bytes:
+    return (",".join(cells) + "\r\n").encode("utf-8", "surrogatepass")
+
+
+def write_markdown(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
+    """The verdict, the ledger and the hits as tables; every cell escaped."""
+    from qakhunt.reports.summary import coverage_lines, verdict_line
+
+    parts = [f"**{for_markdown(verdict_line(result))}**", ""]
+    parts += [f"- {for_markdown(line)}" for line in coverage_lines(result)]
+    table = flat_table(result)
+    parts += ["", _markdown_row([column.name for column in table.columns])]
+    parts.append("|" + " --- |" * len(table.columns))
+    parts += [_markdown_row([to_text(cell) for cell in row]) for row in table.rows]
+    out.write(("\n".join(parts) + "\n").encode())
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(for_markdown(cell) for cell in cells) + " |"
+
+
+def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
+    """Typed columns; datetimes at 100 ns in nanoseconds, dynamic as JSON text."""
+    from qakhunt.engine.parquet import parquet_bytes
+
+    out.write(parquet_bytes(flat_table(result)))
+
+
+FORMATS: dict[str, Format] = {
+    format_.name: format_
+    for format_ in (
+        Format("json", (".json",), write_json),
+        Format("ndjson", (".ndjson", ".jsonl"), write_ndjson),
+        Format("csv", (".csv",), write_csv),
+        Format("markdown", (".md", ".markdown"), write_markdown),
+        Format("parquet", (".parquet",), write_parquet, text=False),
+    )
+}
+
+
+def format_named(name: str) -> Format:
+    """The format of that name. Raises UsageError with the nearest."""
+    if name not in FORMATS:
+        known = ["table", *FORMATS]
+        raise UsageError(
+            f"no format named {name!r}", hint=nearest(name, known) or f"formats: {', '.join(known)}"
+        )
+    return FORMATS[name]
+
+
+def format_of(path: Path) -> Format:
+    """The format that a file's suffix stands for. Raises UsageError for an unknown one."""
+    suffix = path.suffix.lower()
+    for format_ in FORMATS.values():
+        if suffix in format_.suffixes:
+            return format_
+    known = ", ".join(suffix for format_ in FORMATS.values() for suffix in format_.suffixes)
+    raise UsageError(
+        f"{path}: no format has the suffix {suffix!r}",
+        hint=f"use one of {known}, or name one with --format",
+    )
+
+
+def export_bytes(result: RunResult, format_: Format, options: ExportOptions) -> bytes:
+    """The export in memory, for a pipe or a terminal."""
+    import io
+
+    buffer = io.BytesIO()
+    format_.write(result, buffer, options)
+    return buffer.getvalue()

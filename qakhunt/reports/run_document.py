@@ -1,0 +1,113 @@
+"""The run as ``qakhunt.run/1``, the JSON that programs read.
+
+The schema is ``data/run.schema.json``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.answers.plain import to_json_value
+
+if TYPE_CHECKING:
+    from qakhunt.answers.ledger import LedgerLine, SourceRows
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.triage.hits import Hit
+    from qakhunt.triage.run_result import RunResult
+
+SCHEMA = "qakhunt.run/1"
+
+
+def run_document(result: RunResult) -> dict[str, Any]:
+    """The whole run as plain JSON values."""
+    return {
+        "schema": SCHEMA,
+        "verdict": result.verdict.value,
+        "sample": result.sample,
+        "now": result.now.isoformat(),
+        "window": _window(result.window),
+        "hunts": [_hunt(rendered) for rendered in result.rendered],
+        "ledger": [_line(line) for line in result.ledger.lines],
+        "hits": [hit_document(hit) for hit in result.hits],
+        "suppressed": result.suppressed,
+        "warnings": list(result.warnings),
+    }
+
+
+def _window(window: Any) -> dict[str, str]:
+    return {"start": window.start.isoformat(), "end": window.end.isoformat()}
+
+
+def _hunt(rendered: RenderedQuery) -> dict[str, Any]:
+    return {
+        "name": rendered.hunt.name,
+        "id": rendered.hunt.id,
+        "version": rendered.hunt.version,
+        "title": rendered.hunt.title,
+        "product": rendered.product,
+        "window": _window(rendered.window),
+        "hunt_hash": rendered.hunt_hash,
+        "query_hash": rendered.query_hash,
+        "parameters": {name: _plain(value) for name, value in rendered.parameters.items()},
+        "query": rendered.text,
+    }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return to_json_value(value)
+
+
+def _line(line: LedgerLine) -> dict[str, Any]:
+    return {
+        "hunt": line.hunt,
+        "profile": line.profile,
+        "tenant": line.tenant,
+        "workspace": line.workspace,
+        "slice": line.slice,
+        "window": _window(line.window),
+        "backend": line.backend,
+        "query_hash": line.query_hash,
+        "status": line.status.value,
+        "detail": line.detail,
+        "hint": line.hint,
+        "rejected": line.rejected,
+        "rows": line.rows,
+        "bytes": line.bytes,
+        "attempts": line.attempts,
+        "waits": list(line.waits),
+        "request_ids": list(line.request_ids),
+        "elapsed": round(line.elapsed, 6),
+        "source": _source(line.source),
+    }
+
+
+def _source(source: SourceRows | None) -> dict[str, Any] | None:
+    if source is None:
+        return None
+    return {
+        "rows": source.rows,
+        "devices": source.devices,
+        "first": to_json_value(source.first),
+        "last": to_json_value(source.last),
+    }
+
+
+def hit_document(hit: Hit) -> dict[str, Any]:
+    """One hit as plain JSON values; ``row`` has every result column under its own name."""
+    return {
+        "hunt": hit.hunt,
+        "profile": hit.profile,
+        "tenant": hit.tenant,
+        "workspace": hit.workspace,
+        "device": hit.device,
+        "account": hit.account,
+        "commands": [command.line for command in hit.commands],
+        "techniques": list(hit.techniques),
+        "first_seen": to_json_value(hit.first_seen),
+        "last_seen": to_json_value(hit.last_seen),
+        "row": {name: _plain(cell) for name, cell in hit.row.items()},
+    }

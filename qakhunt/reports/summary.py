@@ -1,0 +1,65 @@
+"""The verdict and the ledger in words, the same in every report."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.ledger import LedgerLine, Status, Verdict
+
+if TYPE_CHECKING:
+    from qakhunt.triage.run_result import RunResult
+
+
+def count(number: int, singular: str, plural: str | None = None) -> str:
+    """``1 hit``, ``2 hits``."""
+    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def verdict_line(result: RunResult) -> str:
+    """One sentence that says what may be said, and no more."""
+    verdict, hits = result.verdict, len(result.hits)
+    devices = len({(hit.profile, hit.device) for hit in result.hits})
+    found = f"{count(hits, 'hit')} on {count(devices, 'device')}"
+    if result.suppressed:
+        found += f", {result.suppressed} suppressed"
+    if verdict is Verdict.CLEAN:
+        return f"CLEAN: no hits{_seen(result)}"
+    if verdict is Verdict.HITS:
+        return f"HITS: {found}"
+    if verdict is Verdict.FAILED:
+        return "FAILED: nothing answered"
+    return (
+        f"INCOMPLETE: {found if hits else 'no hits in what answered'}; not everything was looked at"
+    )
+
+
+def _seen(result: RunResult) -> str:
+    sources = [line.source for line in result.ledger.lines if line.source]
+    if not sources:
+        return ""
+    rows, devices = sum(s.rows for s in sources), result.ledger.devices or 0
+    return f" in {count(rows, 'record')} of {count(devices, 'device')}"
+
+
+def coverage_lines(result: RunResult) -> list[str]:
+    """What was looked at, line by line where it was not looked at completely."""
+    lines = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
+    statuses = Counter(line.status.value for line in result.ledger.lines)
+    told = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
+    lines += [_fault(line) for line in faults(result)]
+    return lines
+
+
+def faults(result: RunResult) -> list[LedgerLine]:
+    """The ledger's lines that are not complete."""
+    return [line for line in result.ledger.lines if line.status is not Status.COMPLETE]
+
+
+def _fault(line: LedgerLine) -> str:
+    whom = line.workspace or line.tenant or line.profile
+    text = f"{line.hunt} on {whom}, {line.slice}: {line.status.value}"
+    if line.detail:
+        text += f": {line.detail}"
+    return f"{text} ({line.hint})" if line.hint else text
