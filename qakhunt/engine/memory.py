@@ -69,7 +69,7 @@ def _type_of(value: Any) -> str:
         (bool, "BOOLEAN"), (int, "BIGINT"), (float, "DOUBLE"), (Decimal, "DECIMAL(38,17)"),
         (Instant, "TIMESTAMP"), (Timespan, "INTERVAL"), ((list, dict), "JSON"),
     ):  # fmt: skip
-        if isinstance(value, kinds):  # type: ignore[arg-type]
+        if isinstance(value, kinds):
             return sql_type
     return "VARCHAR"
 

@@ -83,7 +83,9 @@ def pipeline(tokens: Sequence[Token]) -> tuple[Stage, ...]:
             continue
         operator, size = _operator(part)
         bar = bars[number - 1]
-        stages.append(Stage(operator, tuple(part[size:]), bar.start, part[-1].end if part else bar.end))
+        stages.append(
+            Stage(operator, tuple(part[size:]), bar.start, part[-1].end if part else bar.end)
+        )
     return tuple(stages)
 
 

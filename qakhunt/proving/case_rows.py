@@ -69,7 +69,9 @@ def build_tables(case: Case, product: str, clock: Clock) -> dict[str, Rows]:
             try:
                 rows += _entry_rows(case, table, entry, product, clock)
             except (ValueError, TypeError, EventsError) as problem:
-                raise CaseError(f"{case.name}: {table}: {problem}", location=case.location) from None
+                raise CaseError(
+                    f"{case.name}: {table}: {problem}", location=case.location
+                ) from None
         tables[table] = rows
     return tables
 
@@ -86,7 +88,7 @@ def _entry_rows(
     known = known_columns(table)
     from_file = _file_rows(case, table, special["file"], product) if "file" in special else [{}]
     fill = typed_cells(case.fill.get(table, {}), known, clock)
-    rows = []
+    rows: Rows = []
     for stored in from_file:
         for cells in bare:
             row = {**fill, **stored, **typed_cells(cells, known, clock)}
@@ -95,7 +97,11 @@ def _entry_rows(
 
 
 def _each(value: Any) -> Rows:
-    if not isinstance(value, dict) or not value or not all(isinstance(v, list) for v in value.values()):
+    if (
+        not isinstance(value, dict)
+        or not value
+        or not all(isinstance(v, list) for v in value.values())
+    ):
         raise ValueError("'each' maps columns to lists")
     if len({len(entries) for entries in value.values()}) != 1:
         raise ValueError("the lists of 'each' must be of one length")
@@ -118,9 +124,7 @@ def _timed(
     return {TIME_COLUMN[product]: moment, **row}
 
 
-def typed_cells(
-    cells: Mapping[str, Any], known: Mapping[str, str], clock: Clock
-) -> dict[str, Any]:
+def typed_cells(cells: Mapping[str, Any], known: Mapping[str, str], clock: Clock) -> dict[str, Any]:
     """Cells by the column's KQL type. Raises ValueError naming the column."""
     row = {}
     for name, value in cells.items():
@@ -148,7 +152,9 @@ def typed_cell(value: Any, kind: str | None, clock: Clock) -> Any:
     if kind == "real" and is_whole:
         return float(value)
     if not isinstance(value, wanted) or (isinstance(value, bool) and kind != "bool"):
-        raise ValueError(f"expected {kind}, not {value!r}" + ("; quote it" if kind == "string" else ""))
+        raise ValueError(
+            f"expected {kind}, not {value!r}" + ("; quote it" if kind == "string" else "")
+        )
     return value
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qakhunt.documents import Document, convert, parse_yaml, read_text
-from qakhunt.errors import HuntError, SourceLocation, UsageError
+from qakhunt.errors import HuntError, QakhuntError, SourceLocation, UsageError
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
 from qakhunt.hunts.model import Product  # noqa: TC001 - msgspec reads it at run time
 from qakhunt.kql.values import Instant
@@ -177,9 +177,7 @@ def _case_paths(text: str, catalog: Catalog) -> list[Path]:
     for hunt in catalog.find(text):
         beside = cases_beside(hunt)
         if not beside.is_file():
-            raise UsageError(
-                f"{hunt.name} has no test cases", hint=f"they belong in {beside}"
-            )
+            raise UsageError(f"{hunt.name} has no test cases", hint=f"they belong in {beside}")
         found.append(beside)
     return found
 
@@ -188,7 +186,9 @@ def load_suite(path: Path, catalog: Catalog) -> Suite:
     """Load a file of cases and its hunt. Raises CaseError at the line at fault."""
     document = parse_yaml(read_text(path, CaseError), str(path), CaseError)
     if not isinstance(document.value, dict):
-        raise CaseError("a file of cases is a mapping of keys", location=SourceLocation(str(path), 1))
+        raise CaseError(
+            "a file of cases is a mapping of keys", location=SourceLocation(str(path), 1)
+        )
     file = convert(document, CaseFile, CaseError)
     hunt = _hunt_of(path, file, document, catalog)
     cases = []
@@ -210,10 +210,13 @@ def _hunt_of(path: Path, file: CaseFile, document: Document, catalog: Catalog) -
             return load_hunt(beside)
         try:
             found = catalog.find(file.hunt)
-        except HuntError as problem:
-            raise CaseError(problem.message, location=document.locate(("hunt",))) from None
+        except QakhuntError as problem:
+            place = document.locate(("hunt",))
+            raise CaseError(problem.message, location=place, hint=problem.hint) from None
         if len(found) != 1:
-            raise CaseError(f"{file.hunt!r} names {len(found)} hunts", location=document.locate(("hunt",)))
+            raise CaseError(
+                f"{file.hunt!r} names {len(found)} hunts", location=document.locate(("hunt",))
+            )
         return found[0]
     for candidate in sorted(path.parent.parent.glob(f"{path.stem}.*")):
         if is_hunt_file(candidate):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.plain import to_text
 from qakhunt.kql.pipeline import items, statements
 from qakhunt.kql.schema import TIME_COLUMN
-from qakhunt.kql.values import Instant, Timespan
+from qakhunt.kql.values import Timespan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -105,7 +105,9 @@ class Comparison:
             for name in row:
                 if name not in self.positions:
                     known = ", ".join(self.result.names)
-                    found.append(Difference(f"the result has no column {name!r}; it has {known}", number))
+                    found.append(
+                        Difference(f"the result has no column {name!r}; it has {known}", number)
+                    )
             if exact:
                 named = {self.positions[name] for name in row if name in self.positions}
                 missing = [n for i, n in enumerate(self.result.names) if i not in named]
@@ -180,7 +182,7 @@ class Comparison:
         if kind == "real":
             return math.isclose(float(wanted), cell, rel_tol=1e-9, abs_tol=1e-12)
         if kind == "decimal":
-            return Decimal(str(wanted)) == cell
+            return bool(Decimal(str(wanted)) == cell)
         if kind == "dynamic" and column.name in self.sets and isinstance(wanted, list):
             return isinstance(cell, list) and _same_members(wanted, cell)
         if isinstance(wanted, bool) is not isinstance(cell, bool):
@@ -229,6 +231,3 @@ def _plain(value: Any) -> str:
     if value is None:
         return "null"
     return value if isinstance(value, str) and value else to_text(value) or "''"
-
-
-__all__ = ["CellDifference", "Comparison", "Difference", "Instant", "sets_in"]

@@ -8,10 +8,19 @@ its events for hits.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.kql.literal import encode
-from qakhunt.kql.pipeline import Item, Stage, Statement, by_split, items, query_statement, statements
+from qakhunt.kql.pipeline import (
+    Item,
+    Stage,
+    Statement,
+    by_split,
+    items,
+    query_statement,
+    statements,
+)
 from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.kql.values import Instant
 
@@ -38,14 +47,14 @@ _SHOWN = (
 
 @dataclass(frozen=True)
 class EventsPlan:
-    """``prefix`` is the query up to its first aggregation; ``keys`` maps result
-    columns to the expressions that they group by; ``time`` bounds a hit's events by
-    its columns for the first and last event.
+    """``prefix`` is the query up to its first aggregation; ``keys`` pairs result
+    columns with the expressions that they group by; ``seen`` names the columns of a
+    hit's first and last event, where no key holds its time.
     """
 
     prefix: str
     keys: tuple[tuple[str, str], ...]
-    time: tuple[str, str, str] | None = None
+    seen: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,9 @@ def plan_events(text: str, hunt: Hunt, result_columns: Sequence[str]) -> EventsP
         return None
     for owner, stage, later in _stages(found, query):
         if stage.operator in AGGREGATIONS:
-            start = _value_start(owner)
-            prefix = text[: owner.start] + text[start : stage.start]
+            prefix = text[: owner.start] + text[owner.source.start : stage.start]
             keys = tuple(_keys(text, stage, later, set(result_columns)))
-            return EventsPlan(prefix.rstrip(), keys, _time_bounds(hunt, keys, result_columns))
+            return EventsPlan(prefix.rstrip(), keys, _seen(hunt, keys, result_columns))
     return None
 
 
@@ -92,10 +100,6 @@ def _stages(
         (owner, stage, [later for _, later in flat[number + 1 :]])
         for number, (owner, stage) in enumerate(flat)
     ]
-
-
-def _value_start(owner: Statement) -> int:
-    return owner.source.start
 
 
 def _keys(
@@ -134,18 +138,15 @@ def _replaces(stage: Stage, name: str) -> bool:
     return any(item.name == name and len(item.tokens) > 1 for item in made)
 
 
-def _time_bounds(
+def _seen(
     hunt: Hunt, keys: Sequence[tuple[str, str]], columns: Sequence[str]
-) -> tuple[str, str, str] | None:
-    """Time column, first and last: where no key is a time and the hunt names both."""
+) -> tuple[str, str] | None:
     notes = hunt.notes.result
-    times = set(TIME_COLUMN.values())
-    if any(name in times for name, _ in keys):
+    if any(name in TIME_COLUMN.values() for name, _ in keys):
         return None
-    time = next((t for t in times if t in columns), None)
     first = next((c for c in _spellings(notes.first_seen) if c in columns), None)
     last = next((c for c in _spellings(notes.last_seen) if c in columns), None)
-    return (time or "", first, last) if first and last else None
+    return (first, last) if first and last else None
 
 
 def _spellings(name: str | None) -> list[str]:
@@ -155,36 +156,32 @@ def _spellings(name: str | None) -> list[str]:
 
 
 class EventFinder:
-    """Fetches the events of many hits of one query in few questions."""
+    """Fetches the events of many hits of one query in few questions.
 
-    def __init__(self, text: str, hunt: Hunt, product: str, result: ResultTable, ask: Ask) -> None:
-        self.plan = plan_events(text, hunt, result.names)
+    ``ask`` answers a query text over the same tables as the hunt.
+    """
+
+    def __init__(self, plan: EventsPlan, product: str, result: ResultTable, ask: Ask) -> None:
+        self.plan = plan
         self.ask = ask
         self.time = TIME_COLUMN[product]
         self.types = {column.name: column.kql_type for column in result.columns}
-        self._columns: list[str] | None = None
 
-    @property
+    @cached_property
     def columns(self) -> list[str]:
         """Columns of the events that are shown: when, where, who, what."""
-        assert self.plan is not None
-        if self._columns is None:
-            names = self.ask(f"{self.plan.prefix}\n| take 0").names
-            chosen = [name for name in (self.time, *_SHOWN) if name in names]
-            self._columns = chosen if len(chosen) > 2 else names[:_MOST_COLUMNS]
-        return self._columns
+        names = self.ask(f"{self.plan.prefix}\n| take 0").names
+        chosen = [name for name in (self.time, *_SHOWN) if name in names]
+        return chosen if len(chosen) > 2 else names[:_MOST_COLUMNS]
 
     def find(self, records: Sequence[Mapping[str, Any]]) -> list[HitEvents]:
         """The events of each result row, in time order."""
-        if self.plan is None:
-            return [_itself(record) for record in records]
         found: list[HitEvents] = []
         for at in range(0, len(records), _CHUNK):
             found += self._chunk(records[at : at + _CHUNK])
         return found
 
     def _chunk(self, records: Sequence[Mapping[str, Any]]) -> list[HitEvents]:
-        assert self.plan is not None
         conditions = " or ".join(f"({self.condition(record)})" for record in records)
         keys = [f"{_KEY}{number} = {expr}" for number, (_, expr) in enumerate(self.plan.keys)]
         shown = self.columns
@@ -206,9 +203,9 @@ class EventFinder:
 
     def condition(self, record: Mapping[str, Any]) -> str:
         """KQL that holds for the events of one result row."""
-        assert self.plan is not None
         parts = [
-            _equals(expression, record[name], self.types[name]) for name, expression in self.plan.keys
+            _equals(expression, record[name], self.types[name])
+            for name, expression in self.plan.keys
         ]
         bounds = self._bounds(record)
         if bounds:
@@ -217,15 +214,14 @@ class EventFinder:
         return " and ".join(parts) or "true"
 
     def _bounds(self, record: Mapping[str, Any]) -> tuple[Instant, Instant] | None:
-        if self.plan is None or self.plan.time is None or self.time not in self.columns:
+        if self.plan.seen is None or self.time not in self.columns:
             return None
-        first, last = (record.get(name) for name in self.plan.time[1:])
+        first, last = (record.get(name) for name in self.plan.seen)
         if isinstance(first, Instant) and isinstance(last, Instant):
             return first, last
         return None
 
     def _belongs(self, row: Sequence[Any], width: int, record: Mapping[str, Any]) -> bool:
-        assert self.plan is not None
         wanted = [record[name] for name, _ in self.plan.keys]
         if [_folded(cell) for cell in row[width:]] != [_folded(cell) for cell in wanted]:
             return False
@@ -234,7 +230,8 @@ class EventFinder:
         return bounds is None or (moment is not None and bounds[0] <= moment <= bounds[1])
 
 
-def _itself(record: Mapping[str, Any]) -> HitEvents:
+def itself(record: Mapping[str, Any]) -> HitEvents:
+    """The events of a hit that is one."""
     names = [name for name, cell in record.items() if cell not in (None, "")]
     chosen = [n for n in (*TIME_COLUMN.values(), *_SHOWN) if n in names] or names[:_MOST_COLUMNS]
     return HitEvents(tuple(chosen), (tuple(record[name] for name in chosen),))

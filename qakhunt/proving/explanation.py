@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.errors import QakhuntError
 from qakhunt.kql.schema import TIME_COLUMN
-from qakhunt.proving.events import EventFinder
+from qakhunt.proving.events import EventFinder, plan_events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -75,7 +75,10 @@ def _reach(number: int, passed: set[int] | None, counted: set[int] | None) -> Re
 
 
 def _reached(
-    session: Session, rendered: RenderedQuery, result: ResultTable, differences: Sequence[Difference]
+    session: Session,
+    rendered: RenderedQuery,
+    result: ResultTable,
+    differences: Sequence[Difference],
 ) -> tuple[set[int] | None, set[int] | None]:
     """Markers that reached the aggregation, and those of the row in question."""
 
@@ -83,13 +86,13 @@ def _reached(
         return session.ask(text, now=rendered.now, window=rendered.window)
 
     try:
-        finder = EventFinder(rendered.text, rendered.hunt, rendered.product, result, ask)
-        prefix = finder.plan.prefix if finder.plan else rendered.text.rstrip().rstrip(";")
+        plan = plan_events(rendered.text, rendered.hunt, result.names)
+        prefix = plan.prefix if plan else rendered.text.rstrip().rstrip(";")
         passed = _markers(ask(f"{prefix}\n| project {_MARKER}"))
         record = next((d.found for d in differences if d.found), None)
-        if record is None or finder.plan is None or not finder.plan.keys:
+        if record is None or plan is None or not plan.keys:
             return passed, None
-        condition = finder.condition(record)
+        condition = EventFinder(plan, rendered.product, result, ask).condition(record)
         return passed, _markers(ask(f"{prefix}\n| where {condition}\n| project {_MARKER}"))
     except QakhuntError:
         return None, None  # the query hides the marker; the events are shown without marks
