@@ -71,9 +71,7 @@ def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:
     wanted = (text or "").casefold()
     chosen = []
     for suite in suites:
-        cases = tuple(
-            c for c in suite.cases if wanted in f"{suite.hunt.name} {c.name}".casefold()
-        )
+        cases = tuple(c for c in suite.cases if wanted in f"{suite.hunt.name} {c.name}".casefold())
         if cases:
             chosen.append(replace(suite, cases=cases))
     if not chosen:

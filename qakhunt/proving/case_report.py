@@ -211,4 +211,3 @@ _NOT_XML = re.compile("[\ufffe\uffff]")
 def _xml(text: str) -> str:
     """Text without what XML 1.0 cannot hold; line breaks stay."""
     return _NOT_XML.sub("\ufffd", "\n".join(for_terminal(line) for line in text.split("\n")))
-

@@ -95,7 +95,9 @@ tables:
         ("{warnings: [too hot]}", "expected the warning 'too hot'"),
     ],
 )
-def test_what_a_case_may_expect(suite_of: SuiteOf, runner: CaseRunner, expect: str, message: str | None) -> None:
+def test_what_a_case_may_expect(
+    suite_of: SuiteOf, runner: CaseRunner, expect: str, message: str | None
+) -> None:
     results = outcomes(suite_of(case(FOUR + f"expect: {expect}")), runner)
     assert [r.product for r in results] == ["log-analytics", "defender"]
     for result in results:
@@ -170,12 +172,14 @@ def test_rows_come_from_a_file(suite_of: SuiteOf, runner: CaseRunner, tmp_path: 
     assert {r.outcome for r in outcomes(suite, runner)} == {Outcome.PASSED}
 
 
-def test_the_failure_names_cells_and_how_far_each_event_came(suite_of: SuiteOf, runner: CaseRunner) -> None:
+def test_the_failure_names_cells_and_how_far_each_event_came(
+    suite_of: SuiteOf, runner: CaseRunner
+) -> None:
     hostile = "\x1b[31mred"
     text = f"""
 tables:
   DeviceProcessEvents:
-    - {{DeviceName: x, each: {{FileName: [a, b, "{hostile.encode('unicode_escape').decode()}"]}}}}
+    - {{DeviceName: x, each: {{FileName: [a, b, "{hostile.encode("unicode_escape").decode()}"]}}}}
     - {{DeviceName: y, each: {{FileName: [a, b]}}}}
 expect: {{rows: [{{DeviceName: x, Total: 3}}, {{DeviceName: y}}]}}
 """
@@ -203,7 +207,9 @@ expect: {{rows: [{{DeviceName: x, Total: 3}}, {{DeviceName: y}}]}}
         ("hunt: nothing-of-that-name\ncases: []\n", "no hunt named"),
     ],
 )
-def test_a_broken_file_is_one_error_with_its_line(suite_of: SuiteOf, text: str, message: str) -> None:
+def test_a_broken_file_is_one_error_with_its_line(
+    suite_of: SuiteOf, text: str, message: str
+) -> None:
     with pytest.raises(CaseError) as problem:
         suite_of(text)
     assert message in f"{problem.value} {problem.value.hint}"
@@ -231,20 +237,26 @@ def test_a_row_that_the_table_cannot_hold_fails_its_case(
     assert message in result.differences[0].message
 
 
-def test_a_query_that_does_not_run_fails_with_its_place(suite_of: SuiteOf, runner: CaseRunner, tmp_path: Path) -> None:
+def test_a_query_that_does_not_run_fails_with_its_place(
+    suite_of: SuiteOf, runner: CaseRunner, tmp_path: Path
+) -> None:
     hunt = HUNT.replace("count()", "counted()")
     result = outcomes(suite_of(case("expect: {none: true}"), hunt), runner)[0]
     assert result.outcome is Outcome.FAILED
     assert f"{tmp_path / 'small.yaml'}:9:" in result.differences[0].message
 
 
-def test_a_product_that_the_hunt_cannot_serve_is_skipped_and_said(suite_of: SuiteOf, runner: CaseRunner) -> None:
+def test_a_product_that_the_hunt_cannot_serve_is_skipped_and_said(
+    suite_of: SuiteOf, runner: CaseRunner
+) -> None:
     hunt = "name: s\nquery: |\n  SigninLogs | where TimeGenerated > ago(1d)\n"
     results = outcomes(suite_of(case("expect: {none: true}"), hunt), runner)
     assert [r.outcome for r in results] == [Outcome.PASSED, Outcome.SKIPPED]
 
 
-def test_two_hundred_cases_of_one_rendering_are_quick(suite_of: SuiteOf, runner: CaseRunner) -> None:
+def test_two_hundred_cases_of_one_rendering_are_quick(
+    suite_of: SuiteOf, runner: CaseRunner
+) -> None:
     rest = "tables: {DeviceProcessEvents: [{FileName: a}]}, expect: {none: true}"
     text = "cases:\n" + "".join(f"  - {{name: c{i}, {rest}}}\n" for i in range(200))
     hunt = HUNT + "qakhunt: {products: [log-analytics]}\n"
@@ -276,7 +288,9 @@ def test_the_built_in_hunts_have_cases_and_pass(capsys: pytest.CaptureFixture[st
         assert firing, suite.path
 
 
-def test_the_exit_code_tells_a_failure(suite_of: SuiteOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_exit_code_tells_a_failure(
+    suite_of: SuiteOf, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     suite = suite_of(case("expect: {count: 1}"))
     assert run(["test", str(suite.path)]) == 1
     assert "FAIL" in capsys.readouterr().out
