@@ -31,6 +31,7 @@ from qakhunt.triage.context import (
 )
 from qakhunt.triage.findings import core_families, issuing_processes, unknown_ancestors
 from qakhunt.triage.stretches import Stretch, earlier, hull, parameter, stretches
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -79,16 +80,19 @@ def collect(
     *,
     around: Timespan,
     limit: int,
+    only: int | None = None,
     progress: Progress | None = None,
 ) -> None:
     """Collect the context of the first ``limit`` hits into ``result.context``.
 
     ``plan`` is what the result came from: each hit is asked about where it was found.
-    Hits beyond the limit, and those without a device or a time, say so.
+    ``only`` asks about one hit alone, by its number from 1. Hits that are not asked
+    about, and those without a device or a time, say so.
     """
-    context = Context(around, limit)
+    context = Context(around, limit if only is None else 1)
     result.context = context
-    groups = _groups(result, plan, context)
+    asked = range(len(result.hits))[:limit] if only is None else range(only - 1, only)
+    groups = _groups(result, plan, context, asked)
     asker = _Asker(result, context, progress)
     asker.round([(group, _timeline(group)) for group in groups], _take_processes)
     second = [(group, request) for group in groups for request in _everything_else(group)]
@@ -96,12 +100,15 @@ def collect(
     for group in groups:
         for case in group.cases:
             context.hits[case.number] = case.context
-    _account_for_the_rest(result, plan, context)
+    _account_for_the_rest(result, plan, context, asked)
 
 
-def _groups(result: RunResult, plan: Sequence[PlanLine], context: Context) -> list[_Group]:
+def _groups(
+    result: RunResult, plan: Sequence[PlanLine], context: Context, asked: range
+) -> list[_Group]:
     groups: dict[int, _Group] = {}
-    for number, hit in enumerate(result.hits[: context.limit]):
+    for number in asked:
+        hit = result.hits[number]
         line = _line_of(hit, plan)
         found = stretches(hit, context.around, result.now)
         if line is None or not hit.device or not found:
@@ -356,19 +363,21 @@ def _take_rarity(group: _Group, request: _Request, answer: LedgerLine, rows: lis
         )
 
 
-def _account_for_the_rest(result: RunResult, plan: Sequence[PlanLine], context: Context) -> None:
-    """A ``not_run`` line for each place whose hits were too many to ask about."""
+def _account_for_the_rest(
+    result: RunResult, plan: Sequence[PlanLine], context: Context, asked: range
+) -> None:
+    """A ``not_run`` line for each place whose hits were not asked about."""
+    only = f"only hit {asked[0] + 1}" if len(asked) == 1 else f"only the first {len(asked)} hits"
     beyond: dict[int, int] = {}
-    for number, hit in enumerate(result.hits[context.limit :], context.limit):
-        context.hits[number] = HitContext(
-            missing=f"only the first {context.limit} hits were asked about"
-        )
+    for number, hit in enumerate(result.hits):
+        if number in asked:
+            continue
+        context.hits[number] = HitContext(missing=f"it was not asked for, {only}")
         line = _line_of(hit, plan)
         if line is not None:
             at = next(i for i, other in enumerate(plan) if _same_place(other, line))
             beyond[at] = beyond.get(at, 0) + 1
-    for at, count in beyond.items():
-        hits = "1 hit" if count == 1 else f"{count:,} hits"
-        detail = f"the context of {hits} was not asked for, only that of the first {context.limit}"
+    for at, hits in beyond.items():
+        detail = f"what surrounded {count(hits, 'hit')} was not asked for, {only}"
         entry = _not_run(plan[at], plan[at].rendered, detail)
         context.ledger.lines.append(replace(entry, hunt=TIMELINE_HUNT, query_hash=""))

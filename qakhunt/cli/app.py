@@ -22,6 +22,8 @@ class Entry:
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
+    "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
+    "report": Entry("report", "Make a report of a saved result, to hand over."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),

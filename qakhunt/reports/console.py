@@ -16,7 +16,7 @@ from rich.text import Text
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import coverage_lines, faults, verdict_line
+from qakhunt.reports.summary import context_lines, coverage_lines, faults, verdict_line
 from qakhunt.triage.words import span
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ def show_account(result: RunResult, console: Console) -> None:
     lines = coverage_lines(result)
     for number, line in enumerate(lines):
         indented(line, "yellow" if number >= len(lines) - troubled else "dim")
+    for number, line in enumerate(context_lines(result)):
+        indented(line, "yellow" if number else "dim")
     for warning in result.warnings:
         indented(f"warning: {warning}", "yellow")
     if result.sample:

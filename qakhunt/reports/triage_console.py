@@ -230,5 +230,6 @@ def _entities(dossier: Dossier, console: Console) -> None:
         )  # fmt: skip
         if details:
             console.print(Padding(Text(details, "dim"), (0, 0, 0, 4)))
-        for line in entity.pivot.splitlines():
-            console.print(Padding(Text(for_terminal(line)), (0, 0, 0, 6)))
+        # Not wrapped by us, so that what is copied is what was written.
+        query = "".join(f"      {for_terminal(line)}\n" for line in entity.pivot.splitlines())
+        console.print(Text(query), soft_wrap=True, end="")

@@ -35,6 +35,7 @@ _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.A
 _RESOURCE = re.compile(
     r"/subscriptions/[^/?#]+/resource[gG]roups/[^/?#]+/providers/[^/?#]+/workspaces/[^/?#]+"
 )
+
 # Longer addresses are cut or refused on the way.
 _LONGEST = 8000
 
@@ -84,7 +85,7 @@ class Portals:
         known = dict(self.workspaces)
         resource = known.get((workspace or "").lower()) or known.get("")
         portal = AZURE_PORTALS[self.cloud]
-        if resource is None or not _RESOURCE.fullmatch(resource):
+        if resource is None or not is_workspace_resource(resource):
             return None
         text = base64.b64encode(_packed(query.encode("utf-8", "replace"))).decode()
         where = f"#@{tenant}" if tenant and _GUID.fullmatch(tenant) else "#"
@@ -97,6 +98,11 @@ class Portals:
             f"/timespan/{quote(times, safe='')}"
         )
         return link if len(link) <= _LONGEST else None
+
+
+def is_workspace_resource(text: str) -> bool:
+    """Whether the text is the Azure resource id of a workspace."""
+    return _RESOURCE.fullmatch(text) is not None
 
 
 def _packed(data: bytes) -> bytes:
