@@ -80,6 +80,8 @@ def report(
     if split is None:
         name = format_ or (None if out else "html")
         output = Output.of(name, out, as_json=False, csv_raw=False, force=force, quiet=quiet)
+        if output.format is None:
+            raise UsageError("a report is no table", hint="'qakhunt triage' shows one on the screen")
         result = load_result(result_file)
         with stdout_may_close():
             write_export(result, output, details)
@@ -107,10 +109,13 @@ def _write_parts(
 
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}", hint="make the folder first")
-    parts = {
-        folder / f"{stem}-{_UNSAFE.sub('_', whose)}{_suffix(format_)}": (whose, part)
-        for whose, part in by_tenant(result).items()
-    }
+    parts: dict[Path, tuple[str, RunResult]] = {}
+    for number, (whose, part) in enumerate(by_tenant(result).items(), 1):
+        name = f"{stem}-{_UNSAFE.sub('_', whose)}"
+        path = folder / f"{name}{_suffix(format_)}"
+        if path in parts:  # two names that differ in what a file name cannot hold
+            path = folder / f"{name}-{number}{_suffix(format_)}"
+        parts[path] = (whose, part)
     for path in parts:
         check_target(path, force=force)
     for path, (whose, part) in parts.items():
