@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers import wire_hunting
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.service_error import ServiceError, decode_error
-from qakhunt.backends.replies import answer, failure, hit_effort_limit, hit_size_limit, one_line
+from qakhunt.answers.service_error import decode_error
+from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
 from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
@@ -37,6 +37,7 @@ _REFUSALS = {
         "does the tenant have Microsoft Defender, and is this its cloud?",
     ),
 }
+_UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}"
 _WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 
 
@@ -100,7 +101,10 @@ class DefenderBackend:
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
             return self._result(reply, question)
         error = decode_error(reply.body) if reply.status == 400 else None
-        return _bad_request(reply, error) if error else failure(reply, _REFUSALS)
+        if error is None:
+            return failure(reply, _REFUSALS)
+        unresolved = error.mentions("failed to resolve table")
+        return bad_request(reply, error, _UNRESOLVED if unresolved else "")
 
     def close(self) -> None:
         """Close the connections."""
@@ -110,16 +114,11 @@ class DefenderBackend:
         try:
             decoded = wire_hunting.decode(reply.body)
         except WireError as problem:
-            return answer(reply, Status.FAILED, detail=str(problem))
+            return unreadable(reply, problem)
         table = decoded.table
-        if len(table) >= self._settings.row_limit:
-            return answer(
-                reply, Status.TRUNCATED, table, divisible=True,
-                detail=f"cut at the service's limit of {self._settings.row_limit:,} rows",
-                hint="ask for a shorter window, or slice it: --slice 1d",
-            )  # fmt: skip
-        if decoded.damaged:
-            return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+        cut = incomplete(reply, table, row_limit=self._settings.row_limit, damaged=decoded.damaged)
+        if cut:
+            return cut
         other = _other_workspace(table, question.target.workspace)
         if other:
             return answer(
@@ -149,18 +148,3 @@ def _other_workspace(table: ResultTable, asked: str | None) -> str | None:
             if named and str(named).casefold() != asked.casefold():
                 return str(named)
     return None
-
-
-def _bad_request(reply: Reply, error: ServiceError) -> Answer:
-    words = one_line(error.words)
-    if hit_size_limit(error) or hit_effort_limit(error):
-        return answer(
-            reply, Status.FAILED, detail=words, divisible=True,
-            hint="ask for a shorter window, or slice it: --slice 1d",
-        )  # fmt: skip
-    hint = ""
-    if error.mentions("failed to resolve table"):
-        hint = f"the product is not licensed, or the identity lacks {_PERMISSION}"
-    return answer(
-        reply, Status.FAILED, detail=words, hint=hint, rejected=True, place=error.query_place
-    )

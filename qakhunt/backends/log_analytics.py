@@ -6,7 +6,7 @@ Requests go through azure-monitor-query's own pipeline; the answer is decoded he
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -14,7 +14,17 @@ from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
-from qakhunt.backends.replies import answer, failure, hit_effort_limit, hit_size_limit, one_line
+from qakhunt.backends.replies import (
+    SHORTER,
+    answer,
+    bad_request,
+    failure,
+    hit_effort_limit,
+    hit_size_limit,
+    incomplete,
+    one_line,
+    unreadable,
+)
 from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
 
 if TYPE_CHECKING:
@@ -108,7 +118,7 @@ class LogAnalyticsBackend:
         error = _error(reply)
         if error and _is_of_another_plan(error, question.tables):
             if self._settings.allow_billed_search:
-                return self._search(question)
+                return _after(reply, self._search(question))
             return _other_plan(reply, error)
         return self._answer(reply, error)
 
@@ -149,39 +159,45 @@ class LogAnalyticsBackend:
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
             return self._result(reply)
         if error and reply.status == 400:
-            return _bad_request(reply, error)
+            return bad_request(reply, error)
         return failure(reply, _REFUSALS)
 
     def _result(self, reply: Reply) -> Answer:
         try:
             decoded = wire_log_analytics.decode(reply.body)
         except WireError as problem:
-            return answer(reply, Status.FAILED, detail=str(problem))
+            return unreadable(reply, problem)
         table = decoded.table
         if decoded.partial:
             words = one_line(decoded.partial.words)
             if hit_size_limit(decoded.partial):
                 return answer(
                     reply, Status.TRUNCATED, table, detail=f"result too large: {words}",
-                    hint="ask for a shorter window, or slice it: --slice 1d", divisible=True,
+                    hint=SHORTER, divisible=True,
                 )  # fmt: skip
             return answer(
                 reply, Status.PARTIAL, table, detail=words,
                 divisible=hit_effort_limit(decoded.partial),
             )  # fmt: skip
-        if len(table) >= self._settings.row_limit:
-            return answer(
-                reply, Status.TRUNCATED, table, divisible=True,
-                detail=f"cut at the service's limit of {self._settings.row_limit:,} rows",
-                hint="ask for a shorter window, or slice it: --slice 1d",
-            )  # fmt: skip
-        if decoded.damaged:
-            return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+        cut = incomplete(reply, table, row_limit=self._settings.row_limit, damaged=decoded.damaged)
+        if cut:
+            return cut
         age = reply.headers.get("age")
         return answer(
             reply, Status.COMPLETE, table,
             detail=f"from the service's cache, {age} s old" if age else "",
         )  # fmt: skip
+
+
+def _after(first: Reply, found: Answer) -> Answer:
+    """``found`` with the account of a call that came before."""
+    return replace(
+        found,
+        attempts=first.attempts + found.attempts,
+        waits=first.waits + found.waits,
+        request_ids=first.request_ids + found.request_ids,
+        elapsed=first.elapsed + found.elapsed,
+    )
 
 
 def timespan(window: Window) -> str:
@@ -209,18 +225,7 @@ def _is_of_another_plan(error: ServiceError, tables: Collection[str]) -> bool:
 
 def _other_plan(reply: Reply, error: ServiceError) -> Answer:
     return answer(
-        reply, Status.FAILED, detail=one_line(error.words), rejected=not error.mentions(_PLAN_ERROR),
-        place=error.query_place,
+        reply, Status.FAILED, detail=one_line(error.words),
+        rejected=not error.mentions(_PLAN_ERROR), place=error.query_place,
         hint=f"the table is not connected, or is on another plan; {_BILLED_HINT}",
     )  # fmt: skip
-
-
-def _bad_request(reply: Reply, error: ServiceError) -> Answer:
-    if hit_size_limit(error) or hit_effort_limit(error):
-        return answer(
-            reply, Status.FAILED, detail=one_line(error.words), divisible=True,
-            hint="ask for a shorter window, or slice it: --slice 1d",
-        )  # fmt: skip
-    return answer(
-        reply, Status.FAILED, detail=one_line(error.words), rejected=True, place=error.query_place
-    )

@@ -13,6 +13,7 @@ from qakhunt.backends.transport import Outcome, Reply
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qakhunt.answers.json_body import WireError
     from qakhunt.answers.table import ResultTable
 
 _SIZE = (
@@ -25,6 +26,7 @@ _EFFORT = (
     "memory budget", "request timed out", "query timed out", "execution timed out", "timeout",
 )  # fmt: skip
 _LONGEST_DETAIL = 600
+SHORTER = "ask for a shorter window, or slice it: --slice 1d"
 
 
 def answer(reply: Reply, status: Status, table: ResultTable | None = None, **rest: Any) -> Answer:
@@ -33,6 +35,35 @@ def answer(reply: Reply, status: Status, table: ResultTable | None = None, **res
         status, table, bytes=len(reply.body), attempts=reply.attempts, waits=reply.waits,
         request_ids=reply.request_ids, elapsed=reply.elapsed, **rest,
     )  # fmt: skip
+
+
+def unreadable(reply: Reply, problem: WireError) -> Answer:
+    """The answer for a 200 whose body is no result, with the error in it if there is one."""
+    error = decode_error(reply.body)
+    said = f": {one_line(error.words)}" if error and error.words else ""
+    return answer(reply, Status.FAILED, detail=f"{problem}{said}")
+
+
+def incomplete(reply: Reply, table: ResultTable, *, row_limit: int, damaged: bool) -> Answer | None:
+    """The answer for a result that was cut or damaged without a word, else None."""
+    if len(table) >= row_limit:
+        return answer(
+            reply, Status.TRUNCATED, table, divisible=True, hint=SHORTER,
+            detail=f"cut at the service's limit of {row_limit:,} rows",
+        )  # fmt: skip
+    if damaged:
+        return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+    return None
+
+
+def bad_request(reply: Reply, error: ServiceError, hint: str = "") -> Answer:
+    """The answer for a 400: a limit that was hit, else a rejection of the query."""
+    words = one_line(error.words)
+    if hit_size_limit(error) or hit_effort_limit(error):
+        return answer(reply, Status.FAILED, detail=words, divisible=True, hint=SHORTER)
+    return answer(
+        reply, Status.FAILED, detail=words, hint=hint, rejected=True, place=error.query_place
+    )
 
 
 def failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> Answer:
@@ -71,7 +102,7 @@ def _http_failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> An
     if reply.status == 504 or (error and error.mentions(*_EFFORT)):
         return answer(
             reply, Status.FAILED, detail=f"the query takes more than the service allows{said}",
-            hint="ask for a shorter window, or slice it: --slice 1d", divisible=True,
+            hint=SHORTER, divisible=True,
         )  # fmt: skip
     if 300 <= reply.status < 400:
         return answer(
@@ -103,11 +134,6 @@ def _without_error(reply: Reply) -> str:
     if not start:
         return ": an empty answer"
     return ""
-
-
-def is_html(reply: Reply) -> bool:
-    """Whether a page came instead of data."""
-    return reply.body[:256].lstrip().startswith(b"<")
 
 
 def hit_size_limit(error: ServiceError) -> bool:
