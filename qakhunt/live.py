@@ -150,10 +150,8 @@ def service_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Service
 def targets_of(settings: ProfileSettings) -> list[Target]:
     """Whom a profile's questions are for: each workspace, or the tenant."""
     profile = settings.profile
-    return [
-        Target(settings.name, profile.tenant, workspace)
-        for workspace in (profile.workspaces or [None])
-    ]
+    workspaces: list[str | None] = [*profile.workspaces] or [None]
+    return [Target(settings.name, profile.tenant, workspace) for workspace in workspaces]
 
 
 def _retry_limits(limits: Limits) -> RetryLimits:
