@@ -17,12 +17,23 @@ from azure.identity import (
     ManagedIdentityCredential,
     WorkloadIdentityCredential,
 )
-from azure.monitor.query import LogsQueryClient, LogsQueryPartialResult, LogsQueryStatus
+from azure.monitor.query import (
+    LogsQueryClient,
+    LogsQueryPartialResult,
+    LogsQueryResult,
+    LogsQueryStatus,
+)
 
 from qakhunt.emulator.scenario import App, FaultRule, Limits
 from qakhunt.emulator.server import Emulator
 from tests.emulator.support import (
-    APP, GRAPH, LOG_ANALYTICS, fetch, guid, scenario_of, tenant_of,
+    APP,
+    GRAPH,
+    LOG_ANALYTICS,
+    fetch,
+    guid,
+    scenario_of,
+    tenant_of,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -78,12 +89,17 @@ HARD_TYPES = """print
   thing = dynamic({"a": [1, null, "ü"]})"""
 
 
+def first_table(answer: LogsQueryResult | LogsQueryPartialResult) -> Any:
+    assert isinstance(answer, LogsQueryResult)
+    return answer.tables[0]
+
+
 def test_the_sdk_reads_every_type(emulator: Emulator) -> None:
     with logs_client(emulator, secret_credential(emulator, "home")) as client:
         answer = client.query_workspace(guid("workspace", "home"), HARD_TYPES, timespan=OCTOBER)
     assert answer.status == LogsQueryStatus.SUCCESS
-    row = answer.tables[0].rows[0]
-    found = dict(zip(answer.tables[0].columns, row, strict=True))
+    row = first_table(answer).rows[0]
+    found = dict(zip(first_table(answer).columns, row, strict=True))
     assert found == {
         "text": 'Grüße "x"', "whole": 9007199254740993, "fraction": 1.5, "yes": True,
         "moment": dt.datetime(2026, 10, 1, 0, 0, 0, 123456, tzinfo=dt.timezone.utc),
@@ -99,7 +115,7 @@ def test_the_sdk_s_time_span_is_honoured(emulator: Emulator) -> None:
             "DeviceProcessEvents | summarize count(), min(TimeGenerated) by TenantId",
             timespan=(day, day + dt.timedelta(days=2)),
         )
-    rows = [list(row) for row in answer.tables[0].rows]
+    rows = [list(row) for row in first_table(answer).rows]
     first = day + dt.timedelta(hours=8, microseconds=123456)
     assert rows == [[guid("workspace", "home"), 8, first]]
 
@@ -111,6 +127,7 @@ def test_the_sdk_sees_a_partial_error(emulator: Emulator) -> None:
                 guid("workspace", name), "DeviceProcessEvents", timespan=OCTOBER
             )
         assert isinstance(answer, LogsQueryPartialResult)
+        assert answer.partial_error is not None
         assert answer.partial_error.code == "PartialError"
         assert len(answer.partial_data[0].rows) == rows
 
@@ -195,7 +212,7 @@ def test_credentials_without_a_secret_get_a_token_that_opens_the_workspace(
         answer = client.query_workspace(
             guid("workspace", "home"), "DeviceProcessEvents | count", timespan=OCTOBER
         )
-    assert answer.tables[0].rows[0][0] == 40
+    assert first_table(answer).rows[0][0] == 40
 
 
 def test_a_managed_identity_s_assertion_gets_a_token_of_a_customer(
@@ -240,7 +257,7 @@ def test_managed_identity_in_all_its_forms(emulator: Emulator, machine: str) -> 
         answer = client.query_workspace(
             guid("workspace", "home"), "DeviceProcessEvents | count", timespan=OCTOBER
         )
-    assert answer.tables[0].rows[0][0] == 40
+    assert first_table(answer).rows[0][0] == 40
 
 
 def test_an_expiry_in_words_is_what_msal_stumbles_over(

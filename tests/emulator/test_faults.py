@@ -13,7 +13,16 @@ from qakhunt.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
 from qakhunt.emulator.scenario import FaultRule, Limits
 from qakhunt.emulator.server import Emulator
 from tests.emulator.support import (
-    GRAPH, LOG_ANALYTICS, NOW, WINDOW, Raw, guid, raw_post, scenario_of, tenant_of, token,
+    GRAPH,
+    LOG_ANALYTICS,
+    NOW,
+    WINDOW,
+    Raw,
+    guid,
+    raw_post,
+    scenario_of,
+    tenant_of,
+    token,
 )  # fmt: skip
 
 if TYPE_CHECKING:
@@ -64,7 +73,7 @@ def ask(emulator: Emulator, service: str, name: str, bearer: str | None = None) 
 def rows(raw: Raw) -> list[list[object]]:
     value = raw.json()
     if "tables" in value:
-        return value["tables"][0]["rows"]
+        return list(value["tables"][0]["rows"])
     return [list(row.values()) for row in value["results"]]
 
 
@@ -73,7 +82,7 @@ def declared(raw: Raw) -> int:
 
 
 def error_code(raw: Raw) -> str:
-    return raw.json()["error"]["code"]
+    return str(raw.json()["error"]["code"])
 
 
 def _status(status: int) -> Callable[[Raw, Raw], bool]:

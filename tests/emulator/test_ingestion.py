@@ -33,7 +33,10 @@ def send(emulator: Emulator, body: bytes, **headers: str) -> tuple[int, str]:
 
 
 def kept(emulator: Emulator) -> list[dict[str, Any]]:
-    return json.loads(fetch(emulator, "/emulator/rows/dcr-1/Custom-Findings_CL")[2])
+    rows: list[dict[str, Any]] = json.loads(
+        fetch(emulator, "/emulator/rows/dcr-1/Custom-Findings_CL")[2]
+    )
+    return rows
 
 
 def test_rows_are_kept_plain_or_gzipped(emulator: Emulator) -> None:

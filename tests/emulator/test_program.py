@@ -10,7 +10,6 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +19,7 @@ from qakhunt.emulator.scenario import TENANT, WORKSPACE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 PROGRAM = [sys.executable, "-m", "qakhunt", "emulate"]
 

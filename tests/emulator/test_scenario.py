@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 import pytest
@@ -88,8 +89,6 @@ def test_a_tenant_without_the_role_is_refused_by_graph(scenario: Path) -> None:
             "scope": "https://graph.microsoft.com/.default",
         }  # fmt: skip
         _, _, body = fetch(served, f"/{TWO}/oauth2/v2.0/token", form)
-        import json
-
         bearer = json.loads(body)["access_token"]
         body_ = {"Query": "DeviceProcessEvents | count"}
         assert raw_post(served, "/v1.0/security/runHuntingQuery", body_, bearer).status == 403
@@ -116,20 +115,22 @@ def test_calls_are_numbers_and_ranges(calls: object, met: list[int]) -> None:
     assert [number for number in range(1, 6) if rule.meets(number)] == met
 
 
+TENANT = "tenants:\n  - id: {ONE}\n"
+RULE = TENANT + "    faults:\n      - "
 WRONG = [
     ("tenants:\n  - id: nonsense\n", 2, "id"),
     ("tenants: []\n", 1, "tenants"),
-    ("tenants:\n  - id: {ONE}\n    worspaces: []\n", 3, "did you mean 'workspaces'?"),
-    ("tenants:\n  - id: {ONE}\n  - id: {ONE}\n", 3, "stands twice"),
-    ("tenants:\n  - id: {ONE}\n    faults:\n      - fault: throtled\n", 4, "'throttled'"),
-    ("tenants:\n  - id: {ONE}\n    faults:\n      - {{fault: refused, calls: 0}}\n", 4, "calls"),
-    ("tenants:\n  - id: {ONE}\n    faults:\n      - {{fault: refused, calls: 4-2}}\n", 4, "calls"),
-    ("tenants:\n  - id: {ONE}\n    faults:\n      - {{fault: refused, paths: [graph]}}\n", 4, "paths"),
-    ("tenants:\n  - id: {ONE}\n    faults:\n      - {{fault: refused, workspace: {MAIN}}}\n", 4, MAIN),
-    ("tenants:\n  - id: {ONE}\n    retention: soon\n", 3, "30d"),
-    ("tenants:\n  - id: {ONE}\n    limits: {{rows: 0}}\n", 3, "rows"),
-    ("now: yesterday\ntenants:\n  - id: {ONE}\n", 1, "now"),
-    ("tenants:\n  - id: {ONE}\n   name: x\n", 3, "broken YAML"),
+    (TENANT + "    worspaces: []\n", 3, "did you mean 'workspaces'?"),
+    (TENANT + "  - id: {ONE}\n", 3, "stands twice"),
+    (RULE + "fault: throtled\n", 4, "'throttled'"),
+    (RULE + "{{fault: refused, calls: 0}}\n", 4, "calls"),
+    (RULE + "{{fault: refused, calls: 4-2}}\n", 4, "calls"),
+    (RULE + "{{fault: refused, paths: [graph]}}\n", 4, "paths"),
+    (RULE + "{{fault: refused, workspace: {MAIN}}}\n", 4, MAIN),
+    (TENANT + "    retention: soon\n", 3, "30d"),
+    (TENANT + "    limits: {{rows: 0}}\n", 3, "rows"),
+    ("now: yesterday\n" + TENANT, 1, "now"),
+    (TENANT + "   name: x\n", 3, "broken YAML"),
     ("[]\n", 1, "mapping"),
 ]  # fmt: skip
 
