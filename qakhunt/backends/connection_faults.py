@@ -70,4 +70,5 @@ def _causes(problem: BaseException) -> Iterator[BaseException]:
             continue
         seen.add(id(item))
         yield item
-        waiting += [item.__cause__, item.__context__, getattr(item, "reason", None), *item.args]
+        waiting += [item.__cause__, item.__context__, *item.args]
+        waiting += [getattr(item, name, None) for name in ("inner_exception", "reason")]

@@ -94,7 +94,7 @@ class DefenderBackend:
             body["workspaceId"] = question.target.workspace
         reply = self._transport.send(
             Call(
-                PATH, body, {"Content-Type": "application/json; charset=utf-8"},
+                self._transport.endpoint + PATH, body, {"Content-Type": "application/json; charset=utf-8"},
                 question.target.profile,
             )
         )  # fmt: skip

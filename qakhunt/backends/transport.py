@@ -10,12 +10,12 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 from azure.core.exceptions import AzureError
 from azure.core.rest import HttpRequest
+from urllib3.exceptions import HTTPError
 
 from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.connection_faults import ConnectionFault, explain
@@ -24,7 +24,7 @@ from qakhunt.backends.retry import THROTTLED, RetryLimits, wait_before_retry
 from qakhunt.errors import QakhuntError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     OnWait = Callable[[str, float, str], None]
     """Told of each wait as it begins: whose question, seconds, why."""
@@ -36,7 +36,6 @@ for _name in ("azure", "msal", "urllib3"):
 LARGEST_BODY = 512 * 1024 * 1024
 BLOCK = 1 << 18
 _REQUEST_IDS = ("x-ms-request-id", "request-id")
-_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Outcome(Enum):
@@ -60,7 +59,7 @@ class Reply:
 
     outcome: Outcome
     status: int = 0
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     problem: str = ""
     hint: str = ""
@@ -95,7 +94,7 @@ class _Attempt:
     """How one try ended: an HTTP answer, or a fault on the way."""
 
     status: int | None = None
-    headers: Mapping[str, str] = _NO_HEADERS
+    headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     fault: ConnectionFault | None = None
     authorization: str = field(default="", repr=False)
@@ -147,7 +146,7 @@ class Transport:
         self._deadline, self._on_wait, self._renew = deadline, on_wait, renew
         self._jitter = jitter
         host = urlsplit(endpoint).hostname or endpoint
-        self._host = host
+        self.endpoint, self._host = endpoint, host
         self._options = {"enforce_https": False} if is_loopback(host) else {}
 
     def send(self, call: Call) -> Reply:
@@ -206,8 +205,7 @@ class Transport:
                     **self._options,
                 )  # fmt: skip
                 return self._read(response, account)
-            except (AzureError, ValueError, OSError) as problem:
-                # ValueError: a Content-Length that is no number.
+            except (AzureError, HTTPError, OSError) as problem:
                 return _Attempt(fault=explain(problem, self._host))
 
     def _read(self, response: Any, account: _Account) -> _Attempt:
@@ -217,7 +215,9 @@ class Transport:
             account.request_ids[-1] = given
         until = self._clock.monotonic() + self._longest_read
         blocks, size = [], 0
-        for block in response.iter_bytes():
+        if not _is_length(headers.get("content-length", "0")):
+            return _Attempt(fault=ConnectionFault(f"{self._host} sent a broken Content-Length"))
+        for block in _blocks(response):
             blocks.append(block)
             size += len(block)
             if self._clock.stopped:
@@ -273,6 +273,24 @@ class Transport:
             Outcome.OUT_OF_TIME, now, problem="the run's time was up",
             hint="a longer --deadline, or fewer tenants at once",
         )  # fmt: skip
+
+
+def _blocks(response: Any) -> Iterator[bytes]:
+    """The body as it comes in, where urllib3 can give it so.
+
+    ``iter_bytes`` waits for full blocks: a body that drips in would hold the run up
+    without a word.
+    """
+    raw = getattr(getattr(response, "_internal_response", None), "raw", None)
+    if not hasattr(raw, "read1"):
+        yield from response.iter_bytes()
+        return
+    while block := raw.read1(BLOCK, decode_content=True):
+        yield block
+
+
+def _is_length(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def is_cut(body: bytes) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -245,13 +246,28 @@ class Session:
     def _fresh_translation(self, text: str, now: Instant) -> Any:
         import duckdb_kql
 
+        from qakhunt.engine import unions
         from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
         install()
+        unions.install()
+        moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
             self._supply_named_tables(text)
-            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+            found = translate(duckdb_kql, text, self._views, moment)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+            return found
+
+    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+        except self._duckdb.Error as problem:
+            raise Unreadable(
+                f"a branch of the union cannot be read: {_words(problem)}", None
+            ) from None
+        return [(row[0], str(row[1])) for row in described]
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
