@@ -24,6 +24,7 @@ ROW_LIMIT = 100_000
 RETENTION = Timespan(30 * TICKS_PER_DAY)
 PATH = "/v1.0/security/runHuntingQuery"
 
+_HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 _PERMISSION = "ThreatHunting.Read.All"
 _REFUSALS = {
     401: ("the sign-in is not accepted", "is the token for this cloud's Graph?"),
@@ -92,12 +93,8 @@ class DefenderBackend:
         }
         if question.target.workspace:
             body["workspaceId"] = question.target.workspace
-        reply = self._transport.send(
-            Call(
-                self._transport.endpoint + PATH, body, {"Content-Type": "application/json; charset=utf-8"},
-                question.target.profile,
-            )
-        )  # fmt: skip
+        url = self._transport.endpoint + PATH
+        reply = self._transport.send(Call(url, body, _HEADERS, question.target.profile))
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
             return self._result(reply, question)
         error = decode_error(reply.body) if reply.status == 400 else None

@@ -281,7 +281,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
     ``iter_bytes`` waits for full blocks: a body that drips in would hold the run up
     without a word.
     """
-    raw = getattr(getattr(response, "_internal_response", None), "raw", None)
+    raw: Any = getattr(getattr(response, "_internal_response", None), "raw", None)
     if not hasattr(raw, "read1"):
         yield from response.iter_bytes()
         return
