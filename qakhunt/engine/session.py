@@ -41,7 +41,7 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit."""
+    """The query took longer than its time limit, or was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +102,11 @@ class Session:
         if hasattr(self, "_connection"):
             self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, if one does; safe to call from another thread."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
@@ -292,6 +297,8 @@ class Session:
                 rows = result.fetchall()
             return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
+            if timeout is None:
+                raise EngineTimeout("the query was interrupted") from None
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
                 hint="raise --timeout or narrow the window",
