@@ -75,6 +75,7 @@ def live_backend(
     clock: SkippingClock,
     now: Instant,
     row_limit: int | None = None,
+    oldest: Instant | None = None,
 ) -> Backend:
     """The backend of a product, signed in to ``tenant``, one question at a time."""
     sign_in, time_ = SignIn(emulator, tenant), ClientClock(clock)
@@ -91,7 +92,8 @@ def live_backend(
     transport = Transport(
         logs, emulator.url, gate, time_, read_timeout=30, renew=sign_in.renew, jitter=_half
     )
-    return LogAnalyticsBackend(transport, LogAnalyticsSettings(**options), concurrency=1)
+    settings = LogAnalyticsSettings(oldest=oldest, **options)
+    return LogAnalyticsBackend(transport, settings, concurrency=1)
 
 
 def _half() -> float:
