@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from qakhunt.backends.clouds import cloud_named
+from qakhunt.backends.clouds import cloud_named, is_loopback
 from qakhunt.errors import ConfigError, nearest
 from qakhunt.kql.values import Timespan
 
@@ -32,6 +33,7 @@ SIGN_IN_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "default": ((), ("client_id", "account")),
     "login": ((), ("account", "client_id")),
     "azure-cli": ((), ()),
+    "none": ((), ()),
     "managed-identity": ((), ("client_id",)),
     "client-secret": (
         ("client_id",), ("client_secret_env", "client_secret_vault", "managed_identity_client_id"),
@@ -131,7 +133,22 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             raise ConfigError(
                 problem.message, location=locate("cloud"), hint=problem.hint
             ) from None
+    if profile.sign_in_settings.kind == "none" and not _stays_here(profile):
+        raise ConfigError(
+            "sign_in: none is for services on this machine alone", location=locate("sign_in"),
+            hint="such as the emulator: log_analytics_endpoint or graph_endpoint on localhost",
+        )  # fmt: skip
     _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
+
+
+def _stays_here(profile: Profile) -> bool:
+    """Whether what the profile asks is on this machine."""
+    asked = (
+        profile.log_analytics_endpoint
+        if profile.backend == "log-analytics"
+        else profile.graph_endpoint
+    )
+    return asked is not None and is_loopback(urlsplit(asked).hostname or "")
 
 
 def _check_sign_in(sign_in: SignIn, locate: Locate) -> None:

@@ -11,7 +11,7 @@ CloudName = Literal["public", "usgov", "usgov-dod", "china"]
 BackendName = Literal["log-analytics", "defender"]
 SignInKind = Literal[
     "default", "login", "azure-cli", "managed-identity", "client-secret", "client-certificate",
-    "workload-identity", "federated",
+    "workload-identity", "federated", "none",
 ]  # fmt: skip
 AssertionSource = Literal["github", "azure-pipelines", "managed-identity"]
 

@@ -182,8 +182,7 @@ class Transport:
             self._wait(call, attempt, wait, account)
 
     def close(self) -> None:
-        """End all waits and close the connections."""
-        self._clock.stop()
+        """Close the connections."""
         self._client.close()
 
     def _try(self, call: Call, account: _Account) -> _Attempt:
