@@ -14,7 +14,6 @@ from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Tran
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
-    from qakhunt.answers.table import ResultTable
     from qakhunt.backends.base import Answer, Question
 
 CONCURRENCY = 5
@@ -39,7 +38,6 @@ _REFUSALS = {
     ),
 }
 _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}"
-_WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 
 
 @dataclass(frozen=True)
@@ -113,16 +111,12 @@ class DefenderBackend:
         except WireError as problem:
             return unreadable(reply, problem)
         table = decoded.table
-        cut = incomplete(reply, table, row_limit=self._settings.row_limit, damaged=decoded.damaged)
+        cut = incomplete(
+            reply, table, asked=question.target.workspace, row_limit=self._settings.row_limit,
+            partial=decoded.partial, damaged=decoded.damaged,
+        )  # fmt: skip
         if cut:
             return cut
-        other = _other_workspace(table, question.target.workspace)
-        if other:
-            return answer(
-                reply, Status.PARTIAL, table, detail=f"the workspace {other} answered instead",
-                hint="the service falls back to the primary workspace where the asked one "
-                "cannot be read: check its id and the permissions on it",
-            )  # fmt: skip
         oldest = self._settings.now - RETENTION
         if question.window.start < oldest:
             return answer(
@@ -131,17 +125,3 @@ class DefenderBackend:
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip
         return answer(reply, Status.COMPLETE, table)
-
-
-def _other_workspace(table: ResultTable, asked: str | None) -> str | None:
-    """A workspace other than ``asked`` that rows name, if any does."""
-    if asked is None:
-        return None
-    for position, column in enumerate(table.columns):
-        if column.name.casefold() not in _WORKSPACE_COLUMNS:
-            continue
-        for row in table.rows:
-            named = row[position]
-            if named and str(named).casefold() != asked.casefold():
-                return str(named)
-    return None
