@@ -19,7 +19,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -135,6 +134,8 @@ class CheckFailed(QakhuntError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Hint text naming the known name closest to ``name``, or None."""
+    from difflib import get_close_matches
+
     names = sorted(set(known))
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)

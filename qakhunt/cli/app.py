@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -12,8 +11,7 @@ from typer.core import TyperGroup
 from qakhunt.errors import nearest
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A command: the module under ``qakhunt.cli`` whose ``app`` it is, and its help line."""
 
     module: str
