@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,6 +18,7 @@ from qakhunt.errors import QakhuntError, SourceLocation, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     ErrorType = Callable[..., QakhuntError]
 
@@ -127,7 +127,9 @@ class _NodeReader:
         try:
             return self.constructor.construct_object(node)
         except yaml.constructor.ConstructorError:
-            raise self.error(f"YAML tag {node.tag!r} is not allowed", location=self.place(node)) from None
+            raise self.error(
+                f"YAML tag {node.tag!r} is not allowed", location=self.place(node)
+            ) from None
         except ValueError as problem:
             raise self.error(f"broken YAML value: {problem}", location=self.place(node)) from None
 
@@ -139,8 +141,9 @@ class _NodeReader:
             key = key_node.value
             if key in result:
                 raise self.error(f"the key {key!r} stands twice", location=self.place(key_node))
-            self.places[(*path, key)] = self.place(key_node)
-            result[key] = self.read(value_node, (*path, key))
+            here = (*path, key)
+            self.places[here] = self.place(key_node)
+            result[key] = self.read(value_node, here)
         return result
 
 
@@ -176,12 +179,28 @@ def convert_value(
                 location=locate((*path, unknown[1])),
                 hint=nearest(unknown[1], known) or f"known keys: {', '.join(sorted(known))}",
             ) from None
-        message = _AT.sub("", words)
+        message = _plain_types(_AT.sub("", words))
         name = ".".join(str(step) for step in path)
         raise error(
             f"{name}: {message[:1].lower()}{message[1:]}" if name else message,
             location=locate(path),
         ) from None
+
+
+_TYPE_NAMES = {
+    "object": "a mapping", "array": "a list", "str": "text", "bool": "true or false",
+    "int": "a whole number", "float": "a number", "null": "nothing",
+}  # fmt: skip
+
+
+def _plain_types(words: str) -> str:
+    """msgspec's type names in the words of someone who writes YAML."""
+
+    def plain(match: re.Match[str]) -> str:
+        names = [_TYPE_NAMES.get(name.strip(), name.strip()) for name in match[1].split("|")]
+        return " or ".join(name for name in names if name != "nothing" or len(names) == 1)
+
+    return re.sub(r"`([^`]*)`", plain, words)
 
 
 def _steps(path: str) -> Path_:

@@ -72,7 +72,9 @@ app = typer.Typer(
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Hunt for Qakbot and its like in Microsoft Sentinel and Defender.

@@ -139,8 +139,12 @@ def _window_line(hunt: Hunt) -> str:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new hunt's name, also its file's.")],
-    folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder to put it in.")] = Path(),
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The new hunt's name, also its file's.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--in", metavar="DIR", help="The folder to put it in.")
+    ] = Path(),
     force: o.Force = False,
 ) -> None:
     """Write a commented hunt file to start from."""
