@@ -62,7 +62,8 @@ class Lost:
 class Coverage:
     """The account of one key. ``owed`` is oldest first; ``hunt`` is its name when last run.
 
-    ``reread`` is when all that the product holds was last looked at completely.
+    ``begun`` is where the first run began to look; ``reread`` is when all that the
+    product holds was last looked at completely.
     """
 
     key: CoverageKey
@@ -70,8 +71,14 @@ class Coverage:
     covered: Windows = ()
     owed: tuple[Owed, ...] = ()
     lost: tuple[Lost, ...] = ()
+    begun: Instant | None = None
     reread: Instant | None = None
     asked: Instant | None = None
+
+    @property
+    def reached(self) -> Instant | None:
+        """Where the looking ended so far, else where it began; None before the first run."""
+        return self.covered[-1].end if self.covered else self.begun
 
     @property
     def watermark(self) -> Instant | None:
@@ -118,13 +125,13 @@ def due(
     own = Window(max(needed, oldest, now - longest), now)
     owed = [*coverage.owed, *_never_asked(coverage, Window(needed, now), own, lookback, span)]
     kept, aged = _aged(owed, oldest)
-    if coverage.covered and coverage.covered[-1].end < oldest:
-        aged.append(Window(coverage.covered[-1].end, oldest))
+    if coverage.reached and coverage.reached < oldest:
+        aged.append(Window(coverage.reached, oldest))
     lost = subtract(aged, coverage.covered)
     kept = _distinct(kept)
     made_up = [entry.window for entry in kept if not within(entry.window, own)]
     coverage = replace(
-        coverage, owed=tuple(kept), asked=now,
+        coverage, owed=tuple(kept), asked=now, begun=coverage.begun or own.start,
         lost=coverage.lost + tuple(Lost(window, now) for window in lost),
     )  # fmt: skip
     return Due(coverage, own, tuple(made_up[:most]), lost, warnings)
@@ -163,13 +170,14 @@ def _trusted(coverage: Coverage, now: Instant) -> tuple[Coverage, tuple[str, ...
     ]  # fmt: skip
     latest = max(future, default=now)
     reread = coverage.reread if coverage.reread and coverage.reread <= now else None
+    begun = coverage.begun if coverage.begun and coverage.begun < now else None
     owed = tuple(
         replace(entry, window=Window(entry.window.start, min(entry.window.end, now)))
         for entry in coverage.owed
         if entry.window.start < now
     )
     trusted = replace(
-        coverage, covered=before(coverage.covered, now), owed=owed, reread=reread
+        coverage, covered=before(coverage.covered, now), owed=owed, reread=reread, begun=begun
     )
     if latest <= now + SKEW:
         return trusted, ()
@@ -185,6 +193,8 @@ def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData
     start = now - lookback
     if coverage.covered:
         start = min(start, coverage.covered[-1].end - max(lookback, rule.late))
+    if coverage.begun:
+        start = min(now - lookback, max(start, coverage.begun) if coverage.covered else coverage.begun)
     if rule.reread and (coverage.reread is None or now.since(coverage.reread) >= rule.every):
         start = min(start, now - rule.reread)
     return start
@@ -197,10 +207,10 @@ def _never_asked(
 
     They overlap, so that every stretch of the lookback lies whole in one of them.
     """
-    if needed.start >= own.start or not coverage.covered:
+    if needed.start >= own.start or coverage.reached is None:
         return []
     last = min(own.start + lookback, own.end)
-    tiles = []
+    tiles: list[Owed] = []
     start = needed.start
     while True:
         end = min(start + Timespan(2 * span.ticks), last)
