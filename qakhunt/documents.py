@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Path_ = tuple["str | int", ...]
 
+ANY = "*"  # a key that is not known
+
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `([^`]*)`")
 _AT = re.compile(r" - at `([^`]*)`")
@@ -68,10 +70,22 @@ class Document:
     block_scalars: frozenset[Path_]
 
     def locate(self, path: Path_) -> SourceLocation:
-        """The place of ``path`` or of its nearest ancestor that has one."""
+        """The place of ``path`` or of its nearest ancestor that has one.
+
+        A step ``*`` stands for any key; where several places fit, their ancestor is told.
+        """
+        if ANY in path:
+            found = [known for known in self.places if _fits(known, path)]
+            path = found[0] if len(found) == 1 else path[: path.index(ANY)]
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, SourceLocation(self.path))
+
+
+def _fits(known: Path_, path: Path_) -> bool:
+    return len(known) == len(path) and all(
+        step in (ANY, name) for name, step in zip(known, path, strict=True)
+    )
 
 
 def parse_yaml(text: str, path: str, error: ErrorType) -> Document:
@@ -208,8 +222,8 @@ def _steps(path: str) -> Path_:
     for name, index in _STEP.findall(path):
         if name:
             steps.append(name)
-        elif index.isdigit():
-            steps.append(int(index))
+        else:
+            steps.append(int(index) if index.isdigit() else ANY)
     return tuple(steps)
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +17,7 @@ from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.engine.time_limit import time_limit
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
@@ -261,15 +261,13 @@ class Session:
 
     def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
         duckdb = self._duckdb
-        cursor = self._connection
-        timer = threading.Timer(timeout, cursor.interrupt) if timeout else None
-        if timer:
-            timer.daemon = True
-            timer.start()
+        connection = self._connection
         try:
-            result = cursor.execute(translated.sql, translated.parameters or None)
-            names = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-            return ResultTable(names, decode_rows(names, result.fetchall()))
+            with time_limit(timeout, connection.interrupt):
+                result = connection.execute(translated.sql, translated.parameters or None)
+                columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+                rows = result.fetchall()
+            return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
@@ -280,9 +278,6 @@ class Session:
 
             message, word, hint = explain(problem, self._views, text)
             raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
-        finally:
-            if timer:
-                timer.cancel()
 
 
 def _converts(sql_type: str, kind: str) -> bool:
