@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
 
 SCHEMA = "qakhunt.finding/1"
+FIELDS = (
+    "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
+    "tenant", "workspaces", "device", "account", "commands", "new_commands", "techniques",
+    "distinct", "total", "first_seen", "last_seen", "hits",
+)  # fmt: skip
+"""The names that a finding's document has."""
 
 
 class News(str, Enum):

@@ -93,17 +93,19 @@ class RunRecord:
 class Store:
     """The open state. Every method raises StateError where the file does not allow it.
 
-    ``saved`` is called after each change; a state that lives elsewhere is sent there.
+    ``warnings`` says what was found when it was opened.
     """
 
-    def __init__(
-        self, connection: sqlite3.Connection, name: str, saved: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self.name = name
         self.warnings: list[str] = []
         self._connection = connection
-        self._saved = saved or (lambda: None)
+        self._saved: Callable[[], None] = lambda: None
         self._closing: list[Callable[[], None]] = []
+
+    def on_change(self, action: Callable[[], None]) -> None:
+        """Do this after each change: a state that lives elsewhere is sent there."""
+        self._saved = action
 
     def on_close(self, action: Callable[[], None]) -> None:
         """Do this when the state is closed; the latest first."""
@@ -428,9 +430,9 @@ def _write_message(sql: Callable[..., int], message: Message, now: Instant) -> N
     """A heartbeat takes the place of one that was not delivered: only the latest counts."""
     if message.kind == "heartbeat":
         sql(
-            "DELETE FROM outbox WHERE sink = ? AND kind = 'heartbeat' AND delivered IS NULL",
-            message.sink,
-        )
+            "DELETE FROM outbox WHERE sink = ? AND kind = 'heartbeat' AND delivered IS NULL "
+            "AND created < ?", message.sink, now.ticks,
+        )  # fmt: skip
     sql(
         "INSERT OR IGNORE INTO outbox(sink, key, kind, findings, payload, created) "
         "VALUES(?, ?, ?, ?, ?, ?)", message.sink, message.key, message.kind,
