@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ class Session:
             self.close()
             raise
         self._views: dict[str, Columns] = {}
-        self._window: Window | None = None
+        self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
 
     def __enter__(self) -> Session:
@@ -188,14 +189,21 @@ class Session:
         return list(self._sources)
 
     def ask(
-        self, text: str, *, now: Instant, window: Window, timeout: float | None = None
+        self,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float | None = None,
+        workspace: str | None = None,
     ) -> ResultTable:
         """Run one query; records outside the window do not exist for it.
 
-        ``timeout`` is in seconds. Raises EngineRefused with the place in
+        ``timeout`` is in seconds; ``workspace`` stands in every record's TenantId
+        in place of the recorded one. Raises EngineRefused with the place in
         ``text``, or EngineTimeout.
         """
-        self._set_window(window)
+        self._show(window, workspace)
         edits = []
         try:
             edits = respell(text)
@@ -209,21 +217,21 @@ class Session:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
 
-    def _set_window(self, window: Window) -> None:
-        if self._window == window:
+    def _show(self, window: Window, workspace: str | None) -> None:
+        if self._shown == (window, workspace):
             return
         names = set(self._sources) | set(tables(self.product))
         for name in sorted(names):
             if name in self._sources or name not in self._views:
-                self._view(name, window)
-        self._window = window
+                self._view(name, window, workspace)
+        self._shown = (window, workspace)
 
-    def _view(self, name: str, window: Window) -> None:
+    def _view(self, name: str, window: Window, workspace: str | None) -> None:
         from qakhunt.engine.views import table_view
 
         sources = [(source.path, source.types) for source in self._sources.get(name, [])]
         if sources:
-            view = table_view(name, self.product, sources, window)
+            view = table_view(name, self.product, sources, window, workspace)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
@@ -238,13 +246,28 @@ class Session:
     def _fresh_translation(self, text: str, now: Instant) -> Any:
         import duckdb_kql
 
+        from qakhunt.engine import unions
         from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
         install()
+        unions.install()
+        moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
             self._supply_named_tables(text)
-            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+            found = translate(duckdb_kql, text, self._views, moment)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+            return found
+
+    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+        except self._duckdb.Error as problem:
+            raise Unreadable(
+                f"a branch of the union cannot be read: {_words(problem)}", None
+            ) from None
+        return [(row[0], str(row[1])) for row in described]
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""

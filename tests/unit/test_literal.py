@@ -96,7 +96,7 @@ def test_ten_thousand_commands_are_one_literal() -> None:
         ('"a\\tb"', "a\tb"),
         ("@'C:\\dir''s'", "C:\\dir's"),
         ("h'secret'", "secret"),
-        ("H@\"a\"\"b\"", 'a"b'),
+        ('H@"a""b"', 'a"b'),
         ("```two\nlines```", "two\nlines"),
         ("~~~x~~~", "x"),
         ("'\\u0041\\x42\\103'", "ABC"),
