@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.plain import to_json_value
 
 if TYPE_CHECKING:
-    from qakhunt.answers.ledger import LedgerLine, SourceRows
+    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, SourceRows
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
@@ -28,8 +28,14 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "window": _window(result.window),
         "hunts": [_hunt(rendered) for rendered in result.rendered],
         "ledger": [_line(line) for line in result.ledger.lines],
-        "hits": [hit_document(hit) for hit in result.hits],
+        "hits": [
+            {**hit_document(hit), "known": number in result.known}
+            for number, hit in enumerate(result.hits)
+        ],
         "suppressed": result.suppressed,
+        "suppressed_hits": [hit_document(hit) for hit in result.suppressed_hits],
+        "deliveries": [_delivery(line) for line in result.deliveries],
+        "state": dict(result.state) if result.state else None,
         "warnings": list(result.warnings),
     }
 
@@ -82,6 +88,20 @@ def _line(line: LedgerLine) -> dict[str, Any]:
         "request_ids": list(line.request_ids),
         "elapsed": round(line.elapsed, 6),
         "source": _source(line.source),
+    }
+
+
+def _delivery(line: DeliveryLine) -> dict[str, Any]:
+    return {
+        "sink": line.sink,
+        "status": "pending" if line.failed else "delivered",
+        "messages": line.messages,
+        "delivered": line.delivered,
+        "findings": line.findings,
+        "attempts": line.attempts,
+        "waits": list(line.waits),
+        "detail": line.detail,
+        "elapsed": round(line.elapsed, 6),
     }
 
 

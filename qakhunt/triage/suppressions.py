@@ -186,13 +186,16 @@ def _expression(pattern: str) -> re.Pattern[str]:
 
 def as_entry(suppression: Suppression) -> str:
     """The entry as YAML lines to append to a file; text is quoted, whatever it holds."""
-    import json
+    import yaml
 
     lines = []
     for name in (*("owner", "reason", "expires"), *CONDITIONS):
         value = getattr(suppression, name)
         if value is None:
             continue
-        shown = json.dumps(list(value) if isinstance(value, tuple) else value, ensure_ascii=True)
-        lines.append(f"    {name}: {shown}")
+        shown = yaml.safe_dump(
+            list(value) if isinstance(value, tuple) else value,
+            default_style='"', default_flow_style=True, width=10**9,
+        )  # fmt: skip
+        lines.append(f"    {name}: {shown.strip()}")
     return "  -" + lines[0][3:] + "\n" + "\n".join(lines[1:]) + "\n"
