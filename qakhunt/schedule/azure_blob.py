@@ -38,15 +38,15 @@ def check_blob_url(url: str, what: str) -> str:
 
 def blob_client(
     url: str, environment: Mapping[str, str], credential: Callable[[], Any] | None,
-    verify: str | bool = True,
+    verify: str | bool = True, *, retries: int = 0,
 ) -> Any:  # fmt: skip
-    """A client of one blob.
+    """A client of one blob; ``retries`` are the package's own, a second apart and more.
 
     Signs in with AZURE_STORAGE_KEY or AZURE_STORAGE_SAS_TOKEN where set, else with
     the identity of ``credential``.
     """
     try:
-        from azure.storage.blob import BlobClient
+        from azure.storage.blob import BlobClient, ExponentialRetry
     except ImportError:
         raise ConfigError(
             "Azure blobs need the package azure-storage-blob", hint="install qakhunt[blob]"
@@ -59,9 +59,15 @@ def blob_client(
     elif environment.get("AZURE_STORAGE_KEY"):
         secret = {"account_name": _account(url), "account_key": secret}
     return BlobClient.from_blob_url(
-        url, credential=secret, retry_total=2, connection_verify=verify, connection_timeout=10,
-        read_timeout=60,
+        url, credential=secret, connection_verify=verify, connection_timeout=10, read_timeout=60,
+        retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=retries),
     )  # fmt: skip
+
+
+def error_code(problem: Any) -> str:
+    """The service's own word for what failed, or nothing."""
+    code = getattr(problem, "error_code", None) or getattr(problem.error, "code", None) or ""
+    return str(getattr(code, "value", code))
 
 
 def _account(url: str) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt.errors import StateBusyError, StateError
-from qakhunt.schedule.azure_blob import blob_client, check_blob_url
+from qakhunt.schedule.azure_blob import blob_client, check_blob_url, error_code
 from qakhunt.schedule.store_file import open_unlocked
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 LEASE_SECONDS = 60
 RENEW_SECONDS = 20
+RETRIES = 3
 
 
 def open_blob(
@@ -42,7 +43,7 @@ def open_blob(
     folder = Path(tempfile.mkdtemp(prefix="qakhunt-state-"))
     closing: list[Callable[[], None]] = [lambda: shutil.rmtree(folder, ignore_errors=True)]
     try:
-        client = blob_client(url, environment, credential, verify)
+        client = blob_client(url, environment, credential, verify, retries=RETRIES)
         closing.append(client.close)
         held = _Held(client, url, create=create)
         closing.append(held.release)
@@ -132,7 +133,7 @@ def _told(url: str) -> Iterator[None]:
     try:
         yield
     except HttpResponseError as problem:
-        code = getattr(problem, "error_code", None) or ""
+        code = error_code(problem)
         host = urlsplit(url).hostname
         raise StateError(
             f"the state {url} cannot be used: {host} answered {problem.status_code} {code}".rstrip(),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qakhunt.schedule.azure_blob import error_code
 from qakhunt.schedule.sinks.base import NotTaken
 
 _AGAIN = (408, 429, 500, 502, 503, 504)
@@ -22,7 +23,7 @@ def not_taken(problem: Exception, what: str) -> NotTaken:
         return NotTaken(f"{what} could not be reached: {type(problem).__name__}")
     if isinstance(problem, HttpResponseError):
         status: Any = problem.status_code
-        code = getattr(problem.error, "code", None) or getattr(problem, "error_code", None) or ""
+        code = error_code(problem)
         headers: Any = getattr(problem.response, "headers", {})
         if isinstance(problem, ClientAuthenticationError) or status in (401, 403):
             return NotTaken(

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from qakhunt.schedule.sinks.base import Report, Surroundings
 
 SECONDS = 30
+MOST_IDS = 50
+"""Ids in the mail's header; the report has them all."""
 _SUBJECT = "[qakhunt] ${count} to look at (${verdict})"
 _NAMES = ("count", "verdict", "hunts", "customers", "run")
 
@@ -73,7 +75,7 @@ class MailSink:
             "run": report.run_id,
         }  # fmt: skip
         mail = self._mail(fill_text(self._settings.subject, values, for_terminal), key, report.now)
-        mail["X-Qakhunt-Findings"] = ", ".join(ids)
+        mail["X-Qakhunt-Findings"] = " ".join(ids[:MOST_IDS])
         format_ = FORMATS[self._settings.report]
         content = export_bytes(report.result, format_, ExportOptions())
         if self._settings.report == "markdown":
