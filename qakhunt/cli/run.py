@@ -14,6 +14,7 @@ from qakhunt.cli import options as o
 from qakhunt.cli import scheduled as sch
 from qakhunt.cli.output import Output
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
@@ -119,7 +120,8 @@ def run(
         request = schedule.request(request)
         result = _run_local(request, source, read_product(dialect), timeout, schedule, quiet=quiet)
         if output.format or result.verdict is not Verdict.FAILED:
-            schedule.present(result, output)
+            with stdout_may_close():
+                schedule.present(result, output)
         _report_failures(result)
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)

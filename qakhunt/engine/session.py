@@ -20,13 +20,14 @@ from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import time_limit
 from qakhunt.errors import EngineError, EventsError
-from qakhunt.kql.edits import apply, original_offset
+from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
 MEMORY_LIMIT = "700MB"
@@ -41,15 +42,16 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit."""
+    """The query took longer than its time limit, or was interrupted."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One Parquet file of a table and its column types in DuckDB."""
+    """What a table's records are read from, as SQL, and its column types in DuckDB."""
 
-    path: Path
+    relation: str
     types: dict[str, str]
+    path: Path | None = None
 
 
 def require_engine() -> Any:
@@ -87,6 +89,8 @@ class Session:
         self._views: dict[str, Columns] = {}
         self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
+        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._memory: dict[str, MemoryTable] = {}
 
     def __enter__(self) -> Session:
         return self
@@ -102,6 +106,11 @@ class Session:
         if hasattr(self, "_connection"):
             self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, if one does; safe to call from another thread."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
@@ -124,7 +133,8 @@ class Session:
         for file in files:
             path = loader.load(file).resolve()
             types = self._describe(file, path)
-            sources.setdefault(file.table, []).append(_Source(path, types))
+            relation = f"read_parquet({literal(str(path))})"
+            sources.setdefault(file.table, []).append(_Source(relation, types, path))
         return sources
 
     def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
@@ -174,7 +184,7 @@ class Session:
                 )
 
     def _lock_down(self) -> None:
-        paths = [str(s.path) for sources in self._sources.values() for s in sources]
+        paths = [str(s.path) for sources in self._sources.values() for s in sources if s.path]
         listing = ", ".join(map(literal, paths))
         for statement in (
             f"SET allowed_paths=[{listing}]",
@@ -187,6 +197,25 @@ class Session:
     def loaded_tables(self) -> list[str]:
         """Tables that the inputs hold records of."""
         return list(self._sources)
+
+    def put(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the table's records by ``rows``, held in memory.
+
+        Cells are those of ``answers.table``; a column that no row names is as
+        absent from an input. No row at all leaves the table empty.
+        """
+        from qakhunt.engine.memory import MemoryTable
+
+        memory = self._memory.setdefault(table, MemoryTable(f"_rows_{table}"))
+        known = self._sources.get(table)
+        memory.fill(self._connection, table, rows)
+        source = _Source(memory.relation, dict(memory.types))
+        if known != [source]:
+            self._sources[table] = [source]
+            self._translations.clear()
+            self._readings.clear()
+            self._views.pop(table, None)
+            self._shown = None
 
     def ask(
         self,
@@ -204,11 +233,9 @@ class Session:
         ``text``, or EngineTimeout.
         """
         self._show(window, workspace)
-        edits = []
+        edits: list[Edit] = []
         try:
-            edits = respell(text)
-            engine_text = apply(text, edits)
-            refuse_wrong_case(text, self._views)
+            edits, engine_text = self._readable(text)
             translated = self._translate(engine_text, now)
             return self._execute(translated, engine_text, timeout)
         except Unreadable as problem:
@@ -216,6 +243,14 @@ class Session:
             if problem.offset is not None:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
+
+    def _readable(self, text: str) -> tuple[list[Edit], str]:
+        """The text as the translator reads it right, and the edits that made it so."""
+        if text not in self._readings:
+            edits = respell(text)
+            refuse_wrong_case(text, self._views)
+            self._readings[text] = edits, apply(text, edits)
+        return self._readings[text]
 
     def _show(self, window: Window, workspace: str | None) -> None:
         if self._shown == (window, workspace):
@@ -229,7 +264,7 @@ class Session:
     def _view(self, name: str, window: Window, workspace: str | None) -> None:
         from qakhunt.engine.views import table_view
 
-        sources = [(source.path, source.types) for source in self._sources.get(name, [])]
+        sources = [(source.relation, source.types) for source in self._sources.get(name, [])]
         if sources:
             view = table_view(name, self.product, sources, window, workspace)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
@@ -292,6 +327,8 @@ class Session:
                 rows = result.fetchall()
             return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
+            if timeout is None:
+                raise EngineTimeout("the query was interrupted") from None
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
                 hint="raise --timeout or narrow the window",

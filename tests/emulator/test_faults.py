@@ -13,7 +13,16 @@ from qakhunt.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
 from qakhunt.emulator.scenario import FaultRule, Limits
 from qakhunt.emulator.server import Emulator
 from tests.emulator.support import (
-    GRAPH, LOG_ANALYTICS, NOW, WINDOW, Raw, guid, raw_post, scenario_of, tenant_of, token,
+    GRAPH,
+    LOG_ANALYTICS,
+    NOW,
+    WINDOW,
+    Raw,
+    guid,
+    raw_post,
+    scenario_of,
+    tenant_of,
+    token,
 )  # fmt: skip
 
 if TYPE_CHECKING:

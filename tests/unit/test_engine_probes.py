@@ -7,7 +7,6 @@ duckdb-kql changes an answer, one of these fails.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
