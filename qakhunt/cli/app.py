@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
+    "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
