@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from qakhunt.cli.log import RunLog, read_log_format
-from qakhunt.errors import ConfigError, QakhuntError, UsageError
+from qakhunt.errors import QakhuntError, UsageError
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.cli.output import Output
     from qakhunt.cli.request import HuntRequest
+    from qakhunt.config import Config
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.job import JobOptions
     from qakhunt.schedule.sinks.base import Sink, Surroundings
@@ -99,8 +100,7 @@ class Schedule:
     """The checked options, and the one way in which a command runs its plan."""
 
     def __init__(
-        self, options: ScheduleOptions, *, now: Instant, surroundings: Surroundings | None = None,
-        configured: Mapping[str, Mapping[str, Any]] | None = None,
+        self, options: ScheduleOptions, *, now: Instant, config: Config | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         from qakhunt.schedule.sinks.table import make_sink
@@ -117,9 +117,10 @@ class Schedule:
         self.log = RunLog(
             uuid.uuid4().hex, self._clock, as_json=read_log_format(options.log_format)
         )
-        self._around = surroundings or default_surroundings(os.environ)
+        self._around = surroundings_of(config, os.environ)
         self.sinks: list[Sink] = [
-            make_sink(text, configured or {}, self._around) for text in dict.fromkeys(options.sinks)
+            make_sink(text, config.file.sinks if config else {}, self._around, _places(config))
+            for text in dict.fromkeys(options.sinks)
         ]
         if options.heartbeat and not self.sinks:
             raise UsageError("--heartbeat needs a --sink to go to")
@@ -267,31 +268,26 @@ class Schedule:
             deliver(store, self.sinks, clock=self._clock, sleep=self._sleep)
 
 
-def default_surroundings(environment: Mapping[str, str]) -> Surroundings:
-    """References to environment variables; Azure's own identity where a sink needs one."""
+def surroundings_of(config: Config | None, environment: Mapping[str, str]) -> Surroundings:
+    """What sinks and the state need of the configuration and the environment."""
+    from qakhunt.config_model import Schedule as Settings
+    from qakhunt.schedule.identity import credential_of, resolve_reference
     from qakhunt.schedule.sinks.base import Surroundings
 
+    settings = config.file.schedule if config else Settings()
     return Surroundings(
-        secret=lambda reference: resolve_reference(reference, environment),
-        environment=environment, credential=_default_credential,
-        verify=environment.get("QAKHUNT_CA_FILE") or True,
-    )  # fmt: skip
+        secret=lambda text: resolve_reference(text, environment, settings),
+        environment=environment,
+        credential=lambda: credential_of(settings),
+        verify=settings.ca_file or environment.get("QAKHUNT_CA_FILE") or True,
+    )
 
 
-def resolve_reference(text: str, environment: Mapping[str, str]) -> str:
-    """The value that ``env:NAME`` names; any other text is itself."""
-    if not text.startswith("env:"):
-        return text
-    value = environment.get(text[4:])
-    if not value:
-        raise ConfigError(f"the environment variable {text[4:]} is not set")
-    return value
-
-
-def _default_credential() -> Any:
-    from azure.identity import DefaultAzureCredential
-
-    return DefaultAzureCredential()
+def _places(config: Config | None) -> Any:
+    """Where a sink's settings stand in the configuration."""
+    if config is None:
+        return None
+    return lambda name, path: config.document.locate(("sinks", name, *path))
 
 
 def open_state(

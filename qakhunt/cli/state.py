@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import read_now
-from qakhunt.cli.scheduled import default_surroundings, open_state, read_length
+from qakhunt.cli.profiles import ConfigPath, read_config
+from qakhunt.cli.scheduled import open_state, read_length, surroundings_of
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
 
@@ -35,9 +37,11 @@ Customer = Annotated[
 
 
 @app.command()
-def show(state: StatePath, as_json: o.AsJson = False, now: o.Now = None) -> int:
+def show(
+    state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None, now: o.Now = None
+) -> int:
     """Show what was looked at, what is owed or lost, and what waits to be delivered."""
-    with _opened(state, read_now(now)) as store:
+    with _opened(state, read_now(now), config) as store:
         document = state_document(store)
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=True))
@@ -54,11 +58,12 @@ def check(
         str, typer.Option("--max-age", metavar="TIME", help="The oldest that is still well.")
     ] = "26h",
     as_json: o.AsJson = False,
+    config: ConfigPath = None,
     now: o.Now = None,
 ) -> int:
     """Exit with 1 when the job has not looked everywhere lately: for an outside monitor."""
     moment, age = read_now(now), read_length("--max-age", max_age)
-    with _opened(state, moment) as store:
+    with _opened(state, moment, config) as store:
         problems = problems_of(store, moment, age)
     if as_json:
         print(json.dumps({"schema": "qakhunt.state-check/1", "well": not problems,
@@ -83,6 +88,7 @@ def reset(
         bool, typer.Option("--deliveries", help="Drop what waits to be delivered.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    config: ConfigPath = None,
     now: o.Now = None,
 ) -> int:
     """Forget what was looked at, so that the next run begins with the lookback again."""
@@ -92,7 +98,7 @@ def reset(
         )
         if not typer.confirm(f"Forget {what} in {state}?", err=True):
             raise UsageError("nothing was forgotten", hint="--yes does it without asking")
-    with _opened(state, read_now(now)) as store:
+    with _opened(state, read_now(now), config) as store:
         done = store.reset(
             hunt=hunt, customer=customer, findings=findings, deliveries=deliveries
         )
@@ -106,20 +112,20 @@ def prune(
     older: Annotated[
         str, typer.Option("--older", metavar="TIME", help="Forget what is older than this.")
     ] = "180d",
+    config: ConfigPath = None,
     now: o.Now = None,
 ) -> int:
     """Forget old runs, findings no longer seen and hunts no longer run."""
     moment = read_now(now)
-    with _opened(state, moment) as store:
+    with _opened(state, moment, config) as store:
         done = store.prune(moment, read_length("--older", older))
     print(_counted(done))
     return 0
 
 
-def _opened(state: str, now: Instant) -> contextlib.closing[Store]:
-    return contextlib.closing(
-        open_state(state, now, default_surroundings(os.environ), create=False)
-    )
+def _opened(state: str, now: Instant, config: Path | None) -> contextlib.closing[Store]:
+    around = surroundings_of(read_config(config), os.environ)
+    return contextlib.closing(open_state(state, now, around, create=False))
 
 
 def _counted(done: dict[str, int]) -> str:

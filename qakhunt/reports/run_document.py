@@ -28,10 +28,8 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "window": _window(result.window),
         "hunts": [_hunt(rendered) for rendered in result.rendered],
         "ledger": [_line(line) for line in result.ledger.lines],
-        "hits": [
-            {**hit_document(hit), "known": number in result.known}
-            for number, hit in enumerate(result.hits)
-        ],
+        "hits": [hit_document(hit) for hit in result.hits],
+        "known": sorted(result.known),
         "suppressed": result.suppressed,
         "suppressed_hits": [hit_document(hit) for hit in result.suppressed_hits],
         "deliveries": [_delivery(line) for line in result.deliveries],

@@ -29,10 +29,12 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 
 
 def around(**environment: str) -> Surroundings:
-    from qakhunt.cli.scheduled import resolve_reference
+    from qakhunt.config_model import Schedule
+    from qakhunt.schedule.identity import resolve_reference
 
     return Surroundings(
-        secret=lambda text: resolve_reference(text, environment), environment=environment
+        secret=lambda text: resolve_reference(text, environment, Schedule()),
+        environment=environment,
     )
 
 
@@ -212,7 +214,7 @@ def test_a_teams_template_is_escaped_where_markdown_acts(
         '{"type": "AdaptiveCard", "body": [{"type": "TextBlock", "text": "On ${device}"},'
         ' {"type": "RichTextBlock", "inlines": [{"type": "TextRun", "text": "${device}"}]}]}'
     )
-    configured = {"t": {"kind": "teams", "url": "env:URL", "template": str(template)}}
+    configured = {"t": {"kind": "teams", "url_env": "URL", "template": str(template)}}
     sink = make_sink("t", configured, around(URL=receiver.url))
     (message,) = sink.messages(make_report([make_hit("**x**")]))
     body = json.loads(message.payload)["attachments"][0]["content"]["body"]

@@ -35,8 +35,9 @@ class Report:
 class Surroundings:
     """What sinks need from outside.
 
-    ``secret`` resolves a reference such as ``env:NAME``; ``credential`` makes an
-    azure-identity credential; ``verify`` is a CA file for TLS, or True.
+    ``secret`` resolves a reference, ``env:NAME`` or ``vault:https://...``;
+    ``credential`` makes what azure-core signs in with; ``verify`` is a CA file for TLS,
+    or True.
     """
 
     secret: Callable[[str], str]
@@ -72,6 +73,13 @@ class NotTaken(DeliveryError):
         super().__init__(message, hint=hint)
         self.again = again
         self.after = after
+
+
+def reference(env: str | None, vault: str | None) -> str | None:
+    """The reference that ``NAME_env`` or ``NAME_vault`` of a sink's settings stands for."""
+    if vault:
+        return f"vault:{vault}"
+    return f"env:{env}" if env else None
 
 
 def to_json(document: Any) -> bytes:

@@ -16,7 +16,7 @@ from qakhunt.errors import ConfigError
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.summary import coverage_lines, verdict_line
-from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key
+from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key, reference
 from qakhunt.schedule.sinks.http import LOOPBACK
 from qakhunt.schedule.sinks.templates import check_names, fill_text
 from qakhunt.schedule.store import Message
@@ -32,7 +32,7 @@ _NAMES = ("count", "verdict", "hunts", "customers", "run")
 
 
 class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
-    """``tls`` is starttls, implicit, or none (loopback only); ``password`` a reference."""
+    """``tls`` is starttls, implicit, or none (loopback only); the password's place is named."""
 
     host: str
     sender: str
@@ -40,7 +40,8 @@ class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
     port: int = 587
     tls: Literal["starttls", "implicit", "none"] = "starttls"
     user: str | None = None
-    password: str | None = None
+    password_env: str | None = None
+    password_vault: str | None = None
     report: Literal["markdown", "html"] = "markdown"
     subject: str = _SUBJECT
 
@@ -57,7 +58,8 @@ class MailSink:
             raise ConfigError(f"sink {name}: findings do not travel by mail without TLS")
         if settings.report not in FORMATS:
             raise ConfigError(f"sink {name}: there is no {settings.report} report")
-        self._password = surroundings.secret(settings.password) if settings.password else None
+        where = reference(settings.password_env, settings.password_vault)
+        self._password = surroundings.secret(where) if where else None
         self._verify = surroundings.verify
         check_names(settings.subject, _NAMES, f"sink {name}")
 

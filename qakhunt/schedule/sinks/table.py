@@ -31,6 +31,12 @@ def _url_only(address: str) -> dict[str, Any]:
     return {"url": address}
 
 
+def _web(address: str) -> dict[str, Any]:
+    """An address, or where it is found: ``env:NAME`` or ``vault:https://...``."""
+    place, _, rest = address.partition(":")
+    return {f"url_{place}": rest} if place in ("env", "vault") else {"url": address}
+
+
 def _path(address: str) -> dict[str, Any]:
     return {"path": address}
 
@@ -58,7 +64,7 @@ def _mail(address: str) -> dict[str, Any]:
         raise UsageError(f"--sink smtp:{address}: the port is not a number") from None
     settings.update(parse_qsl(parts.query, keep_blank_values=True))
     if "user" in settings:
-        settings.setdefault("password", "env:QAKHUNT_SMTP_PASSWORD")
+        settings.setdefault("password_env", "QAKHUNT_SMTP_PASSWORD")
     return settings
 
 
@@ -66,8 +72,8 @@ KINDS: dict[str, Kind] = {
     "file": Kind("files", "FileSink", "PathSettings", "file:PATH", _path),
     "folder": Kind("files", "FolderSink", "PathSettings", "folder:PATH", _path),
     "stdout": Kind("files", "StdoutSink", "NoSettings", "stdout", _nothing),
-    "webhook": Kind("webhook", "WebhookSink", "WebhookSettings", "webhook:URL", _url_only),
-    "teams": Kind("teams", "TeamsSink", "TeamsSettings", "teams:env:NAME", _url_only),
+    "webhook": Kind("webhook", "WebhookSink", "WebhookSettings", "webhook:URL", _web),
+    "teams": Kind("teams", "TeamsSink", "TeamsSettings", "teams:env:NAME", _web),
     "log-analytics": Kind(
         "log_analytics", "LogAnalyticsSink", "LogAnalyticsSettings",
         "log-analytics:https://ENDPOINT/dcr-ID", _rule,

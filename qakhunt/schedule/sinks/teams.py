@@ -14,7 +14,7 @@ import msgspec
 from qakhunt.errors import ConfigError
 from qakhunt.reports.safe import for_markdown, for_terminal
 from qakhunt.schedule.findings import FIELDS
-from qakhunt.schedule.sinks.base import heartbeat_key, to_json
+from qakhunt.schedule.sinks.base import heartbeat_key, reference, to_json
 from qakhunt.schedule.sinks.http import check_url, post
 from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
@@ -28,9 +28,11 @@ _PLAIN = ("TextRun", "CodeBlock")
 
 
 class TeamsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``url`` is a reference: whoever knows a workflow's address can post to it."""
+    """Where the address is found: whoever knows a workflow's address can post to it."""
 
-    url: str
+    url: str | None = None
+    url_env: str | None = None
+    url_vault: str | None = None
     template: str | None = None
 
 
@@ -38,13 +40,14 @@ class TeamsSink:
     """One card per finding."""
 
     def __init__(self, name: str, settings: TeamsSettings, surroundings: Surroundings) -> None:
-        if "://" in settings.url:
+        where = reference(settings.url_env, settings.url_vault)
+        if settings.url or not where:
             raise ConfigError(
                 f"sink {name}: a workflow's address is a secret and does not stand here",
-                hint="put it into an environment variable and write env:NAME",
+                hint="put it into an environment variable: url_env = \"NAME\", or teams:env:NAME",
             )
         self.name = name
-        self._url = check_url(surroundings.secret(settings.url), f"sink {name}")
+        self._url = check_url(surroundings.secret(where), f"sink {name}")
         self._verify = surroundings.verify
         self._template = load_template(Path(settings.template)) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")

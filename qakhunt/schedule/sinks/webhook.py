@@ -18,7 +18,7 @@ import msgspec
 
 from qakhunt.errors import ConfigError
 from qakhunt.schedule.findings import FIELDS
-from qakhunt.schedule.sinks.base import Surroundings, heartbeat_key, to_json
+from qakhunt.schedule.sinks.base import Surroundings, heartbeat_key, reference, to_json
 from qakhunt.schedule.sinks.http import check_url, post
 from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
@@ -28,14 +28,15 @@ if TYPE_CHECKING:
 
     from qakhunt.schedule.sinks.base import Report
 
-DEFAULT_SECRET = "env:QAKHUNT_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
-
 
 class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """``url`` and ``secret`` may be references such as ``env:NAME``."""
+    """The address and the secret, or where they are found: never the secret itself."""
 
-    url: str
-    secret: str = DEFAULT_SECRET
+    url: str | None = None
+    url_env: str | None = None
+    url_vault: str | None = None
+    secret_env: str = "QAKHUNT_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+    secret_vault: str | None = None
     template: str | None = None
 
 
@@ -47,8 +48,11 @@ class WebhookSink:
         seconds: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
         self.name = name
-        self._url = check_url(surroundings.secret(settings.url), f"sink {name}")
-        self._key = signing_key(surroundings.secret(settings.secret), name)
+        where = reference(settings.url_env, settings.url_vault)
+        url = surroundings.secret(where) if where else settings.url or ""
+        self._url = check_url(url, f"sink {name}")
+        secret = surroundings.secret(reference(settings.secret_env, settings.secret_vault) or "")
+        self._key = signing_key(secret, name)
         self._verify = surroundings.verify
         self._seconds = seconds
         self._template = load_template(Path(settings.template)) if settings.template else None
