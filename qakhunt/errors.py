@@ -11,6 +11,8 @@
     +- UnansweredError           nobody answered: sign-in, network, permission
     +- OutputError               a result could not be written
     +- DeliveryError             a sink did not take a finding
+    +- StateError                the state of scheduled runs cannot be used
+    |  +- StateBusyError         another run holds it
     +- CheckFailed               a test, lint or doctor check failed
 
 ``except QakhuntError`` catches what a user can mend; anything else is a bug.
@@ -124,6 +126,16 @@ class DeliveryError(QakhuntError):
     """A sink did not take what was sent to it."""
 
     exit_code = ExitCode.DELIVERY_FAILED
+
+
+class StateError(QakhuntError):
+    """The state of scheduled runs cannot be read or written."""
+
+
+class StateBusyError(StateError):
+    """Another run holds the state, so this one did not look."""
+
+    exit_code = ExitCode.NOTHING_ANSWERED
 
 
 class CheckFailed(QakhuntError):
