@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import deque
 from functools import cache
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -122,7 +120,6 @@ class Instant(msgspec.Struct, frozen=True, order=True):
         return Timespan(self.ticks - other.ticks)
 
 
-_set_ticks = Instant.ticks.__set__  # type: ignore[misc, attr-defined]
 _FRACTION_SCALE = tuple(10 ** (7 - digits) for digits in range(8))
 
 
@@ -160,9 +157,7 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
             ticks.append(whole + int(fraction) * _FRACTION_SCALE[length - 21])
         else:
             ticks.append(Instant.parse(text).ticks)
-    instants = list(map(object.__new__, repeat(Instant, len(ticks))))
-    deque(map(_set_ticks, instants, ticks), maxlen=0)
-    return instants
+    return list(map(Instant, ticks))
 
 
 class Timespan(msgspec.Struct, frozen=True, order=True):
