@@ -227,7 +227,7 @@ _SPLUNK_NAMES = {
     "Process_Command_Line": "CommandLine", "Token_Elevation_Type": "TokenElevationType",
     "Mandatory_Label": "MandatoryLabel",
 }  # fmt: skip
-_FLAT_HEADER = frozenset(
+_FLAT_HEADER = (
     "EventID EventCode Channel LogName SourceName ProviderName Provider Hostname Computer ComputerName "
     "TimeCreated SystemTime EventTime @timestamp EventReceivedTime RecordNumber EventRecordID RecordID "
     "Message _raw _time".split()
@@ -242,7 +242,11 @@ def _from_flat(fields: Fields) -> WindowsEvent:
         get("Channel") or get("LogName") or get("source"),
     )
     number = _require(get("EventID", get("EventCode")))
-    data = {_SPLUNK_NAMES.get(k, k): v for k, v in fields.items() if k not in _FLAT_HEADER}
+    data = dict(fields)
+    for name in _FLAT_HEADER:
+        data.pop(name, None)
+    if "New_Process_Name" in data:
+        data = {_SPLUNK_NAMES.get(name, name): value for name, value in data.items()}
     process_id = "ProcessId" if log == SYSMON else "NewProcessId"
     if isinstance(message, str) and (log, number) in PROCESS_CREATED and process_id not in data:
         # NXLog's own ProcessID hides Sysmon's; the rendered text may still have it.

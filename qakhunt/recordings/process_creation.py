@@ -14,9 +14,12 @@ from qakhunt.kql.values import Instant
 from qakhunt.recordings.event_shapes import SYSMON, Unreadable
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qakhunt.recordings.event_shapes import Fields, WindowsEvent
 
 _EPOCH = Instant.parse("1970-01-01").ticks
+_HOURS: dict[str, int] = {}
 _NANOSECONDS = range(-(2**63) + 1, 2**63)
 
 
@@ -24,7 +27,7 @@ class Creation(msgspec.Struct, omit_defaults=True):
     """One process creation. Times are nanoseconds since 1970 in UTC, ids numbers.
 
     ``guid`` and ``parent_guid`` are Sysmon's; ``created`` is Sysmon's own time and
-    ``logged`` the log's. ``extra`` is JSON of the fields that have no column.
+    ``logged`` the log's. ``extra`` holds the fields that have no column.
     """
 
     source: str
@@ -59,17 +62,15 @@ class Creation(msgspec.Struct, omit_defaults=True):
     product: str = ""
     original_name: str = ""
     description: str = ""
-    extra: str = ""
+    extra: dict[str, Any] | None = None
 
 
 def creation_of(event: WindowsEvent, source: str, place: int, *, raw_lines: bool = False) -> Creation:
-    """The creation that an event tells of.
+    """The creation that an event tells of; takes what it needs out of the event's data.
 
     ``raw_lines`` keeps the directory of a command line's first word. Raises
     Unreadable for an event that lacks its time or its process.
     """
-    sysmon = event.log == SYSMON
-    data = dict(event.data)
     made = Creation(
         source=source,
         place=place,
@@ -78,7 +79,8 @@ def creation_of(event: WindowsEvent, source: str, place: int, *, raw_lines: bool
         record_id=_whole(event.record_id),
         logged=_time(event.logged),
     )
-    (_read_sysmon if sysmon else _read_security)(data, made)
+    data = event.data
+    (_read_sysmon if event.log == SYSMON else _read_security)(data, made)
     if made.created is None and made.logged is None:
         raise Unreadable(f"no time in this {event.log} {event.id}")
     if not made.path and not made.line:
@@ -88,17 +90,24 @@ def creation_of(event: WindowsEvent, source: str, place: int, *, raw_lines: bool
     if not raw_lines:
         made.line = without_directory(made.line, made.path)
         made.parent_line = without_directory(made.parent_line, made.parent_path)
-    extra = {k: v for k, v in data.items() if v not in ("", "-", None)}
-    extra.update(event.other)
-    if extra:
-        made.extra = msgspec.json.encode(extra).decode()
+    data.update(event.other)
+    made.extra = data
     return made
 
 
-def _read_sysmon(data: Fields, made: Creation) -> None:
-    def take(name: str) -> str:
-        return _text(data.pop(name, ""))
+def _taker(data: Fields) -> Callable[[str], str]:
+    """Takes a field out of ``data`` as text."""
+    pop = data.pop
 
+    def take(name: str) -> str:
+        value = pop(name, "")
+        return value if type(value) is str else _text(value)
+
+    return take
+
+
+def _read_sysmon(data: Fields, made: Creation) -> None:
+    take = _taker(data)
     made.created = _time(take("UtcTime"))
     made.process_id = _whole(take("ProcessId"))
     made.guid, made.parent_guid = take("ProcessGuid").lower(), take("ParentProcessGuid").lower()
@@ -112,19 +121,15 @@ def _read_sysmon(data: Fields, made: Creation) -> None:
     made.session = _whole(take("TerminalSessionId"))
     made.integrity = take("IntegrityLevel")
     hashes = take("Hashes")
-    for part in hashes.split(","):
-        name, _, value = part.partition("=")
-        if name in ("SHA1", "SHA256", "MD5"):
-            setattr(made, name.lower(), value.lower())
-        elif value:
-            data[name] = value
+    if hashes:
+        found = dict(part.split("=", 1) for part in hashes.split(",") if "=" in part)
+        made.sha1 = found.pop("SHA1", "").lower()
+        made.sha256 = found.pop("SHA256", "").lower()
+        made.md5 = found.pop("MD5", "").lower()
+        data.update(found)
     made.company, made.product = _known(take("Company")), _known(take("Product"))
     made.original_name = _known(take("OriginalFileName"))
     made.description = _known(take("Description"))
-    _keep_guids(data, made)
-
-
-def _keep_guids(data: Fields, made: Creation) -> None:
     if made.guid:
         data["ProcessGuid"] = made.guid
     if made.parent_guid:
@@ -145,9 +150,7 @@ _NO_SID = ("", "-", "S-1-0-0")
 
 
 def _read_security(data: Fields, made: Creation) -> None:
-    def take(name: str) -> str:
-        return _text(data.pop(name, ""))
-
+    take = _taker(data)
     made.process_id, made.parent_id = _whole(take("NewProcessId")), _whole(take("ProcessId"))
     made.path, made.parent_path = _plain(take("NewProcessName")), _plain(take("ParentProcessName"))
     made.line = _plain(take("CommandLine"))
@@ -207,7 +210,6 @@ def _undoubled(line: str) -> str:
     return line.replace("%%", "%")
 
 
-_QUOTED = re.compile(r'^\s*"(?:[^"]*\\)([^"\\]+)"')
 _BARE = re.compile(r'^\s*(?:[^\s"]*\\|[A-Za-z]:/(?:[^\s"]*/)?)([^\s"\\/]+)(?=\s|$)')
 
 
@@ -218,9 +220,10 @@ def without_directory(line: str, path: str = "") -> str:
     """
     if "\\" not in line and ":/" not in line:
         return line
-    quoted = _QUOTED.match(line)
-    if quoted:
-        return f'"{quoted[1]}"{line[quoted.end() :]}'
+    if line.startswith('"'):
+        end = line.find('"', 1)
+        _, slash, name = line[1:end].rpartition("\\")
+        return f'"{name}{line[end:]}' if slash and name and end > 0 else line
     if path and " " in path and line.lower().startswith(path.lower()):
         return path.rpartition("\\")[2] + line[len(path) :]
     bare = _BARE.match(line)
@@ -242,12 +245,25 @@ def _whole(text: str) -> int | None:
 
 def _time(text: str) -> int | None:
     """Nanoseconds since 1970, or None for text that is no time between 1678 and 2262."""
-    if not text:
-        return None
+    base = _HOURS.get(text[:13])
+    if base is not None and text[13:17:3] == "::" and text[19:20] == ".":
+        fraction = text[20:-1] if text[-1] == "Z" else text[20:]
+        if fraction.isdecimal() and len(fraction) < 10 and text[14:16].isdecimal():
+            seconds = int(text[14:16]) * 60 + int(text[17:19])
+            return base + seconds * 10**9 + int(fraction) * 10 ** (9 - len(fraction))
+    return _any_time(text)
+
+
+def _any_time(text: str) -> int | None:
     try:
         nanoseconds = (Instant.parse(text.strip()).ticks - _EPOCH) * 100
     except (ValueError, OverflowError):
         return None
-    return nanoseconds if nanoseconds in _NANOSECONDS else None
+    if nanoseconds not in _NANOSECONDS:
+        return None
+    if text[19:20] == "." and (text[-1] == "Z" or text[20:].isdecimal()):
+        # Its hour is in UTC; the next time of it need not be parsed.
+        _HOURS[text[:13]] = nanoseconds - nanoseconds % (3600 * 10**9)
+    return nanoseconds
 
 

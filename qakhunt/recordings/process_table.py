@@ -1,6 +1,6 @@
 """All creations of an import as one table: duplicates out, parents and clocks resolved.
 
-DuckDB does it over a file of its own, so memory stays flat whatever comes in.
+DuckDB does it and spills to disk, so memory stays flat whatever comes in.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class ProcessTable:
         self._folder = folder
         self._creations = _Lines(folder / "creations.ndjson")
         self._rows = _Lines(folder / "rows.ndjson")
-        self._connection = duckdb.connect(str(folder / "import.duckdb"))
+        self._connection = duckdb.connect(":memory:")
         for statement in (
             "SET TimeZone='UTC'",
             f"SET memory_limit='{MEMORY_LIMIT}'",
@@ -96,10 +96,8 @@ class ProcessTable:
         self._creations.close()
         self._rows.close()
         self._load()
-        run = self._connection.execute
-        for statement in (_CLOCK, _TIMED, _JUMPS, _DISTINCT, _PAIRS, _MERGED, _ORDERED, _PARENTS):
-            run(statement)
-        run(f"CREATE TABLE result AS {self._result_sql()}")
+        for statement in (_KEYS, _CLOCK, _DISTINCT, _JUMPS, _PAIRS, _ORDERED, _PARENTS):
+            self._connection.execute(statement)
         return self._account()
 
     def _load(self) -> None:
@@ -110,11 +108,13 @@ class ProcessTable:
             for name, kind in table_columns().items()
         }
         self._read("finished", self._rows.path, kinds)
+        self._connection.execute("CREATE TABLE distinct_rows AS SELECT DISTINCT * FROM finished")
 
     def _read(self, table: str, path: Path, kinds: dict[str, str]) -> None:
         listing = ", ".join(f"{literal(n)}: {literal(k)}" for n, k in kinds.items())
         cells = ", ".join(
-            f"coalesce({identifier(n)}, '') AS {identifier(n)}" if k == "VARCHAR" else identifier(n)
+            f"coalesce({identifier(n)}::VARCHAR, '') AS {identifier(n)}"
+            if k in ("VARCHAR", "JSON") else identifier(n)
             for n, k in kinds.items()
         )
         self._connection.execute(
@@ -133,7 +133,7 @@ class ProcessTable:
             for n, k in kinds.items()
         )
         return (
-            f"SELECT {made} FROM parented UNION ALL SELECT DISTINCT {finished} FROM finished "
+            f"SELECT {made} FROM {_JOINED} UNION ALL SELECT {finished} FROM distinct_rows "
             'ORDER BY "Timestamp", "DeviceName", "ReportId", "ProcessId"'
         )
 
@@ -142,16 +142,18 @@ class ProcessTable:
             found = self._connection.execute(sql).fetchone()
             return int(found[0]) if found else 0
 
-        finished = one("SELECT count(*) FROM finished")
-        rows = one("SELECT count(*) FROM result")
-        parented = one("SELECT count(*) FROM parented")
+        records = one("SELECT count(*) FROM raw"), one("SELECT count(*) FROM finished")
+        events, rows = one("SELECT count(*) FROM parents"), one("SELECT count(*) FROM distinct_rows")
+        twins = one("SELECT count(*) FROM pairs")
         return TableAccount(
-            rows=rows,
-            repeated=one("SELECT count(*) FROM raw") - one("SELECT count(*) FROM creations")
-            + finished - (rows - parented),
-            twins=one("SELECT count(*) FROM pairs"),
-            orphans=one("SELECT count(*) FROM parented WHERE found_time IS NULL"),
-            devices=one('SELECT count(DISTINCT "DeviceName") FROM result'),
+            rows=events + rows,
+            repeated=sum(records) - events - rows - twins,
+            twins=twins,
+            orphans=one("SELECT count(*) FROM parents WHERE parent IS NULL"),
+            devices=one(
+                "SELECT count(DISTINCT device) FROM (SELECT device FROM raw UNION ALL "
+                'SELECT "DeviceName" FROM finished)'
+            ),
             shifts=tuple(
                 ClockShift(device, source, shift // 1_000_000_000)
                 for device, source, shift in self._connection.execute(
@@ -168,8 +170,9 @@ class ProcessTable:
 
     def write(self, path: Path, kind: str) -> None:
         """Write the table as ``parquet`` or ``ndjson``."""
+        result = self._result_sql()
         if kind == "parquet":
-            self._connection.execute(f"COPY result TO {literal(str(path))} (FORMAT parquet)")
+            self._connection.execute(f"COPY ({result}) TO {literal(str(path))} (FORMAT parquet)")
             return
         times = [name for name, k in table_columns().items() if k == "datetime"]
         cells = ", ".join(
@@ -177,7 +180,7 @@ class ProcessTable:
             for name in times
         )
         self._connection.execute(
-            f"COPY (SELECT * REPLACE ({cells}) FROM result) TO {literal(str(path))} (FORMAT json)"
+            f"COPY (SELECT * REPLACE ({cells}) FROM ({result})) TO {literal(str(path))} (FORMAT json)"
         )
 
 
@@ -206,7 +209,8 @@ class _Lines:
 
 
 def _sql_type(annotation: str) -> str:
-    return "BIGINT" if annotation.startswith("int") else "VARCHAR"
+    kinds = {"int": "BIGINT", "str": "VARCHAR", "dict": "JSON"}
+    return kinds[annotation.partition(" ")[0].partition("[")[0]]
 
 
 def _absent(kind: str) -> str:
@@ -215,39 +219,43 @@ def _absent(kind: str) -> str:
     return f"CAST(NULL AS {'TIMESTAMP_NS' if kind == 'datetime' else SQL_TYPES[kind]})"
 
 
+# What resolving needs of each record, apart from the wide table.
+_KEYS = """
+CREATE TABLE keys AS
+SELECT rowid AS seq, device, source, log, record_id, created, logged, process_id, guid,
+    lower(path) AS image, hash(lower(line)) AS line_hash,
+    parent_id, parent_guid, lower(parent_path) AS parent_image
+FROM raw
+"""
+
 # A log whose times are off by whole quarters of an hour wrote local time as UTC.
 _CLOCK = """
 CREATE TABLE clock AS
 SELECT device, source, (mode(round((created - logged) / 9e11)) * 9e11)::BIGINT AS shift
-FROM raw WHERE created IS NOT NULL AND logged IS NOT NULL
+FROM keys WHERE created IS NOT NULL AND logged IS NOT NULL
 GROUP BY device, source HAVING shift <> 0
 """
 
-_TIMED = """
-CREATE TABLE timed AS
-SELECT raw.*, raw.rowid AS seq, lower(path) AS image,
-    coalesce(created, logged + coalesce(shift, 0)) AS made
-FROM raw LEFT JOIN clock USING (device, source)
+# Each record once, with its time.
+_DISTINCT = """
+CREATE TABLE creations AS
+SELECT keys.*, coalesce(created, logged + coalesce(shift, 0)) AS made
+FROM keys LEFT JOIN clock USING (device, source)
+QUALIFY row_number() OVER (
+    PARTITION BY device, log, process_id, guid, made, line_hash ORDER BY seq) = 1
 """
 
 # In the order of its records a log's time may only grow; files written newest first
 # fall in small steps, a clock that is set back falls in one.
 _JUMPS = """
 CREATE TABLE jumps AS
-SELECT device FROM (
+SELECT DISTINCT device FROM (
     SELECT device, source, log,
         made - lag(made) OVER (PARTITION BY device, source, log ORDER BY coalesce(record_id, 0), seq) AS step
-    FROM timed
+    FROM creations
 ) GROUP BY device, source, log
 HAVING count(*) FILTER (WHERE step < -300e9) > 0
     AND count(*) FILTER (WHERE step > 0) >= count(*) FILTER (WHERE step < 0)
-"""
-
-_DISTINCT = """
-CREATE TABLE creations AS
-SELECT * FROM timed
-QUALIFY row_number() OVER (
-    PARTITION BY device, log, process_id, guid, made, line ORDER BY seq) = 1
 """
 
 # One process, told of by both logs.
@@ -255,12 +263,13 @@ _PAIRS = """
 CREATE TABLE pairs AS
 WITH candidates AS (
     SELECT s.seq AS sysmon, e.seq AS security, abs(s.made - e.made) AS apart
-    FROM creations s JOIN creations e ON s.device = e.device AND s.process_id = e.process_id
-    WHERE s.log = 'Sysmon' AND e.log = 'Security' AND s.image = e.image
+    FROM creations s JOIN creations e
+        ON s.device = e.device AND s.process_id = e.process_id AND s.image = e.image
+    WHERE s.log = 'Sysmon' AND e.log = 'Security'
     UNION ALL
     SELECT s.seq, e.seq, abs(s.made - e.made)
     FROM creations s JOIN creations e
-        ON s.device = e.device AND s.image = e.image AND lower(s.line) = lower(e.line)
+        ON s.device = e.device AND s.image = e.image AND s.line_hash = e.line_hash
     WHERE s.log = 'Sysmon' AND e.log = 'Security' AND s.process_id IS NULL
 )
 SELECT sysmon, security FROM candidates WHERE apart <= 2e9
@@ -268,70 +277,60 @@ QUALIFY row_number() OVER (PARTITION BY sysmon ORDER BY apart, security) = 1
     AND row_number() OVER (PARTITION BY security ORDER BY apart, sysmon) = 1
 """
 
-# Sysmon's record, with what only the other says. A process id that a collector
-# lost stands in the records of the process's children.
-_MERGED = """
-CREATE TABLE merged AS
-SELECT c.* REPLACE (
-    coalesce(c.process_id, e.process_id, k.process_id) AS process_id,
-    coalesce(nullif(c.sid, ''), e.sid, '') AS sid,
-    coalesce(nullif(c.elevation, ''), e.elevation, '') AS elevation,
-    coalesce(nullif(c.integrity, ''), e.integrity, '') AS integrity,
-    coalesce(nullif(c.parent_account, ''), e.parent_account, '') AS parent_account,
-    coalesce(nullif(c.parent_domain, ''), e.parent_domain, '') AS parent_domain,
-    coalesce(nullif(c.parent_sid, ''), e.parent_sid, '') AS parent_sid)
+# Processes in the order in which they began; where a clock jumped, the log's own. A
+# process id that a collector lost stands in the other log or in a child's record.
+_ORDERED = """
+CREATE TABLE ordered AS
+SELECT c.* REPLACE (coalesce(c.process_id, e.process_id, k.process_id) AS process_id),
+    pairs.security AS twin,
+    row_number() OVER (
+        PARTITION BY c.device
+        ORDER BY CASE WHEN j.device IS NULL THEN c.made ELSE 0 END,
+            coalesce(c.record_id, 0), c.seq) AS turn
 FROM creations c
+LEFT JOIN jumps j ON j.device = c.device
 LEFT JOIN pairs ON pairs.sysmon = c.seq
 LEFT JOIN creations e ON e.seq = pairs.security
 LEFT JOIN (
     SELECT parent_guid, max(parent_id) AS process_id FROM creations
     WHERE parent_guid <> '' GROUP BY parent_guid
-) k ON k.parent_guid = c.guid AND c.guid <> ''
+) k ON c.process_id IS NULL AND k.parent_guid = c.guid AND c.guid <> ''
 WHERE c.seq NOT IN (SELECT security FROM pairs)
-"""
-
-# The order in which a device's processes began; where its clock jumped, the log's own.
-_ORDERED = """
-CREATE TABLE ordered AS
-SELECT *, row_number() OVER (
-    PARTITION BY device
-    ORDER BY CASE WHEN device IN (SELECT device FROM jumps) THEN 0 ELSE made END,
-        coalesce(record_id, 0), seq) AS turn
-FROM merged
 """
 
 # The parent: by Sysmon's GUID, else the newest earlier process of that id and image.
 # A GUID begins with the machine and the second in which the process began; Sysmon
 # may write another end for it in a child's record.
 _PARENTS = """
-CREATE TABLE parented AS
+CREATE TABLE parents AS
 WITH by_guid AS (
-    SELECT c.seq, any_value(p.seq) AS parent FROM ordered c JOIN ordered p
+    SELECT c.seq, min(p.seq) AS parent FROM ordered c JOIN ordered p
         ON p.guid = c.parent_guid AND c.parent_guid <> '' AND p.seq <> c.seq
     GROUP BY c.seq
 ), by_id AS (
     SELECT c.seq, p.seq AS parent
     FROM ordered c ASOF JOIN ordered p
         ON c.device = p.device AND c.parent_id = p.process_id AND c.turn > p.turn
-    WHERE (c.parent_path = '' OR p.image = lower(c.parent_path))
+    WHERE (c.parent_image = '' OR p.image = c.parent_image)
         AND (c.parent_guid = '' OR p.guid = '' OR c.parent_guid[:20] = p.guid[:20])
 ), found AS (
     SELECT seq, parent FROM by_guid
     UNION ALL SELECT seq, parent FROM by_id WHERE seq NOT IN (SELECT seq FROM by_guid)
 )
-SELECT c.*, p.made AS found_time, p.path AS found_path, p.line AS found_line,
-    p.account AS found_account, p.domain AS found_domain, p.sid AS found_sid,
-    p.logon_id AS found_logon, p.session AS found_session, p.integrity AS found_integrity,
-    p.elevation AS found_elevation, p.sha1 AS found_sha1, p.sha256 AS found_sha256,
-    p.md5 AS found_md5, p.company AS found_company, p.product AS found_product,
-    p.original_name AS found_original_name, p.description AS found_description,
-    p.parent_id AS grand_id, p.parent_path AS grand_path,
-    g.made AS grand_time, p.parent_guid AS grand_guid
+SELECT c.seq, c.twin, c.made, c.process_id, f.parent,
+    p.made AS parent_made, p.parent_id AS grand_id, p.parent_guid AS grand_guid, g.made AS grand_made
 FROM ordered c
 LEFT JOIN found f ON f.seq = c.seq
 LEFT JOIN ordered p ON p.seq = f.parent
 LEFT JOIN found fg ON fg.seq = p.seq
 LEFT JOIN ordered g ON g.seq = fg.parent
+"""
+
+# k: the keys resolved; r: the record; e: the other log's; p: the parent's.
+_JOINED = """
+parents k JOIN raw r ON r.rowid = k.seq
+LEFT JOIN raw e ON e.rowid = k.twin
+LEFT JOIN raw p ON p.rowid = k.parent
 """
 
 
@@ -351,59 +350,61 @@ def _moment(nanoseconds: str) -> str:
     return f"make_timestamp_ns({nanoseconds})"
 
 
-def _or(first: str, second: str) -> str:
-    return f"coalesce(nullif({first}, ''), {second}, '')"
+def _first(*texts: str) -> str:
+    """The first text that is there and not empty."""
+    known = ", ".join(f"nullif({text}, '')" for text in texts)
+    return f"coalesce({known}, '')"
 
 
-_PARENT_PATH = _or("parent_path", "found_path")
+_PARENT_PATH = _first("r.parent_path", "p.path")
 _RESULT = {
-    "Timestamp": _moment("made"),
-    "DeviceId": "sha1(device)",
-    "DeviceName": "device",
+    "Timestamp": _moment("k.made"),
+    "DeviceId": "sha1(r.device)",
+    "DeviceName": "r.device",
     "ActionType": "'ProcessCreated'",
-    "FileName": _name("path"),
-    "FolderPath": "path",
-    "SHA1": "sha1",
-    "SHA256": "sha256",
-    "MD5": "md5",
-    "ProcessVersionInfoCompanyName": "company",
-    "ProcessVersionInfoProductName": "product",
-    "ProcessVersionInfoOriginalFileName": "original_name",
-    "ProcessVersionInfoFileDescription": "description",
-    "ProcessId": "process_id",
-    "ProcessCommandLine": "line",
-    "ProcessIntegrityLevel": "integrity",
-    "ProcessTokenElevation": "elevation",
-    "ProcessCreationTime": _moment("made"),
-    "AccountDomain": "domain",
-    "AccountName": "account",
-    "AccountSid": "sid",
-    "LogonId": "logon_id",
-    "CreatedProcessSessionId": "session",
-    "InitiatingProcessAccountDomain": _or("parent_domain", "found_domain"),
-    "InitiatingProcessAccountName": _or("parent_account", "found_account"),
-    "InitiatingProcessAccountSid": _or("parent_sid", "found_sid"),
-    "InitiatingProcessLogonId": "found_logon",
-    "InitiatingProcessSessionId": "found_session",
-    "InitiatingProcessIntegrityLevel": "coalesce(found_integrity, '')",
-    "InitiatingProcessTokenElevation": "coalesce(found_elevation, '')",
-    "InitiatingProcessSHA1": "coalesce(found_sha1, '')",
-    "InitiatingProcessSHA256": "coalesce(found_sha256, '')",
-    "InitiatingProcessMD5": "coalesce(found_md5, '')",
-    "InitiatingProcessVersionInfoCompanyName": "coalesce(found_company, '')",
-    "InitiatingProcessVersionInfoProductName": "coalesce(found_product, '')",
-    "InitiatingProcessVersionInfoOriginalFileName": "coalesce(found_original_name, '')",
-    "InitiatingProcessVersionInfoFileDescription": "coalesce(found_description, '')",
+    "FileName": _name("r.path"),
+    "FolderPath": "r.path",
+    "SHA1": "r.sha1",
+    "SHA256": "r.sha256",
+    "MD5": "r.md5",
+    "ProcessVersionInfoCompanyName": "r.company",
+    "ProcessVersionInfoProductName": "r.product",
+    "ProcessVersionInfoOriginalFileName": "r.original_name",
+    "ProcessVersionInfoFileDescription": "r.description",
+    "ProcessId": "k.process_id",
+    "ProcessCommandLine": "r.line",
+    "ProcessIntegrityLevel": _first("r.integrity", "e.integrity"),
+    "ProcessTokenElevation": _first("r.elevation", "e.elevation"),
+    "ProcessCreationTime": _moment("k.made"),
+    "AccountDomain": "r.domain",
+    "AccountName": "r.account",
+    "AccountSid": _first("r.sid", "e.sid"),
+    "LogonId": "r.logon_id",
+    "CreatedProcessSessionId": "r.session",
+    "InitiatingProcessAccountDomain": _first("r.parent_domain", "e.parent_domain", "p.domain"),
+    "InitiatingProcessAccountName": _first("r.parent_account", "e.parent_account", "p.account"),
+    "InitiatingProcessAccountSid": _first("r.parent_sid", "e.parent_sid", "p.sid"),
+    "InitiatingProcessLogonId": "p.logon_id",
+    "InitiatingProcessSessionId": "p.session",
+    "InitiatingProcessIntegrityLevel": "coalesce(p.integrity, '')",
+    "InitiatingProcessTokenElevation": "coalesce(p.elevation, '')",
+    "InitiatingProcessSHA1": "coalesce(p.sha1, '')",
+    "InitiatingProcessSHA256": "coalesce(p.sha256, '')",
+    "InitiatingProcessMD5": "coalesce(p.md5, '')",
+    "InitiatingProcessVersionInfoCompanyName": "coalesce(p.company, '')",
+    "InitiatingProcessVersionInfoProductName": "coalesce(p.product, '')",
+    "InitiatingProcessVersionInfoOriginalFileName": "coalesce(p.original_name, '')",
+    "InitiatingProcessVersionInfoFileDescription": "coalesce(p.description, '')",
     "InitiatingProcessFileName": _name(_PARENT_PATH),
     "InitiatingProcessFolderPath": f"lower({_PARENT_PATH})",
-    "InitiatingProcessId": "parent_id",
-    "InitiatingProcessCommandLine": _or("parent_line", "found_line"),
-    "InitiatingProcessCreationTime": _moment(f"coalesce(found_time, {_guid_time('parent_guid')})"),
-    "InitiatingProcessParentId": "grand_id",
-    "InitiatingProcessParentFileName": f"coalesce({_name('grand_path')}, '')",
-    "InitiatingProcessParentCreationTime": _moment(f"coalesce(grand_time, {_guid_time('grand_guid')})"),
-    "ReportId": "record_id",
-    "AdditionalFields": "extra",
+    "InitiatingProcessId": "r.parent_id",
+    "InitiatingProcessCommandLine": _first("r.parent_line", "p.line"),
+    "InitiatingProcessCreationTime": _moment(f"coalesce(k.parent_made, {_guid_time('r.parent_guid')})"),
+    "InitiatingProcessParentId": "k.grand_id",
+    "InitiatingProcessParentFileName": f"coalesce({_name('p.parent_path')}, '')",
+    "InitiatingProcessParentCreationTime": _moment(
+        f"coalesce(k.grand_made, {_guid_time('k.grand_guid')})"
+    ),
+    "ReportId": "r.record_id",
+    "AdditionalFields": "CASE WHEN r.extra = '{}' THEN '' ELSE r.extra END",
 }
-
-
