@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-import io
 import json
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.errors import EventsError
 from qakhunt.kql.values import Instant
@@ -34,7 +33,7 @@ def read_rows(source: EventSource) -> Iterator[tuple[int, dict[str, Any] | Broke
     """
     csv.field_size_limit(1 << 24)
     with source.open() as stream:
-        reader = csv.reader(_text(stream), strict=True)
+        reader = csv.reader((line.decode("utf-8", "replace") for line in stream), strict=True)
         header = [name.removesuffix(" [UTC]").strip() for name in next(reader, [])]
         header = ["Timestamp" if name == "TimeGenerated" else name for name in header]
         missing = [name for name in _NEEDED if name not in header]
@@ -53,15 +52,6 @@ def read_rows(source: EventSource) -> Iterator[tuple[int, dict[str, Any] | Broke
                 continue
             if cells:
                 yield reader.line_num, _row(header, cells)
-
-
-def _text(stream: IO[bytes]) -> Iterator[str]:
-    """Lines of the stream; a line break inside quotes stays as it is."""
-    if isinstance(stream, io.BufferedIOBase):
-        yield from io.TextIOWrapper(stream, encoding="utf-8", errors="replace", newline="")
-    else:
-        for line in stream:
-            yield line.decode("utf-8", "replace")
 
 
 def _row(header: list[str], cells: list[str]) -> dict[str, Any] | Broken:
