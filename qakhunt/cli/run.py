@@ -13,6 +13,7 @@ from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import options as o
 from qakhunt.cli.output import Output, present
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
@@ -96,7 +97,8 @@ def run(
     source = _source(events, now)
     result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
     if output.format or result.verdict is not Verdict.FAILED:
-        present(result, output)
+        with stdout_may_close():
+            present(result, output)
     _report_failures(result)
     return exit_code(result, fail_on_hits=fail_on_hits)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,13 +20,14 @@ from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import time_limit
 from qakhunt.errors import EngineError, EventsError
-from qakhunt.kql.edits import apply, original_offset
+from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
+    from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
 MEMORY_LIMIT = "700MB"
@@ -40,15 +42,16 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit."""
+    """The query took longer than its time limit, or was interrupted."""
 
 
 @dataclass(frozen=True)
 class _Source:
-    """One Parquet file of a table and its column types in DuckDB."""
+    """What a table's records are read from, as SQL, and its column types in DuckDB."""
 
-    path: Path
+    relation: str
     types: dict[str, str]
+    path: Path | None = None
 
 
 def require_engine() -> Any:
@@ -84,8 +87,10 @@ class Session:
             self.close()
             raise
         self._views: dict[str, Columns] = {}
-        self._window: Window | None = None
+        self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
+        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._memory: dict[str, MemoryTable] = {}
 
     def __enter__(self) -> Session:
         return self
@@ -101,6 +106,11 @@ class Session:
         if hasattr(self, "_connection"):
             self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, if one does; safe to call from another thread."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
@@ -123,7 +133,8 @@ class Session:
         for file in files:
             path = loader.load(file).resolve()
             types = self._describe(file, path)
-            sources.setdefault(file.table, []).append(_Source(path, types))
+            relation = f"read_parquet({literal(str(path))})"
+            sources.setdefault(file.table, []).append(_Source(relation, types, path))
         return sources
 
     def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
@@ -173,7 +184,7 @@ class Session:
                 )
 
     def _lock_down(self) -> None:
-        paths = [str(s.path) for sources in self._sources.values() for s in sources]
+        paths = [str(s.path) for sources in self._sources.values() for s in sources if s.path]
         listing = ", ".join(map(literal, paths))
         for statement in (
             f"SET allowed_paths=[{listing}]",
@@ -187,20 +198,44 @@ class Session:
         """Tables that the inputs hold records of."""
         return list(self._sources)
 
+    def put(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the table's records by ``rows``, held in memory.
+
+        Cells are those of ``answers.table``; a column that no row names is as
+        absent from an input. No row at all leaves the table empty.
+        """
+        from qakhunt.engine.memory import MemoryTable
+
+        memory = self._memory.setdefault(table, MemoryTable(f"_rows_{table}"))
+        known = self._sources.get(table)
+        memory.fill(self._connection, table, rows)
+        source = _Source(memory.relation, dict(memory.types))
+        if known != [source]:
+            self._sources[table] = [source]
+            self._translations.clear()
+            self._readings.clear()
+            self._views.pop(table, None)
+            self._shown = None
+
     def ask(
-        self, text: str, *, now: Instant, window: Window, timeout: float | None = None
+        self,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float | None = None,
+        workspace: str | None = None,
     ) -> ResultTable:
         """Run one query; records outside the window do not exist for it.
 
-        ``timeout`` is in seconds. Raises EngineRefused with the place in
+        ``timeout`` is in seconds; ``workspace`` stands in every record's TenantId
+        in place of the recorded one. Raises EngineRefused with the place in
         ``text``, or EngineTimeout.
         """
-        self._set_window(window)
-        edits = []
+        self._show(window, workspace)
+        edits: list[Edit] = []
         try:
-            edits = respell(text)
-            engine_text = apply(text, edits)
-            refuse_wrong_case(text, self._views)
+            edits, engine_text = self._readable(text)
             translated = self._translate(engine_text, now)
             return self._execute(translated, engine_text, timeout)
         except Unreadable as problem:
@@ -209,21 +244,29 @@ class Session:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
 
-    def _set_window(self, window: Window) -> None:
-        if self._window == window:
+    def _readable(self, text: str) -> tuple[list[Edit], str]:
+        """The text as the translator reads it right, and the edits that made it so."""
+        if text not in self._readings:
+            edits = respell(text)
+            refuse_wrong_case(text, self._views)
+            self._readings[text] = edits, apply(text, edits)
+        return self._readings[text]
+
+    def _show(self, window: Window, workspace: str | None) -> None:
+        if self._shown == (window, workspace):
             return
         names = set(self._sources) | set(tables(self.product))
         for name in sorted(names):
             if name in self._sources or name not in self._views:
-                self._view(name, window)
-        self._window = window
+                self._view(name, window, workspace)
+        self._shown = (window, workspace)
 
-    def _view(self, name: str, window: Window) -> None:
+    def _view(self, name: str, window: Window, workspace: str | None) -> None:
         from qakhunt.engine.views import table_view
 
-        sources = [(source.path, source.types) for source in self._sources.get(name, [])]
+        sources = [(source.relation, source.types) for source in self._sources.get(name, [])]
         if sources:
-            view = table_view(name, self.product, sources, window)
+            view = table_view(name, self.product, sources, window, workspace)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
@@ -238,13 +281,28 @@ class Session:
     def _fresh_translation(self, text: str, now: Instant) -> Any:
         import duckdb_kql
 
+        from qakhunt.engine import unions
         from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
         install()
+        unions.install()
+        moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
             self._supply_named_tables(text)
-            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+            found = translate(duckdb_kql, text, self._views, moment)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+            return found
+
+    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+        except self._duckdb.Error as problem:
+            raise Unreadable(
+                f"a branch of the union cannot be read: {_words(problem)}", None
+            ) from None
+        return [(row[0], str(row[1])) for row in described]
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
@@ -269,6 +327,8 @@ class Session:
                 rows = result.fetchall()
             return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
+            if timeout is None:
+                raise EngineTimeout("the query was interrupted") from None
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
                 hint="raise --timeout or narrow the window",
