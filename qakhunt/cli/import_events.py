@@ -23,8 +23,11 @@ app = o.new_app()
 
 Inputs = Annotated[
     list[str],
-    typer.Argument(metavar="FILE|DIR ...", help="Event logs: .evtx, JSON, XML, Defender's CSV; also in zip and gz."),
-]  # fmt: skip
+    typer.Argument(
+        metavar="FILE|DIR ...",
+        help="Event logs: evtx, JSON, XML, Defender's CSV; zipped too.",
+    ),
+]
 Out = Annotated[
     Path, typer.Option("--out", metavar="PATH", help="Where to write: .parquet or .ndjson.")
 ]
@@ -36,14 +39,18 @@ def import_events(
     out: Out,
     raw_command_lines: Annotated[
         bool,
-        typer.Option("--raw-command-lines", help="Keep the directory of a command line's first word."),
+        typer.Option(
+            "--raw-command-lines", help="Keep the directory of a command line's first word."
+        ),
     ] = False,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first record that cannot be read.")
     ] = False,
     max_expanded: Annotated[
         float,
-        typer.Option("--max-expanded", metavar="GIB", min=0.0, help="What one archive may expand to."),
+        typer.Option(
+            "--max-expanded", metavar="GIB", min=0.0, help="What one archive may expand to."
+        ),
     ] = 16,
     force: o.Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
@@ -56,7 +63,8 @@ def import_events(
     kind = w.FORMATS.get(out.suffix.lower())
     if kind is None:
         raise UsageError(
-            f"--out {out}: not a kind of file that is written", hint=f"its name ends in {', '.join(w.FORMATS)}"
+            f"--out {out}: not a kind of file that is written",
+            hint=f"its name ends in {', '.join(w.FORMATS)}",
         )
     with whole_file(out, force=force) as temporary, _telling(quiet=quiet or as_json) as tell:
         account = w.import_events(
@@ -93,27 +101,25 @@ def warnings_of(account: ImportAccount) -> list[str]:
     if account.without_line:
         found.append(
             f"{account.without_line:,} process creations (4688) have no command line: switch on "
-            "'Include command line in process creation events' (Administrative Templates > System > "
-            "Audit Process Creation)"
+            "'Include command line in process creation events' (Administrative Templates > "
+            "System > Audit Process Creation)"
         )
-    if account.table:
-        for shift in account.table.shifts:
-            found.append(
-                f"{shift.source}: the log of {shift.device} is not in UTC; "
-                f"{shift.seconds / 3600:+g} h were added, by Sysmon's own time"
-            )
-        for device in account.table.jumps:
-            found.append(
-                f"the clock of {device} was set back while it was recorded; "
-                "its processes are taken in the order of the log"
-            )
+    for shift in account.table.shifts:
+        found.append(
+            f"{shift.source}: the log of {shift.device} is not in UTC; "
+            f"{shift.seconds / 3600:+g} h were added, by Sysmon's own time"
+        )
+    for device in account.table.jumps:
+        found.append(
+            f"the clock of {device} was set back while it was recorded; "
+            "its processes are taken in the order of the log"
+        )
     return found
 
 
 def summary_of(account: ImportAccount, out: Path) -> list[str]:
     """The account in a few lines."""
     table = account.table
-    assert table is not None
     lines = [
         f"{out}: {table.rows:,} process events of {table.devices:,} devices, "
         f"from {account.records:,} records of {account.sources:,} files"
@@ -126,7 +132,9 @@ def summary_of(account: ImportAccount, out: Path) -> list[str]:
     if table.orphans:
         lines.append(f"{table.orphans:,} processes have a parent that is not recorded")
     if account.other:
-        shown = ", ".join(f"{log} {n} ({count:,})" for (log, n), count in account.other.most_common(5))
+        shown = ", ".join(
+            f"{log} {n} ({count:,})" for (log, n), count in account.other.most_common(5)
+        )
         more = "" if len(account.other) <= 5 else f" and {len(account.other) - 5} kinds more"
         lines.append(f"{account.other.total():,} other events are not imported: {shown}{more}")
     if account.ignored_files:
@@ -137,7 +145,6 @@ def summary_of(account: ImportAccount, out: Path) -> list[str]:
 def document_of(account: ImportAccount, out: Path) -> dict[str, Any]:
     """The whole account for programs."""
     table = account.table
-    assert table is not None
     return {
         "schema": "qakhunt.import/1",
         "out": str(out),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.errors import EventsError
 from qakhunt.kql.values import Instant
 from qakhunt.recordings.event_readers import Broken
-from qakhunt.recordings.process_table import table_columns
+from qakhunt.recordings.process_columns import table_columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,7 +40,9 @@ def read_rows(source: EventSource) -> Iterator[tuple[int, dict[str, Any] | Broke
         if missing or len(set(header)) != len(header):
             raise EventsError(
                 f"{source.name}: not an export of DeviceProcessEvents",
-                hint=f"its header lacks {', '.join(missing)}" if missing else "a column stands twice",
+                hint=f"its header lacks {', '.join(missing)}"
+                if missing
+                else "a column stands twice",
             )
         while True:
             try:
@@ -94,7 +96,7 @@ def _nanoseconds(text: str) -> int:
     except ValueError:
         for form in _SHOWN:
             try:
-                moment = dt.datetime.strptime(text, form)  # noqa: DTZ007 - the portals show UTC
+                moment = dt.datetime.strptime(text, form)
             except ValueError:
                 continue
             return (Instant.from_datetime(moment).ticks - _EPOCH) * 100

@@ -191,7 +191,10 @@ def _evtx(source: EventSource) -> Iterator[tuple[int, Any]]:
             yield number, record["data"].encode()
         missing = _missing_chunks(path)
         if missing:
-            yield number + 1, Broken(f"the file is cut short: {missing} chunks of 64 KiB are missing")
+            yield (
+                number + 1,
+                Broken(f"the file is cut short: {missing} chunks of 64 KiB are missing"),
+            )
 
 
 def _evtx_parser() -> Any:

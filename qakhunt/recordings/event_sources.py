@@ -32,7 +32,11 @@ MAX_EXPANDED = 16 << 30
 _HEAD = 4096
 _EVTX, _ZIP, _GZIP = b"ElfFile\x00", b"PK\x03\x04", b"\x1f\x8b"
 _EMPTY_ZIP = b"PK\x05\x06"
-_BOMS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 @dataclass(frozen=True)
@@ -64,14 +68,18 @@ class EventSource:
                     stream.read(3)
                 yield stream
         except (zlib.error, EOFError, gzip.BadGzipFile, zipfile.BadZipFile) as problem:
-            raise EventsError(f"{self.name}: the compressed data is cut short or broken: {problem}") from None
+            raise EventsError(
+                f"{self.name}: the compressed data is cut short or broken: {problem}"
+            ) from None
         except UnicodeError as problem:
             raise EventsError(f"{self.name}: broken UTF-16 text: {problem}") from None
         except OSError as problem:
             raise EventsError(f"cannot read {self.name}: {problem.strerror or problem}") from None
 
 
-def find_sources(inputs: Sequence[str], limit: int = MAX_EXPANDED) -> tuple[list[EventSource], list[str]]:
+def find_sources(
+    inputs: Sequence[str], limit: int = MAX_EXPANDED
+) -> tuple[list[EventSource], list[str]]:
     """All sources that the inputs name, each once, and the files of folders left aside.
 
     Raises EventsError for an input that is missing or holds no events.
@@ -154,7 +162,8 @@ def _check_member(info: zipfile.ZipInfo, name: str) -> None:
     rooted = info.filename.startswith(("/", "\\")) or PureWindowsPath(info.filename).drive
     if ".." in parts or rooted:
         raise EventsError(
-            f"{name}: its path climbs out of the archive", hint="do not trust where this zip came from"
+            f"{name}: its path climbs out of the archive",
+            hint="do not trust where this zip came from",
         )
 
 
@@ -191,7 +200,7 @@ def _kind(name: str, head: bytes) -> Kind:
 def _raw(source: EventSource) -> Iterator[io.BufferedReader]:
     if source.member is not None:
         with zipfile.ZipFile(source.path) as archive, archive.open(source.member) as member:
-            yield _bounded(cast("IO[bytes]", member), source)
+            yield _bounded(member, source)
         return
     with source.path.open("rb") as stream:
         if stream.read(2) == _GZIP:
@@ -204,7 +213,7 @@ def _raw(source: EventSource) -> Iterator[io.BufferedReader]:
 
 
 def _bounded(stream: IO[bytes], source: EventSource) -> io.BufferedReader:
-    return io.BufferedReader(_Bounded(stream, source), 1 << 16)  # type: ignore[type-var, return-value]
+    return io.BufferedReader(_Bounded(stream, source), 1 << 16)
 
 
 class _Bounded(io.RawIOBase):

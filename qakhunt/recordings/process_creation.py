@@ -65,7 +65,9 @@ class Creation(msgspec.Struct, omit_defaults=True):
     extra: dict[str, Any] | None = None
 
 
-def creation_of(event: WindowsEvent, source: str, place: int, *, raw_lines: bool = False) -> Creation:
+def creation_of(
+    event: WindowsEvent, source: str, place: int, *, raw_lines: bool = False
+) -> Creation:
     """The creation that an event tells of; takes what it needs out of the event's data.
 
     ``raw_lines`` keeps the directory of a command line's first word. Raises
@@ -250,7 +252,7 @@ def _time(text: str) -> int | None:
         fraction = text[20:-1] if text[-1] == "Z" else text[20:]
         if fraction.isdecimal() and len(fraction) < 10 and text[14:16].isdecimal():
             seconds = int(text[14:16]) * 60 + int(text[17:19])
-            return base + seconds * 10**9 + int(fraction) * 10 ** (9 - len(fraction))
+            return base + seconds * 10**9 + int(fraction.ljust(9, "0"))
     return _any_time(text)
 
 
@@ -265,5 +267,3 @@ def _any_time(text: str) -> int | None:
         # Its hour is in UTC; the next time of it need not be parsed.
         _HOURS[text[:13]] = nanoseconds - nanoseconds % (3600 * 10**9)
     return nanoseconds
-
-

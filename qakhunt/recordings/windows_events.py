@@ -57,7 +57,7 @@ class ImportAccount:
     broken_records: list[BrokenRecord] = field(default_factory=list)
     without_line: int = 0
     ignored_files: list[str] = field(default_factory=list)
-    table: TableAccount | None = None
+    table: TableAccount = field(default_factory=TableAccount)
 
 
 def import_events(

@@ -55,7 +55,9 @@ def repeated(lines: list[bytes]) -> list[bytes]:
     """About LINES lines; each round has process ids of its own, so that none is a duplicate."""
     rounds = -(-LINES // len(lines))
     return [
-        line.replace(b'"Hostname":"', b'"Hostname":"h%d-' % n) for n in range(rounds) for line in lines
+        line.replace(b'"Hostname":"', b'"Hostname":"h%d-' % n)
+        for n in range(rounds)
+        for line in lines
     ][:LINES]
 
 
