@@ -58,5 +58,10 @@ class LocalBackend:
         return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
-        """Remove the engine's temporary files."""
-        self._session.close()
+        """Stop a query that still runs and remove the engine's temporary files."""
+        while not self._lock.acquire(timeout=0.05):
+            self._session.interrupt()
+        try:
+            self._session.close()
+        finally:
+            self._lock.release()

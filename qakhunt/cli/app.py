@@ -25,6 +25,7 @@ COMMANDS: dict[str, Entry] = {
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
+    "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
 }
 
 

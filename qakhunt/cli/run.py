@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -12,8 +13,10 @@ from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import options as o
 from qakhunt.cli.output import Output, present
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
@@ -93,7 +96,10 @@ def run(
     _check_backend(backend)
     source = _source(events, now)
     result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
-    present(result, output)
+    if output.format or result.verdict is not Verdict.FAILED:
+        with stdout_may_close():
+            present(result, output)
+    _report_failures(result)
     return exit_code(result, fail_on_hits=fail_on_hits)
 
 
@@ -134,6 +140,16 @@ def _run_local(
             engine.close()
     result.sample = source.sample
     return result
+
+
+def _report_failures(result: RunResult) -> None:
+    """When nothing answered there is no result to show: say why, on stderr."""
+    if result.verdict is not Verdict.FAILED:
+        return
+    for line in result.ledger.lines:
+        print(f"error: {for_terminal(line.detail)}", file=sys.stderr)
+        if line.hint:
+            print(f"hint: {for_terminal(line.hint)}", file=sys.stderr)
 
 
 def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:

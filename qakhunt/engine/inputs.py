@@ -131,8 +131,9 @@ def check_content(file: EventFile) -> None:
         raise EventsError(f"{path}: the file is empty")
     is_gzip = head.startswith(_GZIP_MAGIC)
     if file.gzipped != is_gzip:
-        what = "is gzipped, but its name does not end in .gz" if is_gzip else "is not gzipped"
-        raise EventsError(f"{path}: {what}")
+        what = "is gzipped, but" if is_gzip else "is not gzipped, though"
+        ending = "does not end" if is_gzip else "ends"
+        raise EventsError(f"{path}: the file {what} its name {ending} in .gz")
     if file.format == "parquet":
         if not head.startswith(_PARQUET_MAGIC):
             raise EventsError(f"{path}: this is not Parquet{_guess(head)}")

@@ -117,6 +117,7 @@ class Loader:
             ).fetchone()
             structure = json.loads(found[0]) if found and found[0] else {}
             if not isinstance(structure, dict):
+                check_ndjson(file.path, text)
                 raise EventsError(f"{file.path}: its lines are not all JSON objects")
             known = known_columns(file.table)
             shapes = {
@@ -238,7 +239,13 @@ def check_ndjson(path: Path, text: Path) -> None:
                 continue
             try:
                 value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            except UnicodeDecodeError:
+                raise EventsError(
+                    "this is not UTF-8 text",
+                    location=SourceLocation(str(path), number),
+                    hint="save the file as UTF-8",
+                ) from None
+            except msgspec.DecodeError as problem:
                 raise EventsError(
                     f"broken JSON: {_decapitalised(problem)}",
                     location=SourceLocation(str(path), number),
@@ -307,7 +314,7 @@ def _check_csv(path: Path, text: Path, width: int) -> None:
 
 
 def _decapitalised(problem: Exception) -> str:
-    words = str(problem)
+    words = str(problem).removeprefix("JSON is malformed: ")
     return words[:1].lower() + words[1:]
 
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +18,10 @@ from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.engine.time_limit import time_limit
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import Edit, apply, original_offset
-from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit."""
+    """The query took longer than its time limit, or was interrupted."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Session:
             self.close()
             raise
         self._views: dict[str, Columns] = {}
-        self._window: Window | None = None
+        self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
         self._readings: dict[str, tuple[list[Edit], str]] = {}
         self._memory: dict[str, MemoryTable] = {}
@@ -105,6 +106,11 @@ class Session:
         if hasattr(self, "_connection"):
             self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, if one does; safe to call from another thread."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
@@ -139,9 +145,25 @@ class Session:
         except self._duckdb.Error as problem:
             raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
         types = {row[0]: str(row[1]) for row in found}
+        self._check_times(file, path, types)
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
+
+    def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
+        """Refuse records without a time: they would be in no window, and never be seen."""
+        present = [identifier(name) for name in TIME_COLUMN.values() if name in types]
+        if not present:
+            return
+        found = self._connection.execute(
+            f"SELECT count(*) FROM read_parquet({literal(str(path))}) "
+            f"WHERE coalesce({', '.join(present)}) IS NULL"
+        ).fetchone()
+        if found and found[0]:
+            raise EventsError(
+                f"{file.path}: records without a time: {found[0]:,}",
+                hint="a record without a time is in no window; give it one or leave it out",
+            )
 
     def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse a column whose values cannot be read as the schema's type."""
@@ -193,17 +215,24 @@ class Session:
             self._translations.clear()
             self._readings.clear()
             self._views.pop(table, None)
-            self._window = None
+            self._shown = None
 
     def ask(
-        self, text: str, *, now: Instant, window: Window, timeout: float | None = None
+        self,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float | None = None,
+        workspace: str | None = None,
     ) -> ResultTable:
         """Run one query; records outside the window do not exist for it.
 
-        ``timeout`` is in seconds. Raises EngineRefused with the place in
+        ``timeout`` is in seconds; ``workspace`` stands in every record's TenantId
+        in place of the recorded one. Raises EngineRefused with the place in
         ``text``, or EngineTimeout.
         """
-        self._set_window(window)
+        self._show(window, workspace)
         edits: list[Edit] = []
         try:
             edits, engine_text = self._readable(text)
@@ -223,21 +252,21 @@ class Session:
             self._readings[text] = edits, apply(text, edits)
         return self._readings[text]
 
-    def _set_window(self, window: Window) -> None:
-        if self._window == window:
+    def _show(self, window: Window, workspace: str | None) -> None:
+        if self._shown == (window, workspace):
             return
         names = set(self._sources) | set(tables(self.product))
         for name in sorted(names):
             if name in self._sources or name not in self._views:
-                self._view(name, window)
-        self._window = window
+                self._view(name, window, workspace)
+        self._shown = (window, workspace)
 
-    def _view(self, name: str, window: Window) -> None:
+    def _view(self, name: str, window: Window, workspace: str | None) -> None:
         from qakhunt.engine.views import table_view
 
         sources = [(source.relation, source.types) for source in self._sources.get(name, [])]
         if sources:
-            view = table_view(name, self.product, sources, window)
+            view = table_view(name, self.product, sources, window, workspace)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
@@ -252,13 +281,28 @@ class Session:
     def _fresh_translation(self, text: str, now: Instant) -> Any:
         import duckdb_kql
 
+        from qakhunt.engine import unions
         from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
         install()
+        unions.install()
+        moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
             self._supply_named_tables(text)
-            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+            found = translate(duckdb_kql, text, self._views, moment)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+            return found
+
+    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+        except self._duckdb.Error as problem:
+            raise Unreadable(
+                f"a branch of the union cannot be read: {_words(problem)}", None
+            ) from None
+        return [(row[0], str(row[1])) for row in described]
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
@@ -275,16 +319,16 @@ class Session:
 
     def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
         duckdb = self._duckdb
-        cursor = self._connection
-        timer = threading.Timer(timeout, cursor.interrupt) if timeout else None
-        if timer:
-            timer.daemon = True
-            timer.start()
+        connection = self._connection
         try:
-            result = cursor.execute(translated.sql, translated.parameters or None)
-            names = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-            return ResultTable(names, decode_rows(names, result.fetchall()))
+            with time_limit(timeout, connection.interrupt):
+                result = connection.execute(translated.sql, translated.parameters or None)
+                columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+                rows = result.fetchall()
+            return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
+            if timeout is None:
+                raise EngineTimeout("the query was interrupted") from None
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
                 hint="raise --timeout or narrow the window",
@@ -294,9 +338,6 @@ class Session:
 
             message, word, hint = explain(problem, self._views, text)
             raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
-        finally:
-            if timer:
-                timer.cancel()
 
 
 def _converts(sql_type: str, kind: str) -> bool:
