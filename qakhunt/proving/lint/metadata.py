@@ -116,15 +116,15 @@ def _entities(subject: Subject) -> Iterator[Finding]:
                     key = ("entityMappings", number, "fieldMappings", at, "columnName")
                     yield subject.about(
                         "QH405", key,
-                        f"{mapping.entityType}.{field.identifier} is mapped to {field.columnName!r}, "
-                        f"which the result lacks in {product}",
+                        f"{mapping.entityType}.{field.identifier} is mapped to "
+                        f"{field.columnName!r}, which the result lacks in {product}",
                         nearest(field.columnName, names) or f"it has {', '.join(sorted(names))}",
                     )  # fmt: skip
 
 
 def _notes(subject: Subject) -> Iterator[Finding]:
     notes = subject.hunt.notes
-    named = {
+    named: dict[tuple[str | int, ...], str | None] = {
         ("qakhunt", "result", name): getattr(notes.result, name)
         for name in notes.result.__struct_fields__
     }

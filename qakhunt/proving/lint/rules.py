@@ -22,7 +22,7 @@ class Severity(str, Enum):
 _MEANINGS = {
     Severity.ERROR: "the hunt does not run, or part of it can never do what it says",
     Severity.WARNING: "the hunt runs, but misses or counts what its author hardly wants",
-    Severity.NOTE: "the hunt does what it says; a reader, a machine or a clock will stumble over it",
+    Severity.NOTE: "the hunt does what it says, but a reader or another program will stumble",
 }
 
 
@@ -82,7 +82,7 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "QH303", "tumbling-burst", _W,
-            "Bins stand edge to edge, so a burst across an edge is split and can miss the threshold.",
+            "Bins stand edge to edge: a burst across an edge is split and can miss the threshold.",
         ),
         Rule("QH401", "no-technique", _N, "The hunt names no ATT&CK technique."),
         Rule(
@@ -90,8 +90,8 @@ RULES: dict[str, Rule] = {
             fixable=True,
         ),
         Rule("QH403", "duplicate-id", _E, "Two hunts have one id."),
-        Rule("QH404", "unused-parameter", _N, "A let is declared and never used.", fixable=True),
-        Rule("QH405", "entity-column", _E, "An entity is mapped to a column that the result lacks."),
+        Rule("QH404", "unused-parameter", _N, "A let is never used.", fixable=True),
+        Rule("QH405", "entity-column", _E, "An entity maps to a column that the result lacks."),
         Rule("QH406", "note-column", _E, "A note names a column that the result lacks."),
         Rule(
             "QH501", "engine-refuses", _N,

@@ -43,8 +43,8 @@ def _day_dependent(subject: Subject) -> Iterator[Finding]:
         first = min(now.to_datetime().day for now in unfinished)
         last = max(now.to_datetime().day for now, w in windows if w.end <= now)
         message = (
-            f"run on day {first} of a month or later, the window is one that is not over yet; up "
-            f"to day {last} it is the one before: what comes between two runs is seen never or twice"
+            f"up to day {last} of a month the window is the month before, from day {first} on it is "
+            "one that is not over yet: days are seen by no run, or by two"
         )
     elif min(lengths) * 2 < max(lengths):
         days = [length // TICKS_PER_DAY for length in (min(lengths), max(lengths))]
@@ -96,7 +96,7 @@ def _tumbling(subject: Subject, stage: Stage, later: Sequence[Stage]) -> Iterato
         yield subject.at(
             "QH303", item.start, item.end,
             f"bins of {subject.hunt.query[tokens[4].start : tokens[4].end]} stand edge to edge: of "
-            f"bursts that last a minute {lost}% are cut in two, and neither half may pass the threshold",
+            f"bursts that last a minute {lost}% are cut in two, and neither half may pass",
             "let bins overlap by half (two bins per event), or look back from each event",
         )  # fmt: skip
 
