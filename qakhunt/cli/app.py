@@ -23,9 +23,9 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
-    "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
 }
 
 

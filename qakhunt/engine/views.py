@@ -40,7 +40,7 @@ def table_view(
 ) -> TableView:
     """The table over its relations (SQL after FROM, column types), cut to the window.
 
-    ``workspace`` stands in every record's TenantId.
+    With ``workspace`` every record's ``TenantId`` is that.
     """
     other = "defender" if product == "log-analytics" else "log-analytics"
     own = without_case_twins(columns(product, table))

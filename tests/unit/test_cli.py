@@ -287,9 +287,9 @@ def test_a_terminal_gets_colour_and_a_sign_of_life_unless_told_otherwise() -> No
 def test_exports_on_a_terminal_are_escaped(tmp_path: Path) -> None:
     records = [event(f"c{i} \x1b]0;owned\x07") for i in range(3)]
     path = write_ndjson(tmp_path / "e.ndjson", records)
-    options = ("--window", OCTOBER, "--threshold", "1")
+    options = ["--window", OCTOBER, "--threshold", "1"]
     for record in records:
-        options += ("--command", str(record["ProcessCommandLine"]))
+        options += ["--command", str(record["ProcessCommandLine"])]
     for name in ("table", "csv", "json", "ndjson", "markdown"):
         shown = _on_terminal(
             "run",
