@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.engine.session import EngineRefused, Session
 from qakhunt.errors import HuntError, NotAvailableError, QakhuntError
 from qakhunt.hunts.render import RenderedQuery, render
-from qakhunt.kql.values import Instant, Window
 from qakhunt.proving.case_rows import Clock, build_tables
 from qakhunt.proving.cases import CaseError
 from qakhunt.proving.differences import Comparison, Difference, sets_in
@@ -21,13 +20,12 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.values import Window
     from qakhunt.proving.case_rows import Rows
     from qakhunt.proving.cases import Case
 
 TIMEOUT = 60.0
 """Seconds that one case may take."""
-
-ALL_TIME = Window(Instant(0), Instant.parse("9999-12-31T23:59:59.999999Z"))
 
 
 class Outcome(str, Enum):
