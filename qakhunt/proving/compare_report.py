@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SCHEMA = "qakhunt.diff/1"
 MOST_HITS = 50
 MOST_EVENTS = 20
+MOST_BRIEF = 8
 _MARKS = {CountedBy.BOTH: " ", CountedBy.NEW: "+", CountedBy.OLD: "-"}
 _CUT = "a limit cut the events of this hit"
 
@@ -88,9 +89,17 @@ def _who(hit: Hit) -> str:
 
 
 def _cell_lines(change: HitChange) -> list[str]:
-    return [
-        f"      {name}: {_text(old)} -> {_text(new)}" for name, (old, new) in change.cells.items()
-    ]
+    return [f"      {name}: {_step(*cells)}" for name, cells in change.cells.items()]
+
+
+def _step(old: Any, new: Any) -> str:
+    """One cell before and after; of two lists, what came and what went."""
+    if isinstance(old, list) and isinstance(new, list):
+        came = [item for item in new if item not in old]
+        went = [item for item in old if item not in new]
+        parts = [f"+ {_text(came)}"] * bool(came) + [f"- {_text(went)}"] * bool(went)
+        return ", ".join(parts) or "another order"
+    return f"{_text(old)} -> {_text(new)}"
 
 
 def _event_lines(change: HitChange) -> list[str]:
@@ -104,6 +113,12 @@ def _event_lines(change: HitChange) -> list[str]:
 
 def _event(event: EventRow) -> str:
     return "  ".join(_text(cell) for cell in event.cells.values() if cell not in (None, ""))
+
+
+def _brief(event: EventRow) -> str:
+    """What was run, where the event says so; else all of it."""
+    line = event.cells.get("ProcessCommandLine") or event.cells.get("CommandLine")
+    return _text(line) if line else _event(event)
 
 
 def _text(cell: Any) -> str:
@@ -143,9 +158,11 @@ def markdown_lines(found: Comparison) -> list[str]:
 def _markdown_row(change: HitChange) -> str:
     hit = change.hit
     first = hit.first_seen.short() if hit.first_seen else ""
-    why = [f"{name}: {_text(old)} → {_text(new)}" for name, (old, new) in change.cells.items()]
+    why = [f"{name}: {_step(*cells)}" for name, cells in change.cells.items()]
     events = [e for e in change.events if e.counted_by is not CountedBy.BOTH] or change.events
-    why += [f"{_MARKS[e.counted_by]} {_event(e)}".strip() for e in events[:MOST_EVENTS]]
+    why += [f"{_MARKS[e.counted_by]} {_brief(e)}".strip() for e in events[:MOST_BRIEF]]
+    if len(events) > MOST_BRIEF:
+        why.append(f"and {len(events) - MOST_BRIEF} more events")
     cells = [hit.device or "", hit.account or "", first]
     reasons = "<br>".join(map(for_markdown, why))
     return f"| {' | '.join(map(for_markdown, cells))} | {reasons} |"

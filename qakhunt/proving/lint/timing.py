@@ -43,8 +43,8 @@ def _day_dependent(subject: Subject) -> Iterator[Finding]:
         first = min(now.to_datetime().day for now in unfinished)
         last = max(now.to_datetime().day for now, w in windows if w.end <= now)
         message = (
-            f"up to day {last} of a month the window is the month before, from day {first} on it is "
-            "one that is not over yet: days are seen by no run, or by two"
+            f"up to day {last} of a month the window is the month before, from day {first} "
+            "on it is one that is not over yet: days are seen by no run, or by two"
         )
     elif min(lengths) * 2 < max(lengths):
         days = [length // TICKS_PER_DAY for length in (min(lengths), max(lengths))]
