@@ -50,9 +50,7 @@ class Mutation:
         return bool(self.idle) or any(fate.is_gap for fate in self.fates)
 
 
-def mutate(
-    suite: Suite, runner: CaseRunner, say: Callable[[str], None] | None = None
-) -> Mutation:
+def mutate(suite: Suite, runner: CaseRunner, say: Callable[[str], None] | None = None) -> Mutation:
     """Run every mutant of the suite's hunt; the suite's cases must pass as they are.
 
     ``say`` hears how far it is.
