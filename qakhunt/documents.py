@@ -9,7 +9,6 @@ from __future__ import annotations
 import codecs
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -19,11 +18,14 @@ from qakhunt.errors import QakhuntError, SourceLocation, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from pathlib import Path
 
     ErrorType = Callable[..., QakhuntError]
 
 T = TypeVar("T")
 Path_ = tuple["str | int", ...]
+
+ANY = "*"  # a key that is not known
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `([^`]*)`")
@@ -68,10 +70,22 @@ class Document:
     block_scalars: frozenset[Path_]
 
     def locate(self, path: Path_) -> SourceLocation:
-        """The place of ``path`` or of its nearest ancestor that has one."""
+        """The place of ``path`` or of its nearest ancestor that has one.
+
+        A step ``*`` stands for any key; where several places fit, their ancestor is told.
+        """
+        if ANY in path:
+            found = [known for known in self.places if _fits(known, path)]
+            path = found[0] if len(found) == 1 else path[: path.index(ANY)]
         while path and path not in self.places:
             path = path[:-1]
         return self.places.get(path, SourceLocation(self.path))
+
+
+def _fits(known: Path_, path: Path_) -> bool:
+    return len(known) == len(path) and all(
+        step in (ANY, name) for name, step in zip(known, path, strict=True)
+    )
 
 
 def parse_yaml(text: str, path: str, error: ErrorType) -> Document:
@@ -127,7 +141,9 @@ class _NodeReader:
         try:
             return self.constructor.construct_object(node)
         except yaml.constructor.ConstructorError:
-            raise self.error(f"YAML tag {node.tag!r} is not allowed", location=self.place(node)) from None
+            raise self.error(
+                f"YAML tag {node.tag!r} is not allowed", location=self.place(node)
+            ) from None
         except ValueError as problem:
             raise self.error(f"broken YAML value: {problem}", location=self.place(node)) from None
 
@@ -139,8 +155,9 @@ class _NodeReader:
             key = key_node.value
             if key in result:
                 raise self.error(f"the key {key!r} stands twice", location=self.place(key_node))
-            self.places[(*path, key)] = self.place(key_node)
-            result[key] = self.read(value_node, (*path, key))
+            here = (*path, key)
+            self.places[here] = self.place(key_node)
+            result[key] = self.read(value_node, here)
         return result
 
 
@@ -176,7 +193,7 @@ def convert_value(
                 location=locate((*path, unknown[1])),
                 hint=nearest(unknown[1], known) or f"known keys: {', '.join(sorted(known))}",
             ) from None
-        message = _AT.sub("", words)
+        message = _plain_types(_AT.sub("", words))
         name = ".".join(str(step) for step in path)
         raise error(
             f"{name}: {message[:1].lower()}{message[1:]}" if name else message,
@@ -184,13 +201,29 @@ def convert_value(
         ) from None
 
 
+_TYPE_NAMES = {
+    "object": "a mapping", "array": "a list", "str": "text", "bool": "true or false",
+    "int": "a whole number", "float": "a number", "null": "nothing",
+}  # fmt: skip
+
+
+def _plain_types(words: str) -> str:
+    """msgspec's type names in the words of someone who writes YAML."""
+
+    def plain(match: re.Match[str]) -> str:
+        names = [_TYPE_NAMES.get(name.strip(), name.strip()) for name in match[1].split("|")]
+        return " or ".join(name for name in names if name != "nothing" or len(names) == 1)
+
+    return re.sub(r"`([^`]*)`", plain, words)
+
+
 def _steps(path: str) -> Path_:
     steps: list[str | int] = []
     for name, index in _STEP.findall(path):
         if name:
             steps.append(name)
-        elif index.isdigit():
-            steps.append(int(index))
+        else:
+            steps.append(int(index) if index.isdigit() else ANY)
     return tuple(steps)
 
 

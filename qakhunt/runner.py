@@ -7,20 +7,20 @@ threads; one line's failure never stops another's.
 from __future__ import annotations
 
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.ledger import Ledger, LedgerLine, SourceRows, Status, Verdict
+from qakhunt.answers.ledger import Ledger, LedgerLine, SourceRows, Status
 from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
 from qakhunt.triage.hits import Hit, hits_of
+from qakhunt.triage.run_result import RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.kql.values import Instant, Window
 
     Progress = Callable[["PlanLine", "LedgerLine"], None]
 
@@ -34,31 +34,6 @@ class PlanLine:
     rendered: RenderedQuery
     backend: Backend
     target: Target
-
-
-@dataclass
-class RunResult:
-    """What a run found and how completely it looked.
-
-    ``columns`` are those of each hunt's result, also where it has no rows;
-    ``suppressed`` counts hits that a suppression keeps from ``hits``.
-    """
-
-    now: Instant
-    window: Window
-    rendered: tuple[RenderedQuery, ...]
-    ledger: Ledger
-    hits: list[Hit]
-    columns: dict[str, tuple[Column, ...]]
-    warnings: list[str] = field(default_factory=list)
-    suppressed: int = 0
-    sample: bool = False
-    interrupted: bool = False
-
-    @property
-    def verdict(self) -> Verdict:
-        """What may be said of the run."""
-        return self.ledger.verdict(len(self.hits) + self.suppressed)
 
 
 def run(plan: Sequence[PlanLine], progress: Progress | None = None) -> RunResult:
@@ -170,7 +145,7 @@ def _probed(line: PlanLine, entry: LedgerLine, tables: tuple[str, ...]) -> Ledge
         if answer.table is None or answer.status is not Status.COMPLETE:
             return replace(
                 entry, status=Status.UNCOVERED,
-                detail=f"no hits, but whether {table} holds records could not be told: {answer.detail}",
+                detail=f"no hits, but whether {table} has records is unknown: {answer.detail}",
             )  # fmt: skip
         found = read_probe(answer.table)
         if not found.rows:

@@ -9,9 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from qakhunt.answers.ledger import Status
-
 if TYPE_CHECKING:
+    from qakhunt.answers.ledger import Status
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Window
 

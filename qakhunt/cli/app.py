@@ -40,7 +40,7 @@ class LazyGroup(TyperGroup):
         module = importlib.import_module(f"qakhunt.cli.{entry.module}")
         command = typer.main.get_command(module.app)
         command.name = cmd_name
-        command.help = entry.help
+        command.short_help = entry.help
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -72,7 +72,9 @@ app = typer.Typer(
 def main(
     version: Annotated[
         bool,
-        typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True),
+        typer.Option(
+            "--version", help="Show the version and exit.", callback=_show_version, is_eager=True
+        ),
     ] = False,
 ) -> None:
     """Hunt for Qakbot and its like in Microsoft Sentinel and Defender.

@@ -16,7 +16,7 @@ from qakhunt.reports.safe import for_json, for_terminal
 if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
-app = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
+app = o.new_app(no_args_is_help=True)
 
 
 @app.command("list")
@@ -139,8 +139,12 @@ def _window_line(hunt: Hunt) -> str:
 
 @app.command()
 def new(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="The new hunt's name, also its file's.")],
-    folder: Annotated[Path, typer.Option("--in", metavar="DIR", help="The folder to put it in.")] = Path(),
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="The new hunt's name, also its file's.")
+    ],
+    folder: Annotated[
+        Path, typer.Option("--in", metavar="DIR", help="The folder to put it in.")
+    ] = Path(),
     force: o.Force = False,
 ) -> None:
     """Write a commented hunt file to start from."""

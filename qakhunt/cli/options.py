@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Any, Optional
 
 import typer
+
+
+def new_app(**settings: Any) -> typer.Typer:
+    """A command's or group's Typer: plain help, and completion only at the top."""
+    return typer.Typer(rich_markup_mode=None, add_completion=False, **settings)
+
 
 HuntNames = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -14,15 +20,21 @@ HuntNames = Annotated[
 HuntName = Annotated[str, typer.Argument(metavar="HUNT", help="A hunt's name, id or path.")]
 HuntFolders = Annotated[
     Optional[list[Path]],  # noqa: UP045
-    typer.Option("--hunts", metavar="DIR", help="A folder of hunts of your own; also QAKHUNT_HUNTS."),
+    typer.Option(
+        "--hunts", metavar="DIR", help="A folder of hunts of your own; also QAKHUNT_HUNTS."
+    ),
 ]
 Commands = Annotated[
     Optional[list[str]],  # noqa: UP045
-    typer.Option("--command", metavar="TEXT", help="Look for this command instead of the hunt's list."),
+    typer.Option(
+        "--command", metavar="TEXT", help="Look for this command instead of the hunt's list."
+    ),
 ]
 CommandsFile = Annotated[
     Optional[Path],  # noqa: UP045
-    typer.Option("--commands", metavar="FILE", help="Look for the commands in this file, one a line."),
+    typer.Option(
+        "--commands", metavar="FILE", help="Look for the commands in this file, one a line."
+    ),
 ]
 AddedCommands = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -46,7 +58,9 @@ WindowText = Annotated[
 ]
 TimeZone = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--time-zone", metavar="ZONE", help="Where calendar days begin, such as Australia/Perth."),
+    typer.Option(
+        "--time-zone", metavar="ZONE", help="Where calendar days begin, such as Australia/Perth."
+    ),
 ]
 Now = Annotated[
     Optional[str],  # noqa: UP045
@@ -56,6 +70,8 @@ Dialect = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--dialect", metavar="PRODUCT", help="log-analytics or defender."),
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result and errors, nothing else.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", help="Print the result and errors, nothing else.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, the same as --format json.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace a file that exists.")]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qakhunt.reports.formats import Format
-    from qakhunt.runner import RunResult
+    from qakhunt.triage.run_result import RunResult
 
 TABLE = "table"
 
@@ -49,11 +49,15 @@ class Output:
             name = "json"
         if path is not None:
             if name == TABLE:
-                raise UsageError("the table is for the screen", hint="name another --format for a file")
+                raise UsageError(
+                    "the table is for the screen", hint="name another --format for a file"
+                )
             check_target(path, force=force)
+        chosen: Format | None = None
+        if path is not None:
             chosen = format_named(name) if name else format_of(path)
-        else:
-            chosen = None if name in (None, TABLE) else format_named(name or TABLE)
+        elif name not in (None, TABLE):
+            chosen = format_named(name)
         if chosen and chosen.name == "parquet":
             from qakhunt.engine.session import require_engine
 
@@ -72,24 +76,23 @@ def present(result: RunResult, output: Output) -> None:
 
         show(result, Console(highlight=False))
         return
-    _export(result, output)
+    _export(result, output.format, output)
     if not output.quiet:
         from qakhunt.reports.console import show_account
 
         show_account(result, Console(stderr=True, highlight=False))
 
 
-def _export(result: RunResult, output: Output) -> None:
+def _export(result: RunResult, format_: Format, output: Output) -> None:
     from qakhunt.reports.formats import ExportOptions, export_bytes
     from qakhunt.reports.writing import whole_file
 
-    assert output.format is not None
     options = ExportOptions(csv_raw=output.csv_raw)
     if output.path is not None:
         with whole_file(output.path, force=output.force) as temporary, temporary.open("wb") as out:
-            output.format.write(result, out, options)
+            format_.write(result, out, options)
         return
-    data = export_bytes(result, output.format, options)
+    data = export_bytes(result, format_, options)
     if sys.stdout.isatty():
         sys.stdout.write(lines_for_terminal(data.decode("utf-8", "replace")))
         return

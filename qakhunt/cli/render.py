@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import sys
 
-import typer
-
 from qakhunt.cli import options as o
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import lines_for_terminal
 
-app = typer.Typer()
+app = o.new_app()
 
 
 @app.command()

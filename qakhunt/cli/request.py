@@ -77,7 +77,9 @@ def read_zone(name: str | None) -> dt.tzinfo | None:
     try:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
-        raise UsageError(f"no time zone named {name!r}", hint=nearest(name, available_timezones())) from None
+        raise UsageError(
+            f"no time zone named {name!r}", hint=nearest(name, available_timezones())
+        ) from None
 
 
 def rendered_hunts(

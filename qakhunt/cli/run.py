@@ -15,11 +15,12 @@ from qakhunt.cli.output import Output, present
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
-    from qakhunt.runner import RunResult
+    from qakhunt.triage.run_result import RunResult
 
-app = typer.Typer()
+app = o.new_app()
 
 BACKENDS = ("local",)
 
@@ -94,7 +95,9 @@ def run(
     _check_backend(backend)
     source = _source(events, now)
     result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
-    present(result, output)
+    if output.format or result.verdict is not Verdict.FAILED:
+        present(result, output)
+    _report_failures(result)
     return exit_code(result, fail_on_hits=fail_on_hits)
 
 
@@ -137,6 +140,16 @@ def _run_local(
     return result
 
 
+def _report_failures(result: RunResult) -> None:
+    """When nothing answered there is no result to show: say why, on stderr."""
+    if result.verdict is not Verdict.FAILED:
+        return
+    for line in result.ledger.lines:
+        print(f"error: {for_terminal(line.detail)}", file=sys.stderr)
+        if line.hint:
+            print(f"hint: {for_terminal(line.hint)}", file=sys.stderr)
+
+
 def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
     """The documented exit code of a run."""
     if result.interrupted:
@@ -148,8 +161,3 @@ def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
     if result.verdict is Verdict.INCOMPLETE:
         return ExitCode.HITS_INCOMPLETE if hits else ExitCode.INCOMPLETE
     return ExitCode.HITS if hits else ExitCode.OK
-
-
-def announce(message: str) -> None:
-    """A line for people, on stderr."""
-    print(message, file=sys.stderr)

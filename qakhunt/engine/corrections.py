@@ -43,7 +43,9 @@ def install() -> None:
     aggregates = functions.AGGREGATE_FUNCTIONS
     for name, prefix, template in (("make_set", "set", _SET), ("make_list", "list", _LIST)):
         aggregates[name] = _sized(functions, name, prefix, template, conditional=False)
-        aggregates[f"{name}_if"] = _sized(functions, name + "_if", prefix, template, conditional=True)
+        aggregates[f"{name}_if"] = _sized(
+            functions, name + "_if", prefix, template, conditional=True
+        )
     scalars = functions.SCALAR_FUNCTIONS
     for name in ("parse_json", "todynamic"):
         if name in scalars:

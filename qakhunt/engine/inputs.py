@@ -85,7 +85,8 @@ def _expand(text: str) -> list[Path]:
     if path.exists():
         return [path]
     if glob.has_magic(text):
-        files = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
+        names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - absolute patterns too
+        files = sorted(found for found in map(Path, names) if found.is_file())
         if files:
             return files
         raise EventsError(f"{text}: no file matches")
@@ -130,8 +131,9 @@ def check_content(file: EventFile) -> None:
         raise EventsError(f"{path}: the file is empty")
     is_gzip = head.startswith(_GZIP_MAGIC)
     if file.gzipped != is_gzip:
-        what = "is gzipped, but its name does not end in .gz" if is_gzip else "is not gzipped"
-        raise EventsError(f"{path}: {what}")
+        what = "is gzipped, but" if is_gzip else "is not gzipped, though"
+        ending = "does not end" if is_gzip else "ends"
+        raise EventsError(f"{path}: the file {what} its name {ending} in .gz")
     if file.format == "parquet":
         if not head.startswith(_PARQUET_MAGIC):
             raise EventsError(f"{path}: this is not Parquet{_guess(head)}")

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import csv
 import json
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers import wire_hunting, wire_log_analytics
+from qakhunt.answers.json_body import WireError
 from qakhunt.answers.plain import to_json_line
+from qakhunt.answers.service_error import error_in
 from qakhunt.engine.inputs import EventFile, plain_utf8
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, literal, typed
 from qakhunt.errors import EventsError, SourceLocation
@@ -19,6 +21,7 @@ from qakhunt.kql.schema import Columns, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from duckdb import DuckDBPyConnection
 
@@ -65,22 +68,18 @@ class Loader:
             whole = _whole_json(text)
             if whole is None:
                 return self._ndjson(file, text)
-            return self._object(file, text, whole)
+            return self._object(file, whole)
         if start != b"[":
             raise EventsError(f"{file.path}: this is not JSON", location=None)
         return self._ndjson(file, self._array_lines(file, text))
 
-    def _object(self, file: EventFile, text: Path, value: dict[str, Any]) -> Path:
+    def _object(self, file: EventFile, value: dict[str, Any]) -> Path:
         """A saved answer of a service, or else one single record."""
-        for wire in (wire_log_analytics, wire_hunting):
-            if wire.is_response(value):
-                try:
-                    table = wire.decode(text.read_bytes()).table
-                except ValueError as problem:
-                    raise EventsError(f"{file.path}: not a whole answer: {problem}") from None
-                if table is None:
-                    raise EventsError(f"{file.path}: this answer is an error, not a result")
-                return self._ndjson(file, self._lines(_table_lines(table)))
+        table = _saved_answer(file.path, value)
+        if table is not None:
+            return self._ndjson(file, self._lines(_table_lines(table)))
+        if error_in(value):
+            raise EventsError(f"{file.path}: this answer is an error, not a result")
         return self._ndjson(file, self._lines([json.dumps(value)]))
 
     def _array_lines(self, file: EventFile, text: Path) -> Path:
@@ -93,7 +92,9 @@ class Loader:
                 f"broken JSON: {_decapitalised(problem)}",
                 location=_json_place(file.path, text, problem),
             ) from None
-        return self._lines(bytes(item).decode().replace("\n", " ").replace("\r", " ") for item in items)
+        return self._lines(
+            bytes(item).decode().replace("\n", " ").replace("\r", " ") for item in items
+        )
 
     def _lines(self, lines: Any) -> Path:
         self.count += 1
@@ -149,9 +150,7 @@ class Loader:
             for name, bad in zip(hard, counts, strict=True):
                 if bad:
                     self._refuse(file, text, raw, name, shapes[name])
-        chosen = ", ".join(
-            f"{typed(n, t)} AS {identifier(n)}" for n, t in shapes.items()
-        )
+        chosen = ", ".join(f"{typed(n, t)} AS {identifier(n)}" for n, t in shapes.items())
         path = self._write(f"SELECT {chosen} FROM {raw}")
         raw_path.unlink()
         return path
@@ -211,6 +210,19 @@ def _whole_json(text: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
+def _saved_answer(path: Path, value: dict[str, Any]) -> ResultTable | None:
+    """The table of a service's saved answer, or None for other JSON."""
+    try:
+        if wire_log_analytics.is_response(value):
+            answer = wire_log_analytics.from_value(value)
+            if answer.partial:
+                raise EventsError(f"{path}: the saved answer is partial: {answer.partial.message}")
+            return answer.table
+        return wire_hunting.from_value(value).table if wire_hunting.is_response(value) else None
+    except WireError as problem:
+        raise EventsError(f"{path}: not a whole answer: {problem}") from None
+
+
 def _table_lines(table: ResultTable) -> Iterator[str]:
     for record in table.records():
         yield to_json_line(record)
@@ -226,7 +238,13 @@ def check_ndjson(path: Path, text: Path) -> None:
                 continue
             try:
                 value = msgspec.json.decode(line)
-            except (msgspec.DecodeError, UnicodeDecodeError) as problem:
+            except UnicodeDecodeError:
+                raise EventsError(
+                    "this is not UTF-8 text",
+                    location=SourceLocation(str(path), number),
+                    hint="save the file as UTF-8",
+                ) from None
+            except msgspec.DecodeError as problem:
                 raise EventsError(
                     f"broken JSON: {_decapitalised(problem)}",
                     location=SourceLocation(str(path), number),
@@ -295,10 +313,9 @@ def _check_csv(path: Path, text: Path, width: int) -> None:
 
 
 def _decapitalised(problem: Exception) -> str:
-    words = str(problem)
+    words = str(problem).removeprefix("JSON is malformed: ")
     return words[:1].lower() + words[1:]
 
 
 def _first_line(problem: Exception) -> str:
     return str(problem).strip().splitlines()[0]
-

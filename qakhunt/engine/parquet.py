@@ -32,7 +32,9 @@ def parquet_bytes(table: ResultTable) -> bytes:
                 cells = map(_value, row, kinds)
                 out.write(json.dumps(dict(zip(keys, cells, strict=True))) + "\n")
         connection.execute("SET TimeZone='UTC'")
-        listing = ", ".join(f"{k}: {literal(_raw_type(t))}" for k, t in zip(keys, kinds, strict=True))
+        listing = ", ".join(
+            f"{k}: {literal(_raw_type(t))}" for k, t in zip(keys, kinds, strict=True)
+        )
         chosen = ", ".join(
             f"{_typed(key, column.kql_type)} AS {identifier(column.name)}"
             for key, column in zip(keys, table.columns, strict=True)

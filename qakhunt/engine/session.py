@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,9 +17,10 @@ from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.engine.time_limit import time_limit
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import apply, original_offset
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -134,9 +134,25 @@ class Session:
         except self._duckdb.Error as problem:
             raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
         types = {row[0]: str(row[1]) for row in found}
+        self._check_times(file, path, types)
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
+
+    def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
+        """Refuse records without a time: they would be in no window, and never be seen."""
+        present = [identifier(name) for name in TIME_COLUMN.values() if name in types]
+        if not present:
+            return
+        found = self._connection.execute(
+            f"SELECT count(*) FROM read_parquet({literal(str(path))}) "
+            f"WHERE coalesce({', '.join(present)}) IS NULL"
+        ).fetchone()
+        if found and found[0]:
+            raise EventsError(
+                f"{file.path}: records without a time: {found[0]:,}",
+                hint="a record without a time is in no window; give it one or leave it out",
+            )
 
     def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse a column whose values cannot be read as the schema's type."""
@@ -208,9 +224,7 @@ class Session:
         sources = [(source.path, source.types) for source in self._sources.get(name, [])]
         if sources:
             view = table_view(name, self.product, sources, window)
-            self._connection.execute(
-                f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}"
-            )
+            self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
             self._views[name] = columns(self.product, name)
@@ -247,42 +261,34 @@ class Session:
 
     def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
         duckdb = self._duckdb
-        cursor = self._connection
-        timer = threading.Timer(timeout, cursor.interrupt) if timeout else None
-        if timer:
-            timer.daemon = True
-            timer.start()
+        connection = self._connection
         try:
-            result = cursor.execute(translated.sql, translated.parameters or None)
-            names = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-            return ResultTable(names, decode_rows(names, result.fetchall()))
+            with time_limit(timeout, connection.interrupt):
+                result = connection.execute(translated.sql, translated.parameters or None)
+                columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+                rows = result.fetchall()
+            return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
             raise EngineTimeout(
-                f"the query took longer than {timeout:g} s", hint="raise --timeout or narrow the window"
+                f"the query took longer than {timeout:g} s",
+                hint="raise --timeout or narrow the window",
             ) from None
         except duckdb.Error as problem:
             from qakhunt.engine.translation import explain
 
             message, word, hint = explain(problem, self._views, text)
             raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
-        finally:
-            if timer:
-                timer.cancel()
-
-
-def without_case_twins(kinds: Columns) -> Columns:
-    """Columns less those that differ from an earlier one in case only (DuckDB folds case)."""
-    seen: dict[str, str] = {}
-    for name in kinds:
-        seen.setdefault(name.casefold(), name)
-    return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}
 
 
 def _converts(sql_type: str, kind: str) -> bool:
     """Whether every value of a Parquet column fits the KQL type."""
     have, want = kql_type(sql_type), kind
     whole = ("int", "long")
-    return have == want or (have in whole and want in ("long", "real")) or want in ("string", "dynamic")
+    return (
+        have == want
+        or (have in whole and want in ("long", "real"))
+        or want in ("string", "dynamic")
+    )
 
 
 def _words(problem: Exception) -> str:

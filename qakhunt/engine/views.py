@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, json_value, kql_type, literal
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, without_case_twins
+from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from qakhunt.kql.values import Window
 
+_LAST_MICROSECOND = Instant.parse("9999-12-31T23:59:59.999999Z")
 _TIMES = tuple(TIME_COLUMN.values())
 
 
@@ -34,7 +36,7 @@ def table_view(
 ) -> TableView:
     """The table over its Parquet files, cut to the window."""
     other = "defender" if product == "log-analytics" else "log-analytics"
-    own = _without_case_twins(columns(product, table))
+    own = without_case_twins(columns(product, table))
     foreign = set(columns(other, table)) - set(own)
     time_column = TIME_COLUMN[product]
     shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
@@ -63,19 +65,15 @@ def _select(
     moment = _time_source(time_column, types)
     if moment:
         column = _time_sql(moment, types[moment])
-        start, end = (
-            literal(bound.isoformat()[:26]) for bound in (_ceiling(window.start), _ceiling(window.end))
-        )
+        start, end = _bound(window.start), _bound(window.end)
         sql += f" WHERE {column} >= TIMESTAMP {start} AND {column} < TIMESTAMP {end}"
     return sql
 
 
-def _ceiling(bound: object) -> object:
-    """The bound at microseconds, rounded up: records are floored, so none changes side."""
-    from qakhunt.kql.values import Instant
-
-    assert isinstance(bound, Instant)
-    return Instant(min(-(-bound.ticks // 10) * 10, Instant.parse("9999-12-31T23:59:59.999999Z").ticks))
+def _bound(bound: Instant) -> str:
+    """A bound at microseconds, rounded up: records are floored, so none changes side."""
+    ceiling = min(-(-bound.ticks // 10) * 10, _LAST_MICROSECOND.ticks)
+    return literal(Instant(ceiling).isoformat()[:26])
 
 
 def _time_source(name: str, types: Mapping[str, str]) -> str | None:
@@ -111,13 +109,11 @@ def _cell(name: str, kind: str, types: Mapping[str, str], by_case: Mapping[str, 
     if kind == "datetime":
         return _time_sql(source, have)
     if kind == "dynamic":
-        return json_value(identifier(source)) if have in ("VARCHAR", "JSON") else f"to_json({identifier(source)})"
+        return (
+            json_value(identifier(source))
+            if have in ("VARCHAR", "JSON")
+            else f"to_json({identifier(source)})"
+        )
     if have == SQL_TYPES[kind]:
         return identifier(source)
     return f"TRY_CAST({identifier(source)} AS {SQL_TYPES[kind]})"
-
-
-def _without_case_twins(kinds: Columns) -> Columns:
-    from qakhunt.engine.session import without_case_twins
-
-    return without_case_twins(kinds)

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 
 from qakhunt.families.data import families
 
-_WRAPPER = re.compile(r'^"?(?:[^"\s]*[\\/])?(?:cmd|%comspec%)(?:\.exe)?"?\s+(.*)$', re.IGNORECASE | re.DOTALL)
+_WRAPPER = re.compile(
+    r'^"?(?:[^"\s]*[\\/])?(?:cmd|%comspec%)(?:\.exe)?"?\s+(.*)$', re.IGNORECASE | re.DOTALL
+)
 _SWITCH = re.compile(r"^(?:/[adefqsuv](?::o[nf]f?)?\s+)*/[ckr]\s*(.*)$", re.IGNORECASE | re.DOTALL)
 _FIRST_WORD = re.compile(r'^\s*(?:"([^"]*)"|(\S+))\s*(.*)$', re.DOTALL)
 _MAX_LENGTH = 32_768

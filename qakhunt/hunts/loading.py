@@ -7,7 +7,6 @@ bare ``.kql`` file, and an ADS page in Markdown whose query is a fenced block.
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qakhunt.documents import Document, convert, parse_yaml, read_text
@@ -16,14 +15,15 @@ from qakhunt.hunts.model import Hunt, HuntFile, Notes, QueryPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 # The keys of Azure-Sentinel's hunting and detection schemas.
 _PUBLIC_KEYS = frozenset(
-    "id name description description-detailed severity status requiredDataConnectors "
-    "queryFrequency queryPeriod triggerOperator triggerThreshold tactics relevantTechniques "
-    "query entityMappings customDetails alertDetailsOverride eventGroupingSettings "
-    "incidentConfiguration suppressionDuration suppressionEnabled sentinelEntitiesMappings "
-    "version kind metadata tags author previousVersions".split()
+    """id name description description-detailed severity status requiredDataConnectors
+    queryFrequency queryPeriod triggerOperator triggerThreshold tactics relevantTechniques
+    query entityMappings customDetails alertDetailsOverride eventGroupingSettings
+    incidentConfiguration suppressionDuration suppressionEnabled sentinelEntitiesMappings
+    version kind metadata tags author previousVersions""".split()  # noqa: SIM905
 )
 
 

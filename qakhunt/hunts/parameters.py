@@ -215,7 +215,7 @@ def _dynamic(text: str) -> Any:
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:
-        raise ValueError(f"expected JSON, such as [\"a\", \"b\"] ({problem.msg})") from None
+        raise ValueError(f'expected JSON, such as ["a", "b"] ({problem.msg})') from None
 
 
 _FROM_TEXT: dict[str, Any] = {

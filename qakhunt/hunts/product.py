@@ -27,7 +27,7 @@ _WORKSPACE = "TenantId"
 def tables_of(tokens: Sequence[Token], product: str = LOG_ANALYTICS) -> list[str]:
     """Known tables that the query names, in order, each once."""
     known = tables(product)
-    found = {}
+    found: dict[str, None] = {}
     for at, token in enumerate(tokens):
         if token.kind is Kind.IDENTIFIER and token.text in known and not _is_member(tokens, at):
             found[token.text] = None
@@ -39,8 +39,8 @@ def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) 
     names = tables_of(tokens)
     for table in names:
         if not columns(DEFENDER, table):
-            at = next(token for token in tokens if token.text == table)
-            raise _unavailable(hunt, at, f"has no table {table}")
+            named = next(token for token in tokens if token.text == table)
+            raise _unavailable(hunt, named, f"has no table {table}")
     absent = _absent_columns(names, tokens)
     covered = [(edit.start, edit.end) for edit in others]
     edits = []
@@ -54,7 +54,9 @@ def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) 
         elif token.text == _WORKSPACE:
             if not _is_bare_in_by(tokens, at):
                 raise _unavailable(
-                    hunt, token, f"has no column {_WORKSPACE}; only a bare one in a 'by' list is filled"
+                    hunt,
+                    token,
+                    f"has no column {_WORKSPACE}; only a bare one in a 'by' list is filled",
                 )
             edits.append(Edit(token.start, token.end, f'{_WORKSPACE} = ""'))
         elif token.text in absent:

@@ -85,9 +85,7 @@ def render(
     edits.sort(key=lambda edit: edit.start)
     text = apply(hunt.query, edits)
     if window.end > now:
-        warnings.append(
-            f"the window ends at {window.end}, after now ({now}): its last part has not happened yet"
-        )
+        warnings.append(f"the window ends at {window.end}, after now ({now}): it is not over yet")
     return RenderedQuery(
         hunt, product, text, window, now, values, hunt_hash, _sha256(text),
         tuple(warnings), tuple(edits),
@@ -143,9 +141,7 @@ def _window_edits(
     return edits, []
 
 
-def _clock_edits(
-    tokens: Sequence[Token], now: Instant, values: Mapping[str, Any]
-) -> list[Edit]:
+def _clock_edits(tokens: Sequence[Token], now: Instant, values: Mapping[str, Any]) -> list[Edit]:
     """``now(..)`` and ``ago(..)`` as fixed instants, wherever they stand."""
     edits = []
     at = 0

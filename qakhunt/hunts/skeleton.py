@@ -40,7 +40,12 @@ query: |
   DeviceProcessEvents
   | where TimeGenerated >= StartTime and TimeGenerated < EndTime
   | where ProcessCommandLine in~ (Commands)
-  | summarize TotalCommandsFound = count(), CommandLineList = make_set(tolower(ProcessCommandLine)), FirstSeen = min(TimeGenerated), LastSeen = max(TimeGenerated) by DeviceName, AccountName, TenantId
+  | summarize
+      TotalCommandsFound = count(),
+      CommandLineList = make_set(tolower(ProcessCommandLine)),
+      FirstSeen = min(TimeGenerated),
+      LastSeen = max(TimeGenerated)
+      by DeviceName, AccountName, TenantId
   | extend TotalUniqueCommandsFound = array_length(CommandLineList)
   | where TotalUniqueCommandsFound > Threshold
   | sort by TotalUniqueCommandsFound, TotalCommandsFound

@@ -156,7 +156,9 @@ def _datetime_add(_now: Instant, unit: str, count: int, moment: Instant) -> Inst
     if unit not in ("month", "year"):
         return moment + Timespan(count * Timespan.parse(f"1{unit}").ticks)
     stamp = moment.to_datetime()
-    year, month = divmod(stamp.year * 12 + stamp.month - 1 + count * (12 if unit == "year" else 1), 12)
+    year, month = divmod(
+        stamp.year * 12 + stamp.month - 1 + count * (12 if unit == "year" else 1), 12
+    )
     day = min(stamp.day, calendar.monthrange(year, month + 1)[1])
     moved = Instant.from_datetime(stamp.replace(year=year, month=month + 1, day=day))
     return Instant(moved.ticks + moment.ticks % 10)

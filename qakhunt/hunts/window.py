@@ -1,9 +1,9 @@
 """The window of a run: resolved once against ``now``, half-open, in UTC.
 
-    published                the rule's own arithmetic (its living default)
-    previous-month           the last whole calendar month
-    30d, 12h                 up to now
-    2026-10-01/2026-11-01    dates, or instants with offsets
+published                the rule's own arithmetic (its living default)
+previous-month           the last whole calendar month
+30d, 12h                 up to now
+2026-10-01/2026-11-01    dates, or instants with offsets
 """
 
 from __future__ import annotations

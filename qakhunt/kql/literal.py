@@ -24,7 +24,7 @@ LONG_RANGE = range(-(2**63), 2**63)
 # Escaped beyond what the grammar needs, so that a rendered query cannot mislead
 # its reader: controls, line separators, bidirectional overrides, BOM and tags.
 _UNSAFE = re.compile(
-    "[\\\\\"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e"
+    '[\\\\"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e'
     "\u2060-\u2069\ufeff\ufff9-\ufffb\U000e0000-\U000e007f]"
 )
 _SHORT = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}

@@ -26,3 +26,11 @@ def tables(product: str) -> dict[str, Columns]:
 def columns(product: str, table: str) -> Columns:
     """Columns of a table in that product; empty for an unknown table."""
     return tables(product).get(table, {})
+
+
+def without_case_twins(kinds: Columns) -> Columns:
+    """Columns less those that differ from an earlier one in case only (DuckDB folds case)."""
+    seen: dict[str, str] = {}
+    for name in kinds:
+        seen.setdefault(name.casefold(), name)
+    return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}

@@ -112,8 +112,7 @@ def _next(text: str, at: int) -> tuple[Kind, int]:
             return Kind.TIMESPAN, unit.end()
         return Kind.NUMBER, number.end()
     operator = _OPERATOR.match(text, at)
-    assert operator is not None
-    return Kind.PUNCTUATION, operator.end()
+    return Kind.PUNCTUATION, operator.end() if operator else at + 1
 
 
 def string_end(text: str, at: int) -> int | None:

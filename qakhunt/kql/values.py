@@ -7,7 +7,14 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import deque
 from dataclasses import dataclass
+from functools import cache
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 TICKS_PER_MICROSECOND = 10
 TICKS_PER_SECOND = 10_000_000
@@ -22,9 +29,7 @@ _ISO = re.compile(
     r"\s*([Zz]|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
-_CLOCK = re.compile(
-    r"(-)?(?:(\d{1,8})\.)?(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?", re.ASCII
-)
+_CLOCK = re.compile(r"(-)?(?:(\d{1,8})\.)?(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,7}))?)?", re.ASCII)
 _DAYS = re.compile(r"(-)?(\d{1,8})", re.ASCII)
 _UNITS = {
     "d": TICKS_PER_DAY, "day": TICKS_PER_DAY, "days": TICKS_PER_DAY,
@@ -116,6 +121,49 @@ class Instant:
     def since(self, other: Instant) -> Timespan:
         """The time from ``other`` to this instant."""
         return Timespan(self.ticks - other.ticks)
+
+
+_set_ticks = Instant.ticks.__set__  # type: ignore[misc, attr-defined]
+_FRACTION_SCALE = tuple(10 ** (7 - digits) for digits in range(8))
+
+
+@cache
+def _ticks_in_hour() -> dict[str, int]:
+    """``mm:ss`` -> ticks since the full hour."""
+    return {f"{n // 60:02d}:{n % 60:02d}": n * TICKS_PER_SECOND for n in range(3600)}
+
+
+def parse_instants(texts: Sequence[str]) -> list[Instant]:
+    """As ``Instant.parse`` of each, three times as fast on the services' own form.
+
+    That form is ``2026-10-01T00:00:00[.fffffff]Z``; a result holds it by the
+    hundred thousand, most of them in the same few hundred hours.
+    """
+    in_hour = _ticks_in_hour()
+    hours: dict[str, int] = {}
+    ticks: list[int] = []
+    for text in texts:
+        try:
+            whole = hours[text[:14]] + in_hour[text[14:19]]
+        except KeyError:
+            whole = Instant.parse(text).ticks
+            if len(text) > 19 and text[4:17:3] == "--T::" and text[-1] == "Z":
+                hours[text[:14]] = Instant.parse(text[:14] + "00").ticks
+            ticks.append(whole)
+            continue
+        length = len(text)
+        if length == 20 and text[19] == "Z":
+            ticks.append(whole)
+        elif length < 29 and text[19:20] == "." and text[-1] == "Z":
+            fraction = text[20:-1]
+            if not (fraction.isdigit() and fraction.isascii()):
+                raise ValueError(f"not an ISO 8601 date or time: {text!r}")
+            ticks.append(whole + int(fraction) * _FRACTION_SCALE[length - 21])
+        else:
+            ticks.append(Instant.parse(text).ticks)
+    instants = list(map(object.__new__, repeat(Instant, len(ticks))))
+    deque(map(_set_ticks, instants, ticks), maxlen=0)
+    return instants
 
 
 @dataclass(frozen=True, order=True)

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from qakhunt.kql.values import Instant
-    from qakhunt.runner import RunResult
     from qakhunt.triage.hits import Hit
+    from qakhunt.triage.run_result import RunResult
 
 WIDE = 120
 _STYLES = {
@@ -50,6 +50,7 @@ def show(result: RunResult, console: Console) -> None:
 
 def show_account(result: RunResult, console: Console) -> None:
     """Print the verdict, what was looked at, and the warnings."""
+
     def indented(text: str, style: str) -> None:
         console.print(Padding(Text(for_terminal(text), style), (0, 0, 0, 2), expand=False))
 
@@ -86,7 +87,9 @@ def _blocks(hits: Sequence[Hit]) -> RenderableType:
         head = Text(f"{number}. ").append_text(_text(hit.device, "bold"))
         if hit.account:
             head.append("  ").append_text(_text(hit.account))
-        seen = Text(f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total")
+        seen = Text(
+            f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
+        )
         if hit.first_seen and hit.last_seen:
             seen.append(f", within {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
         times = Text(_clock(hit.first_seen))

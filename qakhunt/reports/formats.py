@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from qakhunt.runner import RunResult
+    from qakhunt.triage.run_result import RunResult
 
     Writer = Callable[["RunResult", IO[bytes], "ExportOptions"], None]
 
@@ -147,5 +147,3 @@ def export_bytes(result: RunResult, format_: Format, options: ExportOptions) -> 
     buffer = io.BytesIO()
     format_.write(result, buffer, options)
     return buffer.getvalue()
-
-

@@ -12,8 +12,8 @@ from qakhunt.answers.plain import to_json_value
 if TYPE_CHECKING:
     from qakhunt.answers.ledger import LedgerLine, SourceRows
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.runner import RunResult
     from qakhunt.triage.hits import Hit
+    from qakhunt.triage.run_result import RunResult
 
 SCHEMA = "qakhunt.run/1"
 

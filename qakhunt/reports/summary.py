@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.ledger import LedgerLine, Status, Verdict
 
 if TYPE_CHECKING:
-    from qakhunt.runner import RunResult
+    from qakhunt.triage.run_result import RunResult
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
@@ -29,7 +29,9 @@ def verdict_line(result: RunResult) -> str:
         return f"HITS: {found}"
     if verdict is Verdict.FAILED:
         return "FAILED: nothing answered"
-    return f"INCOMPLETE: {found if hits else 'no hits in what answered'}; not everything was looked at"
+    return (
+        f"INCOMPLETE: {found if hits else 'no hits in what answered'}; not everything was looked at"
+    )
 
 
 def _seen(result: RunResult) -> str:

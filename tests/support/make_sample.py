@@ -14,9 +14,11 @@ import gzip
 import hashlib
 import json
 import random
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 NOW = "2026-11-05T09:00:00Z"
 START = dt.datetime(2026, 10, 1)
@@ -145,7 +147,11 @@ def guest_agent(maker: Maker) -> Iterator[dict[str, Any]]:
         for week in range(4):
             at = maker.moment(week * 7 + 2, 3, 4)
             for step, (file, line) in enumerate(
-                [("ipconfig.exe", "ipconfig.exe /all"), ("ROUTE.EXE", "route.exe print"), ("ARP.EXE", "arp.exe -a")]
+                [
+                    ("ipconfig.exe", "ipconfig.exe /all"),
+                    ("ROUTE.EXE", "route.exe print"),
+                    ("ARP.EXE", "arp.exe -a"),
+                ]
             ):
                 yield maker.event(
                     tenant, device, "system", at + dt.timedelta(milliseconds=210 * step), file, line,
@@ -172,7 +178,13 @@ def gather_network_info(maker: Maker) -> Iterator[dict[str, Any]]:
 def administrators(maker: Maker) -> Iterator[dict[str, Any]]:
     """People who run some of the commands by hand: near misses."""
     plans = [
-        ("contoso", "ws-it-003", "adm-reyes", 6, ["ipconfig /all", "whoami /all", "net localgroup"]),
+        (
+            "contoso",
+            "ws-it-003",
+            "adm-reyes",
+            6,
+            ["ipconfig /all", "whoami /all", "net localgroup"],
+        ),
         ("fabrikam", "ws-ops-02", "adm-hale", 12, ["net share", "route print"]),
         ("tailspin", "ws-shop-21", "f.costa", 15, ["ipconfig /all"]),
         ("contoso", "srv-file-01", "adm-reyes", 22, ["net share", "net view", "net share"]),

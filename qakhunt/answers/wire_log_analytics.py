@@ -1,0 +1,143 @@
+"""The wire format of Log Analytics: ``{"tables": [{"columns", "rows"}], "error"}``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from qakhunt.answers.cells import decode_column, encode_column, kql_type
+from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
+from qakhunt.answers.service_error import ServiceError, error_in
+from qakhunt.answers.table import Column, ResultTable
+from qakhunt.kql.values import Instant
+
+PARTIAL = "PartialError"
+
+
+@dataclass(frozen=True)
+class LogAnalyticsAnswer:
+    """A decoded response.
+
+    ``partial`` is the service's own word that rows are missing; ``damaged`` says
+    that bytes of the body were not UTF-8.
+    """
+
+    table: ResultTable
+    partial: ServiceError | None = None
+    damaged: bool = False
+
+
+def decode(body: bytes) -> LogAnalyticsAnswer:
+    """Decode a response body. Raises WireError where it is no such response."""
+    with collector_paused():
+        decoded = decode_body(body)
+        answer = replace(from_value(decoded.value), damaged=decoded.damaged)
+        del decoded  # before the collector comes back and walks it
+    return answer
+
+
+def is_response(value: Any) -> bool:
+    """Whether decoded JSON is a Log Analytics response with at least one table."""
+    tables = value.get("tables") if isinstance(value, dict) else None
+    return (
+        isinstance(tables, list)
+        and bool(tables)
+        and all(isinstance(t, dict) and "columns" in t and "rows" in t for t in tables)
+    )
+
+
+def from_value(value: Any) -> LogAnalyticsAnswer:
+    """As ``decode``, for JSON that already stands in memory. Raises WireError."""
+    if not is_response(value):
+        raise WireError("the answer has no tables")
+    tables = value["tables"]
+    primary = next((t for t in tables if t.get("name") == "PrimaryResult"), tables[0])
+    table, in_rows = _table(primary)
+    return LogAnalyticsAnswer(table, error_in(value) or in_rows)
+
+
+def _table(raw: dict[str, Any]) -> tuple[ResultTable, ServiceError | None]:
+    columns = tuple(_column(column) for column in raw["columns"] or ())
+    rows, error = _plain_rows(raw["rows"] or [], len(columns))
+    decoded = [
+        decode_column(column.kql_type, [row[i] for row in rows], column.name)
+        for i, column in enumerate(columns)
+    ]
+    return ResultTable(columns, list(zip(*decoded, strict=True))), error
+
+
+def _column(raw: Any) -> Column:
+    if not isinstance(raw, dict) or not isinstance(raw.get("name"), str):
+        raise WireError("a column of the answer has no name")
+    return Column(raw["name"], kql_type(str(raw.get("type", ""))))
+
+
+def _plain_rows(rows: Any, width: int) -> tuple[list[list[Any]], ServiceError | None]:
+    """Rows of exactly ``width`` cells; Kusto reports a late failure as an object among them."""
+    if not isinstance(rows, list):
+        raise WireError("the rows of the answer are not a list")
+    if set(map(type, rows)) <= {list} and set(map(len, rows)) <= {width}:
+        return rows, None
+    plain: list[list[Any]] = []
+    error = None
+    for number, row in enumerate(rows, 1):
+        if isinstance(row, dict):
+            error = error or _late_failure(row)
+        elif not isinstance(row, list) or len(row) > width:
+            raise WireError(f"row {number} of the answer does not fit its columns")
+        else:
+            plain.append(row + [None] * (width - len(row)))
+    return plain, error
+
+
+def _late_failure(row: dict[str, Any]) -> ServiceError:
+    for item in row.get("OneApiErrors") or ():
+        inner = error_in(item)
+        if inner:
+            return ServiceError(PARTIAL, "", inner)
+    words = "; ".join(str(text) for text in row.get("Exceptions") or ())
+    return ServiceError(PARTIAL, words or "the service broke off in the middle of the rows")
+
+
+def encode(table: ResultTable, partial: ServiceError | None = None) -> bytes:
+    """The response body for ``table``, with a PartialError where one is given."""
+    columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.columns)
+    encoded = [
+        encode_column(column.kql_type, cells, Instant.short, _dynamic_text)
+        for column, cells in zip(table.columns, columns, strict=True)
+    ]
+    value: dict[str, Any] = {
+        "tables": [
+            {
+                "name": "PrimaryResult",
+                "columns": [{"name": c.name, "type": c.kql_type} for c in table.columns],
+                "rows": list(zip(*encoded, strict=True)),
+            }
+        ]
+    }
+    if partial is not None:
+        value["error"] = error_value(partial)
+    return encode_body(value)
+
+
+def error_value(error: ServiceError) -> dict[str, Any]:
+    """The JSON form of an error as Log Analytics sends it, under its ``error`` key.
+
+    A partial error carries its cause in ``details``, any other in ``innererror``.
+    """
+    value: dict[str, Any] = {"code": error.code, "message": error.message}
+    if error.place:
+        value["line"], value["pos"] = error.place
+    if error.request_id:
+        value["correlationId"] = error.request_id
+    if error.inner is not None:
+        inner = error_value(error.inner)
+        if error.code == PARTIAL:
+            value["details"] = [inner]
+        else:
+            value["innererror"] = inner
+    return value
+
+
+def _dynamic_text(cell: Any) -> str:
+    return encode_body(cell).decode()

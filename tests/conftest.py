@@ -1,0 +1,50 @@
+"""What all tests share: the data outside the repository, and a clean environment."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+
+HAS_ENGINE = sys.version_info >= (3, 11)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "engine: needs the embedded engine (Python 3.11 or newer)")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    skip = pytest.mark.skip(reason="the embedded engine needs Python 3.11 or newer")
+    for item in items:
+        if not HAS_ENGINE and item.get_closest_marker("engine"):
+            item.add_marker(skip)
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the person who runs the tests reaches them."""
+    for name in ("QAKHUNT_HUNTS", "QAKHUNT_CONFIG", "NO_COLOR", "FORCE_COLOR", "COLUMNS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "dumb")
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of public telemetry; the test is skipped where it is absent."""
+    folder = SHARED / "data"
+    if not folder.is_dir():
+        pytest.skip("the public telemetry in ../shared/data is not here")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def mission_page() -> Path:
+    """The published ADS page of the Qakbot rule."""
+    path = SHARED / "mission" / "S0650-qakbot-post-compromise-commands.md"
+    if not path.is_file():
+        pytest.skip("the published page in ../shared/mission is not here")
+    return path
