@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "hunts": Entry("hunts", "List, show and make hunts."),
+    "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
 }
 
 

@@ -84,7 +84,7 @@ class Session:
             self.close()
             raise
         self._views: dict[str, Columns] = {}
-        self._window: Window | None = None
+        self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
 
     def __enter__(self) -> Session:
@@ -188,14 +188,21 @@ class Session:
         return list(self._sources)
 
     def ask(
-        self, text: str, *, now: Instant, window: Window, timeout: float | None = None
+        self,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float | None = None,
+        workspace: str | None = None,
     ) -> ResultTable:
         """Run one query; records outside the window do not exist for it.
 
-        ``timeout`` is in seconds. Raises EngineRefused with the place in
+        ``timeout`` is in seconds; ``workspace`` stands in every record's TenantId
+        in place of the recorded one. Raises EngineRefused with the place in
         ``text``, or EngineTimeout.
         """
-        self._set_window(window)
+        self._show(window, workspace)
         edits = []
         try:
             edits = respell(text)
@@ -209,21 +216,21 @@ class Session:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
 
-    def _set_window(self, window: Window) -> None:
-        if self._window == window:
+    def _show(self, window: Window, workspace: str | None) -> None:
+        if self._shown == (window, workspace):
             return
         names = set(self._sources) | set(tables(self.product))
         for name in sorted(names):
             if name in self._sources or name not in self._views:
-                self._view(name, window)
-        self._window = window
+                self._view(name, window, workspace)
+        self._shown = (window, workspace)
 
-    def _view(self, name: str, window: Window) -> None:
+    def _view(self, name: str, window: Window, workspace: str | None) -> None:
         from qakhunt.engine.views import table_view
 
         sources = [(source.path, source.types) for source in self._sources.get(name, [])]
         if sources:
-            view = table_view(name, self.product, sources, window)
+            view = table_view(name, self.product, sources, window, workspace)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:

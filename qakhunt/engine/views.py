@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LAST_MICROSECOND = Instant.parse("9999-12-31T23:59:59.999999Z")
 _TIMES = tuple(TIME_COLUMN.values())
+_WORKSPACE = "TenantId"
 
 
 @dataclass(frozen=True)
@@ -32,9 +33,13 @@ class TableView:
 
 
 def table_view(
-    table: str, product: str, sources: Sequence[tuple[Path, Mapping[str, str]]], window: Window
+    table: str,
+    product: str,
+    sources: Sequence[tuple[Path, Mapping[str, str]]],
+    window: Window,
+    workspace: str | None = None,
 ) -> TableView:
-    """The table over its Parquet files, cut to the window."""
+    """The table over its Parquet files, cut to the window and, if asked, of one workspace."""
     other = "defender" if product == "log-analytics" else "log-analytics"
     own = without_case_twins(columns(product, table))
     foreign = set(columns(other, table)) - set(own)
@@ -46,7 +51,8 @@ def table_view(
             if name.casefold() not in taken and name not in foreign and name not in _TIMES:
                 taken.add(name.casefold())
                 shown[name] = kql_type(sql_type)
-    selects = [_select(path, types, shown, window, time_column) for path, types in sources]
+    fixed = {_WORKSPACE: literal(workspace)} if workspace and _WORKSPACE in own else {}
+    selects = [_select(path, types, shown, window, time_column, fixed) for path, types in sources]
     return TableView(" UNION ALL ".join(selects), shown)
 
 
@@ -55,12 +61,18 @@ def _has_time(sources: Sequence[tuple[Path, Mapping[str, str]]], own: Columns) -
 
 
 def _select(
-    path: Path, types: Mapping[str, str], shown: Columns, window: Window, time_column: str
+    path: Path,
+    types: Mapping[str, str],
+    shown: Columns,
+    window: Window,
+    time_column: str,
+    fixed: Mapping[str, str],
 ) -> str:
     by_case = {name.casefold(): name for name in types}
     cells = []
     for name, kind in shown.items():
-        cells.append(f"{_cell(name, kind, types, by_case)} AS {identifier(name)}")
+        cell = fixed.get(name) or _cell(name, kind, types, by_case)
+        cells.append(f"{cell} AS {identifier(name)}")
     sql = f"SELECT {', '.join(cells)} FROM read_parquet({literal(str(path))})"
     moment = _time_source(time_column, types)
     if moment:

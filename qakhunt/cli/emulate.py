@@ -1,0 +1,131 @@
+"""``qakhunt emulate``: the services on loopback."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from qakhunt.cli import options as o
+from qakhunt.errors import QakhuntError, UsageError
+
+if TYPE_CHECKING:
+    from qakhunt.emulator.scenario import LoadedScenario
+
+app = o.new_app()
+
+LOOPBACK = "127.0.0.1"
+
+Events = Annotated[
+    Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option(
+        "--events", metavar="[TABLE=]PATH",
+        help="Serve these recorded events as one tenant with one workspace; any token is let in.",
+    ),
+]  # fmt: skip
+ScenarioFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option(
+        "--scenario", metavar="FILE",
+        help="Serve the tenants, workspaces, limits and faults of a scenario file (YAML).",
+    ),
+]  # fmt: skip
+CaFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--ca-file", metavar="PATH", help="Write the CA of --tls here."),
+]
+
+
+@app.command()
+def emulate(
+    events: Events = None,
+    scenario: ScenarioFile = None,
+    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = (
+        LOOPBACK
+    ),
+    port: Annotated[
+        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes any free port.")
+    ] = 8443,
+    expose: Annotated[
+        bool, typer.Option("--expose", help="Allow a --host that other machines can reach.")
+    ] = False,
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Serve https with a certificate made for this run.")
+    ] = False,
+    ca_file: CaFile = None,
+    now: o.Now = None,
+    no_faults: Annotated[
+        bool, typer.Option("--no-faults", help="Leave out the scenario's faults and throttles.")
+    ] = False,
+    list_faults: Annotated[
+        bool, typer.Option("--list-faults", help="List the faults a scenario can script, and stop.")
+    ] = False,
+) -> int:
+    """Serve recorded events as Log Analytics, Microsoft Graph and Entra ID on loopback.
+
+    Prints one line of JSON when it is ready, and serves until it is stopped.
+    """
+    if list_faults:
+        _list_faults()
+        return 0
+    _check_options(host, expose=expose, tls=tls, ca_file=ca_file)
+    loaded = _loaded(events, scenario).at(now)
+    if no_faults:
+        loaded = loaded.without_faults()
+    _require_server()
+    from qakhunt.emulator.server import Emulator
+
+    emulator = Emulator(loaded, host=host, port=port, tls=tls, ca_file=ca_file)
+
+    def ready() -> None:
+        print(json.dumps(emulator.ready_line()), flush=True)
+
+    emulator.serve(ready)
+    return 0
+
+
+def _list_faults() -> None:
+    from qakhunt.emulator.faults import FAULTS
+
+    width = max(map(len, FAULTS))
+    for name, fault in FAULTS.items():
+        print(f"{name:<{width}}  {fault.summary}")
+
+
+def _check_options(host: str, *, expose: bool, tls: bool, ca_file: Path | None) -> None:
+    from qakhunt.emulator.addresses import is_loopback
+
+    if not is_loopback(host) and not expose:
+        raise UsageError(
+            f"{host} can be reached from other machines",
+            hint="the emulator lets anybody in: add --expose if that is what you want",
+        )
+    if ca_file is not None and not tls:
+        raise UsageError("--ca-file is for --tls")
+
+
+def _loaded(events: list[str] | None, scenario: Path | None) -> LoadedScenario:
+    from qakhunt.emulator.scenario import load_scenario, single_tenant
+
+    if scenario is not None:
+        if events:
+            raise UsageError("--events and --scenario exclude each other",
+                             hint="a scenario names its events itself")  # fmt: skip
+        return load_scenario(scenario)
+    if not events:
+        raise UsageError("there is nothing to serve", hint="name --events or a --scenario")
+    return single_tenant(events)
+
+
+def _require_server() -> None:
+    try:
+        import cryptography  # noqa: F401
+        import starlette  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as problem:
+        raise QakhuntError(
+            f"the emulator is not installed: {problem.name} is missing",
+            hint="pip install 'qakhunt[emulator]'",
+        ) from None

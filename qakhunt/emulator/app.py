@@ -1,0 +1,290 @@
+"""The ASGI application: every endpoint, and what each call meets on its way.
+
+A call is counted, waits the tenant's latency, meets the tenant's throttle, then a
+scripted fault or the true answer, and travels as the fault says.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.routing import Route
+
+from qakhunt.emulator import tokens
+from qakhunt.emulator.aadsts import aadsts_reply
+from qakhunt.emulator.delivery import Carrier, Door
+from qakhunt.emulator.entra import Entra
+from qakhunt.emulator.events import EventStore
+from qakhunt.emulator.faults import FAULTS, Delivery, Fault, Situation
+from qakhunt.emulator.ingestion import Ingestion
+from qakhunt.emulator.managed_identity import managed_identity, pipeline_assertion
+from qakhunt.emulator.queries import ROWS, Asked, Query, QueryServices
+from qakhunt.emulator.replies import Reply, error_reply, json_reply
+from qakhunt.emulator.script import Call, Script
+from qakhunt.emulator.tokens import Issuer, Refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Mapping
+
+    from starlette.requests import Request
+
+    from qakhunt.emulator.clock import Clock
+    from qakhunt.emulator.scenario import FaultRule, LoadedScenario, Tenant
+
+    Answer = Callable[[Fault | None, Situation], Awaitable[Reply]]
+
+
+class Emulation:
+    """One scenario being served: its events, its script and its account of calls."""
+
+    def __init__(self, loaded: LoadedScenario, clock: Clock, door: Door) -> None:
+        scenario = loaded.scenario
+        self.clock = clock
+        self.store = EventStore()
+        self.issuer = Issuer(clock, scenario.token_seconds, scenario.any_token)
+        self.queries = QueryServices(loaded, self.store, self.issuer)
+        self.script = Script(self.queries.tenants)
+        self.entra = Entra(scenario, self.issuer)
+        self.ingestion = Ingestion()
+        self.home = scenario.tenants[0]
+        self._carrier = Carrier(clock, door)
+
+    def application(self) -> Starlette:
+        """The routes of all services."""
+        post, both = ["POST"], ["GET", "POST"]
+        machine = functools.partial(self._machine, "managed-identity")
+        return Starlette(routes=[
+            Route("/v1/workspaces/{workspace}/query", self._query, methods=both),
+            Route("/v1/workspaces/{workspace}/search", self._search, methods=both),
+            Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
+            Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
+                  methods=post),
+            Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
+            Route("/msi/token", machine, methods=both),
+            Route("/metadata/identity/oauth2/token", machine),
+            Route("/oidc/github", functools.partial(self._machine, "github")),
+            Route("/oidc/pipelines", functools.partial(self._machine, "pipelines"), methods=post),
+            Route("/emulator/calls", self._calls),
+            Route("/emulator/rows/{rule}/{stream}", self._rows),
+            Route("/common/discovery/instance", self._instance),
+            Route("/{tenant}/discovery/v2.0/keys", self._keys),
+            Route("/{tenant}/v2.0/.well-known/openid-configuration", self._configuration),
+            Route("/{tenant}/.well-known/openid-configuration", self._configuration),
+            Route("/{tenant}/oauth2/v2.0/token", self._token, methods=post),
+            Route("/{tenant}/oauth2/v2.0/devicecode", self._device_code, methods=post),
+            Route("/{tenant}/oauth2/v2.0/authorize", self._authorize),
+        ])  # fmt: skip
+
+    # What every call goes through.
+
+    async def _exchange(
+        self,
+        request: Request,
+        answer: Answer,
+        path: str,
+        tenant: Tenant | None,
+        workspace: str | None = None,
+        query: Query | None = None,
+    ) -> _Response:
+        call = self.script.begin(
+            path, tenant.id.lower() if tenant else None, workspace, self.clock.time()
+        )
+        if query is not None:
+            call.query, call.timespan = query.text, str(query.window)
+        rule = self.script.rule_for(call)
+        fault = FAULTS[rule.fault] if rule else None
+        at = self._situation(path, tenant, rule, fault)
+        reply = await self._hindrance(call, tenant, query, at)
+        if reply is not None:
+            fault = None
+        elif fault and fault.instead:
+            reply = fault.instead(at)
+        else:
+            reply = await answer(fault, at)
+        if fault and rule:
+            call.fault = rule.fault
+            if fault.alter and reply.body:
+                reply = fault.alter(reply, at)
+            if fault.revokes:
+                self.issuer.revoke(request.headers.get("authorization"))
+        return self._sent(call, reply, fault.delivery if fault else Delivery.WHOLE, at.seconds)
+
+    def _situation(
+        self, path: str, tenant: Tenant | None, rule: FaultRule | None, fault: Fault | None
+    ) -> Situation:
+        service = "log-analytics" if path in ("query", "search") else "graph"
+        seconds = fault.seconds if fault else 0.0
+        if rule is not None and rule.seconds is not None:
+            seconds = rule.seconds
+        limit = tenant.limits.rows if tenant else None
+        return Situation(
+            service, seconds, self.clock.time(), self.queries.clock(), limit or ROWS[service]
+        )
+
+    async def _hindrance(
+        self, call: Call, tenant: Tenant | None, query: Query | None, at: Situation
+    ) -> Reply | None:
+        """The tenant's latency and throttle: a reply where the query gets no further."""
+        if tenant is None or query is None:
+            return None
+        wait = self.script.throttled(call)
+        if wait is not None:
+            call.fault = "throttle"
+            reply = error_reply(at.service, "throttled", at.now)
+            return reply.with_headers(retry_after=str(max(int(wait + 0.999), 1)))
+        if tenant.latency:
+            await self.clock.sleep(min(tenant.latency, query.seconds))
+        if tenant.latency > query.seconds:
+            return error_reply(at.service, "timeout", self.clock.time())
+        return None
+
+    def _sent(self, call: Call, reply: Reply, delivery: Delivery, seconds: float) -> _Response:
+        if delivery not in (Delivery.REFUSED, Delivery.RESET_BEFORE):
+            call.status = reply.status
+        return _Response(self._carrier, reply, delivery, seconds)
+
+    # The query services.
+
+    async def _query(self, request: Request) -> _Response:
+        return await self._log_analytics(request, search=False)
+
+    async def _search(self, request: Request) -> _Response:
+        return await self._log_analytics(request, search=True)
+
+    async def _log_analytics(self, request: Request, *, search: bool) -> _Response:
+        guid = request.path_params["workspace"].lower()
+        admitted = self.queries.admit_log_analytics(guid, await _asked(request), search=search)
+        found = self.queries.workspaces.get(guid)
+        tenant = found[0] if found else None
+        return await self._run(request, admitted, "search" if search else "query", tenant, guid)
+
+    async def _hunting(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        claims = self.issuer.read(tokens.bearer(asked.headers.get("authorization"))) or {}
+        admitted = self.queries.admit_hunting(asked)
+        return await self._run(request, admitted, "hunting", self.queries.tenant_of(claims), None)
+
+    async def _run(
+        self,
+        request: Request,
+        admitted: Query | Reply,
+        path: str,
+        tenant: Tenant | None,
+        workspace: str | None,
+    ) -> _Response:
+        async def answer(fault: Fault | None, at: Situation) -> Reply:
+            if isinstance(admitted, Reply):
+                return admitted
+            return await run_in_threadpool(self.queries.answer, admitted, fault, at)
+
+        query = admitted if isinstance(admitted, Query) else None
+        return await self._exchange(request, answer, path, tenant, workspace, query)
+
+    async def _ingest(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        claims = self.issuer.judge(asked.headers.get("authorization"), tokens.INGESTION)
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            if isinstance(claims, Refusal):
+                return error_reply("graph", claims.kind, at.now)
+            rule, stream = request.path_params["rule"], request.path_params["stream"]
+            return self.ingestion.take(rule, stream, asked.headers, asked.body)
+
+        tenant = self.home if isinstance(claims, Refusal) else self.queries.tenant_of(claims)
+        return await self._exchange(request, answer, "ingestion", tenant)
+
+    # Identity.
+
+    async def _token(self, request: Request) -> _Response:
+        form = await _form(request)
+        return await self._sign_in(request, "token", lambda tenant: self.entra.token(tenant, form))
+
+    async def _device_code(self, request: Request) -> _Response:
+        form = await _form(request)
+        return await self._sign_in(
+            request, "device-code", lambda tenant: self.entra.device_code(tenant, form)
+        )
+
+    async def _authorize(self, request: Request) -> _Response:
+        query = dict(request.query_params)
+        return await self._sign_in(
+            request, "token", lambda tenant: self.entra.authorize(tenant, query)
+        )
+
+    async def _configuration(self, request: Request) -> _Response:
+        name = request.path_params["tenant"]
+        return await self._sign_in(
+            request, "discovery", lambda _tenant: self.entra.configuration(name)
+        )
+
+    async def _sign_in(
+        self, request: Request, path: str, reply_for: Callable[[Tenant], Reply]
+    ) -> _Response:
+        tenant = self.entra.tenant(request.path_params["tenant"])
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            return reply_for(tenant) if tenant else aadsts_reply("AADSTS90002", at.now)
+
+        return await self._exchange(request, answer, path, tenant)
+
+    async def _machine(self, kind: str, request: Request) -> _Response:
+        values = {**request.query_params, **await _form(request)}
+
+        async def answer(_fault: Fault | None, _at: Situation) -> Reply:
+            if kind == "managed-identity":
+                return managed_identity(self.issuer, self.home, request.headers, values)
+            key = "value" if kind == "github" else "oidcToken"
+            return pipeline_assertion(self.issuer, self.home, request.headers, values, key)
+
+        path = "managed-identity" if kind == "managed-identity" else "federation"
+        return await self._exchange(request, answer, path, self.home)
+
+    # The plain ones.
+
+    async def _instance(self, request: Request) -> _Response:
+        return self._plain(
+            self.entra.instance(request.query_params.get("authorization_endpoint", ""))
+        )
+
+    async def _keys(self, request: Request) -> _Response:
+        return self._plain(json_reply(self.issuer.keys()))
+
+    async def _calls(self, request: Request) -> _Response:
+        return self._plain(json_reply([asdict(call) for call in self.script.calls]))
+
+    async def _rows(self, request: Request) -> _Response:
+        rule, stream = request.path_params["rule"], request.path_params["stream"]
+        return self._plain(json_reply(self.ingestion.rows(rule, stream)))
+
+    def _plain(self, reply: Reply) -> _Response:
+        return _Response(self._carrier, reply, Delivery.WHOLE, 0.0)
+
+
+class _Response:
+    """An ASGI response that travels as its delivery says."""
+
+    def __init__(self, carrier: Carrier, reply: Reply, delivery: Delivery, seconds: float) -> None:
+        self._carrier, self._reply = carrier, reply
+        self._delivery, self._seconds = delivery, seconds
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        reply = self._reply
+        if "date" not in reply.headers:
+            reply = reply.with_headers(date=self._carrier.date())
+        await self._carrier.deliver(reply, self._delivery, self._seconds, scope, receive, send)
+
+
+async def _asked(request: Request) -> Asked:
+    parameters = {name.lower(): value for name, value in request.query_params.items()}
+    return Asked(request.headers, parameters, await request.body())
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    from urllib.parse import parse_qsl
+
+    body = await request.body()
+    return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))

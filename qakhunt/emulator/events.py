@@ -1,0 +1,62 @@
+"""Recorded events of all tenants, loaded once and asked one query at a time."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING
+
+from qakhunt.engine.session import Session
+from qakhunt.kql.tokens import Kind, KqlLexError, tokenize
+from qakhunt.kql.values import Instant
+
+if TYPE_CHECKING:
+    from qakhunt.answers.table import ResultTable
+    from qakhunt.kql.values import Window
+
+_ANY_TIME = Instant.parse("2000-01-01")
+
+
+class EventStore:
+    """One engine per set of inputs and product, shared by all workspaces that hold it."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[tuple[tuple[str, ...], str], tuple[Session, threading.Lock]] = {}
+
+    def open(self, inputs: tuple[str, ...], product: str) -> None:
+        """Load the inputs. Raises EventsError, EngineError."""
+        key = (inputs, product)
+        if key not in self._sessions:
+            self._sessions[key] = (Session(inputs, product), threading.Lock())
+
+    def ask(
+        self,
+        inputs: tuple[str, ...],
+        product: str,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float,
+        workspace: str | None,
+    ) -> ResultTable:
+        """Run one query over inputs that were opened; as ``Session.ask``."""
+        session, lock = self._sessions[inputs, product]
+        if not _reads_the_clock(text):
+            now = _ANY_TIME  # the engine keeps what it translated, by text and time
+        with lock:
+            return session.ask(text, now=now, window=window, timeout=timeout, workspace=workspace)
+
+    def close(self) -> None:
+        """Give back the engines and their temporary files."""
+        for session, lock in self._sessions.values():
+            with lock:
+                session.close()
+        self._sessions.clear()
+
+
+def _reads_the_clock(text: str) -> bool:
+    try:
+        tokens = tokenize(text)
+    except KqlLexError:
+        return False
+    return any(t.kind is Kind.IDENTIFIER and t.text in ("now", "ago") for t in tokens)

@@ -1,0 +1,150 @@
+"""A reply, and how each service words its errors."""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.answers import wire_hunting, wire_log_analytics
+from qakhunt.answers.json_body import encode_body
+from qakhunt.answers.service_error import ServiceError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+JSON = "application/json; charset=utf-8"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole response before it travels."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    def with_headers(self, **headers: str) -> Reply:
+        """The same with more headers; ``_`` in a name stands for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        return replace(self, headers={**self.headers, **named})
+
+
+def json_reply(value: Any, status: int = 200) -> Reply:
+    """A JSON body with its content type."""
+    return Reply(status, encode_body(value), {"content-type": JSON})
+
+
+def _bad_argument(*codes_and_messages: str) -> ServiceError:
+    """A BadArgumentError around errors given as code, message, code, message, outermost first."""
+    inner = None
+    for at in range(len(codes_and_messages) - 2, -1, -2):
+        inner = ServiceError(codes_and_messages[at], codes_and_messages[at + 1], inner)
+    return ServiceError("BadArgumentError", "The request had some invalid properties", inner)
+
+
+LOG_ANALYTICS: dict[str, tuple[int, ServiceError]] = {
+    "syntax": (400, _bad_argument(
+        "SyntaxError", "A recognition error occurred in the query.",
+        "SYN0002", "Query could not be parsed at '{word}' on line [{line},{column}]")),
+    "semantic": (400, _bad_argument(
+        "SemanticError", "A semantic error occurred.", "SEM0100", "{words}")),
+    "bad-timespan": (400, _bad_argument("InvalidTimespan", "{words}")),
+    "bad-request": (400, _bad_argument("BadRequest", "{words}")),
+    "basic-table": (400, _bad_argument(
+        "UnsupportedApiQueryValidationError",
+        "Table '{word}' has a plan that this endpoint does not serve: use /search")),
+    "unauthorized": (401, ServiceError(
+        "InvalidTokenError", "Valid authentication was not provided")),
+    "token-expired": (401, ServiceError("InvalidTokenError", "The access token has expired")),
+    "forbidden": (403, ServiceError(
+        "InsufficientAccessError",
+        "The provided credentials have insufficient access to perform the requested operation")),
+    "not-found": (404, ServiceError("PathNotFoundError", "The requested path does not exist")),
+    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly")),
+    "throttled": (429, ServiceError("ThrottledError", "Too many requests of this identity")),
+    "throttled-in-words": (429, ServiceError(
+        "ThrottledError", "Too many requests. You can run queries again in {wait}")),
+    "server-error": (500, ServiceError(
+        "InternalServerError", "Something went wrong processing the query")),
+    "unavailable": (503, ServiceError(
+        "ServiceUnavailable", "The service is temporarily unavailable")),
+    "timeout": (504, ServiceError(
+        "GatewayTimeout", "The query took longer than the server waits")),
+}  # fmt: skip
+
+GRAPH: dict[str, tuple[int, ServiceError]] = {
+    "syntax": (400, ServiceError(
+        "BadRequest", "'{word}' could not be parsed at line {line}, position {column}. "
+        "Fix syntax errors in your query.")),
+    "semantic": (400, ServiceError("BadRequest", "{words}. Fix semantic errors in your query.")),
+    "bad-timespan": (400, ServiceError("BadRequest", "{words}")),
+    "bad-request": (400, ServiceError("BadRequest", "{words}")),
+    "too-large": (400, ServiceError(
+        "BadRequest", "Query execution has exceeded the allowed result size. Optimize your query "
+        "by limiting the number of results and try again.")),
+    "unauthorized": (401, ServiceError(
+        "InvalidAuthenticationToken", "Access token is empty or not valid.")),
+    "token-expired": (401, ServiceError(
+        "InvalidAuthenticationToken", "Lifetime validation failed, the token is expired.")),
+    "forbidden": (403, ServiceError(
+        "Forbidden", "The application does not have any of the required permissions: "
+        "ThreatHunting.Read.All.")),
+    "not-found": (404, ServiceError("ResourceNotFound", "Resource not found for the segment.")),
+    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly.")),
+    "throttled": (429, ServiceError("TooManyRequests", "Too many requests.")),
+    "throttled-in-words": (429, ServiceError(
+        "TooManyRequests", "You have exceeded your query quota. "
+        "You can run queries again in {wait}.")),
+    "server-error": (500, ServiceError("UnknownError", "")),
+    "unavailable": (503, ServiceError(
+        "ServiceUnavailable", "The service is temporarily unavailable.")),
+    "timeout": (504, ServiceError("UnknownError", "")),
+}  # fmt: skip
+
+_WORDS = {"word": "", "line": 0, "column": 0, "words": "", "wait": ""}
+
+
+def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:
+    """The service's own way to say ``kind``; ``words`` fill its message.
+
+    ``service`` is ``log-analytics`` or ``graph``; ``now`` is in seconds since 1970.
+    """
+    table = LOG_ANALYTICS if service == "log-analytics" else GRAPH
+    status, error = table[kind]
+    filled = _filled(error, {**_WORDS, **words})
+    request_id = str(uuid.uuid4())
+    if service == "log-analytics":
+        value = wire_log_analytics.error_value(filled)
+        value["correlationId"] = request_id
+    else:
+        date = dt.datetime.fromtimestamp(now, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
+        value = wire_hunting.error_value(filled, request_id, date)
+    reply = json_reply({"error": value}, status)
+    if status == 401:
+        reply = reply.with_headers(www_authenticate='Bearer error="invalid_token"')
+    return reply
+
+
+def _filled(error: ServiceError, words: Mapping[str, object]) -> ServiceError:
+    inner = _filled(error.inner, words) if error.inner else None
+    place = None
+    if inner is None and error.code.startswith(("SYN", "SEM")) and words["line"]:
+        place = (int(str(words["line"])), int(str(words["column"])))
+    return ServiceError(error.code, error.message.format_map(words), inner, place)
+
+
+def limit_exceeded(limit: int, unit: str) -> ServiceError:
+    """The PartialError of Log Analytics for an answer over ``limit`` bytes or records."""
+    cause = ServiceError(
+        "-2133196797",
+        f"The results of this query exceed the set limit of {limit} {unit}, "
+        "so not all records were returned (E_QUERY_RESULT_SET_TOO_LARGE, 0x80DA0003).",
+    )
+    engine = ServiceError(
+        "EngineError", "Something went wrong processing your query on the server.", cause
+    )
+    return ServiceError(
+        wire_log_analytics.PARTIAL, "There were some errors when processing your query.", engine
+    )

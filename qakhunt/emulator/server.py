@@ -1,0 +1,207 @@
+"""The emulator as a server on loopback: in the foreground, or on a thread for tests."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from qakhunt.emulator.addresses import LOOPBACK, bound_socket, in_url
+from qakhunt.emulator.app import Emulation
+from qakhunt.emulator.clock import RealClock
+from qakhunt.emulator.delivery import CONNECTION, Door
+from qakhunt.errors import UsageError
+
+if TYPE_CHECKING:
+    import asyncio
+    import socket
+    from collections.abc import Awaitable, Callable
+
+    from qakhunt.emulator.clock import Clock
+    from qakhunt.emulator.scenario import LoadedScenario
+    from qakhunt.emulator.script import Call
+
+_BACKLOG = 2048
+_PATIENCE = 5
+
+
+class Emulator:
+    """A scenario served at ``url``. A context manager serves it on a thread.
+
+    ``tls`` makes a certificate; ``ca`` is then the path of the authority to
+    trust. ``ca_file`` says where to write it.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedScenario,
+        *,
+        host: str = LOOPBACK,
+        port: int = 0,
+        tls: bool = False,
+        ca_file: Path | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self.loaded = loaded
+        self.clock = clock or RealClock()
+        self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-emulator-"))
+        self._thread: threading.Thread | None = None
+        self.ca: Path | None = None
+        try:
+            self._door = _Door(self.clock, host, port)
+            self.emulation = Emulation(loaded, self.clock, self._door)
+            certificate = self._make_certificate(host, ca_file) if tls else None
+        except BaseException:
+            self.close()
+            raise
+        self.url = f"{'https' if tls else 'http'}://{in_url(host)}:{self._door.port}"
+        self.emulation.issuer.origin = self.url
+        self._server = _Server(self.emulation.application(), self._door, certificate)
+
+    def _make_certificate(self, host: str, ca_file: Path | None) -> Path:
+        from qakhunt.emulator.tls import make_certificates
+
+        made, server = make_certificates(self._folder, host)
+        self.ca = made
+        if ca_file is not None:
+            try:
+                shutil.copyfile(made, ca_file)
+            except OSError as problem:
+                raise UsageError(f"cannot write {ca_file}: {problem.strerror}") from None
+            self.ca = ca_file.resolve()
+        return server
+
+    def ready_line(self) -> dict[str, Any]:
+        """What is served, as ``qakhunt.emulator/1``."""
+        tenants = self.loaded.scenario.tenants
+        return {
+            "schema": "qakhunt.emulator/1",
+            "url": self.url,
+            "workspaces": [w.id for t in tenants for w in t.workspaces],
+            "tenants": [{"id": t.id, "workspaces": [w.id for w in t.workspaces]} for t in tenants],
+            "ca": str(self.ca) if self.ca else None,
+        }
+
+    @property
+    def calls(self) -> list[Call]:
+        """Every call so far, oldest first."""
+        return list(self.emulation.script.calls)
+
+    def serve(self, ready: Callable[[], None]) -> None:
+        """Serve until SIGTERM or Ctrl-C; ``ready`` is called when connections are taken."""
+        self._server.ready = ready
+        try:
+            self._server.run_until_told()
+        finally:
+            self.close()
+
+    def start(self) -> None:
+        """Serve on a thread; returns when connections are taken."""
+        up = threading.Event()
+        self._server.ready = up.set
+        self._thread = threading.Thread(target=self._server.run_until_told, daemon=True)
+        self._thread.start()
+        if not up.wait(30):
+            raise RuntimeError("the emulator did not start")
+
+    def close(self) -> None:
+        """Stop and give everything back."""
+        if self._thread is not None:
+            self._server.should_exit = True
+            self._thread.join(30)
+            self._thread = None
+        if hasattr(self, "_door"):
+            self._door.close()
+        if hasattr(self, "emulation"):
+            self.emulation.store.close()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def __enter__(self) -> Emulator:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class _Door(Door):
+    """The listening socket, which some faults shut for a while."""
+
+    def __init__(self, clock: Clock, host: str, port: int) -> None:
+        self._clock = clock
+        self._host = host
+        self.socket = bound_socket(host, port)
+        self.port: int = self.socket.getsockname()[1]
+        self.stop_listening: Callable[[], None] = lambda: None
+        self.listen_again: Callable[[], Awaitable[None]]
+
+    async def shut(self, seconds: float) -> None:
+        self.stop_listening()
+        self.socket.close()
+
+        async def reopen() -> None:
+            self.socket = bound_socket(self._host, self.port)
+            await self.listen_again()
+
+        self._clock.call_later(seconds, reopen)
+
+    def close(self) -> None:
+        """Give the port back."""
+        self.socket.close()
+
+
+class _Protocol(H11Protocol):
+    """Hands its connection to the application, which some faults must break."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        application: Any = self.app
+
+        async def with_connection(scope: Any, receive: Any, send: Any) -> None:
+            scope["extensions"] = {CONNECTION: transport}
+            await application(scope, receive, send)
+
+        self.app = with_connection
+
+
+class _Server(uvicorn.Server):
+    """uvicorn on our own socket, able to stop listening and to begin again."""
+
+    def __init__(self, application: Any, door: _Door, certificate: Path | None) -> None:
+        super().__init__(uvicorn.Config(
+            application, http=_Protocol, ws="none", lifespan="off", loop="asyncio",
+            log_config=None, access_log=False, server_header=False, date_header=False,
+            proxy_headers=False, backlog=_BACKLOG, timeout_graceful_shutdown=_PATIENCE,
+            ssl_certfile=str(certificate) if certificate else None,
+        ))  # fmt: skip
+        self.door = door
+        door.stop_listening, door.listen_again = self.stop_listening, self.listen_again
+        self.ready: Callable[[], None] = lambda: None
+
+    def run_until_told(self) -> None:
+        """Serve until told to stop; a signal that did so is not raised again."""
+        import asyncio
+
+        with self.capture_signals():
+            asyncio.run(self._serve([self.door.socket]))
+            self._captured_signals.clear()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready()
+
+    async def listen_again(self) -> None:
+        """Take connections on the door's new socket."""
+        if not self.should_exit:
+            await super().startup([self.door.socket])
+
+    def stop_listening(self) -> None:
+        """Take no more connections; those that stand go on."""
+        for server in self.servers:
+            server.close()
+        self.servers = []
