@@ -42,8 +42,9 @@ class Answer:
     """A result and the account of it.
 
     ``table`` is None where nothing usable came. ``place`` is the line and column
-    in the question's text, from 1, that a rejection names. ``bytes`` counts the
-    body as received; ``waits`` and ``elapsed`` are seconds.
+    in the question's text, from 1, that a rejection names. ``too_large`` marks a
+    failure that a smaller question may escape: a time-out, a limit of size.
+    ``bytes`` counts the body as received; ``waits`` and ``elapsed`` are seconds.
     """
 
     status: Status
@@ -51,6 +52,7 @@ class Answer:
     detail: str = ""
     hint: str = ""
     rejected: bool = False
+    too_large: bool = False
     place: tuple[int, int] | None = None
     bytes: int = 0
     attempts: int = 1

@@ -52,11 +52,13 @@ class LocalBackend:
             )  # fmt: skip
         except EngineTimeout as problem:
             return Answer(
-                Status.FAILED, detail=problem.message, hint=problem.hint or "",
+                Status.FAILED, detail=problem.message, hint=problem.hint or "", too_large=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
         return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
-        """Remove the engine's temporary files."""
-        self._session.close()
+        """End a query that still runs, and remove the engine's temporary files."""
+        self._session.interrupt()
+        with self._lock:
+            self._session.close()

@@ -24,7 +24,7 @@ from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_ca
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qakhunt.kql.values import Instant, Window
 
@@ -68,12 +68,16 @@ class Session:
     """Recorded events of one product, loaded once, asked many times.
 
     Not safe for use from several threads at once. ``close`` removes its
-    temporary folder.
+    temporary folder. ``shapes`` gives tables exactly these columns instead of
+    those of the product's schema.
     """
 
-    def __init__(self, inputs: Sequence[str], product: str) -> None:
+    def __init__(
+        self, inputs: Sequence[str], product: str, shapes: Mapping[str, Columns] | None = None
+    ) -> None:
         self._duckdb = require_engine()
         self.product = product
+        self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
@@ -92,6 +96,11 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def interrupt(self) -> None:
+        """End the query that runs in another thread, if one does."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def close(self) -> None:
         """Close the engine and remove its temporary files."""
@@ -230,7 +239,8 @@ class Session:
 
         sources = [(source.path, source.types) for source in self._sources.get(name, [])]
         if sources:
-            view = table_view(name, self.product, sources, window, workspace)
+            shape = self._shapes.get(name)
+            view = table_view(name, self.product, sources, window, workspace, shape)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
@@ -276,6 +286,8 @@ class Session:
                 rows = result.fetchall()
             return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
+            if timeout is None:
+                raise EngineTimeout("the query was interrupted") from None
             raise EngineTimeout(
                 f"the query took longer than {timeout:g} s",
                 hint="raise --timeout or narrow the window",

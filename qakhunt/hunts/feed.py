@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.hunts.product import tables_of
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 _FILTERS = ("where", "filter")
 _UNBOUNDED = frozenset(["find", "search", "evaluate", "invoke"])
 _ARBITRARY = frozenset(["take", "limit", "sample", "sample-distinct"])
-_SYMBOLS = frozenset("( ) , + - / % . .. ! ~ [ ] == != =~ !~ < <= > >= <>".split())
+_SYMBOLS = frozenset([*"(),+-/%.!~[]<>", "..", "==", "!=", "=~", "!~", "<=", ">=", "<>"])
 
 
 class NoFeed(ValueError):
@@ -86,7 +87,8 @@ def _refuse_other_sources(tokens: Sequence[Token], tables: Collection[str]) -> N
             raise NoFeed(f"the operator {word!r} reads more than the tables that the query names")
         if word == "union" and starts and _has_wildcard(tokens[at + 1 :]):
             raise NoFeed("a union with a wildcard reads tables that the query does not name")
-        if before == "|" and _operator_name(tokens, at) in _ARBITRARY and not _is_sorted(tokens, at):
+        picks = before == "|" and _operator_name(tokens, at) in _ARBITRARY
+        if picks and not _is_sorted(tokens, at):
             raise NoFeed(f"{word!r} without a sort before it picks records at will")
 
 
@@ -151,9 +153,7 @@ class _FilterReader:
             return Feed(table, time_column)
         used = [token for kept in alternatives for part in kept for token in part]
         texts = [[self._span(part) for part in kept] for kept in alternatives]
-        joined = dict.fromkeys(
-            " and ".join(f"({part})" for part in kept) for kept in texts
-        )
+        joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
         return Feed(table, time_column, condition, self._lets_for(used))
 
@@ -236,6 +236,6 @@ def _function_parameters(tokens: Sequence[Token]) -> set[str]:
     """Names that a function's parameter list declares (``x: string``)."""
     return {
         token.text
-        for token, after in zip(tokens, tokens[1:], strict=False)
+        for token, after in pairwise(tokens)
         if token.kind is Kind.IDENTIFIER and after.text == ":"
     }

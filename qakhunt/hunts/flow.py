@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.hunts.flow_scalars import Dependent, ScalarReader
@@ -24,10 +25,10 @@ if TYPE_CHECKING:
 Tokens = tuple[Token, ...]
 
 _CONSTANT_HEADS = frozenset(["datatable", "print", "range", "_GetWatchlist"])
-_LEFT_JOINS = frozenset("inner innerunique leftouter leftanti leftantisemi anti leftsemi".split())
 # Each row of the left by itself; innerunique keeps one row of several with the same key.
-_ROW_BY_ROW = frozenset("inner leftouter leftanti leftantisemi anti leftsemi".split())
-_RIGHT_JOINS = frozenset("rightsemi rightanti rightantisemi".split())
+_ROW_BY_ROW = frozenset(["inner", "leftouter", "leftanti", "leftantisemi", "anti", "leftsemi"])
+_LEFT_JOINS = _ROW_BY_ROW | {"innerunique"}
+_RIGHT_JOINS = frozenset(["rightsemi", "rightanti", "rightantisemi"])
 
 
 @dataclass(frozen=True)
@@ -262,21 +263,17 @@ class FlowReader:
         self.scalars.check(operator.tokens, flow, aggregates=True, inner=True)
         items = split(operator.tokens, "on")[0]
         touched = {item[0].text for item in split(items, ",") if item}
-        assigned = {
-            token.text
-            for token, after in zip(operator.tokens, operator.tokens[1:], strict=False)
-            if after.text == "="
-        }
+        assigned = {token.text for token, after in pairwise(operator.tokens) if after.text == "="}
         if flow.device in touched | assigned:
             return self._without(flow)
         return replace(flow, first=None, grouped=False)
 
 
-def _unchanged(operator: Operator, flow: Flow) -> Flow:
+def _unchanged(_operator: Operator, flow: Flow) -> Flow:
     return flow
 
 
-def _reorder(operator: Operator, flow: Flow) -> Flow:
+def _reorder(_operator: Operator, flow: Flow) -> Flow:
     return _unnamed(flow)
 
 

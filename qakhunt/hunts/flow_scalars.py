@@ -67,7 +67,12 @@ class ScalarReader:
             self._check_word(tokens, at, None, aggregates=aggregates)
 
     def check(
-        self, tokens: Sequence[Token], flow: FlowLike, *, aggregates: bool = False, inner: bool = False
+        self,
+        tokens: Sequence[Token],
+        flow: FlowLike,
+        *,
+        aggregates: bool = False,
+        inner: bool = False,
     ) -> None:
         """Refuse what looks beyond the row, or beyond the device's own rows.
 

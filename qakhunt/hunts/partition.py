@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.flow import Dependent, FlowReader
+from qakhunt.hunts.flow import FlowReader
+from qakhunt.hunts.flow_scalars import Dependent
 from qakhunt.hunts.product import tables_of
 from qakhunt.hunts.row_order import SortKey, final_order
 from qakhunt.hunts.source_rows import DEVICE_COLUMNS

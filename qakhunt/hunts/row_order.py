@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # What may follow a sort without moving a row or changing a value.
 _KEEPS_ORDER = frozenset(
-    "where filter render project-reorder project-away project-keep".split()
+    ["where", "filter", "render", "project-reorder", "project-away", "project-keep"]
 )
 
 
@@ -68,11 +68,9 @@ def in_order(table: ResultTable, order: Sequence[SortKey]) -> ResultTable:
         )
 
     rows = sorted(table.rows, key=whole)
-    positions = [table.index(key.column) for key in order]
-    if None in positions:
-        return ResultTable(table.columns, rows)
-    for key, at in reversed(list(zip(order, positions, strict=True))):
-        assert at is not None
+    positions = [(key, table.index(key.column)) for key in order]
+    known = [(key, at) for key, at in positions if at is not None]
+    for key, at in reversed(known if len(known) == len(positions) else []):
         rows = _by_column(rows, at, readers[at], key)
     return ResultTable(table.columns, rows)
 

@@ -6,7 +6,12 @@ query that calls it.
 
 from __future__ import annotations
 
-DETERMINISTIC = frozenset(
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+DETERMINISTIC = _words(
     # Text
     "tolower toupper strlen substring split strcat strcat_delim strcat_array strcmp strrep "
     "replace replace_string replace_strings replace_regex extract extract_all extract_json "
@@ -42,20 +47,20 @@ DETERMINISTIC = frozenset(
     "has_any_ipv4 has_ipv4_prefix has_any_ipv4_prefix ipv6_is_match ipv6_is_in_range "
     "ipv6_is_in_any_range ipv6_compare parse_ipv6 parse_ipv6_mask geo_info_from_ip_address "
     "hash hash_md5 hash_sha1 hash_sha256 hash_xxhash64 hash_many "
-    "typeof pack_all column_ifexists estimate_data_size".split()
+    "typeof pack_all column_ifexists estimate_data_size"
 )
 """Same arguments, same value, on whatever day and in whatever order."""
 
 CLOCK = frozenset(["now", "ago"])
 """Fixed by the run's ``now``; a service takes its own clock."""
 
-AGGREGATES = frozenset(
+AGGREGATES = _words(
     "count countif dcount dcountif count_distinct count_distinctif sum sumif avg avgif min minif "
     "max maxif arg_max arg_min make_set make_set_if make_list make_list_if make_bag make_bag_if "
     "make_list_with_nulls take_any take_anyif any anyif stdev stdevif stdevp variance varianceif "
     "variancep percentile percentiles percentiles_array percentilew percentilesw binary_all_and "
     "binary_all_or binary_all_xor hll hll_merge hll_if dcount_hll tdigest tdigest_merge "
-    "merge_tdigest percentile_tdigest dcount_intersect buildschema".split()
+    "merge_tdigest percentile_tdigest dcount_intersect buildschema"
 )
 
 WINDOW_RESTART = {
@@ -69,15 +74,15 @@ WINDOW = frozenset([*WINDOW_RESTART, "prev", "next"])
 UNREPEATABLE = frozenset(["rand", "new_guid", "ingestion_time", "current_principal"])
 """Another value, or one that only the service knows, each time it is asked."""
 
-OUTSIDE = frozenset(
+OUTSIDE = _words(
     "externaldata external_table table database cluster workspace app resource adx arg "
-    "materialized_view stored_query_result cursor_after cursor_before_or_at _GetWatchlist".split()
+    "materialized_view stored_query_result cursor_after cursor_before_or_at _GetWatchlist"
 )
 """Reads from elsewhere than the tables that the query names."""
 
-WORDS = frozenset(
+WORDS = _words(
     "and or in has has_cs has_any has_all hasprefix hasprefix_cs hassuffix hassuffix_cs contains "
     "contains_cs startswith startswith_cs endswith endswith_cs matches regex between true false "
-    "null like notlike asc desc nulls first last to by on with of".split()
+    "null like notlike asc desc nulls first last to by on with of"
 )
 """Operators and words that stand where a name could."""

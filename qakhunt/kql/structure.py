@@ -7,6 +7,7 @@ judge, and what they do not understand they refuse.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def operator(tokens: tuple[Token, ...]) -> Operator:
 
 
 def _touch(*tokens: Token) -> bool:
-    return all(one.end == other.start for one, other in zip(tokens, tokens[1:], strict=False))
+    return all(one.end == other.start for one, other in pairwise(tokens))
 
 
 def bracketed(tokens: Sequence[Token]) -> bool:
