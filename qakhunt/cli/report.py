@@ -81,7 +81,7 @@ def report(
         name = format_ or (None if out else "html")
         output = Output.of(name, out, as_json=False, csv_raw=False, force=force, quiet=quiet)
         if output.format is None:
-            raise UsageError("a report is no table", hint="'qakhunt triage' shows one on the screen")
+            raise UsageError("a report is no table", hint="'qakhunt triage' shows the hits")
         result = load_result(result_file)
         with stdout_may_close():
             write_export(result, output, details)

@@ -46,6 +46,7 @@ class Query:
     window: Window
     workspace: str | None
     seconds: float
+    prefer: str = ""
 
 
 @dataclass(frozen=True)
@@ -132,12 +133,13 @@ class QueryServices:
             window = parse_timespan(str(spoken.get("timespan") or ""), self.clock())
         except ValueError as problem:
             return self._refuse(service, "bad-timespan", words=str(problem))
-        waited = _WAIT.search(asked.headers.get("prefer", ""))
+        prefer = asked.headers.get("prefer", "")
+        waited = _WAIT.search(prefer)
         seconds = min(float(waited[1]), MOST_SECONDS) if waited else SECONDS
         return Query(
             service, text, tenant, self._inputs(tenant, workspace), "log-analytics",
             self._kept(window, workspace.retention or tenant.retention), workspace.id,
-            seconds if tenant.limits.seconds is None else tenant.limits.seconds,
+            seconds if tenant.limits.seconds is None else tenant.limits.seconds, prefer,
         )  # fmt: skip
 
     def admit_hunting(self, asked: Asked) -> Query | Reply:
@@ -215,8 +217,7 @@ class QueryServices:
         if len(body) > (query.tenant.limits.bytes or BYTES["graph"]):
             return self._refuse("graph", "too-large")
         if fault and fault.partial:
-            error = wire_log_analytics.error_value(fault.partial)
-            body = b'{"error":' + encode_body(error) + b"," + body[1:]
+            body = _beside(body, {"error": wire_log_analytics.error_value(fault.partial)})
         return Reply(200, body, {"content-type": JSON})
 
     def _log_analytics_reply(
@@ -231,10 +232,28 @@ class QueryServices:
         if len(body) > most:
             table = replace(table, rows=table.rows[: len(table) * most // len(body)])
             body = wire_log_analytics.encode(table, limit_exceeded(most, "bytes"))
+        body = _beside(body, _extras(query.prefer, table))
         return Reply(200, body, {"content-type": JSON})
 
     def _refuse(self, service: str, kind: str, **words: object) -> Reply:
         return error_reply(service, kind, self._issuer.clock.time(), **words)
+
+
+def _extras(prefer: str, table: ResultTable) -> dict[str, Any]:
+    """What a Prefer header asks for beside the rows."""
+    extras: dict[str, Any] = {}
+    if "include-statistics=true" in prefer:
+        extras["statistics"] = {"query": {"datasetStatistics": [{"tableRowCount": len(table)}]}}
+    if "include-render=true" in prefer:
+        extras["render"] = {"visualization": "table", "title": None}
+    return extras
+
+
+def _beside(body: bytes, members: Mapping[str, Any]) -> bytes:
+    """More members of the JSON object ``body``, before its own."""
+    if not members:
+        return body
+    return encode_body(members)[:-1] + b"," + body[1:]
 
 
 def _first_named(text: str, tables: tuple[str, ...]) -> str | None:

@@ -16,7 +16,7 @@ from qakhunt.reports.context_document import (
 )
 
 if TYPE_CHECKING:
-    from qakhunt.answers.ledger import LedgerLine, SourceRows
+    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, SourceRows
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
@@ -36,7 +36,11 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "hunts": [_hunt(rendered, result) for rendered in result.rendered],
         "ledger": [_line(line, "hunt") for line in result.ledger.lines],
         "hits": [hit_document(hit) for hit in result.hits],
+        "known": sorted(result.known),
         "suppressed": result.suppressed,
+        "suppressed_hits": [hit_document(hit) for hit in result.suppressed_hits],
+        "deliveries": [_delivery(line) for line in result.deliveries],
+        "state": dict(result.state) if result.state else None,
         "warnings": list(result.warnings),
     }
     if result.context is not None:
@@ -86,6 +90,20 @@ def _line(line: LedgerLine, purpose: str) -> dict[str, Any]:
     }
 
 
+def _delivery(line: DeliveryLine) -> dict[str, Any]:
+    return {
+        "sink": line.sink,
+        "status": "pending" if line.failed else "delivered",
+        "messages": line.messages,
+        "delivered": line.delivered,
+        "findings": line.findings,
+        "attempts": line.attempts,
+        "waits": list(line.waits),
+        "detail": line.detail,
+        "elapsed": round(line.elapsed, 6),
+    }
+
+
 def _source(source: SourceRows | None) -> dict[str, Any] | None:
     if source is None:
         return None
@@ -112,5 +130,6 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "last_seen": to_json_value(hit.last_seen),
         "distinct": hit.distinct,
         "total": hit.total,
+        "also_in": list(hit.also_in),
         "row": {name: plain(cell) for name, cell in hit.row.items()},
     }

@@ -73,7 +73,7 @@ def ask(emulator: Emulator, service: str, name: str, bearer: str | None = None) 
 def rows(raw: Raw) -> list[list[object]]:
     value = raw.json()
     if "tables" in value:
-        return value["tables"][0]["rows"]
+        return list(value["tables"][0]["rows"])
     return [list(row.values()) for row in value["results"]]
 
 
@@ -82,7 +82,7 @@ def declared(raw: Raw) -> int:
 
 
 def error_code(raw: Raw) -> str:
-    return raw.json()["error"]["code"]
+    return str(raw.json()["error"]["code"])
 
 
 def _status(status: int) -> Callable[[Raw, Raw], bool]:
