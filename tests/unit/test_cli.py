@@ -164,7 +164,7 @@ def test_a_file_appears_whole_and_is_not_replaced_unasked(tmp_path: Path) -> Non
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "md", "parquet"])
+@pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "md", "parquet", "html", "txt"])
 def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out.{suffix}"
     done = qakhunt("run", "--out", str(target))
@@ -175,7 +175,9 @@ def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
         "json": b"{",
         "ndjson": b'{"hunt"',
         "csv": b'"hunt"',
-        "md": b"**HITS",
+        "md": b"# S0650",
+        "html": b"<!doctype html>",
+        "txt": b"HITS",
         "parquet": b"PAR1",
     }
     assert target.read_bytes().startswith(start[suffix])

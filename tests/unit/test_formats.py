@@ -138,6 +138,12 @@ def test_without_hits_a_file_is_still_written(name: str) -> None:
         assert data == b""
     elif name == "json":
         assert json.loads(data)["hits"] == []
+    elif name == "navigator":
+        assert json.loads(data)["techniques"] == []
+    elif name == "chat":
+        assert data.startswith(b"CLEAN: no hits")
+    elif name == "html":
+        assert b"CLEAN: no hits" in data
     else:
         assert b"CommandLineList" in data
 
@@ -175,7 +181,8 @@ def _cells_of_markdown(line: str) -> list[str]:
 
 def test_markdown_stays_in_its_cells() -> None:
     text = exported("markdown", result_of(ROWS)).decode()
-    rows = [line for line in text.splitlines() if line.startswith("|")]
+    result = text[text.index("\n## Result\n") : text.index("\n## How it was asked\n")]
+    rows = [line for line in result.splitlines() if line.startswith("|")]
     width = len(flat_table(result_of(ROWS)).columns)
     assert len(rows) == len(ROWS) + 2
     assert {len(_cells_of_markdown(row)) for row in rows} == {width}
@@ -189,7 +196,10 @@ def test_markdown_renders_hostile_text_as_text() -> None:
         exported("markdown", result_of(ROWS)).decode()
     )  # fmt: skip
     tags = set(re.findall(r"</?([a-z0-9]+)", html))
-    assert tags <= {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
+    table = {"table", "thead", "tbody", "tr", "th", "td"}
+    assert tags <= {"p", "strong", "ul", "ol", "li", "h1", "h2", "h3", "pre", "code", "a"} | table
+    for link in re.findall(r'href="([^"]*)"', html):
+        assert link.startswith(("https://security.microsoft.com/", "https://attack.mitre.org/"))
 
 
 @given(st.text())
