@@ -20,6 +20,8 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
+    "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
+    "report": Entry("report", "Make a report of a saved result, to hand over."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
