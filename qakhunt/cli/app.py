@@ -23,6 +23,10 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "login": Entry("login", "Sign in as an analyst, once for all tenants."),
+    "logout": Entry("logout", "Forget a sign-in."),
+    "accounts": Entry("accounts", "List the analysts signed in."),
+    "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
     "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
