@@ -66,7 +66,7 @@ def refuse_secrets(document: Document) -> None:
 
 def _is_a_name(path: tuple[str | int, ...]) -> bool:
     """Names of profiles and groups are free."""
-    return len(path) == 2 and path[0] in ("profiles", "groups")
+    return len(path) == 2 and path[0] in ("profiles", "groups", "sinks")
 
 
 def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
@@ -76,6 +76,8 @@ def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
         if local:
             _refuse_hosts(document, name)
         check_profile(profile, lambda *key, name=name: document.locate(("profiles", name, *key)))
+    if local:
+        _refuse_unattended(document)
     for name, members in file.groups.items():
         place = document.locate(("groups", name))
         _check_name("group", name, place)
@@ -205,6 +207,16 @@ def _refuse_hosts(document: Document, profile: str) -> None:
             raise ConfigError(
                 f"{key}: a file found in the current folder cannot set it",
                 location=document.locate(("profiles", profile, key)),
+                hint="name the file with --config if it is yours",
+            )
+
+
+def _refuse_unattended(document: Document) -> None:
+    for key in ("sinks", "schedule"):
+        if key in document.value:
+            raise ConfigError(
+                f"{key}: a file found in the current folder cannot set it",
+                location=document.locate((key,)),
                 hint="name the file with --config if it is yours",
             )
 

@@ -11,6 +11,8 @@
     +- UnansweredError           nobody answered: sign-in, network, permission
     +- OutputError               a result could not be written
     +- DeliveryError             a sink did not take a finding
+    +- StateError                the state of scheduled runs cannot be used
+    |  +- StateBusyError         another run holds it
     +- CheckFailed               a test, lint or doctor check failed
 
 ``except QakhuntError`` catches what a user can mend; anything else is a bug.
@@ -19,7 +21,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,16 @@ class DeliveryError(QakhuntError):
     exit_code = ExitCode.DELIVERY_FAILED
 
 
+class StateError(QakhuntError):
+    """The state of scheduled runs cannot be read or written."""
+
+
+class StateBusyError(StateError):
+    """Another run holds the state, so this one did not look."""
+
+    exit_code = ExitCode.NOTHING_ANSWERED
+
+
 class CheckFailed(QakhuntError):
     """A test, lint or doctor check failed."""
 
@@ -135,6 +146,8 @@ class CheckFailed(QakhuntError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Hint text naming the known name closest to ``name``, or None."""
+    from difflib import get_close_matches
+
     names = sorted(set(known))
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)

@@ -93,6 +93,12 @@ class Analysts:
             raise self._error(result or {"error_description": "AADSTS50058: nobody is signed in"})
         return AccessTokenInfo(result["access_token"], int(time.time()) + int(result["expires_in"]))
 
+    def close(self) -> None:
+        """Close the connections."""
+        for app in self._apps.values():
+            app.http_client.close()
+        self._apps.clear()
+
     def _account(self, app: Any) -> Any:
         wanted = self._identity.sign_in.account
         found = app.get_accounts(username=wanted)
@@ -211,6 +217,10 @@ class AnalystCredential:
         self._analysts = Analysts(identity)
         self._lock = threading.Lock()
         self._renew = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._analysts.close()
 
     def renew(self) -> None:
         """The next token is a fresh one."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from qakhunt.answers.json_body import WireError, decode_body
@@ -39,8 +39,8 @@ def read_secret(identity: Identity) -> str:
     suffix = _SUFFIX[identity.cloud]
     host = urlsplit(address).hostname or ""
     check_endpoint(address, {host} if host.endswith(f".{suffix}") else set())
-    machine = ManagedIdentity(identity.sign_in.managed_identity_client_id)
-    options: dict[str, Any] = {"connection_verify": identity.ca_file} if identity.ca_file else {}
+    options = identity.connection_options
+    machine = ManagedIdentity(identity.sign_in.managed_identity_client_id, **options)
     policy = BearerTokenCredentialPolicy(machine, f"https://{suffix}/.default")
     try:
         with PipelineClient(address, authentication_policy=policy, **options) as client:

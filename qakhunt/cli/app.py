@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -12,8 +11,7 @@ from typer.core import TyperGroup
 from qakhunt.errors import nearest
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A command: the module under ``qakhunt.cli`` whose ``app`` it is, and its help line."""
 
     module: str
@@ -23,6 +21,8 @@ class Entry:
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
+    "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
     "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),

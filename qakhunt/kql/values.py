@@ -8,10 +8,11 @@ from __future__ import annotations
 import datetime as dt
 import re
 from collections import deque
-from dataclasses import dataclass
 from functools import cache
 from itertools import repeat
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +50,9 @@ _UNIT_LITERAL = re.compile(r"(-)?(\d+)(?:\.(\d+))?\s*([a-z]+)", re.ASCII)
 TIMESPAN_UNITS = frozenset(_UNITS)
 
 
-@dataclass(frozen=True, order=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True, order=True):
     """A KQL datetime: ``ticks`` of 100 ns since 0001-01-01T00:00:00Z."""
 
-    __slots__ = ("ticks",)
     ticks: int
 
     def __post_init__(self) -> None:
@@ -166,11 +165,9 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
     return instants
 
 
-@dataclass(frozen=True, order=True)
-class Timespan:
+class Timespan(msgspec.Struct, frozen=True, order=True):
     """A KQL timespan: signed ``ticks`` of 100 ns."""
 
-    __slots__ = ("ticks",)
     ticks: int
 
     @classmethod
@@ -221,8 +218,7 @@ class Timespan:
 TICK = Timespan(1)
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A half-open stretch of time in UTC: ``start <= t < end``."""
 
     start: Instant

@@ -16,7 +16,7 @@ from rich.text import Text
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import coverage_lines, faults, verdict_line
+from qakhunt.reports.summary import coverage_lines, delivery_line, faults, verdict_line
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +36,22 @@ _STYLES = {
 }
 
 
-def show(result: RunResult, console: Console) -> None:
-    """Print hits, verdict and coverage."""
-    for rendered in result.rendered:
-        hits = [hit for hit in result.hits if hit.hunt == rendered.hunt.name]
-        title = Text(for_terminal(rendered.hunt.title), style="bold")
-        if hits:
-            console.print(title)
-            console.print(_table(hits) if console.width >= WIDE else _blocks(hits))
-            console.print()
+def show(result: RunResult, console: Console, *, suppressed: bool = False) -> None:
+    """Print what is new of the hits, verdict and coverage; suppressed hits if asked."""
+    _show_hits(result, result.news, console)
+    if suppressed and result.suppressed_hits:
+        console.print(Text("Suppressed", style="bold"))
+        _show_hits(result, result.suppressed_hits, console)
     show_account(result, console)
+
+
+def _show_hits(result: RunResult, hits: Sequence[Hit], console: Console) -> None:
+    for rendered in result.rendered:
+        own = [hit for hit in hits if hit.hunt == rendered.hunt.name]
+        if own:
+            console.print(Text(for_terminal(rendered.hunt.title), style="bold"))
+            console.print(_table(own) if console.width >= WIDE else _blocks(own))
+            console.print()
 
 
 def show_account(result: RunResult, console: Console) -> None:
@@ -59,6 +65,8 @@ def show_account(result: RunResult, console: Console) -> None:
     lines = coverage_lines(result)
     for number, line in enumerate(lines):
         indented(line, "yellow" if number >= len(lines) - troubled else "dim")
+    for delivery in result.deliveries:
+        indented(delivery_line(delivery), "red" if delivery.failed else "dim")
     for warning in result.warnings:
         indented(f"warning: {warning}", "yellow")
     if result.sample:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.plain import to_json_value
 
 if TYPE_CHECKING:
-    from qakhunt.answers.ledger import LedgerLine, SourceRows
+    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, SourceRows
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
@@ -29,7 +29,11 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "hunts": [_hunt(rendered) for rendered in result.rendered],
         "ledger": [_line(line) for line in result.ledger.lines],
         "hits": [hit_document(hit) for hit in result.hits],
+        "known": sorted(result.known),
         "suppressed": result.suppressed,
+        "suppressed_hits": [hit_document(hit) for hit in result.suppressed_hits],
+        "deliveries": [_delivery(line) for line in result.deliveries],
+        "state": dict(result.state) if result.state else None,
         "warnings": list(result.warnings),
     }
 
@@ -82,6 +86,20 @@ def _line(line: LedgerLine) -> dict[str, Any]:
         "request_ids": list(line.request_ids),
         "elapsed": round(line.elapsed, 6),
         "source": _source(line.source),
+    }
+
+
+def _delivery(line: DeliveryLine) -> dict[str, Any]:
+    return {
+        "sink": line.sink,
+        "status": "pending" if line.failed else "delivered",
+        "messages": line.messages,
+        "delivered": line.delivered,
+        "findings": line.findings,
+        "attempts": line.attempts,
+        "waits": list(line.waits),
+        "detail": line.detail,
+        "elapsed": round(line.elapsed, 6),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.ledger import LedgerLine, Status, Verdict
+from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Verdict
 
 if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
@@ -21,6 +21,8 @@ def verdict_line(result: RunResult) -> str:
     verdict, hits = result.verdict, len(result.hits)
     devices = len({(hit.profile, hit.device) for hit in result.hits})
     found = f"{count(hits, 'hit')} on {count(devices, 'device')}"
+    if result.known:
+        found += f", {len(result.known)} of them reported before"
     if result.suppressed:
         found += f", {result.suppressed} suppressed"
     if verdict is Verdict.CLEAN:
@@ -50,6 +52,15 @@ def coverage_lines(result: RunResult) -> list[str]:
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
     lines += [_fault(line) for line in faults(result)]
     return lines
+
+
+def delivery_line(line: DeliveryLine) -> str:
+    """What one sink was sent."""
+    told = count(line.messages, "message")
+    text = f"{line.sink}: {line.delivered} of {told} delivered" if line.messages else (
+        f"{line.sink}: nothing to deliver"
+    )
+    return f"{text}: {line.detail}" if line.detail else text
 
 
 def faults(result: RunResult) -> list[LedgerLine]:
