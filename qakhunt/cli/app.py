@@ -21,6 +21,10 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "login": Entry("login", "Sign in as an analyst, once for all tenants."),
+    "logout": Entry("logout", "Forget a sign-in."),
+    "accounts": Entry("accounts", "List the analysts signed in."),
+    "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
     "config": Entry("config_cmd", "Show the configuration in force."),
