@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import deque
 from functools import cache
-from itertools import repeat
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -50,7 +48,7 @@ _UNIT_LITERAL = re.compile(r"(-)?(\d+)(?:\.(\d+))?\s*([a-z]+)", re.ASCII)
 TIMESPAN_UNITS = frozenset(_UNITS)
 
 
-class Instant(msgspec.Struct, frozen=True, order=True):
+class Instant(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL datetime: ``ticks`` of 100 ns since 0001-01-01T00:00:00Z."""
 
     ticks: int
@@ -122,7 +120,6 @@ class Instant(msgspec.Struct, frozen=True, order=True):
         return Timespan(self.ticks - other.ticks)
 
 
-_set_ticks = Instant.ticks.__set__  # type: ignore[misc, attr-defined]
 _FRACTION_SCALE = tuple(10 ** (7 - digits) for digits in range(8))
 
 
@@ -160,12 +157,10 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
             ticks.append(whole + int(fraction) * _FRACTION_SCALE[length - 21])
         else:
             ticks.append(Instant.parse(text).ticks)
-    instants = list(map(object.__new__, repeat(Instant, len(ticks))))
-    deque(map(_set_ticks, instants, ticks), maxlen=0)
-    return instants
+    return list(map(Instant, ticks))
 
 
-class Timespan(msgspec.Struct, frozen=True, order=True):
+class Timespan(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL timespan: signed ``ticks`` of 100 ns."""
 
     ticks: int

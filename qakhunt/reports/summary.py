@@ -57,8 +57,10 @@ def coverage_lines(result: RunResult) -> list[str]:
 def delivery_line(line: DeliveryLine) -> str:
     """What one sink was sent."""
     told = count(line.messages, "message")
-    text = f"{line.sink}: {line.delivered} of {told} delivered" if line.messages else (
-        f"{line.sink}: nothing to deliver"
+    text = (
+        f"{line.sink}: {line.delivered} of {told} delivered"
+        if line.messages
+        else (f"{line.sink}: nothing to deliver")
     )
     return f"{text}: {line.detail}" if line.detail else text
 
