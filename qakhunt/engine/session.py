@@ -270,7 +270,7 @@ class Session:
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
-            self._views[name] = columns(self.product, name)
+            self._views[name] = without_case_twins(columns(self.product, name))
 
     def _translate(self, text: str, now: Instant) -> Any:
         key = (text, now)
@@ -311,7 +311,7 @@ class Session:
                 continue
             cells = ", ".join(
                 f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
-                for column, kind in without_case_twins(kinds).items()
+                for column, kind in kinds.items()
             )
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"
