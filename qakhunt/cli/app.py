@@ -24,6 +24,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
+    "runbook": Entry("runbook", "Make what Azure Automation needs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
     "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
