@@ -28,6 +28,7 @@ COMMANDS: dict[str, Entry] = {
     "accounts": Entry("accounts", "List the analysts signed in."),
     "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
+    "runbook": Entry("runbook", "Make what Azure Automation needs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
     "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
