@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 import subprocess
 import sys
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ DEVICES = [f"pc-{n:03d}.contoso.example" for n in range(200)] + ["", "ÄÖ-serve
 
 
 @pytest.fixture
-def session(tmp_path: Path):
+def session(tmp_path: Path) -> Iterator[Session]:
     path = tmp_path / "DeviceProcessEvents.ndjson"
     with path.open("w", encoding="utf-8") as out:
         for name in DEVICES:
@@ -32,8 +33,8 @@ def session(tmp_path: Path):
         yield opened
 
 
-def _ask(session: Session, text: str):
-    return session.ask(text, now=DAY.end, window=DAY).rows
+def _ask(session: Session, text: str) -> list[tuple[object, ...]]:
+    return list(session.ask(text, now=DAY.end, window=DAY).rows)
 
 
 def test_the_parts_of_a_hash_are_disjoint_and_whole(session: Session) -> None:
