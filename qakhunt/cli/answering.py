@@ -89,7 +89,7 @@ def _refuse_profiles(options: AnswerOptions) -> None:
 class LocalAnswering:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
-    config = None
+    config: Config | None = None
 
     def __init__(self, options: AnswerOptions) -> None:
         from qakhunt.sample import sample_events, sample_now

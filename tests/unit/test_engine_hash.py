@@ -17,6 +17,7 @@ from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
+from typing import Any
 
 DAY = Window(Instant.parse("2026-10-01"), Instant.parse("2026-10-02"))
 DEVICES = [f"pc-{n:03d}.contoso.example" for n in range(200)] + ["", "ÄÖ-server", "PC-001"]
@@ -33,7 +34,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
         yield opened
 
 
-def _ask(session: Session, text: str) -> list[tuple[object, ...]]:
+def _ask(session: Session, text: str) -> list[tuple[Any, ...]]:
     return list(session.ask(text, now=DAY.end, window=DAY).rows)
 
 
