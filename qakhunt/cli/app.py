@@ -27,6 +27,7 @@ COMMANDS: dict[str, Entry] = {
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
+    "import-events": Entry("import_events", "Import Windows events as recorded process events."),
     "diff": Entry("diff", "Compare two queries on the same events: what is gained, lost, changed."),
     "sweep": Entry("sweep", "Count a hunt's hits for each value of a parameter."),
 }
