@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import scheduled as sch
 from qakhunt.cli.output import Output
@@ -18,8 +19,12 @@ from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.context import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qakhunt.runner import PlanLine
     from qakhunt.triage.run_result import RunResult
 
 app = o.new_app()
@@ -39,8 +44,11 @@ Events = Annotated[
 ]  # fmt: skip
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--format", metavar="NAME", help="table, json, ndjson, csv, markdown or parquet."),
-]
+    typer.Option(
+        "--format", metavar="NAME",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+    ),
+]  # fmt: skip
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
@@ -76,6 +84,8 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    context: ctx.Around = None,
+    context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
     out: Out = None,
     as_json: o.AsJson = False,
@@ -105,6 +115,7 @@ def run(
         window, time_zone,
     )  # fmt: skip
     _check_backend(backend)
+    around = ctx.read_around(context)
     source = _source(events, now)
     schedule = sch.Schedule(
         sch.ScheduleOptions(
@@ -118,7 +129,10 @@ def run(
     schedule.refuse_output(output)
     with schedule.errors_logged():
         request = schedule.request(request)
-        result = _run_local(request, source, read_product(dialect), timeout, schedule, quiet=quiet)
+        result = _run_local(
+            request, source, read_product(dialect), timeout, schedule,
+            lambda found, plan: ctx.collect_context(found, plan, around, context_hits), quiet=quiet,
+        )  # fmt: skip
         if output.format or result.verdict is not Verdict.FAILED:
             with stdout_may_close():
                 schedule.present(result, output)
@@ -145,7 +159,7 @@ def _source(events: list[str] | None, now: str | None) -> _Source:
 
 def _run_local(
     request: HuntRequest, source: _Source, product: str, timeout: float | None,
-    schedule: sch.Schedule, *, quiet: bool,
+    schedule: sch.Schedule, collect: Callable[[RunResult, list[PlanLine]], None], *, quiet: bool,
 ) -> RunResult:  # fmt: skip
     from qakhunt.backends.base import Target
     from qakhunt.backends.local import LocalBackend
@@ -162,6 +176,7 @@ def _run_local(
             profile = "sample" if source.sample else "local"
             plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
             result = schedule.run(plan, lambda lines: run_plan(lines, schedule.progress))
+            collect(result, plan)
         finally:
             engine.close()
     result.sample = source.sample

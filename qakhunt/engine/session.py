@@ -62,12 +62,16 @@ class Session:
     """Recorded events of one product, loaded once, asked many times.
 
     Not safe for use from several threads at once. ``close`` removes its
-    temporary folder.
+    temporary folder. ``shapes`` gives tables exactly these columns instead of
+    those of the product's schema.
     """
 
-    def __init__(self, inputs: Sequence[str], product: str) -> None:
+    def __init__(
+        self, inputs: Sequence[str], product: str, shapes: Mapping[str, Columns] | None = None
+    ) -> None:
         self._duckdb = require_engine()
         self.product = product
+        self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
@@ -266,7 +270,8 @@ class Session:
     def _view(self, name: str, window: Window, workspace: str | None) -> None:
         sources = self._sources.get(name, [])
         if sources:
-            view = table_view(name, self.product, sources, window, workspace)
+            shape = self._shapes.get(name)
+            view = table_view(name, self.product, sources, window, workspace, shape)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:

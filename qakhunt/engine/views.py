@@ -51,15 +51,24 @@ def table_view(
     sources: Sequence[Source],
     window: Window,
     workspace: str | None = None,
+    shape: Columns | None = None,
 ) -> TableView:
     """The table over its relations (SQL after FROM, column types), cut to the window.
 
-    With ``workspace`` every record's ``TenantId`` is that.
+    With ``workspace`` every record's ``TenantId`` is that. ``shape`` are the exact
+    columns, instead of those of the product's schema.
     """
+    time_column = TIME_COLUMN[product]
+    shown = shape or _shown(table, product, sources, time_column)
+    fixed = {_WORKSPACE: literal(workspace)} if workspace and _WORKSPACE in shown else {}
+    selects = [_select(source, shown, window, time_column, fixed) for source in sources]
+    return TableView(" UNION ALL ".join(selects), shown)
+
+
+def _shown(table: str, product: str, sources: Sequence[Source], time_column: str) -> Columns:
     other = "defender" if product == "log-analytics" else "log-analytics"
     own = without_case_twins(columns(product, table))
     foreign = set(columns(other, table)) - set(own)
-    time_column = TIME_COLUMN[product]
     shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
     taken = {name.casefold() for name in shown}
     for source in sources:
@@ -67,9 +76,7 @@ def table_view(
             if name.casefold() not in taken and name not in foreign and name not in _TIMES:
                 taken.add(name.casefold())
                 shown[name] = kql_type(sql_type)
-    fixed = {_WORKSPACE: literal(workspace)} if workspace and _WORKSPACE in own else {}
-    selects = [_select(source, shown, window, time_column, fixed) for source in sources]
-    return TableView(" UNION ALL ".join(selects), shown)
+    return shown
 
 
 def _has_time(sources: Sequence[Source], own: Columns) -> bool:

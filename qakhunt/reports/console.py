@@ -16,7 +16,14 @@ from rich.text import Text
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import coverage_lines, delivery_line, faults, verdict_line
+from qakhunt.reports.summary import (
+    context_lines,
+    coverage_lines,
+    delivery_line,
+    faults,
+    verdict_line,
+)
+from qakhunt.triage.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -67,6 +74,8 @@ def show_account(result: RunResult, console: Console) -> None:
         indented(line, "yellow" if number >= len(lines) - troubled else "dim")
     for delivery in result.deliveries:
         indented(delivery_line(delivery), "red" if delivery.failed else "dim")
+    for number, line in enumerate(context_lines(result)):
+        indented(line, "yellow" if number else "dim")
     for warning in result.warnings:
         indented(f"warning: {warning}", "yellow")
     if result.sample:
@@ -99,7 +108,7 @@ def _blocks(hits: Sequence[Hit]) -> RenderableType:
             f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
         )
         if hit.first_seen and hit.last_seen:
-            seen.append(f", within {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            seen.append(f", within {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
         times = Text(_clock(hit.first_seen))
         if hit.last_seen:
             times.append(f" to {_clock(hit.last_seen)}")
@@ -123,23 +132,12 @@ def _seen(hit: Hit) -> Text:
     if hit.last_seen is not None:
         text.append(f"\n{_clock(hit.last_seen)}")
         if hit.first_seen is not None:
-            text.append(f"\nwithin {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            text.append(f"\nwithin {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
     return text
 
 
 def _clock(moment: Instant | None) -> str:
     return moment.isoformat()[:19].replace("T", " ") if moment else "-"
-
-
-def _span(seconds: float) -> str:
-    """``58 s``, ``12 min``, ``3.4 h``, ``21 days``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _commands(hit: Hit) -> Text:
