@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import Any
 
 from qakhunt.errors import ExitCode, QakhuntError
+
+_COMPLETION = "_QAKHUNT_COMPLETE"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -16,20 +19,20 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. Never raises for a user's mistake."""
-    from qakhunt.cli.app import app
-
+    code = int(ExitCode.OK)
     try:
-        code = _invoke(app, arguments)
-        sys.stdout.flush()
+        from qakhunt.cli.app import app
+        from qakhunt.cli.streams import stdout_may_close
+
+        with stdout_may_close():
+            code = _invoke(app, arguments)
     except QakhuntError as problem:
         _report(problem)
         return int(problem.exit_code)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not undo the order
         print("interrupted", file=sys.stderr)
         return int(ExitCode.INTERRUPTED)
-    except BrokenPipeError:
-        _leave_pipe()
-        return int(ExitCode.OK)
     except Exception:
         return _bug()
     return code
@@ -40,7 +43,12 @@ def _invoke(app: Any, arguments: list[str] | None) -> int:
 
     command = typer.main.get_command(app)
     try:
-        result = command.main(arguments, prog_name="qakhunt", standalone_mode=False)
+        if _COMPLETION in os.environ:
+            command.main(prog_name="qakhunt")
+        # Not main(): it turns a closed pipe into exit code 1 and hides interrupts.
+        given = sys.argv[1:] if arguments is None else list(arguments)
+        with command.make_context("qakhunt", given) as context:
+            result = command.invoke(context)
     except Exception as problem:
         # Typer brings its own copy of click or uses the real one, by version.
         if hasattr(problem, "format_message") and hasattr(problem, "exit_code"):
@@ -70,12 +78,6 @@ def _report(problem: QakhuntError) -> None:
     print(f"error: {where}{for_terminal(problem.message)}", file=sys.stderr)
     if problem.hint:
         print(f"hint: {for_terminal(problem.hint)}", file=sys.stderr)
-
-
-def _leave_pipe() -> None:
-    """Keep the interpreter from complaining when it flushes a closed pipe."""
-    sink = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(sink, sys.stdout.fileno())
 
 
 def _bug() -> int:

@@ -85,7 +85,7 @@ class LineRun:
         """Ask one piece; where it was too much, say what it is divided into."""
         piece = self.pieces[path]
         answer = self._line.backend.ask(piece.question(self._line.target))
-        if answer.status is Status.TRUNCATED or answer.too_large:
+        if answer.status is Status.TRUNCATED or answer.divisible:
             halves = tuple(self._cut.halves(piece))
             if halves:
                 return Answered(replace(answer, table=None), halves=halves)

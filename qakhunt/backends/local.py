@@ -52,13 +52,16 @@ class LocalBackend:
             )  # fmt: skip
         except EngineTimeout as problem:
             return Answer(
-                Status.FAILED, detail=problem.message, hint=problem.hint or "", too_large=True,
+                Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
         return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
-        """End a query that still runs, and remove the engine's temporary files."""
-        self._session.interrupt()
-        with self._lock:
+        """Stop a query that still runs and remove the engine's temporary files."""
+        while not self._lock.acquire(timeout=0.05):
+            self._session.interrupt()
+        try:
             self._session.close()
+        finally:
+            self._lock.release()

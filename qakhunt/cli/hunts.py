@@ -1,4 +1,4 @@
-"""``qakhunt hunts``: list, show and make hunts."""
+"""``qakhunt hunts``: list, show, make and lint hunts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qakhunt.cli import lint
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
 from qakhunt.reports.safe import for_json, for_terminal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 app = o.new_app(no_args_is_help=True)
+app.command("lint")(lint.lint)
 
 
 @app.command("list")

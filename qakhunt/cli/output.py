@@ -67,14 +67,14 @@ class Output:
         return cls(chosen, path, csv_raw, force, quiet)
 
 
-def present(result: RunResult, output: Output) -> None:
+def present(result: RunResult, output: Output, *, suppressed: bool = False) -> None:
     """Write the export, or show the table; a file's account goes to stderr."""
     from rich.console import Console
 
     if output.format is None:
         from qakhunt.reports.console import show
 
-        show(result, Console(highlight=False))
+        show(result, Console(highlight=False), suppressed=suppressed)
         return
     _export(result, output.format, output)
     if not output.quiet:

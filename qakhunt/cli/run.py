@@ -10,14 +10,21 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
-from qakhunt.cli.output import Output, present
+from qakhunt.cli import scheduled as sch
+from qakhunt.cli.output import Output
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError, nearest
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.context import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qakhunt.runner import PlanLine
     from qakhunt.triage.run_result import RunResult
 
 app = o.new_app()
@@ -37,8 +44,11 @@ Events = Annotated[
 ]  # fmt: skip
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--format", metavar="NAME", help="table, json, ndjson, csv, markdown or parquet."),
-]
+    typer.Option(
+        "--format", metavar="NAME",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+    ),
+]  # fmt: skip
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
@@ -74,6 +84,8 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    context: ctx.Around = None,
+    context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
     out: Out = None,
     as_json: o.AsJson = False,
@@ -84,6 +96,16 @@ def run(
     fail_on_hits: Annotated[
         bool, typer.Option("--fail-on-hits", help="Exit with 10 when there are hits.")
     ] = False,
+    state: sch.State = None,
+    sink: sch.Sinks = None,
+    heartbeat: sch.Heartbeat = False,
+    every: sch.Every = "24h",
+    repeat_after: sch.RepeatAfter = "30d",
+    suppressions: sch.SuppressionsFile = None,
+    show_suppressed: sch.ShowSuppressed = False,
+    show_known: sch.ShowKnown = False,
+    deadline: sch.Deadline = None,
+    log_format: sch.LogFormat = "text",
     quiet: o.Quiet = False,
 ) -> int:
     """Run hunts and show what they find. Without arguments: the Qakbot hunt on the sample."""
@@ -93,12 +115,31 @@ def run(
         window, time_zone,
     )  # fmt: skip
     _check_backend(backend)
+    around = ctx.read_around(context)
     source = _source(events, now)
-    result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
-    if output.format or result.verdict is not Verdict.FAILED:
-        present(result, output)
-    _report_failures(result)
-    return exit_code(result, fail_on_hits=fail_on_hits)
+    schedule = sch.Schedule(
+        sch.ScheduleOptions(
+            state, sink or (), heartbeat, every, repeat_after, suppressions, deadline, log_format,
+            show_suppressed, show_known,
+        ),
+        now=read_now(source.now),
+    )  # fmt: skip
+    if source.sample:
+        schedule.refuse_sample()
+    schedule.refuse_output(output)
+    with schedule.errors_logged():
+        request = schedule.request(request)
+        result = _run_local(
+            request, source, read_product(dialect), timeout, schedule,
+            lambda found, plan: ctx.collect_context(found, plan, around, context_hits), quiet=quiet,
+        )  # fmt: skip
+        if output.format or result.verdict is not Verdict.FAILED:
+            with stdout_may_close():
+                schedule.present(result, output)
+        _report_failures(result)
+        code = exit_code(result, fail_on_hits=fail_on_hits)
+        schedule.log.finished(result, code)
+    return code
 
 
 def _check_backend(name: str | None) -> None:
@@ -117,8 +158,9 @@ def _source(events: list[str] | None, now: str | None) -> _Source:
 
 
 def _run_local(
-    request: HuntRequest, source: _Source, product: str, timeout: float | None, *, quiet: bool
-) -> RunResult:
+    request: HuntRequest, source: _Source, product: str, timeout: float | None,
+    schedule: sch.Schedule, collect: Callable[[RunResult, list[PlanLine]], None], *, quiet: bool,
+) -> RunResult:  # fmt: skip
     from qakhunt.backends.base import Target
     from qakhunt.backends.local import LocalBackend
     from qakhunt.cli.progress import working
@@ -133,7 +175,8 @@ def _run_local(
             say("hunting")
             profile = "sample" if source.sample else "local"
             plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
-            result = run_plan(plan)
+            result = schedule.run(plan, lambda lines: run_plan(lines, schedule.progress))
+            collect(result, plan)
         finally:
             engine.close()
     result.sample = source.sample
@@ -157,7 +200,10 @@ def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
     if result.verdict is Verdict.FAILED:
         rejected = all(line.rejected for line in result.ledger.lines)
         return ExitCode.REJECTED if rejected else ExitCode.NOTHING_ANSWERED
-    hits = bool(result.hits) and fail_on_hits
+    hits = bool(result.news) and fail_on_hits
     if result.verdict is Verdict.INCOMPLETE:
         return ExitCode.HITS_INCOMPLETE if hits else ExitCode.INCOMPLETE
-    return ExitCode.HITS if hits else ExitCode.OK
+    if hits:
+        return ExitCode.HITS
+    undelivered = any(delivery.failed for delivery in result.deliveries)
+    return ExitCode.DELIVERY_FAILED if undelivered else ExitCode.OK

@@ -117,6 +117,7 @@ class Loader:
             ).fetchone()
             structure = json.loads(found[0]) if found and found[0] else {}
             if not isinstance(structure, dict):
+                check_ndjson(file.path, text)
                 raise EventsError(f"{file.path}: its lines are not all JSON objects")
             known = known_columns(file.table)
             shapes = {

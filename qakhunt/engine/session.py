@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,14 +18,16 @@ from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, res
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import time_limit
+from qakhunt.engine.views import Source, table_view
 from qakhunt.errors import EngineError, EventsError
-from qakhunt.kql.edits import apply, original_offset
+from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
 MEMORY_LIMIT = "700MB"
@@ -40,15 +42,7 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """One Parquet file of a table and its column types in DuckDB."""
-
-    path: Path
-    types: dict[str, str]
+    """The query took longer than its time limit, or was interrupted."""
 
 
 def require_engine() -> Any:
@@ -90,17 +84,14 @@ class Session:
         self._views: dict[str, Columns] = {}
         self._shown: tuple[Window, str | None] | None = None
         self._translations: dict[tuple[str, Instant], Any] = {}
+        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._memory: dict[str, MemoryTable] = {}
 
     def __enter__(self) -> Session:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def interrupt(self) -> None:
-        """End the query that runs in another thread, if one does."""
-        if not self._closed:
-            self._connection.interrupt()
 
     def close(self) -> None:
         """Close the engine and remove its temporary files."""
@@ -110,6 +101,11 @@ class Session:
         if hasattr(self, "_connection"):
             self._connection.close()
         shutil.rmtree(self._folder, ignore_errors=True)
+
+    def interrupt(self) -> None:
+        """Stop the query that runs, if one does; safe to call from another thread."""
+        if not self._closed:
+            self._connection.interrupt()
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
@@ -124,15 +120,18 @@ class Session:
             connection.execute(statement)
         return connection
 
-    def _load(self, files: list[EventFile]) -> dict[str, list[_Source]]:
+    def _load(self, files: list[EventFile]) -> dict[str, list[Source]]:
         from qakhunt.engine.loading import Loader
 
         loader = Loader(self._connection, self._folder)
-        sources: dict[str, list[_Source]] = {}
+        sources: dict[str, list[Source]] = {}
         for file in files:
             path = loader.load(file).resolve()
             types = self._describe(file, path)
-            sources.setdefault(file.table, []).append(_Source(path, types))
+            relation = f"read_parquet({literal(str(path))})"
+            sources.setdefault(file.table, []).append(
+                Source(relation, types, path, self._without_nulls(path))
+            )
         return sources
 
     def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
@@ -147,6 +146,15 @@ class Session:
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
+
+    def _without_nulls(self, path: Path) -> frozenset[str]:
+        """Columns that have no null by the file's own statistics: they need no coalesce."""
+        found = self._connection.execute(
+            "SELECT path_in_schema FROM parquet_metadata(?) GROUP BY ALL "
+            "HAVING sum(stats_null_count) = 0 AND count(stats_null_count) = count(*)",
+            [str(path)],
+        ).fetchall()
+        return frozenset(row[0] for row in found)
 
     def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse records without a time: they would be in no window, and never be seen."""
@@ -182,7 +190,7 @@ class Session:
                 )
 
     def _lock_down(self) -> None:
-        paths = [str(s.path) for sources in self._sources.values() for s in sources]
+        paths = [str(s.path) for sources in self._sources.values() for s in sources if s.path]
         listing = ", ".join(map(literal, paths))
         for statement in (
             f"SET allowed_paths=[{listing}]",
@@ -195,6 +203,25 @@ class Session:
     def loaded_tables(self) -> list[str]:
         """Tables that the inputs hold records of."""
         return list(self._sources)
+
+    def put(self, table: str, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the table's records by ``rows``, held in memory.
+
+        Cells are those of ``answers.table``; a column that no row names is as
+        absent from an input. No row at all leaves the table empty.
+        """
+        from qakhunt.engine.memory import MemoryTable
+
+        memory = self._memory.setdefault(table, MemoryTable(f"_rows_{table}"))
+        known = self._sources.get(table)
+        memory.fill(self._connection, table, rows)
+        source = Source(memory.relation, dict(memory.types))
+        if known != [source]:
+            self._sources[table] = [source]
+            self._translations.clear()
+            self._readings.clear()
+            self._views.pop(table, None)
+            self._shown = None
 
     def ask(
         self,
@@ -212,11 +239,9 @@ class Session:
         ``text``, or EngineTimeout.
         """
         self._show(window, workspace)
-        edits = []
+        edits: list[Edit] = []
         try:
-            edits = respell(text)
-            engine_text = apply(text, edits)
-            refuse_wrong_case(text, self._views)
+            edits, engine_text = self._readable(text)
             translated = self._translate(engine_text, now)
             return self._execute(translated, engine_text, timeout)
         except Unreadable as problem:
@@ -224,6 +249,14 @@ class Session:
             if problem.offset is not None:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
+
+    def _readable(self, text: str) -> tuple[list[Edit], str]:
+        """The text as the translator reads it right, and the edits that made it so."""
+        if text not in self._readings:
+            edits = respell(text)
+            refuse_wrong_case(text, self._views)
+            self._readings[text] = edits, apply(text, edits)
+        return self._readings[text]
 
     def _show(self, window: Window, workspace: str | None) -> None:
         if self._shown == (window, workspace):
@@ -235,16 +268,14 @@ class Session:
         self._shown = (window, workspace)
 
     def _view(self, name: str, window: Window, workspace: str | None) -> None:
-        from qakhunt.engine.views import table_view
-
-        sources = [(source.path, source.types) for source in self._sources.get(name, [])]
+        sources = self._sources.get(name, [])
         if sources:
             shape = self._shapes.get(name)
             view = table_view(name, self.product, sources, window, workspace, shape)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
-            self._views[name] = columns(self.product, name)
+            self._views[name] = without_case_twins(columns(self.product, name))
 
     def _translate(self, text: str, now: Instant) -> Any:
         key = (text, now)
@@ -255,13 +286,28 @@ class Session:
     def _fresh_translation(self, text: str, now: Instant) -> Any:
         import duckdb_kql
 
+        from qakhunt.engine import unions
         from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
         install()
+        unions.install()
+        moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
             self._supply_named_tables(text)
-            return translate(duckdb_kql, text, self._views, now.to_datetime().replace(tzinfo=None))
+            found = translate(duckdb_kql, text, self._views, moment)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+            return found
+
+    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+        try:
+            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+        except self._duckdb.Error as problem:
+            raise Unreadable(
+                f"a branch of the union cannot be read: {_words(problem)}", None
+            ) from None
+        return [(row[0], str(row[1])) for row in described]
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
@@ -270,7 +316,7 @@ class Session:
                 continue
             cells = ", ".join(
                 f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
-                for column, kind in without_case_twins(kinds).items()
+                for column, kind in kinds.items()
             )
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"

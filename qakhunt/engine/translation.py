@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.engine.dialect import Unreadable, offset_of
+from qakhunt.engine.unions import Arms, watched
 from qakhunt.errors import nearest
 from qakhunt.kql.tokens import LineIndex
 
@@ -19,17 +20,18 @@ if TYPE_CHECKING:
 
 _LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*)\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
-_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"')
+_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
 _MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _EXPECTING = re.compile(r"\s+expecting \{.*", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Translation:
-    """One SELECT and its bound parameters."""
+    """One SELECT, its bound parameters, and the arms of its unions."""
 
     sql: str
     parameters: dict[str, Any]
+    unions: tuple[Arms, ...] = ()
 
 
 def translate(
@@ -38,8 +40,9 @@ def translate(
     """SQL whose rows come in one order on every run."""
     schema = {name: list(columns) for name, columns in views.items()}
     _refuse_commands(text)
-    result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
-    return Translation(_steady(str(result)), dict(result.parameters))
+    with watched() as unions:
+        result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
+    return Translation(_steady(str(result)), dict(result.parameters), tuple(unions))
 
 
 def _refuse_commands(text: str) -> None:
@@ -109,7 +112,8 @@ def explain(
     column = _MISSING_COLUMN.search(words)
     if column:
         known = {name for table, names in views.items() if table in text for name in names}
-        return f"no column named {column[1]!r}", column[1], nearest(column[1], known)
+        name = column[1] or column[2]
+        return f"no column named {name!r}", name, nearest(name, known)
     table = _MISSING_TABLE.search(words)
     if table:
         return f"no table named {table[1]!r}", table[1], nearest(table[1], views)

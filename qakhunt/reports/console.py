@@ -16,7 +16,14 @@ from rich.text import Text
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import coverage_lines, faults, verdict_line
+from qakhunt.reports.summary import (
+    context_lines,
+    coverage_lines,
+    delivery_line,
+    faults,
+    verdict_line,
+)
+from qakhunt.triage.words import span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,16 +43,22 @@ _STYLES = {
 }
 
 
-def show(result: RunResult, console: Console) -> None:
-    """Print hits, verdict and coverage."""
-    for rendered in result.rendered:
-        hits = [hit for hit in result.hits if hit.hunt == rendered.hunt.name]
-        title = Text(for_terminal(rendered.hunt.title), style="bold")
-        if hits:
-            console.print(title)
-            console.print(_table(hits) if console.width >= WIDE else _blocks(hits))
-            console.print()
+def show(result: RunResult, console: Console, *, suppressed: bool = False) -> None:
+    """Print what is new of the hits, verdict and coverage; suppressed hits if asked."""
+    _show_hits(result, result.news, console)
+    if suppressed and result.suppressed_hits:
+        console.print(Text("Suppressed", style="bold"))
+        _show_hits(result, result.suppressed_hits, console)
     show_account(result, console)
+
+
+def _show_hits(result: RunResult, hits: Sequence[Hit], console: Console) -> None:
+    for rendered in result.rendered:
+        own = [hit for hit in hits if hit.hunt == rendered.hunt.name]
+        if own:
+            console.print(Text(for_terminal(rendered.hunt.title), style="bold"))
+            console.print(_table(own) if console.width >= WIDE else _blocks(own))
+            console.print()
 
 
 def show_account(result: RunResult, console: Console) -> None:
@@ -59,6 +72,10 @@ def show_account(result: RunResult, console: Console) -> None:
     lines = coverage_lines(result)
     for number, line in enumerate(lines):
         indented(line, "yellow" if number >= len(lines) - troubled else "dim")
+    for delivery in result.deliveries:
+        indented(delivery_line(delivery), "red" if delivery.failed else "dim")
+    for number, line in enumerate(context_lines(result)):
+        indented(line, "yellow" if number else "dim")
     for warning in result.warnings:
         indented(f"warning: {warning}", "yellow")
     if result.sample:
@@ -91,7 +108,7 @@ def _blocks(hits: Sequence[Hit]) -> RenderableType:
             f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
         )
         if hit.first_seen and hit.last_seen:
-            seen.append(f", within {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            seen.append(f", within {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
         times = Text(_clock(hit.first_seen))
         if hit.last_seen:
             times.append(f" to {_clock(hit.last_seen)}")
@@ -115,23 +132,12 @@ def _seen(hit: Hit) -> Text:
     if hit.last_seen is not None:
         text.append(f"\n{_clock(hit.last_seen)}")
         if hit.first_seen is not None:
-            text.append(f"\nwithin {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            text.append(f"\nwithin {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
     return text
 
 
 def _clock(moment: Instant | None) -> str:
     return moment.isoformat()[:19].replace("T", " ") if moment else "-"
-
-
-def _span(seconds: float) -> str:
-    """``58 s``, ``12 min``, ``3.4 h``, ``21 days``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _commands(hit: Hit) -> Text:

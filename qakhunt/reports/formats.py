@@ -6,11 +6,12 @@ Every format shows the same cells; test_formats.py compares them one by one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.answers.plain import to_text
 from qakhunt.errors import UsageError, nearest
+from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
 from qakhunt.reports.run_document import hit_document, run_document
 from qakhunt.reports.safe import for_json, for_markdown, for_spreadsheet
@@ -28,9 +29,13 @@ _UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user may choose of an export; ``csv_raw`` leaves formula guards out."""
+    """What a user may choose of an export; ``csv_raw`` leaves formula guards out.
+
+    ``details`` is what a report says of itself.
+    """
 
     csv_raw: bool = False
+    details: ReportDetails = field(default_factory=ReportDetails)
 
 
 @dataclass(frozen=True)
@@ -105,6 +110,13 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     out.write(parquet_bytes(flat_table(result)))
 
 
+def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """The report as one self-contained HTML file."""
+    from qakhunt.reports.html import report
+
+    report.write_html(result, out, options)
+
+
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
@@ -112,6 +124,7 @@ FORMATS: dict[str, Format] = {
         Format("ndjson", (".ndjson", ".jsonl"), write_ndjson),
         Format("csv", (".csv",), write_csv),
         Format("markdown", (".md", ".markdown"), write_markdown),
+        Format("html", (".html", ".htm"), write_html),
         Format("parquet", (".parquet",), write_parquet, text=False),
     )
 }

@@ -25,7 +25,9 @@ class Finished:
         return [line for line in self.err.splitlines() if line.startswith("error:")]
 
 
-def qakhunt(*arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None) -> Finished:
+def qakhunt(
+    *arguments: str, cwd: Path | None = None, env: dict[str, str] | None = None
+) -> Finished:
     """Run ``python -m qakhunt`` with the arguments and wait for it."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", **(env or {})}
     done = subprocess.run(

@@ -38,7 +38,13 @@ def _ask(session: Session, text: str):
 
 def test_the_parts_of_a_hash_are_disjoint_and_whole(session: Session) -> None:
     parts = [
-        [row[0] for row in _ask(session, f"DeviceProcessEvents | where hash(DeviceName, 8) == {k} | project DeviceName")]
+        [
+            row[0]
+            for row in _ask(
+                session,
+                f"DeviceProcessEvents | where hash(DeviceName, 8) == {k} | project DeviceName",
+            )
+        ]
         for k in range(8)
     ]
     assert sorted(name for part in parts for name in part) == sorted(DEVICES)

@@ -173,7 +173,8 @@ def test_a_table_that_defender_lacks_is_refused(tmp_path: Path) -> None:
 
 def test_a_column_that_the_query_makes_itself_is_no_product_column(tmp_path: Path) -> None:
     hunt = _kql(
-        tmp_path, "DeviceProcessEvents\n| where TimeGenerated > ago(1d)\n| extend Type = 'x'\n| project Type"
+        tmp_path,
+        "DeviceProcessEvents\n| where TimeGenerated > ago(1d)\n| extend Type = 'x'\n| project Type",
     )
     assert "project Type" in render(hunt, now=NOW, product="defender").text
 

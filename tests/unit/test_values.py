@@ -40,7 +40,9 @@ def test_seven_digits_and_offsets_are_kept() -> None:
     assert instant.isoformat() == "2026-10-01T00:00:00.1234567Z"
 
 
-@pytest.mark.parametrize("text", ["", "2026", "2026-13-01", "2026-10-01T25:00:00", "yesterday", "2026-10-01T10"])
+@pytest.mark.parametrize(
+    "text", ["", "2026", "2026-13-01", "2026-10-01T25:00:00", "yesterday", "2026-10-01T10"]
+)
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="."):
         Instant.parse(text)

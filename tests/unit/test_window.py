@@ -71,7 +71,10 @@ def test_calendar_days_begin_where_the_time_zone_says() -> None:
     assert parse_instant("2026-10-01T00:00:00Z", perth) == Instant.parse("2026-10-01")
 
 
-@pytest.mark.parametrize("text", ["", "30", "foo", "0d", "-3d", "1:00", "2026-11-01/2026-10-01", "2026-10-01/2026-10-01", "a/b"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "30", "foo", "0d", "-3d", "1:00", "2026-11-01/2026-10-01", "2026-10-01/2026-10-01", "a/b"],
+)
 def test_what_is_no_window_is_refused(text: str) -> None:
     with pytest.raises(UsageError) as problem:
         resolve(text, mission(), NOW, {})
@@ -103,10 +106,26 @@ def _kql(folder: Path, query: str) -> Hunt:
     ("filter_", "start", "end"),
     [
         ("TimeGenerated > ago(7d)", "2026-10-29T09:00:00Z", "2026-11-05T09:00:00Z"),
-        ("TimeGenerated >= startofday(ago(1d)) and TimeGenerated < startofday(now())", "2026-11-04", "2026-11-05"),
-        ("TimeGenerated between (startofweek(now()) .. endofweek(now()))", "2026-11-01", "2026-11-08"),
-        ("Timestamp between (datetime(2026-10-01) .. datetime(2026-10-02))", "2026-10-01", "2026-10-02T00:00:00.0000001Z"),
-        ("TimeGenerated > datetime_add('month', -1, now()) - 2 * 1h", "2026-10-05T07:00:00Z", "2026-11-05T09:00:00Z"),
+        (
+            "TimeGenerated >= startofday(ago(1d)) and TimeGenerated < startofday(now())",
+            "2026-11-04",
+            "2026-11-05",
+        ),
+        (
+            "TimeGenerated between (startofweek(now()) .. endofweek(now()))",
+            "2026-11-01",
+            "2026-11-08",
+        ),
+        (
+            "Timestamp between (datetime(2026-10-01) .. datetime(2026-10-02))",
+            "2026-10-01",
+            "2026-10-02T00:00:00.0000001Z",
+        ),
+        (
+            "TimeGenerated > datetime_add('month', -1, now()) - 2 * 1h",
+            "2026-10-05T07:00:00Z",
+            "2026-11-05T09:00:00Z",
+        ),
         ("TimeGenerated > bin(now(), 7d)", "2026-11-02", "2026-11-05T09:00:00Z"),
     ],
 )
@@ -119,7 +138,9 @@ def test_a_query_without_window_lets_runs_over_what_its_filters_say(
 
 
 def test_its_clock_is_rendered_and_that_is_said(tmp_path: Path) -> None:
-    hunt = _kql(tmp_path, "let d = 2d;\nT | where TimeGenerated > ago(d) // ago(9d)\n| extend x = 'now()'")
+    hunt = _kql(
+        tmp_path, "let d = 2d;\nT | where TimeGenerated > ago(d) // ago(9d)\n| extend x = 'now()'"
+    )
     rendered = render(hunt, now=NOW)
     assert rendered.text == (
         "let d = 2d;\nT | where TimeGenerated > datetime(2026-11-03T09:00:00Z) // ago(9d)\n"
@@ -129,7 +150,9 @@ def test_its_clock_is_rendered_and_that_is_said(tmp_path: Path) -> None:
 
 
 def test_an_ago_of_a_column_keeps_its_meaning(tmp_path: Path) -> None:
-    hunt = _kql(tmp_path, "T | where TimeGenerated > ago(1d) and t < ago(Age * 1d) and u < now(Shift)")
+    hunt = _kql(
+        tmp_path, "T | where TimeGenerated > ago(1d) and t < ago(Age * 1d) and u < now(Shift)"
+    )
     text = render(hunt, now=NOW).text
     moment = "datetime(2026-11-05T09:00:00Z)"
     assert f"t < ({moment} - (Age * 1d)) and u < ({moment} + (Shift))" in text

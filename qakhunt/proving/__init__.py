@@ -1,0 +1,1 @@
+"""Proof of a change: test cases, comparison, mutants, lint."""

@@ -1,0 +1,36 @@
+"""One server per module and clock; the embedded engine must be there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.emulator.support import process_events, write_events
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytest.importorskip("duckdb_kql", reason="the emulator needs the embedded engine (Python 3.11)")
+pytest.importorskip("uvicorn", reason="the emulator is an extra")
+
+
+@pytest.fixture(scope="session")
+def events(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Forty processes of four devices, ten days of October 2026."""
+    folder: Path = tmp_path_factory.mktemp("events")
+    return write_events(folder / "DeviceProcessEvents.ndjson", process_events())
+
+
+@pytest.fixture(autouse=True)
+def _no_foreign_trust(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These override the certificate that a client is told to trust."""
+    for name in (
+        "REQUESTS_CA_BUNDLE",
+        "CURL_CA_BUNDLE",
+        "SSL_CERT_FILE",
+        "HTTPS_PROXY",
+        "HTTP_PROXY",
+    ):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)

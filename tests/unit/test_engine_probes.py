@@ -1,0 +1,202 @@
+"""Probes of the pinned translator: what it got wrong is put right, and stays so.
+
+Each expectation is Kusto's documented or measured behaviour. When an upgrade of
+duckdb-kql changes an answer, one of these fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.hunts.window import parse
+from qakhunt.kql.values import Instant
+from tests.support.events import NOW, OCTOBER, event, write_ndjson
+
+pytestmark = pytest.mark.engine
+
+
+@pytest.fixture(scope="module")
+def session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Session]:
+    records = [
+        event("net view", ReportId=1, AccountName='["x","y"]', AdditionalFields={"a": [1, 2]}),
+        event("NET  VIEW", ReportId=2, AccountName="bob", TimeGenerated="2026-10-06T00:00:00Z"),
+        event("(a|b)*", ReportId=3, AccountName="", AdditionalFields="text"),
+        event("xnet viewx", ReportId=4, TimeGenerated="2026-10-12T00:00:00.0000009Z"),
+    ]
+    path = write_ndjson(tmp_path_factory.mktemp("probes") / "e.ndjson", records)
+    with Session([str(path)], "log-analytics") as opened:
+        yield opened
+
+
+def cells(session: Session, query: str) -> list[Any]:
+    text = f"DeviceProcessEvents | sort by ReportId asc | {query}"
+    table = session.ask(text, now=NOW, window=parse(OCTOBER, NOW))
+    return [row[0] if len(row) == 1 else row for row in table.rows]
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        # 2026-10-05 is a Monday; Kusto's bins of 7 days begin on Mondays (from 0001-01-01).
+        ("7d", ["2026-10-05", "2026-10-05", "2026-10-05", "2026-10-12"]),
+        ("1d", ["2026-10-05", "2026-10-06", "2026-10-05", "2026-10-12"]),
+        ("30m", ["2026-10-05T10:00:00Z", "2026-10-06", "2026-10-05T10:00:00Z", "2026-10-12"]),
+    ],
+)
+def test_bins_begin_where_kustos_do(session: Session, size: str, expected: list[str]) -> None:
+    assert cells(session, f"project b = bin(TimeGenerated, {size})") == [
+        Instant.parse(text) for text in expected
+    ]
+
+
+def test_bins_of_numbers_and_timespans(session: Session) -> None:
+    assert cells(session, "project bin(ReportId, 3)") == [0, 0, 3, 3]
+    assert str(cells(session, "take 1 | project bin(3h + 5m, 1h)")[0]) == "03:00:00"
+
+
+def test_text_that_is_no_json_stays_text(session: Session) -> None:
+    assert cells(session, "project parse_json(ProcessCommandLine)") == [
+        "net view", "NET  VIEW", "(a|b)*", "xnet viewx",
+    ]  # fmt: skip
+    assert cells(session, "take 1 | project a = parse_json('{\"k\": 1}').k") == [1]
+    assert cells(session, "take 1 | project isnull(parse_json(''))") == [True]
+
+
+@pytest.mark.parametrize("function", ["make_set", "make_list"])
+def test_a_set_or_list_keeps_its_size(session: Session, function: str) -> None:
+    assert cells(session, f"summarize array_length({function}(ProcessCommandLine, 2))") == [2]
+    assert cells(session, f"summarize array_length({function}(ProcessCommandLine))") == [4]
+    conditional = f"{function}_if(ProcessCommandLine, ReportId > 1, 2)"
+    assert cells(session, f"summarize array_length({conditional})") == [2]
+
+
+def test_a_string_that_looks_like_an_array_is_one_element(session: Session) -> None:
+    found = cells(session, "where ReportId < 3 | summarize make_set(AccountName)")
+    assert sorted(found[0]) == ['["x","y"]', "bob"]
+    assert cells(session, "take 1 | summarize make_set(AdditionalFields.a)") == [[1, 2]]
+
+
+@pytest.mark.parametrize("function", ["make_set", "make_list"])
+def test_times_in_a_set_are_iso_8601(session: Session, function: str) -> None:
+    found = cells(session, f"take 1 | summarize {function}(TimeGenerated)")
+    assert found == [["2026-10-05T10:00:00.0000000Z"]]
+
+
+def test_sets_come_in_one_order(session: Session) -> None:
+    found = cells(session, "summarize make_set(ProcessCommandLine)")
+    assert found[0] == sorted(found[0])
+
+
+@pytest.mark.parametrize(
+    ("literal", "value"),
+    [
+        ('h"secret"', "secret"),
+        ("```two\nlines```", "two\nlines"),
+        ('"\\u0041\\x42"', "AB"),
+        ("@'C:\\x''y'", "C:\\x'y"),
+        ('"a\\tb\\\\n"', "a\tb\\n"),
+    ],
+)
+def test_every_string_form_means_the_same_here(session: Session, literal: str, value: str) -> None:
+    assert cells(session, f"take 1 | project x = {literal}") == [value]
+
+
+def test_escapes_in_dynamic_mean_the_same_here(session: Session) -> None:
+    assert cells(session, 'take 1 | project dynamic(["\\u0041", "x\\ny"])') == [["A", "x\ny"]]
+
+
+@pytest.mark.parametrize(
+    ("predicate", "expected"),
+    [
+        ("ProcessCommandLine has_any ('net view', 'zzz')", [1]),
+        ("ProcessCommandLine has_any (dynamic(['VIEW', 'zzz']))", [1, 2]),
+        ("ProcessCommandLine has_any ('(a|b)*')", [3]),
+        ("ProcessCommandLine has_any ('(a')", [3]),
+        ("ProcessCommandLine has_any ('.*')", []),
+        ("ProcessCommandLine has_all ('net', 'view')", [1, 2]),
+        ("ProcessCommandLine has 'net'", [1, 2]),
+        ("ProcessCommandLine in ('net view')", [1]),
+        ("ProcessCommandLine in~ ('NET VIEW')", [1]),
+        ("ProcessCommandLine in (dynamic(['net view', \"(a|b)*\"]))", [1, 3]),
+        ("ProcessCommandLine in~ (dynamic(['NET VIEW', 'X']))", [1]),
+        ("ProcessCommandLine !in (dynamic(['net view']))", [2, 3, 4]),
+        ("AccountName in (dynamic(['', 'bob']))", [2, 3]),
+        ("ProcessCommandLine contains 'NET'", [1, 2, 4]),
+        ("ProcessCommandLine matches regex @'^net'", [1]),
+    ],
+)
+def test_text_operators(session: Session, predicate: str, expected: list[int]) -> None:
+    assert cells(session, f"where {predicate} | project ReportId") == expected
+
+
+def test_merged_terms_match_what_single_terms_match(session: Session) -> None:
+    terms = ["net view", "NET", "a", "b)", "|", "xnet", "viewx", ".", "view"]
+    for term in terms:
+        one = cells(session, f"where ProcessCommandLine has '{term}' | project ReportId")
+        many = cells(session, f"where ProcessCommandLine has_any ('{term}') | project ReportId")
+        assert one == many, term
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("where processcommandline == 'x'", "no column named 'processcommandline'"),
+        ("where NoSuch == 'x'", "no column named 'NoSuch'"),
+        ("project-reorder DeviceName", "project-reorder"),
+        ("extend x = geo_info_from_ip_address('1.1.1.1')", "geo_info_from_ip_address()"),
+        ("evaluate bag_unpack(AdditionalFields)", "evaluate"),
+        ("where x ==", "syntax error"),
+        ("summarize a = 1 +", "syntax error"),
+    ],
+)
+def test_what_the_engine_refuses_is_named_with_its_place(
+    session: Session, query: str, words: str
+) -> None:
+    with pytest.raises(EngineRefused) as problem:
+        session.ask(f"DeviceProcessEvents\n| {query}\n", now=NOW, window=parse(OCTOBER, NOW))
+    assert words in problem.value.message
+    assert problem.value.line in (2, 3)
+    assert problem.value.column >= 1
+
+
+def test_a_union_of_clashing_types_is_refused(session: Session) -> None:
+    query = (
+        "union (DeviceProcessEvents | project x = ReportId), "
+        "(DeviceProcessEvents | project x = DeviceName)"
+    )
+    with pytest.raises(EngineRefused, match="x"):
+        session.ask(query, now=NOW, window=parse(OCTOBER, NOW))
+
+
+def test_the_clock_is_the_runs(session: Session) -> None:
+    assert cells(session, "take 1 | project now(), ago(1d)") == [
+        (NOW, Instant.parse("2026-11-04T09:00:00Z"))
+    ]
+
+
+def test_equal_sort_keys_come_in_one_order(session: Session) -> None:
+    first = cells(session, "summarize n = count() by ReportId | sort by n")
+    assert all(
+        cells(session, "summarize n = count() by ReportId | sort by n") == first for _ in range(5)
+    )
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "union (DeviceProcessEvents | project x = ReportId), "
+        "(DeviceProcessEvents | project x = ReportId + 1)",
+        "let A = DeviceProcessEvents | project x = ReportId, y = 'a';\n"
+        "let B = A | where x > 2;\nunion A, B | summarize n = count() by x",
+        "let A = DeviceProcessEvents | where TimeGenerated > ago(90d);\n"
+        "A | union (A | where ReportId > 9), DeviceProcessEvents | count",
+        "DeviceProcessEvents | union DeviceNetworkEvents | summarize count() by ActionType",
+        "let U = (union DeviceProcessEvents, DeviceNetworkEvents);\nU | union U | count",
+    ],
+)
+def test_a_union_of_like_types_runs(session: Session, query: str) -> None:
+    assert session.ask(query, now=NOW, window=parse(OCTOBER, NOW)).rows

@@ -1,0 +1,222 @@
+"""Exports: every format shows the same cells, and nothing in them acts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from qakhunt.answers.ledger import Ledger, LedgerLine, Status
+from qakhunt.answers.plain import to_text
+from qakhunt.answers.table import Column, ResultTable
+from qakhunt.backends.base import Target
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
+from qakhunt.kql.values import Instant, Timespan
+from qakhunt.reports.flat import flat_table
+from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.safe import (
+    for_json,
+    for_markdown,
+    for_spreadsheet,
+    for_terminal,
+    from_spreadsheet,
+)
+from qakhunt.triage.hits import hits_of
+from qakhunt.triage.run_result import RunResult
+from tests.support.events import MISSION, NOW
+
+HOSTILE = [
+    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'quoted", "\uff1d1",
+    "\x1b[2J\x1b]0;pwned\x07", "[bold]x[/bold]", "<script>alert(1)</script>", "| a | b |", "a,b;c",
+    "![x](http://e)", "`code`", "**b**", "\u202eexe.txt", "\x00", "line\nbreak", "\"quote\"", "\u2028",
+    "\x9b31m", "\u200b", "{{x}}", "$(x)", "a" * 40_000,
+]  # fmt: skip
+
+COLUMNS = (
+    Column("DeviceName", "string"), Column("AccountName", "string"), Column("N", "long"),
+    Column("R", "real"), Column("D", "decimal"), Column("B", "bool"), Column("T", "datetime"),
+    Column("S", "timespan"), Column("G", "guid"), Column("CommandLineList", "dynamic"),
+    Column("N", "int"), Column("hunt", "string"),
+)  # fmt: skip
+ROWS: list[tuple[Any, ...]] = [
+    (
+        "d", "a", -5, float("nan"), Decimal("-1.10"), True,
+        Instant.parse("2026-10-01T00:00:00.1234567Z"), Timespan.parse("-1.02:03:04"),
+        "74be27de-1e4e-49d9-b579-fe0b331d3642", ["x", {"k": [1, None]}], 3, "own",
+    ),
+    (None, "", None, None, None, None, None, None, None, None, None, ""),
+    *((text, text, 1, 1.5, Decimal(2), False, Instant.parse("9999-12-31"), Timespan(1), None,
+       [text], 1, text) for text in HOSTILE),
+]  # fmt: skip
+
+
+def result_of(rows: list[tuple[Any, ...]], columns: tuple[Column, ...] = COLUMNS) -> RunResult:
+    rendered = render(Catalog().find(MISSION)[0], now=NOW)
+    line = LedgerLine(
+        MISSION, "p", None, "w", "whole window", rendered.window, "local", rendered.query_hash,
+        Status.COMPLETE, rows=len(rows),
+    )  # fmt: skip
+    hits = hits_of(rendered.hunt, Target("p", None, "w"), ResultTable(columns, rows))
+    return RunResult(
+        now=NOW, window=rendered.window, rendered=(rendered,), ledger=Ledger([line]), hits=hits,
+        columns={MISSION: columns},
+    )  # fmt: skip
+
+
+def exported(name: str, result: RunResult, **options: Any) -> bytes:
+    return export_bytes(result, FORMATS[name], ExportOptions(**options))
+
+
+def read_csv(data: bytes) -> list[list[str]]:
+    csv.field_size_limit(1 << 20)
+    return list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+
+
+def test_json_csv_and_ndjson_agree_cell_by_cell() -> None:
+    result = result_of(ROWS)
+    table = flat_table(result)
+    document = json.loads(exported("json", result))
+    lines = [json.loads(line) for line in exported("ndjson", result).splitlines()]
+    assert document["hits"] == lines
+    names, *rows = read_csv(exported("csv", result, csv_raw=True))
+    assert names == table.names
+    for hit, cells, row in zip(document["hits"], rows, table.rows, strict=True):
+        assert cells == [to_text(cell) for cell in row]
+        for name, text in zip(list(hit["row"]), cells[4:], strict=True):
+            assert to_text(hit["row"][name]) == text
+
+
+@pytest.mark.engine
+def test_parquet_agrees_and_keeps_types_and_ticks(tmp_path: Path) -> None:
+    import duckdb
+
+    result = result_of(ROWS)
+    path = tmp_path / "x.parquet"
+    path.write_bytes(exported("parquet", result))
+    found = duckdb.execute(f"SELECT *, epoch_ns(T) AS ticks FROM '{path}'")
+    names = [column[0] for column in found.description]
+    table = flat_table(result)
+    assert [name.casefold() for name in names[:-1]] == [n.casefold() for n in table.names]
+    times = table.names.index("T")
+    for cells, row in zip(found.fetchall(), table.rows, strict=True):
+        for position, (cell, expected) in enumerate(zip(cells[:-1], row, strict=True)):
+            if position == times:
+                continue
+            if isinstance(cell, float):
+                assert repr(cell) == repr(expected)
+            elif isinstance(cell, str):
+                assert cell == to_text(expected)
+            else:
+                assert cell == expected
+    first = duckdb.execute(f"SELECT epoch_ns(T) % 1000000000 FROM '{path}' LIMIT 1").fetchone()
+    assert first == (123_456_700,)
+
+
+@pytest.mark.parametrize("name", [n for n, f in FORMATS.items() if f.text])
+def test_no_format_carries_a_control_character_but_csv(name: str) -> None:
+    data = exported(name, result_of(ROWS)).decode()
+    if name == "csv":
+        return
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u200b]", data)
+
+
+@pytest.mark.parametrize("name", sorted(FORMATS))
+def test_without_hits_a_file_is_still_written(name: str) -> None:
+    if name == "parquet":
+        pytest.importorskip("duckdb")
+    data = exported(name, result_of([]))
+    if name == "ndjson":
+        assert data == b""
+    elif name == "json":
+        assert json.loads(data)["hits"] == []
+    else:
+        assert b"CommandLineList" in data
+
+
+def test_csv_guards_formulas_and_gives_them_back() -> None:
+    result = result_of(ROWS)
+    guarded, raw = (
+        read_csv(exported("csv", result)),
+        read_csv(exported("csv", result, csv_raw=True)),
+    )
+    kinds = [column.kql_type for column in flat_table(result).columns]
+    for safe, plain in zip(guarded[1:], raw[1:], strict=True):
+        for kind, cell, original in zip(kinds, safe, plain, strict=True):
+            if kind in ("string", "dynamic", "timespan", "guid"):
+                assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+                assert from_spreadsheet(cell) == original
+            else:
+                assert cell == original
+
+
+def test_csv_tells_null_from_empty_text() -> None:
+    line = exported("csv", result_of([ROWS[1]])).decode().splitlines()[1]
+    assert line.startswith(f'"{MISSION}","p",,"w",,"",,')
+
+
+def test_long_command_lines_are_never_cut() -> None:
+    for name in ("json", "ndjson", "csv", "markdown"):
+        assert b"a" * 40_000 in exported(name, result_of(ROWS))
+
+
+def _cells_of_markdown(line: str) -> list[str]:
+    cells = re.split(r"(?<!\\)(?:\\\\)*\|", line)
+    return cells[1:-1]
+
+
+def test_markdown_stays_in_its_cells() -> None:
+    text = exported("markdown", result_of(ROWS)).decode()
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    width = len(flat_table(result_of(ROWS)).columns)
+    assert len(rows) == len(ROWS) + 2
+    assert {len(_cells_of_markdown(row)) for row in rows} == {width}
+
+
+def test_markdown_renders_hostile_text_as_text() -> None:
+    """Read by a real Markdown parser, no cell holds an element."""
+    from markdown_it import MarkdownIt
+
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(
+        exported("markdown", result_of(ROWS)).decode()
+    )  # fmt: skip
+    tags = set(re.findall(r"</?([a-z0-9]+)", html))
+    assert tags <= {"p", "strong", "ul", "li", "table", "thead", "tbody", "tr", "th", "td"}
+
+
+@given(st.text())
+def test_terminal_text_has_no_control_and_loses_nothing(text: str) -> None:
+    shown = for_terminal(text)
+    assert not any(ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000 for c in shown)
+    if text.isprintable():
+        assert shown == text
+
+
+@given(st.recursive(st.text() | st.none() | st.integers(), st.lists, max_leaves=5))
+def test_escaped_json_has_the_same_value(value: Any) -> None:
+    assert json.loads(for_json(json.dumps(value, ensure_ascii=False))) == value
+
+
+@given(st.text())
+def test_the_spreadsheet_guard_is_reversible(text: str) -> None:
+    assert from_spreadsheet(for_spreadsheet(text)) == text
+
+
+@settings(max_examples=60)
+@given(st.text(max_size=60))
+def test_any_text_is_plain_in_markdown(text: str) -> None:
+    from markdown_it import MarkdownIt
+
+    html = MarkdownIt("commonmark", {"html": True}).enable("table").render(
+        f"| a |\n| --- |\n| x{for_markdown(text)}x |\n"
+    )  # fmt: skip
+    assert set(re.findall(r"</?([a-z0-9]+)", html)) <= {"table", "thead", "tbody", "tr", "th", "td"}
+    assert html.count("<td>") == 1
