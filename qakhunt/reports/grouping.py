@@ -13,12 +13,11 @@ if TYPE_CHECKING:
 def by_device(hits: Sequence[Hit]) -> list[list[Hit]]:
     """Groups of one device each: more hunts that agree come first, then more commands.
 
-    A device is one of a customer: the same name under two profiles is two devices,
-    under two profiles of one tenant it is one.
+    A device is one of a customer: the same name in two tenants is two devices.
     """
-    groups: dict[tuple[str | None, str | None], list[Hit]] = {}
+    groups: dict[tuple[str, str | None], list[Hit]] = {}
     for hit in hits:
-        groups.setdefault((hit.tenant or hit.workspace or hit.profile, hit.device), []).append(hit)
+        groups.setdefault((hit.tenant or hit.profile, hit.device), []).append(hit)
     return sorted(groups.values(), key=_strength, reverse=True)
 
 
