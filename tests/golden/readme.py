@@ -61,7 +61,7 @@ def screen() -> str:
     result.sample = True
     console = Console(
         record=True, width=124, file=io.StringIO(), force_terminal=True, highlight=False,
-        color_system="truecolor",
+        color_system="truecolor", _environ={},
     )  # fmt: skip
     console.print("[bold]$[/bold] qakhunt run", highlight=False)
     show(result, console)
