@@ -42,7 +42,7 @@ def help_of(name: str) -> str:
 
 
 def screen() -> str:
-    """The Qakbot hunt on the sample, as a terminal 118 columns wide shows it."""
+    """The Qakbot hunt on the sample, as a terminal 136 columns wide shows it."""
     from rich.console import Console
 
     from qakhunt.backends.base import Target
@@ -60,7 +60,7 @@ def screen() -> str:
     backend.close()
     result.sample = True
     console = Console(
-        record=True, width=124, file=io.StringIO(), force_terminal=True, highlight=False,
+        record=True, width=136, file=io.StringIO(), force_terminal=True, highlight=False,
         color_system="truecolor", _environ={},
     )  # fmt: skip
     console.print("[bold]$[/bold] qakhunt run", highlight=False)
