@@ -35,7 +35,8 @@ QUERIES = {
         DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)
         | distinct DeviceName, AccountName""",
     "join": """
-        let Who = DeviceProcessEvents | where FileName == "whoami.exe" | project DeviceName, AccountName;
+        let Who = DeviceProcessEvents | where FileName == "whoami.exe"
+            | project DeviceName, AccountName;
         DeviceProcessEvents
         | where TimeGenerated > datetime(2026-10-01) and FileName == "net.exe"
         | join kind=inner Who on DeviceName, AccountName
@@ -55,7 +56,8 @@ QUERIES = {
         | where N > 1
         | sort by N desc, Host asc""",
     "union": """
-        union (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
+        union
+            (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
             (DeviceProcessEvents | where FileName == "net1.exe" | project TimeGenerated, DeviceName)
         | where TimeGenerated > datetime(2026-10-01)
         | summarize N = count() by DeviceName, bin(TimeGenerated, 1h)""",
@@ -243,7 +245,9 @@ def test_what_cannot_be_sliced_is_told_with_its_reason(
     timed = f"let W = datetime(2026-10-01);\n{query}\n| where TimeGenerated > W"
     if "count" in query or "distinct" in query or "project" in query:
         timed = query.replace(
-            "DeviceProcessEvents", "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)", 1
+            "DeviceProcessEvents",
+            "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)",
+            1,
         )
     rendered = render(hunt_of(timed, tmp_path), now=NOW, window=WINDOW)
     ways = ways_of(rendered)
