@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
 
-WIDE = 120
+WIDE = 132
 _STYLES = {
     Verdict.CLEAN: "bold green",
     Verdict.HITS: "bold red",
