@@ -13,6 +13,7 @@ from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import scheduled as sch
+from qakhunt.cli import slices as sl
 from qakhunt.cli.output import Output
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.cli.streams import stdout_may_close
@@ -84,6 +85,9 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    slice_: sl.Slice = None,
+    explain: sl.Explain = False,
+    dry_run: sl.DryRun = False,
     context: ctx.Around = None,
     context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
@@ -116,6 +120,7 @@ def run(
     )  # fmt: skip
     _check_backend(backend)
     around = ctx.read_around(context)
+    slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
     source = _source(events, now)
     schedule = sch.Schedule(
         sch.ScheduleOptions(
@@ -130,7 +135,7 @@ def run(
     with schedule.errors_logged():
         request = schedule.request(request)
         result = _run_local(
-            request, source, read_product(dialect), timeout, schedule,
+            request, source, read_product(dialect), timeout, schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits), quiet=quiet,
         )  # fmt: skip
         if output.format or result.verdict is not Verdict.FAILED:
@@ -159,7 +164,8 @@ def _source(events: list[str] | None, now: str | None) -> _Source:
 
 def _run_local(
     request: HuntRequest, source: _Source, product: str, timeout: float | None,
-    schedule: sch.Schedule, collect: Callable[[RunResult, list[PlanLine]], None], *, quiet: bool,
+    schedule: sch.Schedule, slicing: sl.Slicing,
+    collect: Callable[[RunResult, list[PlanLine]], None], *, quiet: bool,
 ) -> RunResult:  # fmt: skip
     from qakhunt.backends.base import Target
     from qakhunt.backends.local import LocalBackend
@@ -174,7 +180,9 @@ def _run_local(
         try:
             say("hunting")
             profile = "sample" if source.sample else "local"
-            plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
+            plan = slicing.plan(
+                [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
+            )
             result = schedule.run(plan, lambda lines: run_plan(lines, schedule.progress))
             collect(result, plan)
         finally:

@@ -71,7 +71,7 @@ def test_a_time_out_in_any_slice_is_divided_and_nothing_is_counted_twice(
 
         def slow(question: Question, before: int, unlucky: str = unlucky) -> Answer | None:
             if question.text == unlucky:
-                return Answer(Status.FAILED, detail="504 gateway time-out", too_large=True)
+                return Answer(Status.FAILED, detail="504 gateway time-out", divisible=True)
             return None
 
         backend.rule = slow
