@@ -254,7 +254,8 @@ class _Asker:
             for entry in outcome.ledger.lines:
                 answers.setdefault(_key(entry), []).append(entry)
             for hit in outcome.hits:
-                rows.setdefault(_key(hit), []).append(_plain(hit.row))
+                for key in _keys(hit, answers):
+                    rows.setdefault(key, []).append(_plain(hit.row))
         for (group, request), line in zip(requests, lines, strict=True):
             self.context.queries.append(ContextQuery(line.rendered, line.target))
             entries = answers[_line_key(line)]
@@ -274,6 +275,17 @@ class _Asker:
 
 def _key(source: LedgerLine | Hit) -> _Key:
     return source.hunt, source.profile, source.tenant, source.workspace
+
+
+def _keys(hit: Hit, known: Iterable[_Key]) -> list[_Key]:
+    """Who answered a row: the place that it came from, and those that said the very same."""
+    own = _key(hit)
+    same = [
+        key
+        for key in known
+        if key != own and (key[0], key[2]) == (own[0], own[2]) and (key[3] or key[1]) in hit.also_in
+    ]
+    return [own, *same]
 
 
 def _line_key(line: PlanLine) -> _Key:

@@ -9,7 +9,13 @@ from typing import Annotated, Optional
 import typer
 
 from qakhunt.cli import options as o
-from qakhunt.cli.profiles import AllProfiles, Choice, ConfigPath, GroupName, ProfileNames, read_config
+from qakhunt.cli.profiles import (
+    AllProfiles,
+    ConfigPath,
+    GroupName,
+    ProfileNames,
+    read_config,
+)
 from qakhunt.cli.progress import working
 from qakhunt.cli.request import catalog, read_now
 from qakhunt.cli.scheduled import read_length

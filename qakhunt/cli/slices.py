@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
@@ -49,13 +49,11 @@ class Slicing:
         """Read the options. Raises UsageError."""
         return cls(_read(text), explain, dry_run, as_json)
 
-    def plan(self, lines: Sequence[PlanLine]) -> list[PlanLine]:
-        """The lines with the wish for slices; ends the command where nothing is to be asked."""
-        wished = [replace(line, slices=self.request) for line in lines]
+    def told(self, plan: Sequence[PlanLine]) -> None:
+        """Show the plan and end the command, where nothing is to be asked."""
         if self.explain or self.dry_run:
-            _show_plan(wished, self)
+            _show_plan(plan, self)
             raise typer.Exit
-        return wished
 
 
 def _read(text: str | None) -> SliceRequest | None:

@@ -7,9 +7,9 @@ of the query stay. All values go through ``kql.literal.encode``.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 
 from qakhunt.errors import HuntError, NotAvailableError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant, Window
 
 
-class RenderedQuery(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class RenderedQuery:
     """The text to send, and what it was made from.
 
     ``hunt_hash`` covers the query and its parameters without the window,

@@ -14,7 +14,7 @@ from qakhunt.errors import UsageError, nearest
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
 from qakhunt.reports.run_document import hit_document, run_document
-from qakhunt.reports.safe import for_json, for_markdown, for_spreadsheet
+from qakhunt.reports.safe import for_json, for_spreadsheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -86,21 +86,25 @@ def _csv_line(cells: list[str]) -> bytes:
     return (",".join(cells) + "\r\n").encode("utf-8", "surrogatepass")
 
 
-def write_markdown(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
-    """The verdict, the ledger and the hits as tables; every cell escaped."""
-    from qakhunt.reports.summary import coverage_lines, verdict_line
+def write_markdown(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """The report as Markdown, with every cell of the result."""
+    from qakhunt.reports import markdown_report
 
-    parts = [f"**{for_markdown(verdict_line(result))}**", ""]
-    parts += [f"- {for_markdown(line)}" for line in coverage_lines(result)]
-    table = flat_table(result)
-    parts += ["", _markdown_row([column.name for column in table.columns])]
-    parts.append("|" + " --- |" * len(table.columns))
-    parts += [_markdown_row([to_text(cell) for cell in row]) for row in table.rows]
-    out.write(("\n".join(parts) + "\n").encode())
+    markdown_report.write_markdown(result, out, options)
 
 
-def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(for_markdown(cell) for cell in cells) + " |"
+def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """A few lines of plain text for a chat."""
+    from qakhunt.reports import chat
+
+    chat.write_chat(result, out, options)
+
+
+def write_navigator(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """An ATT&CK Navigator layer of what was observed."""
+    from qakhunt.reports import navigator
+
+    navigator.write_navigator(result, out, options)
 
 
 def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
@@ -125,6 +129,8 @@ FORMATS: dict[str, Format] = {
         Format("csv", (".csv",), write_csv),
         Format("markdown", (".md", ".markdown"), write_markdown),
         Format("html", (".html", ".htm"), write_html),
+        Format("chat", (".txt",), write_chat),
+        Format("navigator", (), write_navigator),
         Format("parquet", (".parquet",), write_parquet, text=False),
     )
 }

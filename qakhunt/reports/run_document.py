@@ -130,5 +130,6 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "last_seen": to_json_value(hit.last_seen),
         "distinct": hit.distinct,
         "total": hit.total,
+        "also_in": list(hit.also_in),
         "row": {name: plain(cell) for name, cell in hit.row.items()},
     }

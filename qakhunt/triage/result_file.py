@@ -10,11 +10,12 @@ import json
 import re
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from qakhunt.answers.ledger import Ledger, LedgerLine, SourceRows, Status
+from qakhunt.answers.ledger import DeliveryLine, Ledger, LedgerLine, SourceRows, Status
 from qakhunt.answers.table import KQL_TYPES, Column, unique_names
 from qakhunt.backends.base import Target
 from qakhunt.documents import read_text
@@ -119,6 +120,18 @@ class _Hit(msgspec.Struct, kw_only=True):
     last_seen: str | None = None
     distinct: int | None = None
     total: int | None = None
+    also_in: tuple[str, ...] = ()
+
+
+class _Delivery(msgspec.Struct, kw_only=True):
+    sink: str
+    messages: int = 0
+    delivered: int = 0
+    findings: int = 0
+    attempts: int = 0
+    waits: tuple[float, ...] = ()
+    detail: str = ""
+    elapsed: float = 0.0
 
 
 class _Table(msgspec.Struct, kw_only=True):
@@ -170,6 +183,10 @@ class _Run(msgspec.Struct, kw_only=True):
     qakhunt: str = ""
     sample: bool = False
     suppressed: int = 0
+    suppressed_hits: list[_Hit] = []
+    known: list[int] = []
+    deliveries: list[_Delivery] = []
+    state: dict[str, Any] | None = None
     warnings: list[str] = []
     context: _Context | None = None
 
@@ -229,12 +246,25 @@ def _result(run: _Run) -> RunResult:
         ledger=Ledger([line for purpose, line in lines if purpose == "hunt"]),
         hits=[_hit(hit, columns.get(hit.hunt, ())) for hit in run.hits],
         columns={name: found for name, found in columns.items() if found},
-        warnings=run.warnings,
+        warnings=[*run.warnings, *_mismatches(run)],
         suppressed=run.suppressed,
+        suppressed_hits=[_hit(hit, columns.get(hit.hunt, ())) for hit in run.suppressed_hits],
+        deliveries=[DeliveryLine(**msgspec.structs.asdict(line)) for line in run.deliveries],
+        state=run.state,
+        known=frozenset(run.known),
         sample=run.sample,
         context=context,
         version=run.qakhunt,
     )
+
+
+def _mismatches(run: _Run) -> list[str]:
+    """Queries whose text is not the one that their hash is of."""
+    return [
+        f"{query.name}: the query in the file is not the one that its hash is of"
+        for query in run.hunts
+        if query.query_hash and query.query_hash != sha256(query.query.encode()).hexdigest()
+    ]
 
 
 def _window(window: _Window) -> Window:
@@ -249,8 +279,8 @@ def _rendered(query: _Query, run: _Run) -> RenderedQuery:
     hunt = _hunt(query) if isinstance(query, _Hunt) else _bare_hunt(query)
     return RenderedQuery(
         hunt=hunt, product=query.product, text=query.query, window=_window(query.window),
-        now=Instant.parse(run.now), parameters=query.parameters, hunt_hash=query.hunt_hash,
-        query_hash=query.query_hash, warnings=(), edits=(),
+        now=Instant.parse(run.now), parameters=query.parameters, warnings=(), edits=(),
+        hunt_hash=query.hunt_hash, query_hash=query.query_hash,
     )  # fmt: skip
 
 
@@ -305,6 +335,7 @@ def _hit(hit: _Hit, columns: tuple[Column, ...]) -> Hit:
         commands=tuple(understand(line) for line in hit.commands), techniques=hit.techniques,
         first_seen=_instant(hit.first_seen), last_seen=_instant(hit.last_seen),
         distinct=hit.distinct, total=hit.total, columns=columns, cells=cells,
+        also_in=hit.also_in,
     )  # fmt: skip
 
 

@@ -26,8 +26,8 @@ class RunResult:
     ``suppressed`` counts hits that a suppression keeps from ``hits``; they stand in
     ``suppressed_hits``. Of a scheduled run: ``deliveries`` is what each sink was sent,
     ``state`` what the state knows, ``known`` the numbers in ``hits`` of findings that
-    earlier runs reported. ``context`` is None where nobody asked for what surrounded
-    the hits. ``version`` is that of the qakhunt which ran.
+    earlier runs reported. ``context`` is None where nobody asked for what surrounded the hits.
+    ``version`` is that of the qakhunt which ran.
     """
 
     now: Instant

@@ -182,7 +182,8 @@ def cells(
 
 
 @cache
-def _rendered(kind: str, product: str, window: str) -> RenderedQuery:
+def rendered_hunt(kind: str, product: str, window: str = WINDOW) -> RenderedQuery:
+    """One of the matrix's hunts, rendered."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.yaml"
         path.write_text(HUNTS[kind], encoding="utf-8")
@@ -207,7 +208,7 @@ class Matrix:
         (target,) = targets_of(profile)
         try:
             result = run([
-                PlanLine(_rendered(kind, cell.service, cell.window), backend, target)
+                PlanLine(rendered_hunt(kind, cell.service, cell.window), backend, target)
                 for kind in cell.hunts
             ])  # fmt: skip
         finally:

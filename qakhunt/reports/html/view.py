@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from qakhunt.reports.details import clock
 from qakhunt.reports.html.drawing import overview, track_length, tracks, tree_picture
+from qakhunt.reports.text_parts import tree_lines
 from qakhunt.triage.assessment import Kind, table_name
 from qakhunt.triage.rarity_words import rarity_lines
 from qakhunt.triage.timeline import Moment, entries, gap_words
-from qakhunt.triage.tree_rows import asides, branch, tree_rows
 from qakhunt.triage.words import offset, span
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from qakhunt.triage.command_notes import CommandNote
     from qakhunt.triage.dossier import Dossier
     from qakhunt.triage.entities import Entity
-    from qakhunt.triage.findings import Findings
     from qakhunt.triage.timeline import Entry
 
 LONGEST, SHORT = 4000, 300
@@ -160,7 +159,7 @@ def full_view(dossier: Dossier, details: ReportDetails) -> HitView:
         timeline=tuple(rows),
         unshown=unshown,
         tree=tree_picture(findings) if findings else None,
-        tree_text=Lines(tree_as_text(findings) if findings else ""),
+        tree_text=Lines("\n".join(tree_lines(findings)) if findings else ""),
         rarity=tuple(rarity_lines(dossier)),
         entities=tuple(dossier.entities),
         tables=tuple(_tables(dossier)),
@@ -205,25 +204,6 @@ def _row(entry: Entry, details: ReportDetails) -> TimelineRow:
         by=event.issuer.file if event.issuer and event.kind != "process" else "",
         family=event.command.family or "" if event.command else "",
     )
-
-
-def tree_as_text(findings: Findings) -> str:
-    """The process tree as lines of text."""
-    lines = []
-    for row in tree_rows(findings):
-        if row.node is None:
-            lines.append(f"{branch(row)}... {row.hidden:,} more")
-            continue
-        process = row.node.process
-        name = process.file or "unnamed process"
-        number = f" ({process.id})" if process.id is not None else ""
-        mark = {"command": "* " if row.own else "o "}.get(row.role, "")
-        line = "" if process.line.casefold() == process.file.casefold() else process.line
-        said = "".join(f"  [{aside}]" for aside in asides(row.node, row.role))
-        text = f"{mark}{name}{number}" + (f"  {cut(line, 500)}" if line else "") + said
-        # One process is one line, whatever its command line holds.
-        lines.append(branch(row) + text.replace("\r", "\\r").replace("\n", "\\n"))
-    return "\n".join(lines)
 
 
 def _tables(dossier: Dossier) -> list[tuple[str, str]]:
