@@ -15,6 +15,7 @@ from qakhunt.kql.values import Instant
 from qakhunt.proving import microsoft_parser
 from qakhunt.proving.lint.aliveness import Life
 from qakhunt.proving.lint.check import Linter, LintResult
+from qakhunt.proving.lint.flow import check_names
 from qakhunt.proving.lint.rules import RULES, Severity
 
 if TYPE_CHECKING:
@@ -336,6 +337,34 @@ def test_microsofts_parser_adds_what_no_other_rule_sees(
 ) -> None:
     query = f"DeviceProcessEvents\n| where {WINDOW}\n| extend x = strlen(FileName, 3)"
     assert ("QH106", 3, 14) in found(lint_text(linter, tmp_path, query))
+
+
+def constructs() -> list[str]:
+    path = Path(__file__).parents[1] / "support" / "kql_constructs.kql"
+    return [line for line in path.read_text(encoding="utf-8").splitlines() if line[:2] != "//"]
+
+
+def test_names_are_resolved_as_microsofts_parser_does(
+    parser: microsoft_parser.MicrosoftParser,
+) -> None:
+    for query in constructs():
+        theirs = {
+            (d.start, query[d.start : d.end].partition("(")[0])
+            for d in parser.check(query, "log-analytics").diagnostics
+            if d.code in ("KS142", "KS204", "KS211")
+        }
+        ours = {(p.token.start, p.token.text) for p in check_names(query, "log-analytics")}
+        assert ours == theirs, query
+
+
+def test_names_of_a_function_of_the_service_are_its_own_affair(
+    linter: Linter, tmp_path: Path
+) -> None:
+    query = (
+        f"DeviceProcessEvents\n| where {WINDOW}\n| invoke FileProfile(SHA1, 1000)\n"
+        "| where GlobalPrevalence < 3"
+    )
+    assert [code for code, *_ in found(lint_text(linter, tmp_path, query))] == ["QH501"]
 
 
 def test_without_the_parser_it_says_what_was_not_checked(

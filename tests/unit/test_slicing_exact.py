@@ -243,7 +243,9 @@ def test_what_cannot_be_sliced_is_told_with_its_reason(
     timed = f"let W = datetime(2026-10-01);\n{query}\n| where TimeGenerated > W"
     if "count" in query or "distinct" in query or "project" in query:
         timed = query.replace(
-            "DeviceProcessEvents", "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)", 1
+            "DeviceProcessEvents",
+            "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)",
+            1,
         )
     rendered = render(hunt_of(timed, tmp_path), now=NOW, window=WINDOW)
     ways = ways_of(rendered)
