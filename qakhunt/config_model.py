@@ -110,6 +110,9 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     billed_tables: Annotated[
         list[str], Meta(description="Tables known to be on the Basic or Auxiliary plan.")
     ] = []
+    retention: Annotated[
+        str | None, Meta(description="How long the workspaces keep records, such as '90d'.")
+    ] = None
     limits: Annotated[Limits, Meta(description="How fast, how long.")] = Limits()
     graph_endpoint: Annotated[
         str | None, Meta(description="Graph's address, if not the cloud's.")

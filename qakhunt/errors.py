@@ -6,6 +6,7 @@
     +- HuntError                 a hunt file, its parameters or its window
     |  +- NotAvailableError      the hunt cannot be written for that product
     +- EventsError               an input of recorded data
+    +- ResultFileError           a saved result that is to be triaged or reported
     +- EngineError               the embedded engine is missing or refuses a construct
     +- RejectedError             a service or the engine rejected the query
     +- UnansweredError           nobody answered: sign-in, network, permission
@@ -100,6 +101,10 @@ class NotAvailableError(HuntError):
 
 class EventsError(QakhuntError):
     """An input of recorded events cannot be used as it is."""
+
+
+class ResultFileError(QakhuntError):
+    """A saved result cannot be read: not JSON, another schema, or not whole."""
 
 
 class EngineError(QakhuntError):

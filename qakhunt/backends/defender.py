@@ -101,6 +101,11 @@ class DefenderBackend:
         unresolved = error.mentions("failed to resolve table")
         return bad_request(reply, error, _UNRESOLVED if unresolved else "")
 
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self._transport.clock_skew
+
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()

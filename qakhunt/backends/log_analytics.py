@@ -129,6 +129,11 @@ class LogAnalyticsBackend:
         """Whether a question that names ``tables`` is a billed search from the outset."""
         return not self._settings.billed_tables.isdisjoint(tables)
 
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self._transport.clock_skew
+
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()

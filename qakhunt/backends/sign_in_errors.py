@@ -87,6 +87,7 @@ _AADSTS: dict[str, tuple[str, str]] = {
 _CODE = re.compile(r"AADSTS(\d{4,8})")
 _NOISE = re.compile(r"\s*(?:Trace ID|Correlation ID|Timestamp|Client app ID)\b.*", re.DOTALL)
 _CHAIN_PART = re.compile(r"^\s+(\w+Credential): (.*)$", re.MULTILINE)
+_NO_AUTHORITY = "Unable to get authority configuration"  # all that MSAL says of it
 _LONGEST = 300
 
 
@@ -98,6 +99,8 @@ def sign_in_error(
     code = _CODE.search(text)
     if code:
         return entra_error(text, tenant=tenant, client=client, authority=authority)
+    if _NO_AUTHORITY in text:
+        return entra_error("AADSTS90002", tenant=tenant, client=client, authority=authority)
     parts = _CHAIN_PART.findall(text)
     if parts:
         tried = "; ".join(f"{_kind(name)}: {_first_sentence(words)}" for name, words in parts)

@@ -20,7 +20,7 @@ from urllib3.exceptions import HTTPError
 from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.connection_faults import ConnectionFault, explain
 from qakhunt.backends.pace import Clock, Gate, OutOfTimeError
-from qakhunt.backends.retry import THROTTLED, RetryLimits, wait_before_retry
+from qakhunt.backends.retry import THROTTLED, RetryLimits, http_date, wait_before_retry
 from qakhunt.errors import QakhuntError
 
 if TYPE_CHECKING:
@@ -122,7 +122,8 @@ class Transport:
 
     ``read_timeout`` is the longest silence and ``longest_read`` the longest body, in
     seconds; ``deadline`` is a moment of ``clock``; ``renew`` makes the next call
-    fetch a fresh token instead of the given ``Authorization`` header's.
+    fetch a fresh token instead of the given ``Authorization`` header's. ``clock_skew``
+    is how far, in seconds, the service's clock is ahead of ours, once it answered.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class Transport:
         self._jitter = jitter
         host = urlsplit(endpoint).hostname or endpoint
         self.endpoint, self._host = endpoint, host
+        self.clock_skew: float | None = None
         self._options = {"enforce_https": False} if is_loopback(host) else {}
 
     def send(self, call: Call) -> Reply:
@@ -209,6 +211,9 @@ class Transport:
 
     def _read(self, response: Any, account: _Account) -> _Attempt:
         headers = {name.lower(): value for name, value in response.headers.items()}
+        sent = http_date(headers.get("date", ""))
+        if sent is not None:
+            self.clock_skew = sent - self._clock.wall()
         given = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
         if given:
             account.request_ids[-1] = given

@@ -20,8 +20,15 @@ class Entry(NamedTuple):
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
+    "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
+    "report": Entry("report", "Make a report of a saved result, to hand over."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "login": Entry("login", "Sign in as an analyst, once for all tenants."),
+    "logout": Entry("logout", "Forget a sign-in."),
+    "accounts": Entry("accounts", "List the analysts signed in."),
+    "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
+    "runbook": Entry("runbook", "Make what Azure Automation needs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
     "config": Entry("config_cmd", "Show the configuration in force."),
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
@@ -137,6 +137,27 @@ def _window_line(hunt: Hunt) -> str:
     }
     end = "up to and including" if notes.inclusive_end else "up to"
     return f"{spans.get(notes.start, '?')} {end} {spans.get(notes.end, '?')}; --window changes it"
+
+
+@app.command()
+def coverage(
+    hunts: o.HuntFolders = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="table, json or navigator.")
+    ] = "table",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
+        typer.Option("--out", metavar="PATH", help="Write to a file."),
+    ] = None,
+    as_json: o.AsJson = False,
+    force: o.Force = False,
+) -> None:
+    """Show which ATT&CK techniques the hunts on this machine look for."""
+    from qakhunt.cli import coverage as parts
+
+    parts.show_coverage(
+        catalog(hunts or ()).all(), "json" if as_json else format_, out, force=force
+    )
 
 
 @app.command()

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from qakhunt.documents import read_text
 from qakhunt.errors import UsageError, nearest
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 
-class HuntRequest(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class HuntRequest:
     """The options that shape a hunt's query, as given."""
 
     names: Sequence[str] = ()

@@ -24,10 +24,11 @@ from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.server import Emulator
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
+from qakhunt.hunts.model import PRODUCTS
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.sample import sample_events, sample_now
-from tests.emulator.live import live_backend
+from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, scenario_of, tenant_of, write_events
 
 if TYPE_CHECKING:
@@ -156,16 +157,20 @@ def backends(
 ) -> Iterator[dict[str, list[Backend]]]:
     """Every backend over every place's events."""
     opened: dict[str, list[Backend]] = {}
+    live = EmulatedBackends(emulator, clock, NOW)
     for name, place in places.items():
         opened[name] = [
             LocalBackend([place.local], now=NOW),
             LocalBackend([place.local], now=NOW, product="defender"),
-            live_backend(emulator, "log-analytics", place.tenant, clock=clock, now=NOW),
-            live_backend(emulator, "defender", place.tenant, clock=clock, now=NOW),
+            *(
+                live.open(profile_for(emulator, product, place.tenant, place.workspace))
+                for product in PRODUCTS
+            ),
         ]
     yield opened
-    for backend in (backend for found in opened.values() for backend in found):
-        backend.close()
+    live.close()
+    for local in (backend for found in opened.values() for backend in found[:2]):
+        local.close()
 
 
 def answers(backends: list[Backend], hunt: Hunt, place: Place, window: str) -> Any:

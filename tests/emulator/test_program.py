@@ -10,8 +10,10 @@ import subprocess
 import sys
 import urllib.request
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import jsonschema
 import pytest
 
 from qakhunt.emulator.faults import FAULTS
@@ -21,6 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+SCHEMA = json.loads(
+    files("qakhunt.data").joinpath("emulator.schema.json").read_text(encoding="utf-8")
+)
 PROGRAM = [sys.executable, "-m", "qakhunt", "emulate"]
 
 
@@ -49,7 +54,7 @@ def test_ready_line_any_token_and_a_clean_stop(events: str, tmp_path: Path) -> N
     options = ("--events", events, "--tls", "--ca-file", str(ca))
     with running(*options, TMPDIR=str(tmp_path)) as (process, line):
         assert list(line) == ["schema", "url", "workspaces", "tenants", "ca"]
-        assert line["schema"] == "qakhunt.emulator/1"
+        jsonschema.validate(line, SCHEMA)
         assert line["workspaces"] == [WORKSPACE]
         assert line["tenants"] == [{"id": TENANT, "workspaces": [WORKSPACE]}]
         assert line["ca"] == str(ca)

@@ -35,7 +35,8 @@ QUERIES = {
         DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)
         | distinct DeviceName, AccountName""",
     "join": """
-        let Who = DeviceProcessEvents | where FileName == "whoami.exe" | project DeviceName, AccountName;
+        let Who = DeviceProcessEvents | where FileName == "whoami.exe"
+            | project DeviceName, AccountName;
         DeviceProcessEvents
         | where TimeGenerated > datetime(2026-10-01) and FileName == "net.exe"
         | join kind=inner Who on DeviceName, AccountName
@@ -55,7 +56,8 @@ QUERIES = {
         | where N > 1
         | sort by N desc, Host asc""",
     "union": """
-        union (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
+        union
+            (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
             (DeviceProcessEvents | where FileName == "net1.exe" | project TimeGenerated, DeviceName)
         | where TimeGenerated > datetime(2026-10-01)
         | summarize N = count() by DeviceName, bin(TimeGenerated, 1h)""",

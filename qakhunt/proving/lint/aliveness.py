@@ -74,7 +74,8 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
     recorded = [
         (rendering, line)
         for command in known_commands()
-        for rendering, line in renderings_of(command).items()
+        for rendering, lines in renderings_of(command).items()
+        for line in lines
     ]
     session.put(
         _TABLE,
