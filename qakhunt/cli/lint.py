@@ -98,8 +98,10 @@ def _owners(paths: Sequence[Path], known: Catalog) -> dict[str, list[str]]:
     from qakhunt.hunts.loading import load_hunt
 
     owners: dict[str, list[str]] = {}
-    every = {p.resolve(): p for p in [*(p for p, _ in known.paths().values()), *paths]}
-    for path in every.values():
+    # A hunt of the same name takes the place of one in a later folder: no second hunt.
+    hidden = {path.stem for path in paths}
+    others = [path for path, _ in known.paths().values() if path.stem not in hidden]
+    for path in {p.resolve(): p for p in [*others, *paths]}.values():
         try:
             identity = load_hunt(path).id.lower()
         except QakhuntError:

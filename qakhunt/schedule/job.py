@@ -123,9 +123,7 @@ def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
     result = _round([(entry, entry.due.own) for entry in asked], ask)
     for number in range(max(len(entry.due.made_up) for entry in asked)):
         due_now = [
-            (entry, entry.due.made_up[number])
-            for entry in asked
-            if number < len(entry.due.made_up)
+            (entry, entry.due.made_up[number]) for entry in asked if number < len(entry.due.made_up)
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
         if answerable:

@@ -113,7 +113,6 @@ _WORDS = frozenset(
         "default",
         "materialize",
         "toscalar",
-        "granny-asc",
     ]
 )
 _SAME = frozenset(
@@ -125,17 +124,19 @@ _SAME = frozenset(
         "take",
         "limit",
         "sample",
-        "as",
         "top",
         "consume",
-        "render",
         "getschema",
     ]
 )
 # Tables and functions that a workspace brings along or that the schema files do not list.
 _FOREIGN = ("_CL", "_GetWatchlist", "_Im_", "_ASim_", "ASim", "im", "FileProfile", "DeviceFromIP")
 _PARTS = frozenset({"workspace", "app", "resource", "table", "database", "cluster", "arg", "adx"})
-_AGGREGATE_PREFIX = {"make_set": "set", "make_list": "list", "make_bag": "bag"}
+_AGGREGATE_PREFIX = {
+    "make_set": "set", "make_set_if": "set", "make_list": "list", "make_list_if": "list",
+    "make_bag": "bag", "make_bag_if": "bag",
+}  # fmt: skip
+_UNNAMED_AGGREGATES = frozenset({"percentile", "percentiles", "percentilew", "percentilesw"})
 
 
 @cache
@@ -146,9 +147,16 @@ def function_names() -> frozenset[str]:
     return frozenset([*data["functions"], *data["aggregates"], *data["plugins"]])
 
 
+@cache
+def aggregate_names() -> frozenset[str]:
+    """Every aggregate of the language."""
+    text = files("qakhunt.data").joinpath("kql_functions.json").read_text(encoding="utf-8")
+    return frozenset(json.loads(text)["aggregates"])
+
+
 def is_foreign(name: str) -> bool:
     """Whether a name can be one that only the workspace knows."""
-    return name.endswith("_CL") or name.startswith(_FOREIGN[1:])
+    return name.endswith("_CL") or name.startswith(_FOREIGN[1:]) or name in _PARTS
 
 
 def check_names(text: str, product: str) -> list[Problem]:
@@ -225,7 +233,7 @@ class _Flow:
         ):
             return _Table(open=True)
         if len(tokens) > 1 and tokens[1].text == "(":
-            if first.text not in self.functions | _PARTS and not is_foreign(first.text):
+            if first.text not in self.functions and not is_foreign(first.text):
                 self.function(first)
             member = tokens[-1]
             if tokens[-2].text == "." and member.text in self.tables:
@@ -316,7 +324,7 @@ class _Flow:
 def _extend(flow: _Flow, stage: Stage, table: _Table) -> _Table:
     made = items(stage.tokens)
     for item in made:
-        flow.references(item.tokens, table)
+        flow.references(_value(item), table)
     names = [name for item in made for name in _item_names(item)]
     return _Table(
         [*table.columns, *(n for n in names if n not in table.columns)], table.open, table.dropped
@@ -326,10 +334,16 @@ def _extend(flow: _Flow, stage: Stage, table: _Table) -> _Table:
 def _project(flow: _Flow, stage: Stage, table: _Table) -> _Table:
     made = items(stage.tokens)
     for item in made:
-        flow.references(item.tokens, table)
-    return _narrowed(
-        table, stage, [name for item in made for name in _item_names(item)], is_open=False
-    )
+        flow.references(_value(item), table)
+    names = [_item_names(item) for item in made]
+    listed = [name for own in names for name in own]
+    return _narrowed(table, stage, listed, is_open=not all(names))
+
+
+def _value(item: Item) -> Sequence[Token]:
+    """An entry's expression; of ``(a, b) = value`` the value."""
+    parts = list(split(item.tokens, "="))
+    return parts[-1] if len(parts) == 2 and item.tokens[0].text == "(" else item.tokens
 
 
 def _narrowed(table: _Table, stage: Stage, names: list[str], *, is_open: bool) -> _Table:
@@ -465,6 +479,16 @@ def _parse(flow: _Flow, stage: Stage, table: _Table) -> _Table:
     return _Table(names, table.open, table.dropped)
 
 
+def _as(flow: _Flow, stage: Stage, table: _Table) -> _Table:
+    if stage.tokens:
+        flow.lets[stage.tokens[-1].text] = table
+    return table
+
+
+def _render(_flow: _Flow, _stage: Stage, table: _Table) -> _Table:
+    return table
+
+
 def _serialize(flow: _Flow, stage: Stage, table: _Table) -> _Table:
     return _extend(flow, stage, table)
 
@@ -472,6 +496,8 @@ def _serialize(flow: _Flow, stage: Stage, table: _Table) -> _Table:
 _HANDLERS: dict[str, Callable[[_Flow, Stage, _Table], _Table]] = {
     "extend": _extend,
     "serialize": _serialize,
+    "as": _as,
+    "render": _render,
     "project": _project,
     "project-away": _project_away,
     "project-keep": _project_keep,
@@ -513,10 +539,11 @@ def _item_names(item: Item) -> list[str]:
         return ["count_"]
     if function in ("countif",):
         return [f"{function}_"]
+    if function not in aggregate_names() or function in _UNNAMED_AGGREGATES:
+        return []
     prefix = _AGGREGATE_PREFIX.get(function, function)
-    first_is_plain = bool(arguments) and bool(plain) and len(arguments[0]) == 1
-    is_simple = function not in ("percentile", "percentiles", "percentilew")
-    return [f"{prefix}_{plain[0]}"] if first_is_plain and is_simple else []
+    first_is_plain = bool(plain) and len(arguments[0]) == 1
+    return [f"{prefix}_{plain[0]}"] if first_is_plain else []
 
 
 def _without_options(tokens: Sequence[Token]) -> list[Token]:
