@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -29,6 +28,7 @@ ANY = "*"  # a key that is not known
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _UNKNOWN_FIELD = re.compile(r"Object contains unknown field `([^`]*)`")
+_INVALID_NAME = re.compile(r"Invalid enum value '([^']*)'")
 _AT = re.compile(r" - at `([^`]*)`")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+|\.\.\.)\]")
 
@@ -55,8 +55,7 @@ def read_text(path: Path, error: ErrorType) -> str:
         ) from None
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """Plain values of a YAML text, and where each stands.
 
     ``places`` maps a path of keys and indexes to a location; ``block_scalars``
@@ -194,10 +193,17 @@ def convert_value(
                 hint=nearest(unknown[1], known) or f"known keys: {', '.join(sorted(known))}",
             ) from None
         message = _plain_types(_AT.sub("", words))
+        invalid = _INVALID_NAME.search(words)
+        hint = None
+        if invalid:
+            names = _names_at(model, path)
+            message = f"no such value: {invalid[1]!r}"
+            hint = nearest(invalid[1], names) or f"known: {', '.join(names)}"
         name = ".".join(str(step) for step in path)
         raise error(
             f"{name}: {message[:1].lower()}{message[1:]}" if name else message,
             location=locate(path),
+            hint=hint,
         ) from None
 
 
@@ -235,8 +241,26 @@ def _fields_at(model: Any, path: Path_) -> Iterable[str]:
     return [field.encode_name for field in fields]
 
 
+def _names_at(model: Any, path: Path_) -> list[str]:
+    """The values of the literal type at ``path``."""
+    info: Any = msgspec.inspect.type_info(model)
+    for step in path:
+        info = _descend(info, step)
+    info = _bare(info)
+    options = getattr(info, "types", (info,))
+    return [str(value) for option in options for value in getattr(option, "values", ())]
+
+
+def _bare(info: Any) -> Any:
+    """Without the descriptions and bounds around a type."""
+    while isinstance(info, msgspec.inspect.Metadata):
+        info = info.type
+    return info
+
+
 def _struct(info: Any) -> Any:
-    for option in getattr(info, "types", ()):
+    info = _bare(info)
+    for option in map(_bare, getattr(info, "types", ())):
         if hasattr(option, "fields"):
             return option
     return info

@@ -6,11 +6,14 @@
     +- HuntError                 a hunt file, its parameters or its window
     |  +- NotAvailableError      the hunt cannot be written for that product
     +- EventsError               an input of recorded data
+    +- ResultFileError           a saved result that is to be triaged or reported
     +- EngineError               the embedded engine is missing or refuses a construct
     +- RejectedError             a service or the engine rejected the query
     +- UnansweredError           nobody answered: sign-in, network, permission
     +- OutputError               a result could not be written
     +- DeliveryError             a sink did not take a finding
+    +- StateError                the state of scheduled runs cannot be used
+    |  +- StateBusyError         another run holds it
     +- CheckFailed               a test, lint or doctor check failed
 
 ``except QakhuntError`` catches what a user can mend; anything else is a bug.
@@ -19,7 +22,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -101,6 +103,10 @@ class EventsError(QakhuntError):
     """An input of recorded events cannot be used as it is."""
 
 
+class ResultFileError(QakhuntError):
+    """A saved result cannot be read: not JSON, another schema, or not whole."""
+
+
 class EngineError(QakhuntError):
     """The embedded engine is missing, or refuses a construct of the query."""
 
@@ -127,6 +133,16 @@ class DeliveryError(QakhuntError):
     exit_code = ExitCode.DELIVERY_FAILED
 
 
+class StateError(QakhuntError):
+    """The state of scheduled runs cannot be read or written."""
+
+
+class StateBusyError(StateError):
+    """Another run holds the state, so this one did not look."""
+
+    exit_code = ExitCode.NOTHING_ANSWERED
+
+
 class CheckFailed(QakhuntError):
     """A test, lint or doctor check failed."""
 
@@ -135,6 +151,8 @@ class CheckFailed(QakhuntError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Hint text naming the known name closest to ``name``, or None."""
+    from difflib import get_close_matches
+
     names = sorted(set(known))
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)

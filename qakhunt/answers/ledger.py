@@ -77,6 +77,29 @@ class LedgerLine:
     source: SourceRows | None = None
 
 
+@dataclass(frozen=True)
+class DeliveryLine:
+    """What one sink was sent in a run. It never changes the verdict.
+
+    ``messages`` were due, earlier runs' included; ``delivered`` of them were
+    confirmed. ``waits`` and ``elapsed`` are seconds.
+    """
+
+    sink: str
+    messages: int = 0
+    delivered: int = 0
+    findings: int = 0
+    attempts: int = 0
+    waits: tuple[float, ...] = ()
+    detail: str = ""
+    elapsed: float = 0.0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is still to be sent."""
+        return self.delivered < self.messages
+
+
 @dataclass
 class Ledger:
     """All lines of a run, in the order of its plan."""

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
 from qakhunt.answers.service_error import ServiceError, error_in
-from qakhunt.answers.table import Column, ResultTable
+from qakhunt.answers.table import Column, ResultTable, Row
 from qakhunt.kql.values import Instant
 
 PARTIAL = "PartialError"
+
+_JSON_TYPES: dict[str, Any] = {
+    "bool": bool | None, "int": int | None, "long": int | None, "real": float | None,
+    "string": str | None, "guid": str | None,
+}  # fmt: skip
+"""KQL types whose values JSON has itself; the others need a look at each cell."""
 
 
 @dataclass(frozen=True)
@@ -30,10 +38,53 @@ class LogAnalyticsAnswer:
 def decode(body: bytes) -> LogAnalyticsAnswer:
     """Decode a response body. Raises WireError where it is no such response."""
     with collector_paused():
+        table = _decode_regular(body)
+        if table is not None:
+            return LogAnalyticsAnswer(table)
         decoded = decode_body(body)
-        answer = replace(from_value(decoded.value), damaged=decoded.damaged)
-        del decoded  # before the collector comes back and walks it
-    return answer
+        return replace(from_value(decoded.value), damaged=decoded.damaged)
+
+
+class _RawTable(msgspec.Struct, gc=False):
+    name: str
+    columns: list[dict[str, str]]
+    rows: msgspec.Raw
+
+
+class _RegularBody(msgspec.Struct, gc=False):
+    tables: tuple[_RawTable]
+    error: None = None
+
+
+def _decode_regular(body: bytes) -> ResultTable | None:
+    """The whole answer where each cell has its column's plain JSON type, else None.
+
+    Types are checked while the rows are parsed and only columns whose values are
+    not JSON's own are touched again: half the time of the general way.
+    """
+    try:
+        raw = msgspec.json.decode(body, type=_RegularBody).tables[0]
+        columns = tuple(_column(column) for column in raw.columns)
+        kinds = tuple(_JSON_TYPES.get(column.kql_type, Any) for column in columns)
+        rows = msgspec.json.decode(raw.rows, type=list[tuple[kinds]])  # type: ignore[valid-type]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    positions = [i for i, kind in enumerate(kinds) if kind is Any]
+    converted = [
+        decode_column(columns[i].kql_type, [row[i] for row in rows], columns[i].name)
+        for i in positions
+    ]
+    if not converted:
+        return ResultTable(columns, rows)
+    return ResultTable(columns, _with_cells(rows, positions, converted))
+
+
+def _with_cells(rows: list[Row], positions: list[int], converted: list[list[Any]]) -> list[Row]:
+    changed = list(map(list, rows))
+    for position, cells in zip(positions, converted, strict=True):
+        for row, cell in zip(changed, cells, strict=True):
+            row[position] = cell
+    return list(map(tuple, changed))
 
 
 def is_response(value: Any) -> bool:

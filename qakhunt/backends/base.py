@@ -42,8 +42,10 @@ class Answer:
     """A result and the account of it.
 
     ``table`` is None where nothing usable came. ``place`` is the line and column
-    in the question's text, from 1, that a rejection names. ``bytes`` counts the
-    body as received; ``waits`` and ``elapsed`` are seconds.
+    in the question's text, from 1, that a rejection names. ``divisible`` says that a
+    limit of size or time was hit, so that the same question about a shorter stretch
+    may be answered whole. ``bytes`` counts the body as received; ``waits`` and
+    ``elapsed`` are seconds.
     """
 
     status: Status
@@ -51,6 +53,7 @@ class Answer:
     detail: str = ""
     hint: str = ""
     rejected: bool = False
+    divisible: bool = False
     place: tuple[int, int] | None = None
     bytes: int = 0
     attempts: int = 1

@@ -2,32 +2,41 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
-from qakhunt.cli.output import Output, present
-from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli import profiles as p
+from qakhunt.cli import scheduled as sch
+from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
+from qakhunt.cli.output import Output
+from qakhunt.cli.request import HuntRequest
+from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.cli.streams import stdout_may_close
-from qakhunt.errors import ExitCode, UsageError, nearest
+from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.context import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qakhunt.plan import PlanLine
     from qakhunt.triage.run_result import RunResult
+
+    Collect = Callable[[RunResult, Sequence[PlanLine]], None]
 
 app = o.new_app()
 
-BACKENDS = ("local",)
-
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--backend", metavar="NAME", help="Who answers: local."),
+    typer.Option("--backend", metavar="NAME", help="Who answers: local, log-analytics, defender."),
 ]
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -38,8 +47,11 @@ Events = Annotated[
 ]  # fmt: skip
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--format", metavar="NAME", help="table, json, ndjson, csv, markdown or parquet."),
-]
+    typer.Option(
+        "--format", metavar="NAME",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+    ),
+]  # fmt: skip
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
@@ -50,19 +62,15 @@ Timeout = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where the embedded engine reads from."""
-
-    events: list[str]
-    now: str | None
-    sample: bool
-
-
 @app.command()
 def run(
     hunt: o.HuntNames = None,
     backend: BackendName = None,
+    profile: p.ProfileNames = None,
+    group: p.GroupName = None,
+    all_profiles: p.AllProfiles = False,
+    config: p.ConfigPath = None,
+    trust_host: p.TrustedHosts = None,
     events: Events = None,
     dialect: o.Dialect = None,
     command: o.Commands = None,
@@ -75,6 +83,8 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    context: ctx.Around = None,
+    context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
     out: Out = None,
     as_json: o.AsJson = False,
@@ -85,60 +95,81 @@ def run(
     fail_on_hits: Annotated[
         bool, typer.Option("--fail-on-hits", help="Exit with 10 when there are hits.")
     ] = False,
+    state: sch.State = None,
+    sink: sch.Sinks = None,
+    heartbeat: sch.Heartbeat = False,
+    every: sch.Every = "24h",
+    repeat_after: sch.RepeatAfter = "30d",
+    suppressions: sch.SuppressionsFile = None,
+    show_suppressed: sch.ShowSuppressed = False,
+    show_known: sch.ShowKnown = False,
+    deadline: sch.Deadline = None,
+    log_format: sch.LogFormat = "text",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell of each answer and wait on stderr.")
+    ] = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Run hunts and show what they find. Without arguments: the Qakbot hunt on the sample."""
+    """Run hunts and show what they find. Without arguments: the Qakbot hunt.
+
+    Without a configuration the embedded engine hunts in the bundled sample.
+    """
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
         window, time_zone,
     )  # fmt: skip
-    _check_backend(backend)
-    source = _source(events, now)
-    result = _run_local(request, source, read_product(dialect), timeout, quiet=quiet)
-    if output.format or result.verdict is not Verdict.FAILED:
-        with stdout_may_close():
-            present(result, output)
-    _report_failures(result)
-    return exit_code(result, fail_on_hits=fail_on_hits)
+    around = ctx.read_around(context)
+    answers = who_answers(
+        AnswerOptions(
+            backend, events or (), dialect, now, timeout, config,
+            p.Choice(profile or (), group, all_profiles), trust_host or (),
+        ),
+        os.environ,
+    )  # fmt: skip
+    schedule = sch.Schedule(
+        sch.ScheduleOptions(
+            state, sink or (), heartbeat, every, repeat_after, suppressions, deadline, log_format,
+            show_suppressed, show_known,
+        ),
+        now=answers.now, config=answers.config,
+    )  # fmt: skip
+    if answers.sample:
+        schedule.refuse_sample()
+    schedule.refuse_output(output)
+    with schedule.errors_logged():
+        result = _hunt(
+            answers, schedule.request(request), schedule,
+            lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
+            shown=Shown.of(quiet=quiet, verbose=verbose, as_json=schedule.log.as_json),
+        )  # fmt: skip
+        if output.format or result.verdict is not Verdict.FAILED:
+            with stdout_may_close():
+                schedule.present(result, output)
+        _report_failures(result)
+        code = exit_code(result, fail_on_hits=fail_on_hits)
+        schedule.log.finished(result, code)
+    return code
 
 
-def _check_backend(name: str | None) -> None:
-    if name is not None and name not in BACKENDS:
-        raise UsageError(
-            f"no backend named {name!r}", hint=nearest(name, BACKENDS) or ", ".join(BACKENDS)
-        )
-
-
-def _source(events: list[str] | None, now: str | None) -> _Source:
-    if events:
-        return _Source(events, now, sample=False)
-    from qakhunt.sample import sample_events, sample_now
-
-    return _Source(sample_events(), now or sample_now().isoformat(), sample=True)
-
-
-def _run_local(
-    request: HuntRequest, source: _Source, product: str, timeout: float | None, *, quiet: bool
-) -> RunResult:
-    from qakhunt.backends.base import Target
-    from qakhunt.backends.local import LocalBackend
-    from qakhunt.cli.progress import working
-    from qakhunt.runner import PlanLine
+def _hunt(
+    answers: Answering, request: HuntRequest, schedule: sch.Schedule, collect: Collect,
+    shown: Shown,
+) -> RunResult:  # fmt: skip
     from qakhunt.runner import run as run_plan
 
-    now = read_now(source.now)
-    found = rendered_hunts(request, now=now, product=product)
-    with working("loading events", quiet=quiet) as say:
-        engine = LocalBackend(source.events, now=now, product=product, timeout=timeout)
-        try:
-            say("hunting")
-            profile = "sample" if source.sample else "local"
-            plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
-            result = run_plan(plan)
-        finally:
-            engine.close()
-    result.sample = source.sample
+    with (
+        progress_of(shown) as progress,
+        answers.opened(request, progress.say, progress.waited) as plan,
+    ):
+        progress.planned(plan)
+
+        def ask(lines: Sequence[PlanLine]) -> RunResult:
+            return run_plan(lines, progress.both(schedule.progress))
+
+        result = schedule.run(plan, ask)
+        collect(result, plan)
+    result.sample = answers.sample
     return result
 
 
@@ -159,7 +190,10 @@ def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:
     if result.verdict is Verdict.FAILED:
         rejected = all(line.rejected for line in result.ledger.lines)
         return ExitCode.REJECTED if rejected else ExitCode.NOTHING_ANSWERED
-    hits = bool(result.hits) and fail_on_hits
+    hits = bool(result.news) and fail_on_hits
     if result.verdict is Verdict.INCOMPLETE:
         return ExitCode.HITS_INCOMPLETE if hits else ExitCode.INCOMPLETE
-    return ExitCode.HITS if hits else ExitCode.OK
+    if hits:
+        return ExitCode.HITS
+    undelivered = any(delivery.failed for delivery in result.deliveries)
+    return ExitCode.DELIVERY_FAILED if undelivered else ExitCode.OK

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 _BACKLOG = 2048
 _PATIENCE = 5
+_KEEP_ALIVE = 120
 
 
 class Emulator:
@@ -168,6 +169,11 @@ class _Protocol(H11Protocol):
 
         self.app = with_connection
 
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.transport.is_closing():
+            self.transport.abort()  # over TLS an idle client would be waited for
+
 
 class _Server(uvicorn.Server):
     """uvicorn on our own socket, able to stop listening and to begin again."""
@@ -177,6 +183,7 @@ class _Server(uvicorn.Server):
             application, http=_Protocol, ws="none", lifespan="off", loop="asyncio",
             log_config=None, access_log=False, server_header=False, date_header=False,
             proxy_headers=False, backlog=_BACKLOG, timeout_graceful_shutdown=_PATIENCE,
+            timeout_keep_alive=_KEEP_ALIVE,
             ssl_certfile=str(certificate) if certificate else None,
         ))  # fmt: skip
         self.door = door

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from qakhunt.families.data import families
+
 RENDERINGS = (
     "direct", "cmd", "powershell", "extension", "quoted", "case", "caret", "batch",
 )  # fmt: skip
@@ -47,6 +49,12 @@ def renderings_of(issued: str) -> dict[str, tuple[str, ...]]:
         line = rendered(issued, rendering)
         found[rendering] = (wrapper, line) if wrapper else (line,)
     return found
+
+
+def known_commands() -> list[str]:
+    """Every command that public reports show, as issued, each once."""
+    listed = [line for family in families().families.values() for line in family.issued]
+    return list(dict.fromkeys(listed))
 
 
 def _other_case(text: str) -> str:

@@ -137,7 +137,7 @@ def _members(path: Path, limit: int) -> list[EventSource]:
         members = [info for info in archive.infolist() if not info.is_dir()]
         declared = sum(info.file_size for info in members)
         if declared > limit:
-            raise _too_large(str(path), limit)
+            raise _divisible(str(path), limit)
         for info in members:
             name = f"{path}!{info.filename}"
             _check_member(info, name)
@@ -167,7 +167,7 @@ def _check_member(info: zipfile.ZipInfo, name: str) -> None:
         )
 
 
-def _too_large(name: str, limit: int) -> EventsError:
+def _divisible(name: str, limit: int) -> EventsError:
     return EventsError(
         f"{name}: expands to more than {limit / (1 << 30):g} GiB",
         hint="raise --max-expanded if you trust it",
@@ -229,7 +229,7 @@ class _Bounded(io.RawIOBase):
         data = self.stream.read(len(buffer))
         self.left -= len(data)
         if self.left < 0:
-            raise _too_large(self.source.name, self.source.limit)
+            raise _divisible(self.source.name, self.source.limit)
         buffer[: len(data)] = data
         return len(data)
 

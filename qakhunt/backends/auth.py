@@ -1,0 +1,305 @@
+"""Signing in: a credential for each kind, one token per audience, kept until it expires.
+
+azure-identity and MSAL are loaded by the kind that needs them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from azure.core.credentials import AccessToken, AccessTokenInfo
+
+from qakhunt.backends.clouds import CLOUDS, check_endpoint
+from qakhunt.backends.sign_in_errors import sign_in_error
+from qakhunt.errors import ConfigError, QakhuntError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+    from qakhunt.config_model import SignIn
+
+REFRESH_BEFORE = 300.0
+"""Seconds before its end at which a token is fetched anew."""
+
+_EXCHANGE = {
+    "public": "api://AzureADTokenExchange/.default",
+    "usgov": "api://AzureADTokenExchangeUSGov/.default",
+    "usgov-dod": "api://AzureADTokenExchangeUSGov/.default",
+    "china": "api://AzureADTokenExchangeChina/.default",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who signs in, where: all that a credential is made of.
+
+    ``authority`` is Entra ID's address, checked; ``cache`` is the folder of the
+    analysts' sign-ins. ``ask`` shows a person what to do, where there is one.
+    """
+
+    sign_in: SignIn
+    tenant: str
+    authority: str
+    cloud: str = "public"
+    ca_file: str | None = None
+    cache: Path | None = None
+    ask: Callable[[str], None] | None = field(default=None, compare=False)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What each of azure-identity's credentials is given."""
+        found = {"authority": self.authority, **self.connection_options}
+        if not self.known_authority:
+            found["disable_instance_discovery"] = True
+        return found
+
+    @property
+    def connection_options(self) -> dict[str, Any]:
+        """What azure-core's pipelines are given to reach any service of the profile."""
+        found: dict[str, Any] = {"retry_total": 1}
+        if self.ca_file:
+            found["connection_verify"] = self.ca_file
+        return found
+
+    @property
+    def known_authority(self) -> bool:
+        """Whether Entra ID is asked at a host of the vendor's."""
+        hosts = {cloud.authority for cloud in CLOUDS.values()}
+        return urlsplit(self.authority).hostname in hosts
+
+
+class TokenSource:
+    """A credential as azure-core takes it: fetches each audience's token once.
+
+    Safe from several threads. Errors are UnansweredError, with a mend.
+    """
+
+    def __init__(
+        self, identity: Identity, *, build: Callable[[Identity], Any] | None = None,
+        wall: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
+        self._identity, self._wall = identity, wall
+        self._build = build or credential
+        self._credential: Any = None
+        self._tokens: dict[tuple[str, ...], AccessTokenInfo] = {}
+        self._lock = threading.Lock()
+
+    def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        """The token for ``scopes``, from memory unless it ends soon or claims are asked for."""
+        claims = (options or {}).get("claims")
+        with self._lock:
+            held = self._tokens.get(scopes)
+            left = held.expires_on - self._wall() if held else 0.0
+            if held and left > REFRESH_BEFORE and not claims:
+                return held
+            try:
+                fetched = self._fetch(scopes, claims)
+            except QakhuntError:
+                if held and left > 60 and not claims:
+                    return held
+                raise
+            self._tokens[scopes] = fetched
+            return fetched
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        """As ``get_token_info``, for callers of the older protocol."""
+        info = self.get_token_info(*scopes, options=options)
+        return AccessToken(info.token, info.expires_on)
+
+    def renew(self, authorization: str) -> None:
+        """Forget the token that a service did not accept, so that a fresh one is fetched."""
+        with self._lock:
+            for scopes, held in list(self._tokens.items()):
+                if authorization == f"Bearer {held.token}":
+                    del self._tokens[scopes]
+                    self._renew_credential()
+
+    def close(self) -> None:
+        """Close the connections."""
+        with self._lock:
+            self._close_credential()
+
+    def _renew_credential(self) -> None:
+        """The credential keeps the token in a cache of its own, so that one must go, too."""
+        if hasattr(self._credential, "renew"):
+            self._credential.renew()
+        else:
+            self._close_credential()
+
+    def _close_credential(self) -> None:
+        if hasattr(self._credential, "close"):
+            self._credential.close()
+        self._credential = None
+
+    def _fetch(self, scopes: tuple[str, ...], claims: str | None) -> AccessTokenInfo:
+        identity = self._identity
+        options: dict[str, Any] = {"claims": claims} if claims else {}
+        if identity.sign_in.kind == "default":
+            options["tenant_id"] = identity.tenant
+        try:
+            if self._credential is None:
+                self._credential = self._build(identity)
+            return self._credential.get_token_info(*scopes, options=options)  # type: ignore[no-any-return]
+        except QakhuntError:
+            raise
+        except Exception as problem:
+            raise sign_in_error(
+                problem, kind=identity.sign_in.kind, tenant=identity.tenant,
+                client=identity.sign_in.client_id,
+                authority=identity.authority.partition("://")[2],
+            ) from None  # fmt: skip
+
+
+def checked_authority(url: str | None, cloud_authority: str, trusted: Any = ()) -> str:
+    """Entra ID's address, if a secret may go there. Raises ConfigError."""
+    if url is None:
+        return f"https://{cloud_authority}"
+    checked = check_endpoint(url, {cloud_authority}, trusted)
+    if not checked.startswith("https://"):
+        raise ConfigError(
+            f"authority {url!r}: Entra ID is asked over https only",
+            hint="start the emulator with --tls, or sign in as 'none'",
+        )
+    return checked
+
+
+def credential(identity: Identity) -> Any:
+    """The credential of the identity's kind. Raises ConfigError where a part is missing."""
+    return _BUILDERS[identity.sign_in.kind](identity)
+
+
+def _default(identity: Identity) -> Any:
+    from azure.identity import DefaultAzureCredential
+
+    from qakhunt.backends.analysts import Analysts
+
+    analysts = Analysts(identity)
+    try:
+        if analysts.accounts():
+            return _login(identity)
+    finally:
+        analysts.close()
+    return DefaultAzureCredential(
+        additionally_allowed_tenants=["*"], process_timeout=30, **identity.options
+    )
+
+
+def _login(identity: Identity) -> Any:
+    from qakhunt.backends.analysts import AnalystCredential
+
+    return AnalystCredential(identity)
+
+
+def _azure_cli(identity: Identity) -> Any:
+    from azure.identity import AzureCliCredential
+
+    return AzureCliCredential(tenant_id=identity.tenant, process_timeout=30)
+
+
+def _managed_identity(identity: Identity) -> Any:
+    from qakhunt.backends.managed_identity import ManagedIdentity
+
+    return ManagedIdentity(identity.sign_in.client_id, **identity.connection_options)
+
+
+def _client_secret(identity: Identity) -> Any:
+    from azure.identity import ClientSecretCredential
+
+    sign_in = identity.sign_in
+    if sign_in.client_secret_env is not None:
+        secret = secret_of(sign_in.client_secret_env)
+    else:
+        from qakhunt.backends.key_vault import read_secret
+
+        secret = read_secret(identity)
+    return ClientSecretCredential(
+        identity.tenant, sign_in.client_id or "", secret, **identity.options
+    )
+
+
+def _client_certificate(identity: Identity) -> Any:
+    from azure.identity import CertificateCredential
+
+    sign_in = identity.sign_in
+    password = None
+    if sign_in.certificate_password_env is not None:
+        password = secret_of(sign_in.certificate_password_env)
+    path = sign_in.certificate_path or ""
+    try:
+        return CertificateCredential(
+            identity.tenant, sign_in.client_id or "", path, password=password, **identity.options
+        )
+    except OSError as problem:
+        raise ConfigError(f"cannot read {path}: {problem.strerror}") from None
+    except (ValueError, TypeError):
+        raise ConfigError(
+            f"{path}: no certificate with its private key, or its password is wrong",
+            hint="PEM with certificate and key in one file, or PFX; certificate_password_env",
+        ) from None
+
+
+def _workload_identity(identity: Identity) -> Any:
+    from azure.identity import WorkloadIdentityCredential
+
+    sign_in = identity.sign_in
+    return WorkloadIdentityCredential(
+        tenant_id=identity.tenant, client_id=sign_in.client_id,
+        token_file_path=sign_in.token_file, **identity.options,
+    )  # fmt: skip
+
+
+def _federated(identity: Identity) -> Any:
+    sign_in = identity.sign_in
+    if sign_in.assertion == "azure-pipelines":
+        from azure.identity import AzurePipelinesCredential
+
+        return AzurePipelinesCredential(
+            tenant_id=identity.tenant, client_id=sign_in.client_id or "",
+            service_connection_id=sign_in.service_connection_id or "",
+            system_access_token=secret_of(sign_in.system_access_token_env or "SYSTEM_ACCESSTOKEN"),
+            **identity.options,
+        )  # fmt: skip
+    from azure.identity import ClientAssertionCredential
+
+    from qakhunt.backends.assertions import assertion_source
+
+    return ClientAssertionCredential(
+        identity.tenant, sign_in.client_id or "", assertion_source(identity, _EXCHANGE),
+        **identity.options,
+    )  # fmt: skip
+
+
+class _NoSignIn:
+    """For services on this machine that let anyone in."""
+
+    def get_token_info(self, *scopes: str, options: Any = None) -> AccessTokenInfo:
+        return AccessTokenInfo("none", 2**40)
+
+
+_BUILDERS: Mapping[str, Callable[[Identity], Any]] = {
+    "default": _default,
+    "login": _login,
+    "azure-cli": _azure_cli,
+    "managed-identity": _managed_identity,
+    "client-secret": _client_secret,
+    "client-certificate": _client_certificate,
+    "workload-identity": _workload_identity,
+    "federated": _federated,
+    "none": lambda _identity: _NoSignIn(),
+}
+
+
+def secret_of(variable: str) -> str:
+    """What an environment variable holds. Raises ConfigError, naming it, when it is empty."""
+    value = os.environ.get(variable, "")
+    if not value:
+        raise ConfigError(
+            f"the environment variable {variable} is not set", hint="it holds the sign-in's secret"
+        )
+    return value

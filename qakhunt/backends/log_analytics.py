@@ -1,0 +1,240 @@
+"""Log Analytics, and so Microsoft Sentinel: one workspace per question.
+
+Requests go through azure-monitor-query's own pipeline; the answer is decoded here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from qakhunt.answers import wire_log_analytics
+from qakhunt.answers.json_body import WireError
+from qakhunt.answers.ledger import Status
+from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.backends.replies import (
+    answer,
+    bad_request,
+    failure,
+    incomplete,
+    one_line,
+    unreadable,
+)
+from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from qakhunt.backends.base import Answer, Question
+    from qakhunt.kql.values import Instant, Window
+
+CONCURRENCY = 5
+BILLED_CONCURRENCY = 2
+CALLS, PER_SECONDS = 200, 30.0
+LONGEST_WAIT = 600
+READ_MARGIN = 30
+ROW_LIMIT = 500_000
+
+_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_REFUSALS = {
+    401: ("the sign-in is not accepted", "is the token for this cloud's Log Analytics?"),
+    403: (
+        "no permission to read this workspace",
+        "give the identity Log Analytics Reader (or Microsoft Sentinel Reader) on it",
+    ),
+    404: (
+        "no such workspace",
+        "check the workspace id (not its name) and the profile's cloud",
+    ),
+}
+_ACROSS = re.compile(r"\bworkspace\s*\(")
+"""A query that names other workspaces itself shows their rows, too."""
+_PLAN_ERROR = "UnsupportedApiQueryValidationError"
+_BILLED_HINT = (
+    "tables on the Basic or Auxiliary plan are searched for money, by the gigabyte: "
+    "allow_billed_search = true in the profile, or --allow-billed-search"
+)
+
+
+@dataclass(frozen=True)
+class LogAnalyticsSettings:
+    """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
+
+    ``oldest`` is how far back the workspace's records reach, where that is known.
+    """
+
+    server_wait: int = LONGEST_WAIT
+    row_limit: int = ROW_LIMIT
+    allow_billed_search: bool = False
+    billed_tables: frozenset[str] = frozenset()
+    oldest: Instant | None = None
+
+
+def read_timeout(server_wait: int) -> float:
+    """Seconds of silence to bear: the server's own limit and a margin."""
+    return float(server_wait + READ_MARGIN)
+
+
+def open_client(
+    credential: Any, endpoint: str, scope: str, *, ca_file: str | None = None
+) -> Client:
+    """azure-monitor-query's client with its retries and redirects off."""
+    from azure.monitor.query import LogsQueryClient
+
+    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
+    return LogsQueryClient(
+        credential, endpoint=endpoint, credential_scopes=[scope], retry_total=0,
+        permit_redirects=False, connection_timeout=20, connection_data_block_size=BLOCK,
+        user_agent="qakhunt", **options,
+    )  # fmt: skip
+
+
+def is_workspace_id(text: str) -> bool:
+    """Whether ``text`` is a GUID, as workspace ids are."""
+    return _GUID.fullmatch(text) is not None
+
+
+class LogAnalyticsBackend:
+    """Answers from live workspaces of one profile."""
+
+    name = "log-analytics"
+    product = "log-analytics"
+
+    def __init__(
+        self,
+        transport: Transport,
+        settings: LogAnalyticsSettings | None = None,
+        *,
+        concurrency: int = CONCURRENCY,
+    ) -> None:
+        self.concurrency = concurrency
+        self._transport = transport
+        self._settings = settings or LogAnalyticsSettings()
+
+    def ask(self, question: Question) -> Answer:
+        """Ask the question's workspace. Failures of the service are answers, too."""
+        if self.is_billed(question.tables):
+            return self._search(question)
+        reply = self._transport.send(self._call(question, "query"))
+        error = _error(reply)
+        if error and _is_of_another_plan(error, question.tables):
+            if self._settings.allow_billed_search:
+                return _after(reply, self._search(question))
+            return _other_plan(reply, error)
+        return self._answer(question, reply, error)
+
+    def is_billed(self, tables: Collection[str]) -> bool:
+        """Whether a question that names ``tables`` is a billed search from the outset."""
+        return not self._settings.billed_tables.isdisjoint(tables)
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self._transport.clock_skew
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._transport.close()
+
+    def _search(self, question: Question) -> Answer:
+        if not self._settings.allow_billed_search:
+            named = ", ".join(sorted(self._settings.billed_tables.intersection(question.tables)))
+            return answer(
+                Reply(Outcome.ANSWERED), Status.FAILED,
+                detail=f"{named}: on the Basic or Auxiliary plan", hint=_BILLED_HINT,
+            )  # fmt: skip
+        reply = self._transport.send(self._call(question, "search"))
+        return self._answer(question, reply, _error(reply))
+
+    def _call(self, question: Question, kind: str) -> Call:
+        workspace = question.target.workspace or ""
+        url = f"/workspaces/{quote(workspace, safe='')}/{kind}"
+        span = timespan(question.window)
+        body = {"query": question.text}
+        if kind == "search":
+            url += f"?timespan={quote(span, safe='')}"
+        else:
+            body["timespan"] = span
+        return Call(
+            url, body,
+            {"Cache-Control": "no-cache", "Prefer": f"wait={self._settings.server_wait}"},
+            f"{question.target.profile} {workspace}",
+        )  # fmt: skip
+
+    def _answer(self, question: Question, reply: Reply, error: ServiceError | None) -> Answer:
+        if reply.outcome is Outcome.ANSWERED and reply.status == 200:
+            return self._result(reply, question)
+        if error and reply.status == 400:
+            return bad_request(reply, error)
+        return failure(reply, _REFUSALS)
+
+    def _result(self, reply: Reply, question: Question) -> Answer:
+        try:
+            decoded = wire_log_analytics.decode(reply.body)
+        except WireError as problem:
+            return unreadable(reply, problem)
+        table = decoded.table
+        asked = None if _ACROSS.search(question.text) else question.target.workspace
+        cut = incomplete(
+            reply, table, asked=asked, row_limit=self._settings.row_limit,
+            partial=decoded.partial, damaged=decoded.damaged,
+        )  # fmt: skip
+        if cut:
+            return cut
+        oldest = self._settings.oldest
+        if oldest is not None and question.window.start < oldest:
+            return answer(
+                reply, Status.UNCOVERED, table,
+                detail=f"the workspace keeps no older records: nothing before {oldest} "
+                "was looked at",
+                hint="ask for a window that its retention covers",
+            )  # fmt: skip
+        age = reply.headers.get("age")
+        return answer(
+            reply, Status.COMPLETE, table,
+            detail=f"from the service's cache, {age} s old" if age else "",
+        )  # fmt: skip
+
+
+def _after(first: Reply, found: Answer) -> Answer:
+    """``found`` with the account of a call that came before."""
+    return replace(
+        found,
+        attempts=first.attempts + found.attempts,
+        waits=first.waits + found.waits,
+        request_ids=first.request_ids + found.request_ids,
+        elapsed=first.elapsed + found.elapsed,
+    )
+
+
+def timespan(window: Window) -> str:
+    """The window as the services take it; the query's own half-open filter decides its ends."""
+    return f"{window.start.isoformat()}/{window.end.isoformat()}"
+
+
+def _error(reply: Reply) -> ServiceError | None:
+    if reply.outcome is Outcome.ANSWERED and reply.status == 400:
+        return decode_error(reply.body)
+    return None
+
+
+def _is_of_another_plan(error: ServiceError, tables: Collection[str]) -> bool:
+    """Whether a table is Basic or Auxiliary, which ``/query`` does not serve.
+
+    An unresolved table of the known schema counts, since it exists wherever it is used.
+    """
+    if error.mentions(_PLAN_ERROR):
+        return True
+    return error.mentions("failed to resolve table") and any(
+        error.mentions(f"'{table}'") for table in tables
+    )
+
+
+def _other_plan(reply: Reply, error: ServiceError) -> Answer:
+    return answer(
+        reply, Status.FAILED, detail=one_line(error.words),
+        rejected=not error.mentions(_PLAN_ERROR), place=error.query_place,
+        hint=f"the table is not connected, or is on another plan; {_BILLED_HINT}",
+    )  # fmt: skip

@@ -1,0 +1,247 @@
+"""``qakhunt state``: what scheduled runs remember."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Optional
+
+import typer
+
+from qakhunt.cli import options as o
+from qakhunt.cli.profiles import ConfigPath, read_config
+from qakhunt.cli.request import read_now
+from qakhunt.cli.scheduled import open_state, read_length, surroundings_of
+from qakhunt.errors import ExitCode, UsageError
+from qakhunt.reports.safe import for_terminal
+
+if TYPE_CHECKING:
+    from qakhunt.kql.values import Instant, Timespan
+    from qakhunt.schedule.store import Store
+
+app = o.new_app(help="See, check, reset and prune the state of scheduled runs.")
+
+StatePath = Annotated[
+    str, typer.Argument(metavar="STATE", help="The state's file, or the URL of its blob.")
+]
+Hunt = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option("--hunt", metavar="NAME", help="Only this hunt's."),
+]
+Customer = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option("--customer", metavar="ID", help="Only this customer's (Entra tenant id)."),
+]
+
+
+@app.command()
+def show(
+    state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None, now: o.Now = None
+) -> int:
+    """Show what was looked at, what is owed or lost, and what waits to be delivered."""
+    with _opened(state, read_now(now), config) as store:
+        document = state_document(store)
+    if as_json:
+        print(json.dumps(document, indent=2, ensure_ascii=True))
+        return 0
+    for line in _lines(document):
+        print(for_terminal(line))
+    return 0
+
+
+@app.command()
+def check(
+    state: StatePath,
+    max_age: Annotated[
+        str, typer.Option("--max-age", metavar="TIME", help="The oldest that is still well.")
+    ] = "26h",
+    as_json: o.AsJson = False,
+    config: ConfigPath = None,
+    now: o.Now = None,
+) -> int:
+    """Exit with 1 when the job has not looked everywhere lately: for an outside monitor."""
+    moment, age = read_now(now), read_length("--max-age", max_age)
+    with _opened(state, moment, config) as store:
+        problems = problems_of(store, moment, age)
+    if as_json:
+        print(json.dumps({"schema": "qakhunt.state-check/1", "well": not problems,
+                          "max_age": max_age, "problems": problems}))  # fmt: skip
+    elif problems:
+        for problem in problems:
+            print(for_terminal(problem))
+    else:
+        print(f"well: everything was looked at within {max_age}")
+    return int(ExitCode.CHECK_FAILED) if problems else 0
+
+
+@app.command()
+def reset(
+    state: StatePath,
+    hunt: Hunt = None,
+    customer: Customer = None,
+    findings: Annotated[
+        bool, typer.Option("--findings", help="Forget findings too: they are reported anew.")
+    ] = False,
+    deliveries: Annotated[
+        bool, typer.Option("--deliveries", help="Drop what waits to be delivered.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    config: ConfigPath = None,
+    now: o.Now = None,
+) -> int:
+    """Forget what was looked at, so that the next run begins with the lookback again."""
+    if not yes:
+        what = (
+            "coverage"
+            + (", findings" if findings else "")
+            + (", undelivered messages" if deliveries else "")
+        )
+        if not typer.confirm(f"Forget {what} in {state}?", err=True):
+            raise UsageError("nothing was forgotten", hint="--yes does it without asking")
+    with _opened(state, read_now(now), config) as store:
+        done = store.reset(hunt=hunt, customer=customer, findings=findings, deliveries=deliveries)
+    print(_counted(done))
+    return 0
+
+
+@app.command()
+def prune(
+    state: StatePath,
+    older: Annotated[
+        str, typer.Option("--older", metavar="TIME", help="Forget what is older than this.")
+    ] = "180d",
+    config: ConfigPath = None,
+    now: o.Now = None,
+) -> int:
+    """Forget old runs, findings no longer seen and hunts no longer run."""
+    moment = read_now(now)
+    with _opened(state, moment, config) as store:
+        done = store.prune(moment, read_length("--older", older))
+    print(_counted(done))
+    return 0
+
+
+def _opened(state: str, now: Instant, config: Path | None) -> contextlib.closing[Store]:
+    around = surroundings_of(read_config(config), os.environ)
+    return contextlib.closing(open_state(state, now, around, create=False))
+
+
+def _counted(done: dict[str, int]) -> str:
+    return "forgotten: " + ", ".join(f"{number} {name}" for name, number in done.items())
+
+
+def state_document(store: Store) -> dict[str, Any]:
+    """``qakhunt.state/1``: the state as plain JSON values."""
+
+    def moment(instant: Instant | None) -> str | None:
+        return instant.isoformat() if instant else None
+
+    return {
+        "schema": "qakhunt.state/1",
+        "state": store.name,
+        "warnings": store.warnings,
+        "runs": [
+            {"id": run.id, "started": moment(run.started), "finished": moment(run.finished),
+             "verdict": run.verdict, **run.summary}
+            for run in store.runs(20)
+        ],
+        "coverage": [
+            {
+                "hunt": entry.hunt, "hunt_hash": entry.key.hunt_hash,
+                "product": entry.key.product, "customer": entry.key.customer,
+                "workspace": entry.key.workspace or None, "watermark": moment(entry.watermark),
+                "asked": moment(entry.asked),
+                "owed": [
+                    {"start": moment(o_.window.start), "end": moment(o_.window.end),
+                     "since": moment(o_.since), "attempts": o_.attempts, "reason": o_.reason}
+                    for o_ in entry.owed
+                ],
+                "lost": [
+                    {"start": moment(lost.window.start), "end": moment(lost.window.end),
+                     "found": moment(lost.found)}
+                    for lost in entry.lost
+                ],
+            }
+            for entry in store.coverages()
+        ],
+        "findings": len(store.known()),
+        "deliveries": [
+            {"sink": sink, "delivered": delivered, "pending": pending}
+            for sink, delivered, pending in store.deliveries()
+        ],
+        "pending": [
+            {"sink": p.message.sink, "key": p.message.key, "kind": p.message.kind,
+             "since": moment(p.created), "attempts": p.attempts, "detail": p.detail}
+            for p in store.pending()
+        ],
+    }  # fmt: skip
+
+
+def _lines(document: dict[str, Any]) -> list[str]:
+    def short(text: str | None) -> str:
+        return text[:16].replace("T", " ") if text else "-"
+
+    lines = [f"warning: {text}" for text in document["warnings"]]
+    last = document["runs"][0] if document["runs"] else None
+    if last is None:
+        lines.append("no run yet")
+    else:
+        lines.append(f"last run {short(last['started'])}, {last['verdict'] or 'came to no end'}")
+    lines.append(f"{document['findings']} findings reported so far")
+    for entry in document["coverage"]:
+        whom = entry["workspace"] or entry["customer"]
+        lines.append(
+            f"{entry['hunt']} on {whom} ({entry['product']}): complete until "
+            f"{short(entry['watermark'])}, {len(entry['owed'])} owed, {len(entry['lost'])} lost"
+        )
+        lines += [
+            f"  owed {short(w['start'])} to {short(w['end'])}, tried {w['attempts']} times: "
+            f"{w['reason']}"
+            for w in entry["owed"]
+        ]
+        lines += [f"  lost {short(w['start'])} to {short(w['end'])}" for w in entry["lost"]]
+    for sink in document["deliveries"]:
+        lines.append(f"{sink['sink']}: {sink['delivered']} delivered, {sink['pending']} waiting")
+    lines += [
+        f"  waiting since {short(p['since'])}, tried {p['attempts']} times: {p['key']}: {p['detail']}"
+        for p in document["pending"]
+    ]
+    return lines
+
+
+CURRENT_DAYS = 7
+
+
+def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
+    """What keeps the state from being well, one sentence each.
+
+    Coverage that no run asked for within a week belongs to a hunt or customer that is
+    gone; the run's own age tells when all of them stopped.
+    """
+    from qakhunt.kql.values import Timespan as Span
+
+    oldest = now - age
+    ended = [run for run in store.runs() if run.finished is not None]
+    problems = list(store.warnings)
+    if not ended:
+        problems.append("no run came to its end yet")
+    elif ended[0].started < oldest:
+        problems.append(f"the last run that came to its end began at {ended[0].started}")
+    week = Span.parse(f"{CURRENT_DAYS}d")
+    for entry in store.coverages():
+        if entry.asked is None or now.since(entry.asked) > max(week, age):
+            continue
+        if entry.watermark is None or entry.watermark < oldest:
+            whom = entry.key.workspace or entry.key.customer
+            reached = entry.watermark or "never"
+            problems.append(
+                f"{entry.hunt} on {whom} ({entry.key.product}): complete until {reached}"
+            )
+    for pending in store.pending():
+        if pending.created < oldest:
+            problems.append(
+                f"{pending.message.sink}: {pending.message.key} waits since {pending.created}"
+            )
+    return problems

@@ -1,0 +1,269 @@
+"""What has been looked at completely, what is owed, and what a run must ask: pure rules.
+
+A run asks its *own* window: from the lookback before the last complete answer until
+now. So it holds what failed since, and every stretch as long as the lookback lies
+whole in one window. After a long outage that window would be too large to answer;
+then it is bounded, and the windows before it are *owed* and made up, oldest first.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from qakhunt.kql.values import Timespan, Window
+from qakhunt.schedule.intervals import Windows, after, before, subtract, union, within
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from qakhunt.kql.values import Instant
+    from qakhunt.schedule.lookback import LateData
+
+MOST_OWED = 48
+MOST_MADE_UP = 7
+"""Owed windows that one run makes up for one key, unless told otherwise."""
+SKEW = Timespan.parse("5m")
+
+
+@dataclass(frozen=True, order=True)
+class CoverageKey:
+    """Whose coverage: a hunt's text and parameters, on one workspace of one customer.
+
+    ``customer`` is the Entra tenant id, else the profile's name; ``workspace`` is
+    empty where a product has none.
+    """
+
+    hunt_hash: str
+    product: str
+    customer: str
+    workspace: str = ""
+
+
+@dataclass(frozen=True)
+class Owed:
+    """A window still to be answered: since when, how often tried, and why it failed."""
+
+    window: Window
+    since: Instant
+    attempts: int = 0
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Records that aged out before any run had looked at them."""
+
+    window: Window
+    found: Instant
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The account of one key. ``owed`` is oldest first; ``hunt`` is its name when last run.
+
+    ``begun`` is where the first run began to look; ``reread`` is when all that the
+    product holds was last looked at completely.
+    """
+
+    key: CoverageKey
+    hunt: str = ""
+    covered: Windows = ()
+    owed: tuple[Owed, ...] = ()
+    lost: tuple[Lost, ...] = ()
+    begun: Instant | None = None
+    reread: Instant | None = None
+    asked: Instant | None = None
+
+    @property
+    def reached(self) -> Instant | None:
+        """Where the looking ended so far, else where it began; None before the first run."""
+        return self.covered[-1].end if self.covered else self.begun
+
+    @property
+    def watermark(self) -> Instant | None:
+        """Up to here nothing is owed that was never looked at; None before the first answer."""
+        if not self.covered:
+            return None
+        missing = subtract((owed.window for owed in self.owed), self.covered)
+        return min([self.covered[-1].end, *(window.start for window in missing)])
+
+
+@dataclass(frozen=True)
+class Due:
+    """What a run asks for one key: ``own`` first, then ``made_up``, oldest first.
+
+    ``coverage`` is the account with everything owed as it now stands.
+    """
+
+    coverage: Coverage
+    own: Window
+    made_up: tuple[Window, ...]
+    lost: Windows
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one asked window was answered."""
+
+    window: Window
+    complete: bool
+    reason: str = ""
+
+
+def due(
+    coverage: Coverage, *, now: Instant, lookback: Timespan, rule: LateData,
+    most: int = MOST_MADE_UP,
+) -> Due:  # fmt: skip
+    """The windows that a run at ``now`` asks."""
+    coverage, warnings = _trusted(coverage, now)
+    span = max(lookback, rule.late)
+    oldest = now - rule.retention
+    needed = _needed(coverage, now, lookback, rule)
+    longest = max(Timespan(2 * span.ticks), rule.reread or span)
+    own = Window(max(needed, oldest, now - longest), now)
+    owed = [*coverage.owed, *_never_asked(coverage, Window(needed, now), own, lookback, span)]
+    kept, aged = _aged(owed, oldest)
+    if coverage.reached and coverage.reached < oldest:
+        aged.append(Window(coverage.reached, oldest))
+    lost = subtract(aged, coverage.covered)
+    kept = _distinct(kept)
+    made_up = [entry.window for entry in kept if not within(entry.window, own)]
+    coverage = replace(
+        coverage, owed=tuple(kept), asked=now, begun=coverage.begun or own.start,
+        lost=coverage.lost + tuple(Lost(window, now) for window in lost),
+    )  # fmt: skip
+    return Due(coverage, own, tuple(made_up[:most]), lost, warnings)
+
+
+def settle(
+    due_: Due, outcomes: Sequence[Outcome], *, now: Instant, lookback: Timespan, rule: LateData
+) -> Coverage:
+    """The account after a run: what was answered is covered, what was not is owed."""
+    coverage = due_.coverage
+    done = [outcome.window for outcome in outcomes if outcome.complete]
+    failed = {outcome.window: outcome for outcome in outcomes if not outcome.complete}
+    owed: list[Owed] = []
+    for entry in coverage.owed:
+        if any(within(entry.window, window) for window in done):
+            continue
+        tried = failed.get(entry.window)
+        owed.append(
+            replace(entry, attempts=entry.attempts + 1, reason=tried.reason) if tried else entry
+        )
+    if due_.own in failed:
+        owed.append(Owed(due_.own, now, 1, failed[due_.own].reason))
+    reread = coverage.reread
+    if rule.reread and any(w.start <= now - rule.reread and w.end == now for w in done):
+        reread = now
+    return replace(
+        coverage, covered=union([*coverage.covered, *done]),
+        owed=tuple(_thinned(_distinct(owed), lookback)), reread=reread,
+    )  # fmt: skip
+
+
+def _trusted(coverage: Coverage, now: Instant) -> tuple[Coverage, tuple[str, ...]]:
+    """The account without anything that lies in the future."""
+    future = [
+        *(w.end for w in coverage.covered), *(entry.window.end for entry in coverage.owed)
+    ]  # fmt: skip
+    latest = max(future, default=now)
+    reread = coverage.reread if coverage.reread and coverage.reread <= now else None
+    begun = coverage.begun if coverage.begun and coverage.begun < now else None
+    owed = tuple(
+        replace(entry, window=Window(entry.window.start, min(entry.window.end, now)))
+        for entry in coverage.owed
+        if entry.window.start < now
+    )
+    trusted = replace(
+        coverage, covered=before(coverage.covered, now), owed=owed, reread=reread, begun=begun
+    )
+    if latest <= now + SKEW:
+        return trusted, ()
+    return trusted, (
+        f"{coverage.hunt or 'a hunt'} on {coverage.key.workspace or coverage.key.customer}: the "
+        f"state says it was looked at until {latest}, which is after now ({now}); the clock was "
+        "set back or was wrong, and what lies after now is looked at again",
+    )
+
+
+def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData) -> Instant:
+    """Where a window that ends now must start to leave nothing out."""
+    start = now - lookback
+    if coverage.covered:
+        start = min(start, coverage.covered[-1].end - max(lookback, rule.late))
+    if coverage.begun:
+        start = min(now - lookback, max(start, coverage.begun) if coverage.covered else coverage.begun)
+    if rule.reread and (coverage.reread is None or now.since(coverage.reread) >= rule.every):
+        start = min(start, now - rule.reread)
+    return start
+
+
+def _never_asked(
+    coverage: Coverage, needed: Window, own: Window, lookback: Timespan, span: Timespan
+) -> list[Owed]:
+    """Windows over the hole that outages left before ``own``, none longer than two spans.
+
+    They overlap, so that every stretch of the lookback lies whole in one of them.
+    """
+    if needed.start >= own.start or coverage.reached is None:
+        return []
+    last = min(own.start + lookback, own.end)
+    tiles: list[Owed] = []
+    start = needed.start
+    while True:
+        end = min(start + Timespan(2 * span.ticks), last)
+        tiles.append(Owed(Window(start, end), needed.end, 0, "no run asked for it"))
+        if end >= last:
+            return tiles
+        start = start + span
+
+
+def _aged(owed: Iterable[Owed], oldest: Instant) -> tuple[list[Owed], list[Window]]:
+    """What of ``owed`` the product still holds, and the windows that it no longer does."""
+    kept, aged = [], []
+    for entry in owed:
+        if entry.window.start < oldest:
+            aged.append(Window(entry.window.start, min(entry.window.end, oldest)))
+        rest = after(entry.window, oldest)
+        if rest is not None:
+            kept.append(replace(entry, window=rest))
+    return kept, aged
+
+
+def _oldest_first(entry: Owed) -> tuple[int, int]:
+    return entry.window.start.ticks, -entry.window.end.ticks
+
+
+def _distinct(owed: Iterable[Owed]) -> list[Owed]:
+    """Oldest first, without windows that another one contains."""
+    kept: list[Owed] = []
+    for entry in sorted(owed, key=_oldest_first):
+        outer = next((i for i, other in enumerate(kept) if within(entry.window, other.window)), None)
+        if outer is None:
+            kept.append(entry)
+        else:
+            other = kept[outer]
+            kept[outer] = replace(
+                other, since=min(other.since, entry.since), attempts=other.attempts + entry.attempts
+            )
+    return kept
+
+
+def _thinned(owed: list[Owed], lookback: Timespan) -> list[Owed]:
+    """No more than ``MOST_OWED``, as long as neighbours overlap by the lookback.
+
+    A long outage of a frequent job would otherwise owe thousands of windows that
+    differ by minutes. Where nothing can be left out, nothing is.
+    """
+    while len(owed) > MOST_OWED:
+        overlaps = [
+            (owed[i - 1].window.end.ticks - owed[i + 1].window.start.ticks, i)
+            for i in range(1, len(owed) - 1)
+        ]
+        widest, position = max(overlaps)
+        if widest < lookback.ticks:
+            break
+        del owed[position]
+    return owed

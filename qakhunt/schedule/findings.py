@@ -1,0 +1,163 @@
+"""Findings: hits with the same fingerprint, and whether there is anything new to say.
+
+A finding is reported when it is first seen, when it grows, and again after a stated
+time; in between it is known.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.reports.run_document import hit_document
+from qakhunt.schedule.fingerprint import fingerprint
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.values import Instant, Timespan
+    from qakhunt.triage.hits import Hit
+
+SCHEMA = "qakhunt.finding/1"
+FIELDS = (
+    "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
+    "tenant", "workspaces", "device", "account", "commands", "new_commands", "techniques",
+    "distinct", "total", "first_seen", "last_seen", "hits",
+)  # fmt: skip
+"""The names that a finding's document has."""
+
+
+class News(str, Enum):
+    """What a run has to say of a finding."""
+
+    NEW = "new"
+    GROWN = "grown"
+    AGAIN = "again"
+    KNOWN = "known"
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the state remembers of a reported finding; no name, no command text.
+
+    ``marks`` are digests of the commands reported so far, ``size`` the most distinct
+    commands reported at once.
+    """
+
+    fingerprint: str
+    hunt: str
+    customer: str
+    first_reported: Instant
+    last_reported: Instant
+    last_seen: Instant
+    revision: int = 1
+    size: int = 0
+    marks: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """All hits of a run that are the same finding, the fullest first."""
+
+    fingerprint: str
+    hunt: Hunt
+    hits: tuple[Hit, ...]
+    news: News = News.NEW
+    revision: int = 1
+    new_commands: tuple[str, ...] = field(default=())
+
+    @property
+    def id(self) -> str:
+        """The idempotency key: the same finding grown is another report."""
+        return f"{self.fingerprint}-{self.revision}"
+
+    @property
+    def reported(self) -> bool:
+        """Whether this run reports it."""
+        return self.news is not News.KNOWN
+
+
+def findings_of(hits: Iterable[Hit], hunts: Mapping[str, Hunt]) -> list[Finding]:
+    """Hits grouped by fingerprint, in order of their first."""
+    groups: dict[str, list[Hit]] = {}
+    for hit in hits:
+        groups.setdefault(fingerprint(hunts[hit.hunt], hit), []).append(hit)
+    return [
+        Finding(mark, hunts[group[0].hunt], tuple(sorted(group, key=_size, reverse=True)))
+        for mark, group in groups.items()
+    ]
+
+
+def judge(
+    finding: Finding, known: Known | None, *, now: Instant, repeat_after: Timespan
+) -> tuple[Finding, Known]:
+    """The finding with its news, and what to remember once it is on its way."""
+    marks = {_mark(c.normalised): c.line for hit in finding.hits for c in hit.commands}
+    size = max(map(_size, finding.hits))
+    if known is None:
+        remembered = Known(
+            finding.fingerprint, finding.hunt.name, _customer(finding.hits[0]),
+            now, now, now, 1, size, frozenset(marks),
+        )  # fmt: skip
+        return replace(finding, news=News.NEW, new_commands=tuple(marks.values())), remembered
+    fresh = tuple(line for mark, line in marks.items() if mark not in known.marks)
+    if fresh or size > known.size:
+        news = News.GROWN
+    elif now.since(known.last_reported) >= repeat_after:
+        news = News.AGAIN
+    else:
+        unchanged = replace(known, last_seen=now)
+        return replace(finding, news=News.KNOWN, revision=known.revision), unchanged
+    remembered = replace(
+        known, last_reported=now, last_seen=now, revision=known.revision + 1,
+        size=max(size, known.size), marks=known.marks | set(marks),
+    )  # fmt: skip
+    told = replace(finding, news=news, revision=remembered.revision, new_commands=fresh)
+    return told, remembered
+
+
+def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str, Any]:
+    """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values."""
+    first, hunt = finding.hits[0], finding.hunt
+    seen = [hit.first_seen for hit in finding.hits if hit.first_seen]
+    last = [moment for hit in finding.hits for moment in (hit.last_seen, hit.first_seen) if moment]
+    return {
+        "schema": SCHEMA,
+        "id": finding.id,
+        "fingerprint": finding.fingerprint,
+        "revision": finding.revision,
+        "news": finding.news.value,
+        "reported_at": now.isoformat(),
+        "run": run_id,
+        "hunt": {"name": hunt.name, "id": hunt.id, "title": hunt.title,
+                 "version": hunt.version, "severity": hunt.severity},
+        "profile": first.profile,
+        "tenant": first.tenant,
+        "workspaces": list(dict.fromkeys(h.workspace for h in finding.hits if h.workspace)),
+        "device": first.device,
+        "account": first.account,
+        "commands": list(dict.fromkeys(c.line for h in finding.hits for c in h.commands)),
+        "new_commands": list(finding.new_commands),
+        "techniques": list(dict.fromkeys(t for h in finding.hits for t in h.techniques)),
+        "distinct": max((h.distinct for h in finding.hits if h.distinct is not None), default=None),
+        "total": max((h.total for h in finding.hits if h.total is not None), default=None),
+        "first_seen": min(seen).isoformat() if seen else None,
+        "last_seen": max(last).isoformat() if last else None,
+        "hits": [hit_document(hit) for hit in finding.hits],
+    }  # fmt: skip
+
+
+def _mark(command: str) -> str:
+    return hashlib.sha256(command.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+
+
+def _size(hit: Hit) -> int:
+    """Distinct commands, as the hunt counts them, else as they are listed."""
+    return hit.distinct if hit.distinct is not None else len({c.normalised for c in hit.commands})
+
+
+def _customer(hit: Hit) -> str:
+    return hit.tenant or hit.profile

@@ -1,0 +1,1 @@
+"""Receivers of findings and heartbeats: one module per kind, one table of them."""

@@ -1,0 +1,164 @@
+"""Findings as rows of a Log Analytics table, through the Logs Ingestion API.
+
+Microsoft's limits: 1 MiB a call, 64 KiB a field (the service cuts longer ones
+without a word, so they are shortened here and marked).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from qakhunt.errors import ConfigError
+from qakhunt.schedule.sinks.azure_errors import not_taken
+from qakhunt.schedule.sinks.base import heartbeat_key
+from qakhunt.schedule.sinks.http import check_url
+from qakhunt.schedule.store import Message
+
+if TYPE_CHECKING:
+    from qakhunt.schedule.sinks.base import Report, Surroundings
+
+MOST_BYTES = 1_000_000
+MOST_FIELD = 60_000
+STREAM = "Custom-QakhuntFindings_CL"
+TABLE = "QakhuntFindings_CL"
+COLUMNS = {
+    "TimeGenerated": "datetime", "Kind": "string", "FindingId": "string",
+    "Fingerprint": "string", "Revision": "int", "News": "string", "RunId": "string",
+    "Hunt": "string", "HuntTitle": "string", "Severity": "string", "Profile": "string",
+    "CustomerTenantId": "string", "Workspaces": "dynamic", "Device": "string",
+    "Account": "string", "Commands": "dynamic", "NewCommands": "dynamic",
+    "Techniques": "dynamic", "DistinctCommands": "int", "TotalCommands": "long",
+    "FirstSeen": "datetime", "LastSeen": "datetime", "Verdict": "string",
+    "NextExpected": "datetime", "Details": "dynamic", "Shortened": "boolean",
+}  # fmt: skip
+"""The table's columns and their types, as the stream of the rule declares them."""
+
+
+class LogAnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The rule's ingestion endpoint, its immutable id and its stream."""
+
+    endpoint: str
+    rule: str
+    stream: str = STREAM
+    audience: str = "https://monitor.azure.com"
+
+
+class LogAnalyticsSink:
+    """Calls of up to 1 MB, each a message of its own."""
+
+    def __init__(
+        self, name: str, settings: LogAnalyticsSettings, surroundings: Surroundings
+    ) -> None:
+        self.name = name
+        self._settings = settings
+        check_url(settings.endpoint, f"sink {name}")
+        if not settings.rule.startswith("dcr-"):
+            raise ConfigError(
+                f"sink {name}: {settings.rule!r} is not the immutable id of a rule",
+                hint="it begins with dcr- and stands in the rule's JSON view",
+            )
+        self._surroundings = surroundings
+        self._client: Any = None
+
+    def messages(self, report: Report) -> list[Message]:
+        """As few calls as the limit allows."""
+        rows = [(finding["id"], finding_row(finding)) for finding in report.findings]
+        messages: list[Message] = []
+        batch: list[tuple[str, str]] = []
+        size = 2
+        for id_, row in rows:
+            text = json.dumps(row)
+            if batch and size + len(text) + 2 > MOST_BYTES:
+                messages.append(self._message(batch))
+                batch, size = [], 2
+            batch.append((id_, text))
+            size += len(text) + 2
+        return [*messages, self._message(batch)] if batch else messages
+
+    def heartbeat(self, document: dict[str, Any]) -> list[Message]:
+        """A row of kind heartbeat."""
+        row = {
+            **dict.fromkeys(COLUMNS), "TimeGenerated": document["sent_at"], "Kind": "heartbeat",
+            "RunId": document["run"], "News": document["status"], "Verdict": document["verdict"],
+            "NextExpected": document["next_expected"], "Details": document, "Shortened": False,
+        }  # fmt: skip
+        body = json.dumps([row]).encode()
+        return [Message(self.name, heartbeat_key(document), body, "heartbeat")]
+
+    def send(self, message: Message) -> None:
+        """Upload one call's rows."""
+        settings = self._settings
+        try:
+            self._connected().upload(
+                settings.rule, settings.stream, json.loads(message.payload)
+            )
+        except Exception as problem:
+            raise not_taken(problem, "the ingestion endpoint") from None
+
+    def _message(self, batch: list[tuple[str, str]]) -> Message:
+        ids = tuple(id_ for id_, _ in batch)
+        key = ids[0] if len(ids) == 1 else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
+        body = "[" + ", ".join(text for _, text in batch) + "]"
+        return Message(self.name, key, body.encode(), findings=ids)
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            try:
+                from azure.monitor.ingestion import LogsIngestionClient
+            except ImportError:
+                raise ConfigError(
+                    f"sink {self.name} needs the package azure-monitor-ingestion",
+                    hint="install qakhunt[ingestion]",
+                ) from None
+            if self._surroundings.credential is None:
+                raise ConfigError(f"sink {self.name} needs a sign-in")
+            self._client = LogsIngestionClient(
+                self._settings.endpoint, self._surroundings.credential(), retry_total=0,
+                credential_scopes=[f"{self._settings.audience}/.default"],
+                connection_verify=self._surroundings.verify, connection_timeout=10, read_timeout=60,
+            )  # fmt: skip
+        return self._client
+
+
+def finding_row(finding: dict[str, Any]) -> dict[str, Any]:
+    """One row of the table. What is too long for a field is shortened and marked."""
+    row: dict[str, Any] = {
+        "TimeGenerated": finding["reported_at"], "Kind": "finding", "FindingId": finding["id"],
+        "Fingerprint": finding["fingerprint"], "Revision": finding["revision"],
+        "News": finding["news"], "RunId": finding["run"], "Hunt": finding["hunt"]["name"],
+        "HuntTitle": finding["hunt"]["title"], "Severity": finding["hunt"]["severity"],
+        "Profile": finding["profile"], "CustomerTenantId": finding["tenant"],
+        "Workspaces": finding["workspaces"], "Device": finding["device"],
+        "Account": finding["account"], "Commands": finding["commands"],
+        "NewCommands": finding["new_commands"], "Techniques": finding["techniques"],
+        "DistinctCommands": finding["distinct"], "TotalCommands": finding["total"],
+        "FirstSeen": finding["first_seen"], "LastSeen": finding["last_seen"],
+        "Verdict": None, "NextExpected": None, "Details": {"rows": [h["row"] for h in finding["hits"]]},
+    }  # fmt: skip
+    fitted = {name: _fitted(value) for name, value in row.items()}
+    return {**fitted, "Shortened": fitted != row}
+
+
+def _fitted(value: Any) -> Any:
+    """The value within one field's bytes: whole items of a list, the head of a text."""
+    if len(json.dumps(value)) <= MOST_FIELD:
+        return value
+    if isinstance(value, str):
+        return value[: MOST_FIELD // 6]
+    if isinstance(value, dict):
+        return {"omitted": "too long for one field"}
+    kept: list[Any] = []
+    size = 2
+    for item in value:
+        text = _fitted(item) if len(json.dumps(item)) > MOST_FIELD // 8 else item
+        if isinstance(text, str) and len(text) > 1000:
+            text = text[:1000]
+        size += len(json.dumps(text)) + 2
+        if size > MOST_FIELD:
+            break
+        kept.append(text)
+    return kept

@@ -1,0 +1,246 @@
+"""The configuration: found, read, checked, and what is in force."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from qakhunt.config import Config, find_config, load_config, parse_config
+from qakhunt.config_checks import HOST_KEYS, SIGN_IN_KEYS
+from qakhunt.config_model import Limits, Profile, SignIn, json_schema
+from qakhunt.errors import ConfigError, UsageError
+from qakhunt.settings import VARIABLES, effective, shown
+from tests.support.cli import qakhunt
+
+ROOT = Path(__file__).parents[2]
+TENANT = "aaaaaaaa-0000-4000-8000-000000000001"
+WORKSPACE = "bbbbbbbb-0000-4000-8000-000000000001"
+APP = "cccccccc-0000-4000-8000-000000000001"
+SECRET = "Wk8~planted.secret-5a"
+PROFILE = f"""\
+[profiles.contoso]
+backend = "log-analytics"
+tenant = "{TENANT}"
+workspaces = ["{WORKSPACE}"]
+"""
+
+
+def parse(text: str, *, local: bool = False) -> Config:
+    return parse_config(text, Path("c.toml"), local=local)
+
+
+def refused(text: str, *, local: bool = False) -> ConfigError:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, local=local)
+    assert SECRET not in str(caught.value) + (caught.value.hint or "")
+    return caught.value
+
+
+def test_the_example_loads_and_shows_every_key() -> None:
+    text = (ROOT / "config.example.toml").read_text(encoding="utf-8")
+    config = load_config(ROOT / "config.example.toml")
+    for model in (Profile, SignIn, Limits):
+        for key in model.__struct_fields__:
+            assert f"\n{key} = " in text or key in ("sign_in", "limits"), key
+    for key in ("default_profile", "deadline", "expected_tenants"):
+        assert f"\n{key} = " in text
+    kinds = {p.sign_in_settings.kind for p in config.profiles.values()}
+    assert kinds | {"default"} == set(SIGN_IN_KEYS)
+
+
+def test_the_schema_for_editors_is_the_one_shipped() -> None:
+    shipped = (ROOT / "qakhunt" / "data" / "config.schema.json").read_text(encoding="utf-8")
+    assert json.loads(shipped) == json_schema(), "run: qakhunt config schema"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words", "hint"),
+    [
+        (PROFILE + "tenantt = 1", 5, "unknown key 'tenantt'", "did you mean 'tenant'?"),
+        ("profile = 1", 1, "unknown key 'profile'", "did you mean 'profiles'?"),
+        (PROFILE.replace(TENANT, "contoso"), 3, "tenant: not a GUID: 'contoso'", "names are not"),
+        (PROFILE.replace(WORKSPACE, "law-soc"), 4, "workspaces: not a GUID: 'law-soc'", "names are"),
+        (PROFILE.replace(f'"{WORKSPACE}"', ""), 1, "at least one workspace", "Overview"),
+        (PROFILE + 'cloud = "usgv"', 5, "cloud: no such value: 'usgv'", "did you mean 'usgov'?"),
+        (PROFILE + 'sign_in = "azurecli"', 5, "no such value: 'azurecli'", "'azure-cli'?"),
+        (PROFILE + "limits.server_wait = 900", 5, "limits.server_wait: expected", ""),
+        (PROFILE + "hunts = 3", 5, "hunts: expected a list", ""),
+        (PROFILE + "[groups]\na = ['contosso']", 6, "no profile 'contosso'", "'contoso'?"),
+        (PROFILE + "[groups]\ncontoso = []", 6, "is a profile and a group", ""),
+        ("default_profile = 'x'\n" + PROFILE, 1, "no profile or group named 'x'", ""),
+        ("deadline = 'soon'\n" + PROFILE, 1, "not a length of time: 'soon'", "45m"),
+        ("expected_tenants = ['x']\n" + PROFILE, 1, "expected_tenants: not a GUID", ""),
+        ('[profiles."a\\u001bb"]\nbackend = "defender"', 1, "missing required", ""),
+        (PROFILE.replace("log-analytics", "defender") + "cloud = 'china'", 5, "not served", ""),
+        (PROFILE + f'client_secret = "{SECRET}"', 5, "a secret does not belong", "variable"),
+        (PROFILE + f'sign_in = {{ password = "{SECRET}" }}', 5, "", ""),
+        (PROFILE + f'[profiles.contoso.sign_in]\nkind = "client-secret"\nsecret = "{SECRET}"',
+         7, "a secret does not belong", "client_secret_env"),
+        (PROFILE + f'[profiles.contoso.sign_in]\nkind = "client-secret"\nclient_id = "{APP}"\n'
+         f'client_secret_env = "{SECRET}"', 8, "the name of an environment variable", "capitals"),
+        (PROFILE + f'[profiles.contoso.sign_in]\nkind = "client-secret"\nclient_id = "{APP}"',
+         5, "client_secret_env or client_secret_vault", ""),
+        (PROFILE + '[profiles.contoso.sign_in]\nkind = "client-certificate"',
+         5, "client-certificate needs client_id", ""),
+        (PROFILE + '[profiles.contoso.sign_in]\nkind = "azure-cli"\ntoken_file = "x"',
+         7, "azure-cli does not take token_file", ""),
+        (PROFILE + '[profiles.contoso.sign_in]\nkind = "federated"\nassertion = "azure-pipelines"'
+         f'\nclient_id = "{APP}"', 7, "needs service_connection_id", ""),
+        ("a = [1,\n", 2, "broken TOML", ""),
+        ("profiles = 3", 1, "expected tables", ""),
+    ],
+)  # fmt: skip
+def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str, hint: str) -> None:
+    problem = refused(text)
+    assert words in problem.message
+    assert hint in (problem.hint or "")
+    assert problem.location is not None
+    assert (problem.location.path, problem.location.line) == ("c.toml", line)
+
+
+@pytest.mark.parametrize("key", HOST_KEYS)
+def test_a_file_of_the_current_folder_sets_no_hosts(key: str) -> None:
+    text = PROFILE + f'{key} = "https://localhost"'
+    assert getattr(parse(text).profiles["contoso"], key) == "https://localhost"
+    assert "cannot set it" in refused(text, local=True).message
+
+
+def test_the_first_file_of_four_places_is_taken(tmp_path: Path) -> None:
+    user, current = tmp_path / "user", tmp_path / "here"
+    user.mkdir()
+    current.mkdir()
+
+    def find(option: Path | None = None, **environment: str) -> Any:
+        return find_config(option, environment, folder=user, current=current)
+
+    assert find() is None
+    (current / "qakhunt.toml").touch()
+    assert find() == (current / "qakhunt.toml", True)
+    (user / "config.toml").touch()
+    assert find() == (user / "config.toml", False)
+    assert find(QAKHUNT_CONFIG="/x") == (Path("/x"), False)
+    assert find(Path("/y"), QAKHUNT_CONFIG="/x") == (Path("/y"), False)
+
+
+def test_an_expected_tenant_without_a_profile_is_missing() -> None:
+    other = TENANT.replace("1", "7")
+    config = parse(f"expected_tenants = ['{TENANT.upper()}', '{other}']\n" + PROFILE)
+    assert config.missing_tenants() == [other]
+
+
+SEVERAL = (
+    "[groups]\nboth = ['contoso', 'fabrikam']\n" + PROFILE + PROFILE.replace("contoso", "fabrikam")
+)
+
+
+def test_profiles_are_chosen_by_name_group_all_or_default() -> None:
+    config = parse(SEVERAL)
+    assert config.select(["fabrikam", "fabrikam"]) == ["fabrikam"]
+    assert config.select(group="both") == ["contoso", "fabrikam"]
+    assert config.select(everything=True) == ["contoso", "fabrikam"]
+    assert parse("default_profile = 'both'\n" + SEVERAL).select() == ["contoso", "fabrikam"]
+    assert parse("default_profile = 'fabrikam'\n" + SEVERAL).select() == ["fabrikam"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "hint"),
+    [
+        ({"names": ["contos"]}, "no profile named 'contos'", "did you mean 'contoso'?"),
+        ({"names": ["zzzzzz"]}, "no profile named", "profiles: contoso, fabrikam"),
+        ({"group": "bot"}, "no group named 'bot'", "did you mean 'both'?"),
+        ({"names": ["contoso"], "everything": True}, "exclude each other", ""),
+        ({}, "which profile? c.toml has contoso, fabrikam", "--all-profiles"),
+    ],
+)
+def test_a_choice_that_is_none(options: dict[str, Any], words: str, hint: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(SEVERAL).select(**options)
+    assert words in caught.value.message
+    assert hint in (caught.value.hint or "")
+
+
+def test_a_flag_beats_the_environment_beats_the_profile_beats_the_default() -> None:
+    config = parse(PROFILE + "sign_in = 'azure-cli'\ncloud = 'usgov'\n")
+    settings = effective(
+        config, "contoso", environment={"QAKHUNT_CLOUD": "china", "QAKHUNT_SIGN_IN": "login"},
+        flags={"sign_in": "managed-identity", "backend": None},
+    )  # fmt: skip
+    assert (settings.profile.cloud, settings.profile.sign_in) == ("china", "managed-identity")
+    assert settings.sources["sign_in"] == "flag --sign-in"
+    assert settings.sources["cloud"] == "environment QAKHUNT_CLOUD"
+    assert settings.sources["tenant"] == "c.toml:3"
+    assert settings.sources["ca_file"] == "default"
+
+
+def test_another_kind_of_sign_in_drops_what_it_does_not_take() -> None:
+    text = PROFILE + f'sign_in = {{ kind = "managed-identity", client_id = "{APP}" }}'
+    kept = effective(parse(text), "contoso", environment={"QAKHUNT_SIGN_IN": "login"})
+    assert kept.profile.sign_in_settings == SignIn(kind="login", client_id=APP)
+    dropped = effective(parse(text), "contoso", environment={"QAKHUNT_SIGN_IN": "azure-cli"})
+    assert dropped.profile.sign_in_settings == SignIn(kind="azure-cli")
+
+
+def test_the_environment_alone_can_be_a_profile() -> None:
+    environment = {
+        "QAKHUNT_BACKEND": "log-analytics", "QAKHUNT_TENANT": TENANT,
+        "QAKHUNT_WORKSPACES": f"{WORKSPACE}, {APP}", "QAKHUNT_ALLOW_BILLED_SEARCH": "true",
+    }  # fmt: skip
+    profile = effective(None, "environment", environment=environment).profile
+    assert profile.workspaces == [WORKSPACE, APP]
+    assert profile.allow_billed_search is True
+
+
+CHECKED = {name for key, name in VARIABLES.items() if key not in HOST_KEYS}
+
+
+@pytest.mark.parametrize("variable", sorted(CHECKED))
+def test_a_wrong_variable_is_named(variable: str) -> None:
+    with pytest.raises(ConfigError, match=variable):
+        effective(parse(PROFILE), "contoso", environment={variable: "nonsense"})
+
+
+def test_the_environment_does_not_move_many_profiles_to_one_tenant() -> None:
+    with pytest.raises(ConfigError, match="several profiles at once"):
+        effective(
+            parse(SEVERAL), "contoso", environment={"QAKHUNT_TENANT": TENANT}, alone=False
+        )  # fmt: skip
+
+
+def test_what_is_shown_has_a_line_per_value() -> None:
+    lines = shown(effective(parse(PROFILE), "contoso", environment={}))
+    assert ("tenant", TENANT, "c.toml:3") in lines
+    assert ("sign_in", "default", "default") in lines
+    assert ("limits", "as the service documents", "default") in lines
+
+
+def test_config_show_names_values_and_sources(tmp_path: Path) -> None:
+    (tmp_path / "qakhunt.toml").write_text(PROFILE)
+    env = {"XDG_CONFIG_HOME": str(tmp_path), "QAKHUNT_CLOUD": "usgov", "HUNT_SECRET": SECRET}
+    done = qakhunt("config", "show", cwd=tmp_path, env=env)
+    assert done.code == 0
+    assert f"using {tmp_path / 'qakhunt.toml'}, found in the current folder" in done.err
+    assert [line.split() for line in done.out.splitlines() if line.startswith("cloud")] == [
+        ["cloud", "usgov", "environment", "QAKHUNT_CLOUD"]
+    ]
+    listed = json.loads(qakhunt("config", "show", "--json", cwd=tmp_path, env=env).out)
+    assert listed["profiles"]["contoso"]["tenant"]["value"] == TENANT
+    assert SECRET not in done.out + done.err
+
+
+def test_a_broken_configuration_is_one_error_and_exit_code_2(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(PROFILE + "tenantt = 1\n")
+    done = qakhunt("config", "show", "--config", str(path))
+    assert done.code == 2
+    assert done.error_lines == [f"error: {path}:5:1: unknown key 'tenantt'"]
+    assert "did you mean 'tenant'?" in done.err
+
+
+def test_no_configuration_says_where_one_goes(tmp_path: Path) -> None:
+    done = qakhunt("config", "show", cwd=tmp_path, env={"XDG_CONFIG_HOME": str(tmp_path)})
+    assert done.code == 2
+    assert "there is no configuration" in done.err
+    assert str(tmp_path / "qakhunt" / "config.toml") in done.err
