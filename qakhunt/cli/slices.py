@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.plan import PlanLine
-    from qakhunt.slicing.forecast import Forecast
+    from qakhunt.forecast import Forecast
     from qakhunt.slicing.request import SliceRequest
 
 Slice = Annotated[
@@ -68,7 +68,7 @@ def _read(text: str | None) -> SliceRequest | None:
 
 
 def _show_plan(plan: Sequence[PlanLine], options: Slicing) -> None:
-    from qakhunt.slicing.forecast import forecast, plan_document
+    from qakhunt.forecast import forecast, plan_document
 
     told = forecast(plan)
     if options.as_json:
