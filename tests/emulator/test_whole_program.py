@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.emulator.support import APP, fetch_url, guid, process_events, write_events
-from tests.support.cli import ROOT, qakhunt
+from tests.support.cli import ROOT, Finished, qakhunt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,12 +122,26 @@ EXPECTED = {
 """Status, tries and words of both lines of a tenant."""
 
 
-def test_one_tenant_s_trouble_is_its_own(home: Path) -> None:
+@dataclass(frozen=True)
+class Troubled:
+    """One run with every fault on: the program's end, its export and the emulator's account."""
+
+    done: Finished
+    found: dict[str, Any]
+    calls: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def troubled(home: Path) -> Troubled:
     with emulated(home) as line:
-        done = run(home, "--json")
+        done = run(home, "--fail-on-hits", "--out", str(home / "out.json"))
         calls = json.loads(fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"))
-    found = json.loads(done.out)
-    assert (found["verdict"], done.code) == ("incomplete", 4)
+    return Troubled(done, json.loads((home / "out.json").read_text()), calls)
+
+
+def test_one_tenant_s_trouble_is_its_own(troubled: Troubled) -> None:
+    found = troubled.found
+    assert (found["verdict"], troubled.done.code) == ("incomplete", 14)
     assert len(found["ledger"]) == 12
     for entry in found["ledger"]:
         name = entry["profile"].partition("-")[0]
@@ -137,27 +152,23 @@ def test_one_tenant_s_trouble_is_its_own(home: Path) -> None:
     # Both services of a tenant saw the same: a finding counts once.
     assert {hit["profile"].partition("-")[0] for hit in found["hits"]} == {WELL, BUSY, SHAKY}
     assert len(found["hits"]) == 3 * 3
-    _check_calls(calls)
 
 
-def _check_calls(calls: list[dict[str, Any]]) -> None:
-    """What the services were asked: nothing twice once it had answered."""
+def test_nothing_is_asked_again_once_it_answered(troubled: Troubled) -> None:
     answered = [
         (call["path"], call["tenant"], call["query"])
-        for call in calls
+        for call in troubled.calls
         if call["path"] in ("query", "hunting") and call["status"] == 200 and not call["fault"]
     ]
     assert len(answered) == len(set(answered)) == 2 * 3
 
 
-def test_the_screen_says_who_did_not_answer_and_why(home: Path) -> None:
-    with emulated(home):
-        done = run(home, "--fail-on-hits")
-    assert done.code == 14
-    assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in done.out
+def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None:
+    account = troubled.done.err
+    assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in account
     for name, (status, _, words) in EXPECTED.items():
         if status != "complete":
-            told = [line for line in done.out.splitlines() if guid("workspace", name) in line]
+            told = [line for line in account.splitlines() if guid("workspace", name) in line]
             assert [words in line for line in told] == [True, True]
 
 
