@@ -64,4 +64,6 @@ def _other_case(text: str) -> str:
 
 def _with_carets(text: str) -> str:
     """A caret inside every word of letters."""
-    return " ".join(f"{w[0]}^{w[1:]}" if w[:1].isalpha() and len(w) > 2 else w for w in text.split(" "))
+    return " ".join(
+        f"{w[0]}^{w[1:]}" if w[:1].isalpha() and len(w) > 2 else w for w in text.split(" ")
+    )
