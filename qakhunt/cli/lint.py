@@ -35,7 +35,7 @@ def lint(
     fix: Annotated[bool, typer.Option("--fix", help="Make the mends that are exact.")] = False,
     matrix: Annotated[
         bool,
-        typer.Option("--matrix", help="Show the result's columns, and what each entry of a list can match."),
+        typer.Option("--matrix", help="Show the result's columns and what list entries match."),
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and exit.")] = False,
     sarif: Sarif = None,

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from qakhunt.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
 from qakhunt.kql.tokens import LineIndex
-from qakhunt.proving.lint.flow import Problem, check_names, is_foreign
+from qakhunt.proving.lint.flow import Problem, check_names
+from qakhunt.proving.lint.vocabulary import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
