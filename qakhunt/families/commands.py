@@ -12,7 +12,7 @@ from functools import cache
 
 from qakhunt.families.data import families
 
-_FIRST_WORD = re.compile(r'^ ?(?:"([^"]*)"[^ ]*|([^ ]+)) ?(.*)$')
+_FIRST_WORD = re.compile(r'^ ?(?:"([^"]*)"[^ /]*|([^ /]+)) ?(.*)$')
 _SPACES = re.compile(r"\s+")
 _MAX_LENGTH = 32_768
 

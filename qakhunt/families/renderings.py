@@ -5,7 +5,7 @@ from __future__ import annotations
 from qakhunt.families.data import families
 
 RENDERINGS = (
-    "direct", "cmd", "powershell", "extension", "quoted", "case", "caret", "batch",
+    "direct", "cmd", "powershell", "oneliner", "extension", "quoted", "case", "caret", "batch",
 )  # fmt: skip
 
 
@@ -21,7 +21,7 @@ def rendered(issued: str, rendering: str) -> str:
         return issued
     if rendering in ("cmd", "caret", "batch"):
         return f"{file}  {arguments}" if space else f"{file}  "
-    if rendering == "powershell":
+    if rendering in ("powershell", "oneliner"):
         return f'"{stem}.exe"{space}{arguments}'
     if rendering == "extension":
         return f"{stem}.exe{space}{arguments}"
@@ -33,19 +33,21 @@ def rendered(issued: str, rendering: str) -> str:
 
 
 def wrapping(issued: str, rendering: str) -> str | None:
-    """The command line of the ``cmd /c`` around a command, or None where there is none."""
+    """The command line of the shell around one command, or None where there is none."""
     if rendering == "cmd":
         return f"cmd.exe /c {issued}"
     if rendering == "caret":
         return f"cmd.exe /c {_with_carets(issued)}"
+    if rendering == "oneliner":
+        return f'powershell.exe -NoProfile -Command "{issued}"'
     return None
 
 
 def renderings_of(issued: str) -> dict[str, tuple[str, ...]]:
-    """Rendering -> the command lines it leaves, the wrapper's first."""
+    """Rendering -> the command lines that tell of the command, that of ``cmd /c`` first."""
     found = {}
     for rendering in RENDERINGS:
-        wrapper = wrapping(issued, rendering)
+        wrapper = wrapping(issued, rendering) if rendering != "oneliner" else None
         line = rendered(issued, rendering)
         found[rendering] = (wrapper, line) if wrapper else (line,)
     return found

@@ -175,7 +175,7 @@ def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
         "json": b"{",
         "ndjson": b'{"hunt"',
         "csv": b'"hunt"',
-        "md": b"**HITS",
+        "md": b"# S0650",
         "parquet": b"PAR1",
     }
     assert target.read_bytes().startswith(start[suffix])

@@ -16,7 +16,7 @@ from qakhunt import __version__
 from qakhunt.answers.ledger import Status, Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.details import TLP, clock
-from qakhunt.reports.html.view import Lines, Times, full_view, short_view
+from qakhunt.reports.html.view import Lines, Times, cut, full_view, short_view
 from qakhunt.reports.safe import for_terminal, lines_for_terminal
 from qakhunt.reports.summary import context_lines, faults, verdict_line
 from qakhunt.triage.dossier import dossiers
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 MOST_IN_FULL = 50
 PAGE = 100
+# What the views cut themselves is shorter; this catches whatever they did not think of.
+_LONGEST = 5000
 _EXPLAINED = {
     Verdict.CLEAN: "Every question was answered completely, and nothing was found.",
     Verdict.HITS: "Every question was answered completely. What was found is below.",
@@ -119,6 +121,7 @@ def _environment() -> Environment:
         "count": count,
         "clock": lambda moment: clock(moment)[:19],
         "lines": Lines,
+        "short": lambda text: cut(text, 160),
         "cell": to_text,
         "status": lambda status: status.value.replace("_", " "),
         "status_look": _status_look,
@@ -131,7 +134,9 @@ def _environment() -> Environment:
 def _visible(value: Any) -> Any:
     """Whatever a template prints, with what would be invisible or act made visible."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return lines_for_terminal(value) if isinstance(value, Lines) else for_terminal(value)
+        if isinstance(value, Lines):
+            return lines_for_terminal(value)
+        return for_terminal(cut(value, _LONGEST))
     return value
 
 
