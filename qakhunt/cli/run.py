@@ -121,7 +121,7 @@ def run(
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        window, time_zone, config,
     )  # fmt: skip
     around = ctx.read_around(context)
     slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
