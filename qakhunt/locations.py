@@ -24,6 +24,12 @@ def queries_folder() -> Path:
     raise FileNotFoundError("the built-in hunts are missing from this installation of qakhunt")
 
 
+def checkout() -> Path | None:
+    """The checkout that this qakhunt runs from; None for an installed one."""
+    root = _PACKAGE.parent
+    return root if _is_checkout(root) else None
+
+
 def _is_checkout(root: Path) -> bool:
     try:
         lines = (root / "pyproject.toml").read_text(encoding="utf-8").splitlines()

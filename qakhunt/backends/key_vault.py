@@ -30,7 +30,12 @@ def read_secret(identity: Identity) -> str:
     """
     from azure.core import PipelineClient
     from azure.core.exceptions import AzureError
-    from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+    from azure.core.pipeline.policies import (
+        BearerTokenCredentialPolicy,
+        ProxyPolicy,
+        RetryPolicy,
+        UserAgentPolicy,
+    )
     from azure.core.rest import HttpRequest
 
     from qakhunt.backends.managed_identity import ManagedIdentity
@@ -41,9 +46,14 @@ def read_secret(identity: Identity) -> str:
     check_endpoint(address, {host} if host.endswith(f".{suffix}") else set())
     options = identity.connection_options
     machine = ManagedIdentity(identity.sign_in.managed_identity_client_id, **options)
-    policy = BearerTokenCredentialPolicy(machine, f"https://{suffix}/.default")
+    chain = [
+        UserAgentPolicy("qakhunt"),
+        ProxyPolicy(),
+        RetryPolicy(retry_total=1),
+        BearerTokenCredentialPolicy(machine, f"https://{suffix}/.default"),
+    ]
     try:
-        with PipelineClient(address, authentication_policy=policy, **options) as client:
+        with PipelineClient(address, policies=chain, **options) as client:
             request = HttpRequest("GET", address, params={"api-version": _VERSION})
             response = client.send_request(request, stream=True)
             body = response.read()

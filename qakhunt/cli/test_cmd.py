@@ -46,11 +46,16 @@ def run_tests(
         bool,
         typer.Option("--mutate", help="Change the queries; list changes that no case notices."),
     ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a file of cases and exit.")
+    ] = False,
     as_json: o.AsJson = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Run the test cases of hunts: tests/<hunt>.yaml beside each hunt."""
+    if schema:
+        return _print_schema()
     from qakhunt.proving.case_runner import Outcome
     from qakhunt.proving.cases import find_suites
     from qakhunt.reports.writing import check_target, whole_file
@@ -69,6 +74,13 @@ def run_tests(
     if mutate and not any(result.outcome is Outcome.FAILED for result in results):
         return _mutate(suites, as_json=as_json, quiet=quiet)
     return _present(results, seconds, as_json=as_json, quiet=quiet)
+
+
+def _print_schema() -> int:
+    from qakhunt.proving.cases import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return ExitCode.OK
 
 
 def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:

@@ -81,18 +81,17 @@ class QueryServices:
         self.workspaces = {
             w.id.lower(): (t, w) for t in loaded.scenario.tenants for w in t.workspaces
         }
-        for tenant, workspace in self.workspaces.values():
-            store.open(self._inputs(tenant, workspace), "log-analytics")
+        # All inputs are read now, so that what is wrong with them is told before serving;
+        # the second product's view of them is made when it is first asked for.
+        loaded_inputs = {self._inputs(t, w): "log-analytics" for t, w in self.workspaces.values()}
         for tenant in self.tenants.values():
-            for inputs in self._hunting_inputs(tenant):
-                store.open(inputs, "defender")
+            loaded_inputs.setdefault(self._inputs(tenant, None), "defender")
+        for inputs, product in loaded_inputs.items():
+            store.open(inputs, product)
 
     def _inputs(self, tenant: Tenant, workspace: Workspace | None) -> tuple[str, ...]:
         own = workspace.events if workspace is not None else None
         return self._loaded.inputs(tenant.events if own is None else own)
-
-    def _hunting_inputs(self, tenant: Tenant) -> set[tuple[str, ...]]:
-        return {self._inputs(tenant, None), *(self._inputs(tenant, w) for w in tenant.workspaces)}
 
     def clock(self) -> Instant:
         """The services' time in queries."""

@@ -6,9 +6,9 @@ of the query stay. All values go through ``kql.literal.encode``.
 
 from __future__ import annotations
 
+import hashlib
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
-
-import msgspec
 
 from qakhunt.errors import HuntError, NotAvailableError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
@@ -28,31 +28,24 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant, Window
 
 
-class RenderedQuery(msgspec.Struct, frozen=True):
+@dataclass(frozen=True)
+class RenderedQuery:
     """The text to send, and what it was made from.
 
-    ``bare`` is the query with its parameters but its own window.
+    ``hunt_hash`` covers the query and its parameters without the window,
+    ``query_hash`` the text as sent; both are SHA-256 in hex.
     """
 
     hunt: Hunt
     product: str
     text: str
-    bare: str
     window: Window
     now: Instant
     parameters: dict[str, Any]
+    hunt_hash: str
+    query_hash: str
     warnings: tuple[str, ...]
     edits: tuple[Edit, ...]
-
-    @property
-    def hunt_hash(self) -> str:
-        """SHA-256, in hex, of the query and its parameters without the window."""
-        return _sha256(self.bare)
-
-    @property
-    def query_hash(self) -> str:
-        """SHA-256, in hex, of the text as sent."""
-        return _sha256(self.text)
 
     def locate(self, line: int, column: int) -> SourceLocation:
         """The place in the hunt's file of a line and column of ``text``, from 1."""
@@ -84,7 +77,7 @@ def render(
     if isinstance(window, str):
         window = resolve(window, hunt, now, values, zone)
     edits = _parameter_edits(hunt, values)
-    bare = apply(hunt.query, edits)
+    hunt_hash = _sha256(apply(hunt.query, edits))
     window_edits, warnings = _window_edits(hunt, tokens, window, now, values)
     edits += window_edits
     if product == DEFENDER:
@@ -94,13 +87,12 @@ def render(
     if window.end > now:
         warnings.append(f"the window ends at {window.end}, after now ({now}): it is not over yet")
     return RenderedQuery(
-        hunt, product, text, bare, window, now, values, tuple(warnings), tuple(edits)
-    )
+        hunt, product, text, window, now, values, hunt_hash, _sha256(text),
+        tuple(warnings), tuple(edits),
+    )  # fmt: skip
 
 
 def _sha256(text: str) -> str:
-    import hashlib
-
     return hashlib.sha256(text.encode()).hexdigest()
 
 

@@ -48,7 +48,7 @@ _UNIT_LITERAL = re.compile(r"(-)?(\d+)(?:\.(\d+))?\s*([a-z]+)", re.ASCII)
 TIMESPAN_UNITS = frozenset(_UNITS)
 
 
-class Instant(msgspec.Struct, frozen=True, order=True):
+class Instant(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL datetime: ``ticks`` of 100 ns since 0001-01-01T00:00:00Z."""
 
     ticks: int
@@ -160,7 +160,7 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
     return list(map(Instant, ticks))
 
 
-class Timespan(msgspec.Struct, frozen=True, order=True):
+class Timespan(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL timespan: signed ``ticks`` of 100 ns."""
 
     ticks: int

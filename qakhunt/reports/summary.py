@@ -42,7 +42,8 @@ def _seen(result: RunResult) -> str:
 
 def coverage_lines(result: RunResult) -> list[str]:
     """What was looked at, line by line where it was not looked at completely."""
-    lines = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
+    looked = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
+    lines = list(dict.fromkeys(looked))
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")

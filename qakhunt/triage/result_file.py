@@ -191,23 +191,6 @@ class _Run(msgspec.Struct, kw_only=True):
     context: _Context | None = None
 
 
-class SavedQuery(RenderedQuery, frozen=True, kw_only=True):
-    """A query of a saved run; its hashes are those that stood in the file."""
-
-    told_hunt_hash: str
-    told_query_hash: str
-
-    @property
-    def hunt_hash(self) -> str:
-        """As the file says; the text without its window is not in it."""
-        return self.told_hunt_hash
-
-    @property
-    def query_hash(self) -> str:
-        """As the file says."""
-        return self.told_query_hash
-
-
 def load_result(path: Path) -> RunResult:
     """The run that ``path`` holds. Raises ResultFileError."""
     text = read_text(path, ResultFileError)
@@ -292,12 +275,12 @@ def _columns(columns: Sequence[_Column]) -> tuple[Column, ...]:
     return tuple(Column(column.name, column.type) for column in columns)
 
 
-def _rendered(query: _Query, run: _Run) -> SavedQuery:
+def _rendered(query: _Query, run: _Run) -> RenderedQuery:
     hunt = _hunt(query) if isinstance(query, _Hunt) else _bare_hunt(query)
-    return SavedQuery(
-        hunt=hunt, product=query.product, text=query.query, bare="", window=_window(query.window),
+    return RenderedQuery(
+        hunt=hunt, product=query.product, text=query.query, window=_window(query.window),
         now=Instant.parse(run.now), parameters=query.parameters, warnings=(), edits=(),
-        told_hunt_hash=query.hunt_hash, told_query_hash=query.query_hash,
+        hunt_hash=query.hunt_hash, query_hash=query.query_hash,
     )  # fmt: skip
 
 

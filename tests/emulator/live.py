@@ -1,4 +1,4 @@
-"""The live backends, pointed at an emulator, with waits that take no time."""
+"""The live backends, assembled as the program does, pointed at an emulator; waits take no time."""
 
 from __future__ import annotations
 
@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import AccessToken
 
-from qakhunt.backends.defender import DefenderBackend, DefenderSettings
-from qakhunt.backends.defender import open_client as open_graph
-from qakhunt.backends.log_analytics import LogAnalyticsBackend, LogAnalyticsSettings
-from qakhunt.backends.log_analytics import open_client as open_logs
-from qakhunt.backends.pace import Gate
-from qakhunt.backends.transport import Transport
-from tests.emulator.support import GRAPH, LOG_ANALYTICS, token
+from qakhunt.config_model import Limits, Profile
+from qakhunt.live import LiveBackends
+from qakhunt.settings import ProfileSettings
+from tests.emulator.support import token
 
 if TYPE_CHECKING:
-    from qakhunt.backends.base import Backend
     from qakhunt.emulator.clock import SkippingClock
     from qakhunt.emulator.server import Emulator
     from qakhunt.kql.values import Instant
@@ -31,19 +27,24 @@ class ClientClock:
         self._stop = threading.Event()
 
     def monotonic(self) -> float:
+        """Seconds of the shared time."""
         return self._shared.time()
 
     def wall(self) -> float:
+        """Seconds of the shared time."""
         return self._shared.time()
 
     def sleep(self, seconds: float) -> None:
+        """Let the shared time pass."""
         self._shared.skip(seconds)
 
     def stop(self) -> None:
+        """Say that the run is over."""
         self._stop.set()
 
     @property
     def stopped(self) -> bool:
+        """Whether it was said."""
         return self._stop.is_set()
 
 
@@ -66,35 +67,36 @@ class SignIn:
         """Get new tokens from now on."""
         self._kept.clear()
 
+    def close(self) -> None:
+        """Nothing to close."""
 
-def live_backend(
+
+class EmulatedBackends(LiveBackends):
+    """As the program opens them, except for the way to sign in."""
+
+    def __init__(self, emulator: Emulator, clock: SkippingClock, now: Instant) -> None:
+        super().__init__(now, ClientClock(clock), cache=None)
+        self._emulator = emulator
+
+    def tokens(self, profile: Profile, service: Any) -> Any:
+        """Tokens of the emulator's own, without a sign-in."""
+        return SignIn(self._emulator, profile.tenant)
+
+
+def profile_for(
     emulator: Emulator,
-    product: str,
+    backend: Any,
     tenant: str,
+    workspace: str,
     *,
-    clock: SkippingClock,
-    now: Instant,
     row_limit: int | None = None,
-    oldest: Instant | None = None,
-) -> Backend:
-    """The backend of a product, signed in to ``tenant``, one question at a time."""
-    sign_in, time_ = SignIn(emulator, tenant), ClientClock(clock)
-    ca = str(emulator.ca) if emulator.ca else None
-    gate = Gate(time_, concurrency=1, calls=1000, per=1.0)
-    options: dict[str, Any] = {} if row_limit is None else {"row_limit": row_limit}
-    if product == "defender":
-        graph = open_graph(sign_in, emulator.url, f"{GRAPH}/.default", ca_file=ca)
-        transport = Transport(
-            graph, emulator.url, gate, time_, read_timeout=30, renew=sign_in.renew, jitter=_half
-        )
-        return DefenderBackend(transport, DefenderSettings(now=now, **options), concurrency=1)
-    logs = open_logs(sign_in, emulator.url, f"{LOG_ANALYTICS}/.default", ca_file=ca)
-    transport = Transport(
-        logs, emulator.url, gate, time_, read_timeout=30, renew=sign_in.renew, jitter=_half
-    )
-    settings = LogAnalyticsSettings(oldest=oldest, **options)
-    return LogAnalyticsBackend(transport, settings, concurrency=1)
-
-
-def _half() -> float:
-    return 0.5
+    retention: str | None = None,
+) -> ProfileSettings:
+    """A profile of one workspace at the emulator, asked one question at a time."""
+    profile = Profile(
+        backend=backend, tenant=tenant, workspaces=[workspace], retention=retention,
+        limits=Limits(concurrency=1, calls=1000, per_seconds=1.0, row_limit=row_limit),
+        log_analytics_endpoint=emulator.url, graph_endpoint=emulator.url,
+        ca_file=str(emulator.ca) if emulator.ca else None,
+    )  # fmt: skip
+    return ProfileSettings("profile", profile, {})

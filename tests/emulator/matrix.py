@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from qakhunt.backends.base import Target
 from qakhunt.cli.run import exit_code
 from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.faults import FAULTS, QUERY_PATHS
@@ -37,9 +36,10 @@ from qakhunt.emulator.server import Emulator
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
+from qakhunt.live import targets_of
 from qakhunt.reports.console import show_account
 from qakhunt.runner import PlanLine, run
-from tests.emulator.live import live_backend
+from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 
 if TYPE_CHECKING:
@@ -66,8 +66,7 @@ QUERY_FAULTS = tuple(name for name, fault in FAULTS.items() if fault.paths == QU
 NOW = Instant.parse("2026-11-05T00:00:00Z")
 WINDOW = "2026-10-06/2026-11-05"
 OLD_WINDOW = "2026-10-01/2026-11-05"
-OLDEST = Instant.parse("2026-10-06")
-"""What is kept 30 days is kept since then; the old window begins before."""
+"""It begins before what is kept 30 days."""
 DAYS, DEVICES = 20, 4
 ROW_LIMIT = 30
 """The row limit of both sides in the cells of ``truncated``; the query it hits has more."""
@@ -129,7 +128,8 @@ class Cell:
         """The customer of this cell alone."""
         limits = Limits(rows=ROW_LIMIT if self.fault == "truncated" else None)
         calls = f"{self.call}-" if self.fault in STATES else self.call
-        rule = FaultRule(fault=self.fault, calls=calls)
+        seconds = 3 if self.fault == "refused" else None  # the back-off's third wait reaches it
+        rule = FaultRule(fault=self.fault, calls=calls, seconds=seconds)
         return tenant_of(self.name, events, limits=limits, faults=(rule,))
 
     @property
@@ -182,7 +182,8 @@ def cells(
 
 
 @cache
-def _rendered(kind: str, product: str, window: str) -> RenderedQuery:
+def rendered_hunt(kind: str, product: str, window: str = WINDOW) -> RenderedQuery:
+    """One of the matrix's hunts, rendered."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"{kind}.yaml"
         path.write_text(HUNTS[kind], encoding="utf-8")
@@ -198,18 +199,20 @@ class Matrix:
     def see(self, cell: Cell) -> Seen:
         """Run one cell."""
         tenant, workspace = guid("tenant", cell.name), guid("workspace", cell.name)
-        backend = live_backend(
-            self._emulator, cell.service, tenant, clock=self._clock, now=NOW,
-            row_limit=ROW_LIMIT if cell.fault == "truncated" else None, oldest=OLDEST,
+        profile = profile_for(
+            self._emulator, cell.service, tenant, workspace, retention="30d",
+            row_limit=ROW_LIMIT if cell.fault == "truncated" else None,
         )  # fmt: skip
-        target = Target("profile", tenant, workspace)
+        live = EmulatedBackends(self._emulator, self._clock, NOW)
+        backend = live.open(profile)
+        (target,) = targets_of(profile)
         try:
             result = run([
-                PlanLine(_rendered(kind, cell.service, cell.window), backend, target)
+                PlanLine(rendered_hunt(kind, cell.service, cell.window), backend, target)
                 for kind in cell.hunts
             ])  # fmt: skip
         finally:
-            backend.close()
+            live.close()
             self._clock.skip(60)  # whoever refuses connections takes them again
         return self._seen(cell, tenant, result)
 

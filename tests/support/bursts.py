@@ -75,7 +75,9 @@ def _event(
     }
 
 
-def write_events(folder: Path, events: list[dict[str, Any]], table: str = "DeviceProcessEvents") -> str:
+def write_events(
+    folder: Path, events: list[dict[str, Any]], table: str = "DeviceProcessEvents"
+) -> str:
     """An event file of ``table``; gives the input to name."""
     path = folder / f"{table}.ndjson"
     path.write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.table import ResultTable
-from qakhunt.backends.base import Answer, Question
 from qakhunt.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from qakhunt.backends.base import Answer, Question
     from qakhunt.kql.values import Instant
 
     Rule = Callable[[Question, int], "Answer | BaseException | None"]
@@ -32,13 +32,13 @@ class Rigged:
     most_rows: int | None = None
     concurrency: int = 4
     name: str = "rigged"
+    product: str = ""
     asked: list[Question] = field(default_factory=list)
     answered: list[Question] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
-    @property
-    def product(self) -> str:
-        return self.inner.product
+    def __post_init__(self) -> None:
+        self.product = self.inner.product
 
     def ask(self, question: Question) -> Answer:
         with self.lock:

@@ -8,7 +8,7 @@ import pytest
 
 from qakhunt.answers.ledger import Status
 from qakhunt.kql.values import Instant
-from qakhunt.triage.assessment import CRITERIA, TITLES, Kind
+from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
 from qakhunt.triage.context import Rarity
 from qakhunt.triage.dossier import dossiers
 from tests.support.triage import (
@@ -34,7 +34,9 @@ def kind_of(commands: list[str], **kwargs: Any) -> Kind:
     return assessed(commands, **kwargs).kind
 
 
-def assessed(commands: list[str], *, context: bool = True, gap: float = 0.2, **kwargs: Any) -> Any:
+def assessed(
+    commands: list[str], *, context: bool = True, gap: float = 0.2, **kwargs: Any
+) -> Assessment:
     known = {key: kwargs.pop(key) for key in ("rarity", "last") if key in kwargs}
     records = burst(commands, gap=gap, **kwargs) if context else None
     return dossier_of(records, commands=commands, **known).assessment

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -22,6 +23,8 @@ from tests.support.triage import at, burst, created, dossier_of, result_with
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qakhunt.engine.session import Session
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 RESOURCE = (
@@ -84,16 +87,12 @@ def test_a_pivot_runs_whatever_the_names_hold(name: str) -> None:
         session.ask(entity.pivot, now=NOW, window=WINDOW)
 
 
-_SESSIONS: list[object] = []
-
-
-def _session():  # type: ignore[no-untyped-def]
+@cache
+def _session() -> Session:
     from qakhunt.engine.session import Session
     from qakhunt.sample import sample_events
 
-    if not _SESSIONS:
-        _SESSIONS.append(Session(sample_events(), "log-analytics"))
-    return _SESSIONS[0]
+    return Session(sample_events(), "log-analytics")
 
 
 @pytest.mark.engine

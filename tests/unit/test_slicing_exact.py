@@ -35,7 +35,8 @@ QUERIES = {
         DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)
         | distinct DeviceName, AccountName""",
     "join": """
-        let Who = DeviceProcessEvents | where FileName == "whoami.exe" | project DeviceName, AccountName;
+        let Who = DeviceProcessEvents | where FileName == "whoami.exe"
+            | project DeviceName, AccountName;
         DeviceProcessEvents
         | where TimeGenerated > datetime(2026-10-01) and FileName == "net.exe"
         | join kind=inner Who on DeviceName, AccountName
@@ -55,7 +56,8 @@ QUERIES = {
         | where N > 1
         | sort by N desc, Host asc""",
     "union": """
-        union (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
+        union
+            (DeviceProcessEvents | where FileName == "arp.exe" | project TimeGenerated, DeviceName),
             (DeviceProcessEvents | where FileName == "net1.exe" | project TimeGenerated, DeviceName)
         | where TimeGenerated > datetime(2026-10-01)
         | summarize N = count() by DeviceName, bin(TimeGenerated, 1h)""",
@@ -106,7 +108,7 @@ def found(result: RunResult) -> list[tuple[Any, ...]]:
     return [hit.cells for hit in result.hits]
 
 
-@pytest.mark.parametrize("cut", ["devices:2", "devices:7", "1d", "37h"])
+@pytest.mark.parametrize("cut", ["devices:3", "37h"])
 @pytest.mark.parametrize("hunt", Catalog().all(), ids=lambda hunt: hunt.name)
 def test_every_built_in_hunt_finds_the_same_in_slices(
     hunt: Hunt, cut: str, backend: Rigged
@@ -114,11 +116,22 @@ def test_every_built_in_hunt_finds_the_same_in_slices(
     whole = result(hunt, backend)
     sliced = result(hunt, backend, read_slices(cut))
 
-    assert sliced.warnings == whole.warnings
-    assert len(sliced.ledger.lines) > 1
     assert found(sliced) == found(whole)
     assert sliced.verdict == whole.verdict
     assert sliced.columns == whole.columns
+    # Sliced, or told why not: the context of a hit joins with no device.
+    refused = any("cannot be sliced" in text for text in sliced.warnings)
+    assert (len(sliced.ledger.lines) > 1) != refused
+    assert not refused or hunt.name.startswith("context-")
+
+
+@pytest.mark.parametrize("cut", ["devices:2", "devices:8", "1d", "7h"])
+def test_the_qakbot_hunt_finds_the_same_however_it_is_cut(cut: str, backend: Rigged) -> None:
+    hunt = Catalog().find("qakbot-post-compromise-commands")[0]
+    whole = result(hunt, backend)
+    sliced = result(hunt, backend, read_slices(cut))
+    assert len(found(whole)) > 5
+    assert found(sliced) == found(whole)
 
 
 @pytest.mark.parametrize("cut", ["devices:5", "29h"])
@@ -243,7 +256,9 @@ def test_what_cannot_be_sliced_is_told_with_its_reason(
     timed = f"let W = datetime(2026-10-01);\n{query}\n| where TimeGenerated > W"
     if "count" in query or "distinct" in query or "project" in query:
         timed = query.replace(
-            "DeviceProcessEvents", "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)", 1
+            "DeviceProcessEvents",
+            "DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)",
+            1,
         )
     rendered = render(hunt_of(timed, tmp_path), now=NOW, window=WINDOW)
     ways = ways_of(rendered)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -9,11 +11,14 @@ from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
 from qakhunt.triage.stretches import stretches
 from tests.support.triage import T0, at, result_with
 
+if TYPE_CHECKING:
+    from qakhunt.triage.hits import Hit
+
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 HALF_HOUR = Timespan.parse("30m")
 
 
-def hit_of(first: Instant, last: Instant, commands: tuple[str, ...] = ("arp -a",)) -> object:
+def hit_of(first: Instant, last: Instant, commands: tuple[str, ...] = ("arp -a",)) -> Hit:
     return result_with(None, first=first, last=last, commands=commands).hits[0]
 
 

@@ -92,6 +92,21 @@ def make_sink(
     ``configured`` holds a mapping per name with its ``kind`` and settings. Raises
     UsageError for an unknown name, ConfigError for settings that do not fit.
     """
+    name, kind, settings = sink_settings(text, configured)
+
+    def place(path: tuple[str | int, ...]) -> SourceLocation:
+        known = locate is not None and text in configured
+        return locate(name, path) if locate and known else SourceLocation(f"--sink {name}")
+
+    model = check_settings(name, kind, settings, place)
+    sink: Sink = getattr(_module(kind), KINDS[kind].sink)(name, model, surroundings)
+    return sink
+
+
+def sink_settings(
+    text: str, configured: Mapping[str, Mapping[str, Any]]
+) -> tuple[str, str, dict[str, Any]]:
+    """Name, kind and settings of a sink as given; not yet checked."""
     if text in configured:
         settings = dict(configured[text])
         kind = settings.pop("kind", None)
@@ -100,7 +115,7 @@ def make_sink(
                 f"sinks.{text}: no kind of sink named {kind!r}",
                 hint=nearest(str(kind), KINDS) or f"kinds: {', '.join(KINDS)}",
             )
-        return _made(text, kind, settings, surroundings, locate)
+        return text, kind, settings
     kind, _, address = text.partition(":")
     if kind not in KINDS:
         known = [*configured, *(k.form for k in KINDS.values())]
@@ -109,22 +124,20 @@ def make_sink(
         )
     if not address and kind != "stdout":
         raise UsageError(f"--sink {kind} needs an address", hint=f"write {KINDS[kind].form}")
-    return _made(_name(kind, address), kind, KINDS[kind].read(address), surroundings, None)
+    return _name(kind, address), kind, KINDS[kind].read(address)
 
 
-def _made(
-    name: str, kind: str, settings: Mapping[str, Any], surroundings: Surroundings,
-    locate: Callable[[str, tuple[str | int, ...]], SourceLocation] | None,
-) -> Sink:  # fmt: skip
-    entry = KINDS[kind]
-    module = importlib.import_module(f"qakhunt.schedule.sinks.{entry.module}")
+def check_settings(
+    name: str, kind: str, settings: Mapping[str, Any],
+    place: Callable[[tuple[str | int, ...]], SourceLocation],
+) -> Any:  # fmt: skip
+    """The settings as their kind's model. Raises ConfigError."""
+    model: type[Any] = getattr(_module(kind), KINDS[kind].settings)
+    return convert_value(dict(settings), model, ConfigError, place)
 
-    def place(path: tuple[str | int, ...]) -> SourceLocation:
-        return locate(name, path) if locate else SourceLocation(f"--sink {name}")
 
-    model = convert_value(dict(settings), getattr(module, entry.settings), ConfigError, place)
-    sink: Sink = getattr(module, entry.sink)(name, model, surroundings)
-    return sink
+def _module(kind: str) -> Any:
+    return importlib.import_module(f"qakhunt.schedule.sinks.{KINDS[kind].module}")
 
 
 def _name(kind: str, address: str) -> str:

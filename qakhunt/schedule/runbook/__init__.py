@@ -1,0 +1,1 @@
+"""Everything an operator uploads to Azure Automation, made on any machine."""
