@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,7 +117,7 @@ def run(
     if source.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
-    with schedule.errors_logged():
+    with contextlib.closing(schedule), schedule.errors_logged():
         request = schedule.request(request)
         result = _run_local(request, source, read_product(dialect), timeout, schedule, quiet=quiet)
         if output.format or result.verdict is not Verdict.FAILED:

@@ -137,6 +137,7 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
         return schedule.run(plan, lambda lines: _with_missing(run_plan(lines, told), missing))
     finally:
         live.close()
+        schedule.close()
 
 
 def plan_of(

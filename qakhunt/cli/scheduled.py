@@ -199,6 +199,11 @@ class Schedule:
             job = run_once if self._options.state is None else run_scheduled
             return job(plan, store, self.sinks, ask, self._job_options())
 
+    def close(self) -> None:
+        """Close the sinks' connections."""
+        for sink in self.sinks:
+            sink.close()
+
     def progress(self, _plan_line: PlanLine, line: LedgerLine) -> None:
         """Log a line as it is answered."""
         self.log.line(line)

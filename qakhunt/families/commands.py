@@ -20,7 +20,7 @@ _MAX_LENGTH = 32_768
 _MAX_WRAPPERS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """A command line as recorded and what it means.
 

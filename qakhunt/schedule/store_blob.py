@@ -146,8 +146,8 @@ class _Held:
 
     def send(self, path: Path) -> None:
         """Replace the blob by the file. Fails when the lease is no longer ours."""
-        with _told(self._url):
-            self._client.upload_blob(path.read_bytes(), overwrite=True, lease=self._lease)
+        with _told(self._url), path.open("rb") as stream:
+            self._client.upload_blob(stream, overwrite=True, lease=self._lease)
 
     def release(self) -> None:
         """Let others have it."""

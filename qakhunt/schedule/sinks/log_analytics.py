@@ -100,6 +100,11 @@ class LogAnalyticsSink:
         except Exception as problem:
             raise not_taken(problem, "the ingestion endpoint") from None
 
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
     def _message(self, batch: list[tuple[str, str]]) -> Message:
         ids = tuple(id_ for id_, _ in batch)
         key = ids[0] if len(ids) == 1 else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]

@@ -121,6 +121,9 @@ class MailSink:
         except (smtplib.SMTPException, OSError) as problem:
             raise NotTaken(f"the mail server could not be used: {type(problem).__name__}") from None
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
     def _connected(self) -> smtplib.SMTP:
         settings = self._settings
         context = ssl.create_default_context(
