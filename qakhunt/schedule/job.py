@@ -84,11 +84,11 @@ def run_scheduled(
     """
     unfinished = store.begin(options.run_id, options.now)
     asked = [_asked(line, store, options) for line in plan]
-    result = _ask_all(asked, ask, options.now)
+    result, made_up = _ask_all(asked, ask, options.now)
     result.warnings += store.warnings
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
-    return _tell(result, store, sinks, options, coverages)
+    return _tell(result, store, sinks, options, coverages, made_up)
 
 
 def run_once(
@@ -118,9 +118,15 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
     return _Asked(line, key, lookback, found)
 
 
-def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
-    """Own windows first, then the owed ones, oldest first, round by round."""
+def _ask_all(
+    asked: Sequence[_Asked], ask: Ask, now: Instant
+) -> tuple[RunResult, frozenset[int]]:
+    """Own windows first, then the owed ones, oldest first, round by round.
+
+    Also the ``id`` of each hit that an owed window gave.
+    """
     result = _round([(entry, entry.due.own) for entry in asked], ask)
+    made_up: set[int] = set()
     for number in range(max(len(entry.due.made_up) for entry in asked)):
         due_now = [
             (entry, entry.due.made_up[number])
@@ -129,7 +135,9 @@ def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
         if answerable:
-            result = _joined(result, _round(answerable, ask))
+            more = _round(answerable, ask)
+            made_up |= set(map(id, more.hits))
+            result = _joined(result, more)
         result.ledger.lines += [
             _not_asked(entry.refused, window) for entry, window in due_now if entry.refused
         ]
@@ -137,7 +145,7 @@ def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
         result.warnings += entry.due.warnings
         result.ledger.lines += [_lost(entry, window) for window in entry.due.lost]
     result.now = now
-    return result
+    return result, frozenset(made_up)
 
 
 def _round(entries: Sequence[tuple[_Asked, Window]], ask: Ask) -> RunResult:
@@ -234,13 +242,13 @@ def _settled(asked: Iterable[_Asked], options: JobOptions) -> list[Coverage]:
 
 def _tell(
     result: RunResult, store: Store, sinks: Sequence[Sink], options: JobOptions,
-    coverages: Sequence[Coverage],
+    coverages: Sequence[Coverage], made_up: frozenset[int] = frozenset(),
 ) -> RunResult:  # fmt: skip
     """Judge the hits, keep everything in one transaction, then deliver."""
     hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
     result.warnings += options.suppressions.expired(options.now)
     result.hits, result.suppressed_hits = options.suppressions.split(result.hits, options.now)
-    findings, remembered = _judged(result, hunts, store, options)
+    findings, remembered = _judged(result, hunts, store, options, made_up)
     reported = [finding for finding in findings if finding.reported]
     if coverages and len(reported) > options.most_told:
         result.warnings.append(
@@ -268,8 +276,9 @@ def _tell(
 
 
 def _judged(
-    result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions
-) -> tuple[list[Finding], list[Known]]:
+    result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions,
+    made_up: frozenset[int],
+) -> tuple[list[Finding], list[Known]]:  # fmt: skip
     found = findings_of(result.hits, hunts)
     known = store.known([finding.fingerprint for finding in found])
     judged = [
@@ -279,22 +288,13 @@ def _judged(
         )
         for finding in found
     ]  # fmt: skip
-    return [_fullest(finding) for finding, _ in judged], [entry for _, entry in judged]
+    return [_shown(finding, made_up) for finding, _ in judged], [entry for _, entry in judged]
 
 
-def _fullest(finding: Finding) -> Finding:
-    """Without hits that another window of the run already shows in full."""
-    kept: list[Any] = []
-    for hit in finding.hits:
-        commands = {command.normalised for command in hit.commands}
-        same = any(
-            commands <= {c.normalised for c in other.commands}
-            and (other.workspace, other.first_seen) == (hit.workspace, hit.first_seen)
-            for other in kept
-        )
-        if not (same and commands):
-            kept.append(hit)
-    return replace(finding, hits=tuple(kept))
+def _shown(finding: Finding, made_up: frozenset[int]) -> Finding:
+    """Without what an owed window repeats of a finding that the current window shows."""
+    current = tuple(hit for hit in finding.hits if id(hit) not in made_up)
+    return replace(finding, hits=current or finding.hits)
 
 
 def _numbers(
