@@ -1,6 +1,6 @@
 """Prints one of the README's two commands, so that what is documented is what runs.
 
-    python3 .ci/readme_command.py run|test
+python3 .ci/readme_command.py run|test
 """
 
 import re

@@ -99,20 +99,20 @@ def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
             hint=nearest(default, (*file.profiles, *file.groups)),
         )
     if file.deadline is not None:
-        check_deadline(file.deadline, document.locate(("deadline",)))
+        length_of_time("deadline", file.deadline, document.locate(("deadline",)))
 
 
-def check_deadline(text: str, place: SourceLocation | None = None) -> float:
-    """Seconds of a duration such as ``45m``. Raises ConfigError."""
+def length_of_time(key: str, text: str, place: SourceLocation | None = None) -> Timespan:
+    """A duration such as ``45m``. Raises ConfigError."""
     try:
-        seconds = Timespan.parse(text).seconds
+        length = Timespan.parse(text)
     except ValueError:
-        seconds = 0.0
-    if seconds <= 0:
+        length = Timespan(0)
+    if length.ticks <= 0:
         raise ConfigError(
-            f"deadline: not a length of time: {text!r}", location=place, hint="such as 45m or 2h"
+            f"{key}: not a length of time: {text!r}", location=place, hint="such as 45m, 2h or 90d"
         )
-    return seconds
+    return length
 
 
 def check_profile(profile: Profile, locate: Locate) -> None:
@@ -128,6 +128,8 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             "workspaces: log-analytics needs at least one workspace id", location=locate(),
             hint="the id is on the workspace's Overview page in the portal",
         )  # fmt: skip
+    if profile.retention is not None:
+        length_of_time("retention", profile.retention, locate("retention"))
     if profile.backend == "defender":
         try:
             _ = cloud_named(profile.cloud).graph_host

@@ -110,6 +110,9 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     billed_tables: Annotated[
         list[str], Meta(description="Tables known to be on the Basic or Auxiliary plan.")
     ] = []
+    retention: Annotated[
+        str | None, Meta(description="How long the workspaces keep records, such as '90d'.")
+    ] = None
     limits: Annotated[Limits, Meta(description="How fast, how long.")] = Limits()
     graph_endpoint: Annotated[
         str | None, Meta(description="Graph's address, if not the cloud's.")
@@ -164,6 +167,9 @@ class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     ] = None
     expected_tenants: Annotated[
         list[str], Meta(description="Tenants that --all-profiles must cover.")
+    ] = []
+    hunts_folders: Annotated[
+        list[str], Meta(description="Folders of hunts of your own, beside --hunts.")
     ] = []
     groups: Annotated[
         dict[str, list[str]], Meta(description="Names for several profiles at once.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import codecs
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -56,8 +55,7 @@ def read_text(path: Path, error: ErrorType) -> str:
         ) from None
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(msgspec.Struct, frozen=True):
     """Plain values of a YAML text, and where each stands.
 
     ``places`` maps a path of keys and indexes to a location; ``block_scalars``

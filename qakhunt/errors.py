@@ -6,6 +6,7 @@
     +- HuntError                 a hunt file, its parameters or its window
     |  +- NotAvailableError      the hunt cannot be written for that product
     +- EventsError               an input of recorded data
+    +- ResultFileError           a saved result that is to be triaged or reported
     +- EngineError               the embedded engine is missing or refuses a construct
     +- RejectedError             a service or the engine rejected the query
     +- UnansweredError           nobody answered: sign-in, network, permission
@@ -21,7 +22,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 from enum import IntEnum
 from typing import TYPE_CHECKING
 
@@ -103,6 +103,10 @@ class EventsError(QakhuntError):
     """An input of recorded events cannot be used as it is."""
 
 
+class ResultFileError(QakhuntError):
+    """A saved result cannot be read: not JSON, another schema, or not whole."""
+
+
 class EngineError(QakhuntError):
     """The embedded engine is missing, or refuses a construct of the query."""
 
@@ -147,6 +151,8 @@ class CheckFailed(QakhuntError):
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """Hint text naming the known name closest to ``name``, or None."""
+    from difflib import get_close_matches
+
     names = sorted(set(known))
     folded = {n.casefold(): n for n in names}
     close = get_close_matches(name.casefold(), folded, n=1, cutoff=0.6)

@@ -5,6 +5,7 @@ Profiles that sign in as the same identity share its tokens and its pace.
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,8 @@ from qakhunt.backends.base import Target
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.pace import Gate, SystemClock
 from qakhunt.backends.retry import RetryLimits
-from qakhunt.backends.transport import Transport
+from qakhunt.backends.transport import Transport, shared_connections
+from qakhunt.config_checks import length_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -56,16 +58,22 @@ class LiveBackends:
     _tokens: dict[Identity, TokenSource] = field(default_factory=dict)
     _gates: dict[Any, Gate] = field(default_factory=dict)
     _open: list[Backend] = field(default_factory=list)
+    _connections: Any = field(default_factory=shared_connections)
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def open(self, settings: ProfileSettings) -> Backend:
         """The backend of a profile. Raises ConfigError; nothing is asked yet."""
-        profile = settings.profile
+        with self._lock:
+            return self._opened(settings.profile)
+
+    def _opened(self, profile: Profile) -> Backend:
         service = service_of(profile, self.trusted_hosts)
         tokens = self.tokens(profile, service)
         module: Any = log_analytics if profile.backend == "log-analytics" else defender
         client = module.open_client(
-            tokens, service.endpoint, service.scope, ca_file=profile.ca_file
-        )
+            tokens, service.endpoint, service.scope, ca_file=profile.ca_file,
+            connections=self._connections,
+        )  # fmt: skip
         wait = profile.limits.server_wait or log_analytics.LONGEST_WAIT
         timeout = (
             log_analytics.read_timeout(wait) if module is log_analytics else defender.READ_TIMEOUT
@@ -85,9 +93,10 @@ class LiveBackends:
             profile.sign_in_settings, profile.tenant, service.authority, profile.cloud,
             profile.ca_file, self.cache, self.ask,
         )  # fmt: skip
-        if identity not in self._tokens:
-            self._tokens[identity] = TokenSource(identity)
-        return self._tokens[identity]
+        with self._lock:
+            if identity not in self._tokens:
+                self._tokens[identity] = TokenSource(identity)
+            return self._tokens[identity]
 
     def close(self) -> None:
         """End all waits and close all connections."""
@@ -96,6 +105,7 @@ class LiveBackends:
             backend.close()
         for source in self._tokens.values():
             source.close()
+        self._connections.close()
 
     def _gate(self, profile: Profile, service: Service) -> Gate:
         """One pace for an identity; for Graph, whose limits are the tenant's, in each tenant."""
@@ -112,6 +122,11 @@ class LiveBackends:
             )  # fmt: skip
         return self._gates[key]
 
+    def _oldest(self, profile: Profile) -> Instant | None:
+        if profile.retention is None:
+            return None
+        return self.now - length_of_time("retention", profile.retention)
+
     def _backend(self, profile: Profile, transport: Transport, wait: int) -> Backend:
         limits = profile.limits
         if profile.backend == "log-analytics":
@@ -120,6 +135,7 @@ class LiveBackends:
                 row_limit=limits.row_limit or log_analytics.ROW_LIMIT,
                 allow_billed_search=profile.allow_billed_search,
                 billed_tables=frozenset(profile.billed_tables),
+                oldest=self._oldest(profile),
             )
             return log_analytics.LogAnalyticsBackend(
                 transport, settings, concurrency=limits.concurrency or log_analytics.CONCURRENCY

@@ -1,194 +1,191 @@
 """The plan, its execution under bounded concurrency, and the account of it.
 
-A plan is one line per rendered hunt and target. Lines run on their backend's
-threads; one line's failure never stops another's.
+A plan is one line per rendered hunt and target, asked whole or in slices. Lines run
+on their backend's threads; one line's failure never stops another's.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+import queue
+import time
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.ledger import Ledger, LedgerLine, SourceRows, Status
-from qakhunt.backends.base import Answer, Backend, Question, Target
-from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
-from qakhunt.triage.hits import Hit, hits_of
+from qakhunt.answers.ledger import Ledger, LedgerLine
+from qakhunt.line_run import Answered, LineRun, Outcome
+from qakhunt.plan import PlanLine
+from qakhunt.slicing.request import DEVICES, TIME
+from qakhunt.slicing.ways import Ways, ways_of
+from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
+from qakhunt.workers import Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.triage.hits import Hit
+    from qakhunt.workers import Done
 
-    Progress = Callable[["PlanLine", "LedgerLine"], None]
+    Progress = Callable[[PlanLine, LedgerLine], None]
+    OnPieces = Callable[[PlanLine, int], None]
 
-WHOLE = "whole window"
-
-
-@dataclass(frozen=True)
-class PlanLine:
-    """One question of the plan: a rendered hunt for one target, on one backend."""
-
-    rendered: RenderedQuery
-    backend: Backend
-    target: Target
+# Lines that can be finished go first, then what came of dividing, then new pieces.
+_FINISH, _DIVIDED, _NEW = 0, 1, 2
+# A bounded wait, so that Ctrl-C and the deadline are heard on every platform.
+_LISTEN = 0.5
 
 
-def run(plan: Sequence[PlanLine], progress: Progress | None = None) -> RunResult:
+def run(
+    plan: Sequence[PlanLine],
+    progress: Progress | None = None,
+    *,
+    on_pieces: OnPieces | None = None,
+    deadline: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> RunResult:
     """Ask every line of the plan and account for each.
 
-    KeyboardInterrupt ends the run in order: what answered is kept, the rest is
-    ``not_run``.
+    ``progress`` is told of each line of the ledger as it is answered, ``on_pieces`` of
+    how many more pieces a line of the plan will be asked in. KeyboardInterrupt, and
+    ``deadline`` in seconds of ``clock``, end the run in order: what answered is kept,
+    the rest is ``not_run``.
     """
-    outcomes: dict[int, _Outcome] = {}
-    interrupted = False
-    pools = {
-        id(line.backend): ThreadPoolExecutor(line.backend.concurrency, thread_name_prefix="hunt")
-        for line in plan
-    }
-    futures: dict[Future[_Outcome], int] = {}
+    running = _Run(plan, progress, on_pieces)
+    until = None if deadline is None else clock() + deadline
+    stopped = ""
     try:
-        for number, line in enumerate(plan):
-            futures[pools[id(line.backend)].submit(_ask, line)] = number
-        _gather(plan, futures, outcomes, progress)
+        running.start()
+        while running.busy and not stopped:
+            left = _LISTEN if until is None else min(_LISTEN, max(until - clock(), 0))
+            running.step(left)
+            if until is not None and running.busy and clock() >= until:
+                stopped = "the run's time was up"
     except KeyboardInterrupt:
-        interrupted = True
-        for future in futures:
-            future.cancel()
-        for pool in pools.values():
-            pool.shutdown(wait=False, cancel_futures=True)
+        stopped = "interrupted"
     finally:
-        for pool in pools.values():
-            pool.shutdown(wait=not interrupted, cancel_futures=interrupted)
-    return _result(plan, outcomes, interrupted)
+        running.stop()
+    try:
+        return running.result(stopped)
+    finally:
+        running.close()
 
 
-@dataclass(frozen=True)
-class _Outcome:
-    line: LedgerLine
-    hits: list[Hit]
-    columns: tuple[Column, ...] | None
+class _Run:
+    """The state of one run; only the thread that called ``run`` touches it."""
 
+    def __init__(
+        self, plan: Sequence[PlanLine], progress: Progress | None, on_pieces: OnPieces | None
+    ) -> None:
+        self.plan, self.progress, self.on_pieces = plan, progress, on_pieces
+        self.results: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self.workers = {
+            id(line.backend): Workers(line.backend.concurrency, self.results) for line in plan
+        }
+        ways: dict[tuple[str, str], Ways] = {}
+        self.warnings: dict[str, None] = {}
+        self.lines = [LineRun(line, self._cut(line, ways)) for line in plan]
+        self.outcomes: dict[int, Outcome] = {}
 
-def _gather(
-    plan: Sequence[PlanLine],
-    futures: dict[Future[_Outcome], int],
-    outcomes: dict[int, _Outcome],
-    progress: Progress | None,
-) -> None:
-    pending = set(futures)
-    while pending:
-        # A bounded wait, so that Ctrl-C is heard on every platform.
-        done, pending = wait(pending, timeout=0.5, return_when="FIRST_COMPLETED")
-        for future in done:
-            number = futures[future]
-            outcomes[number] = future.result()
-            if progress:
-                progress(plan[number], outcomes[number].line)
+    @property
+    def busy(self) -> bool:
+        """Whether some line is not settled."""
+        return len(self.outcomes) < len(self.lines)
 
+    def _cut(self, line: PlanLine, known: dict[tuple[str, str], Ways]) -> Any:
+        request, rendered = line.slices, line.rendered
+        if request is None:
+            return Ways(None, None).cut(rendered, None)[0]
+        key = (rendered.text, rendered.product)
+        if key not in known:
+            known[key] = ways_of(rendered, frozenset([DEVICES, TIME]))
+        cut, why_not = known[key].cut(rendered, request)
+        if why_not:
+            self.warnings[f"{rendered.hunt.name} cannot be sliced as asked: {why_not}"] = None
+        return cut
 
-def _ask(line: PlanLine) -> _Outcome:
-    rendered, target = line.rendered, line.target
-    tables = tables_named(rendered)
-    question = Question(rendered.text, rendered.window, target, tables)
-    answer = line.backend.ask(question)
-    entry = _ledger_line(line, answer)
-    if answer.table is None:
-        return _Outcome(entry, [], None)
-    hits = hits_of(rendered.hunt, target, answer.table)
-    if not hits and answer.status is Status.COMPLETE:
-        entry = _probed(line, entry, tables)
-    return _Outcome(replace(entry, rows=len(answer.table)), hits, answer.table.columns)
+    def start(self) -> None:
+        """Hand over the first pieces of every line."""
+        for number, line in enumerate(self.lines):
+            self._submit(number, line.begin(), _NEW)
 
+    def _submit(self, number: int, paths: Sequence[tuple[int, ...]], urgency: int) -> None:
+        workers = self.workers[id(self.plan[number].backend)]
+        if self.on_pieces:
+            # What was divided is not answered itself: one piece less.
+            self.on_pieces(self.plan[number], len(paths) - (urgency == _DIVIDED))
+        for path in paths:
+            work = partial(self.lines[number].ask, path)
+            workers.submit(urgency, (number, path), work)
 
-def _ledger_line(line: PlanLine, answer: Answer) -> LedgerLine:
-    rendered = line.rendered
-    detail = answer.detail
-    if answer.place:
-        detail = f"{rendered.locate(*answer.place)}: {detail}"
-    return LedgerLine(
-        hunt=rendered.hunt.name,
-        profile=line.target.profile,
-        tenant=line.target.tenant,
-        workspace=line.target.workspace,
-        slice=WHOLE,
-        window=rendered.window,
-        backend=line.backend.name,
-        query_hash=rendered.query_hash,
-        status=answer.status,
-        detail=detail,
-        hint=answer.hint,
-        rejected=answer.rejected,
-        bytes=answer.bytes,
-        attempts=answer.attempts,
-        waits=answer.waits,
-        request_ids=answer.request_ids,
-        elapsed=answer.elapsed,
-    )
+    def step(self, seconds: float) -> None:
+        """Take the next result, waiting up to ``seconds`` for it."""
+        try:
+            done = self.results.get(timeout=seconds)
+        except queue.Empty:
+            return
+        self._take(done)
 
+    def _take(self, done: Done) -> None:
+        (number, path), value, problem = done
+        line = self.lines[number]
+        if path is None:
+            self._settle(number, value if problem is None else line.broken(problem))
+            return
+        answered = Answered.broken(problem) if problem is not None else value
+        further = line.take(path, answered)
+        if further:
+            self._submit(number, further, _DIVIDED)
+        elif not line.is_single and self.progress:
+            self.progress(self.plan[number], line.entries[path])
+        if not line.waiting:
+            self.workers[id(self.plan[number].backend)].submit(_FINISH, (number, None), line.finish)
 
-def _probed(line: PlanLine, entry: LedgerLine, tables: tuple[str, ...]) -> LedgerLine:
-    """An empty answer is complete only where there was something to look at."""
-    seen: list[SourceRows] = []
-    for table in tables:
-        text = probe_query(table, line.rendered.product, line.rendered.window)
-        answer = line.backend.ask(Question(text, line.rendered.window, line.target, (table,)))
-        entry = replace(
-            entry,
-            attempts=entry.attempts + answer.attempts,
-            waits=entry.waits + answer.waits,
-            request_ids=entry.request_ids + answer.request_ids,
-            elapsed=entry.elapsed + answer.elapsed,
-        )
-        if answer.table is None or answer.status is not Status.COMPLETE:
-            return replace(
-                entry, status=Status.UNCOVERED,
-                detail=f"no hits, but whether {table} has records is unknown: {answer.detail}",
-            )  # fmt: skip
-        found = read_probe(answer.table)
-        if not found.rows:
-            return replace(
-                entry, status=Status.UNCOVERED, source=found,
-                detail=f"{table} holds no records in the window",
-                hint="check the window, the data connector and the permissions",
-            )  # fmt: skip
-        seen.append(found)
-    if not seen:
-        return replace(
-            entry, status=Status.UNCOVERED, detail="the query names no table that is known",
-            hint="without a source table an empty answer proves nothing",
+    def _settle(self, number: int, outcome: Outcome) -> None:
+        self.outcomes[number] = outcome
+        if self.lines[number].is_single and self.progress:
+            self.progress(self.plan[number], outcome.lines[0])
+
+    def stop(self) -> None:
+        """Begin nothing more, and take what has answered by now."""
+        for workers in self.workers.values():
+            workers.stop()
+        self.progress = None
+        while True:
+            try:
+                self._take(self.results.get_nowait())
+            except queue.Empty:
+                return
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        for line in self.lines:
+            line.close()
+
+    def result(self, stopped: str) -> RunResult:
+        """The account of the run; ``stopped`` says why some lines are not settled."""
+        ledger = Ledger()
+        hits: list[Hit] = []
+        columns: dict[str, tuple[Column, ...]] = {}
+        rendered: dict[str, RenderedQuery] = {}
+        warnings = dict.fromkeys(text for line in self.plan for text in line.rendered.warnings)
+        warnings.update(self.warnings)
+        for number, line in enumerate(self.plan):
+            name = line.rendered.hunt.name
+            rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
+            outcome = self.outcomes.get(number) or self.lines[number].abandoned(stopped)
+            ledger.lines += outcome.lines
+            hits += outcome.hits
+            warnings.update(dict.fromkeys(outcome.warnings))
+            if outcome.columns is not None:
+                columns.setdefault(name, outcome.columns)
+        first = self.plan[0].rendered
+        return RunResult(
+            now=first.now, window=first.window, rendered=tuple(rendered.values()),
+            ledger=ledger, hits=without_copies(hits), columns=columns, warnings=list(warnings),
+            interrupted=stopped == "interrupted",
         )  # fmt: skip
-    return replace(entry, source=_least(seen))
 
 
-def _least(seen: Sequence[SourceRows]) -> SourceRows:
-    """The source that had the least to show."""
-    return min(seen, key=lambda source: source.rows)
-
-
-def _result(
-    plan: Sequence[PlanLine], outcomes: dict[int, _Outcome], interrupted: bool
-) -> RunResult:
-    ledger, hits = Ledger(), []
-    columns: dict[str, tuple[Column, ...]] = {}
-    rendered: dict[str, RenderedQuery] = {}
-    for number, line in enumerate(plan):
-        name = line.rendered.hunt.name
-        rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
-        outcome = outcomes.get(number)
-        if outcome is None:
-            missing = Answer(Status.NOT_RUN, detail="interrupted", attempts=0)
-            ledger.lines.append(_ledger_line(line, missing))
-            continue
-        ledger.lines.append(outcome.line)
-        hits += outcome.hits
-        if outcome.columns is not None:
-            columns.setdefault(name, outcome.columns)
-    first = plan[0].rendered
-    warnings = dict.fromkeys(text for line in plan for text in line.rendered.warnings)
-    return RunResult(
-        now=first.now, window=first.window, rendered=tuple(rendered.values()), ledger=ledger,
-        hits=hits, columns=columns, warnings=list(warnings), interrupted=interrupted,
-    )  # fmt: skip
+__all__ = ["PlanLine", "RunResult", "run"]

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
+from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.kql.values import Instant
-
-if TYPE_CHECKING:
-    from qakhunt.answers.service_error import ServiceError
 
 _SERVICE_TYPES = {
     "bool": "SByte", "int": "Int32", "long": "Int64", "real": "Double", "decimal": "SqlDecimal",
@@ -22,9 +20,14 @@ _SERVICE_TYPES = {
 
 @dataclass(frozen=True)
 class HuntingAnswer:
-    """A decoded response; ``damaged`` says that bytes of the body were not UTF-8."""
+    """A decoded response.
+
+    ``partial`` is an error that stands beside the rows, ``damaged`` says that bytes of
+    the body were not UTF-8.
+    """
 
     table: ResultTable
+    partial: ServiceError | None = None
     damaged: bool = False
 
 
@@ -55,7 +58,8 @@ def from_value(value: Any) -> HuntingAnswer:
         decode_column(column.kql_type, [row.get(column.name) for row in rows], column.name)
         for column in columns
     ]
-    return HuntingAnswer(ResultTable(tuple(columns), list(zip(*decoded, strict=True))))
+    table = ResultTable(tuple(columns), list(zip(*decoded, strict=True)))
+    return HuntingAnswer(table, error_in(value))
 
 
 def _parts(value: Any) -> tuple[list[Any], list[Any]] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from qakhunt.backends.sign_in_errors import entra_error, sign_in_error
 from qakhunt.errors import UnansweredError
@@ -27,6 +28,7 @@ AZURE_CLI_APP = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 """The vendor's public client that is used where the profile names no app registration."""
 
 ENCRYPTED, PLAIN, MEMORY = "encrypted", "plain", "memory"
+_TIMEOUT = 30.0
 STORES = (ENCRYPTED, PLAIN, MEMORY)
 
 
@@ -52,9 +54,15 @@ class Analysts:
         self._apps: dict[str, Any] = {}
 
     def accounts(self) -> list[Account]:
-        """Everybody who is signed in."""
-        found = self._app(self._identity.tenant).get_accounts()
-        return [Account(a.get("username", ""), a.get("realm", "")) for a in found]
+        """Everybody who is signed in, with the home tenant; asks nobody over the network."""
+        kind = "Account"  # msal.TokenCache.CredentialType.ACCOUNT
+        address = urlsplit(self._identity.authority)
+        found = {
+            Account(entry.get("username", ""), entry.get("home_account_id", "").partition(".")[2])
+            for entry in self._cache().search(kind)
+            if entry.get("environment") in (address.hostname, address.netloc)
+        }
+        return sorted(found, key=lambda account: account.name)
 
     def sign_in_by_code(self, scope: str, show: Callable[[str], None]) -> str:
         """Sign in on any device; ``show`` gets the sentence with the code. The account's name."""
@@ -92,6 +100,12 @@ class Analysts:
         if not result or "access_token" not in result:
             raise self._error(result or {"error_description": "AADSTS50058: nobody is signed in"})
         return AccessTokenInfo(result["access_token"], int(time.time()) + int(result["expires_in"]))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for app in self._apps.values():
+            app.http_client.close()
+        self._apps.clear()
 
     def _account(self, app: Any) -> Any:
         wanted = self._identity.sign_in.account
@@ -132,13 +146,11 @@ class Analysts:
         if tenant in self._apps:
             return self._apps[tenant]
         identity = self._identity
-        options: dict[str, Any] = {"verify": identity.ca_file} if identity.ca_file else {}
-        if not identity.known_authority:
-            options["instance_discovery"] = False
+        options = {} if identity.known_authority else {"instance_discovery": False}
         try:
             app = msal.PublicClientApplication(
                 self._client_id, authority=f"{identity.authority}/{tenant}",
-                token_cache=self._cache(), timeout=30, **options,
+                token_cache=self._cache(), http_client=_session(identity.ca_file), **options,
             )  # fmt: skip
         except (ValueError, OSError) as problem:
             raise sign_in_error(
@@ -166,6 +178,20 @@ class Analysts:
             if persistence is None:
                 return _memory()
         return msal_extensions.PersistedTokenCache(persistence)
+
+
+def _session(ca_file: str | None) -> Any:
+    """Connections for MSAL that trust ``ca_file``, whatever REQUESTS_CA_BUNDLE says."""
+    import requests
+
+    class Session(requests.Session):
+        def request(self, *arguments: Any, **options: Any) -> requests.Response:
+            if ca_file:
+                options["verify"] = ca_file
+            options.setdefault("timeout", _TIMEOUT)
+            return super().request(*arguments, **options)
+
+    return Session()
 
 
 @cache
@@ -211,6 +237,10 @@ class AnalystCredential:
         self._analysts = Analysts(identity)
         self._lock = threading.Lock()
         self._renew = False
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._analysts.close()
 
     def renew(self) -> None:
         """The next token is a fresh one."""

@@ -22,15 +22,17 @@ AUDIENCE = "api://AzureADTokenExchange"
 def assertion_source(identity: Identity, exchange: Mapping[str, str]) -> Callable[[], str]:
     """A function that fetches a fresh assertion. ``exchange`` gives each cloud's scope."""
     if identity.sign_in.assertion == "github":
-        return lambda: _github(identity.ca_file)
+        return lambda: _github(identity.connection_options)
     from qakhunt.backends.managed_identity import ManagedIdentity
 
-    machine = ManagedIdentity(identity.sign_in.managed_identity_client_id)
+    machine = ManagedIdentity(
+        identity.sign_in.managed_identity_client_id, **identity.connection_options
+    )
     scope = exchange[identity.cloud]
     return lambda: machine.get_token_info(scope).token
 
 
-def _github(ca_file: str | None) -> str:
+def _github(options: dict[str, Any]) -> str:
     from azure.core import PipelineClient
     from azure.core.exceptions import AzureError
     from azure.core.rest import HttpRequest
@@ -42,11 +44,10 @@ def _github(ca_file: str | None) -> str:
             "this is no GitHub job that may ask for a token",
             hint="permissions: id-token: write, in the workflow",
         )
-    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     request = HttpRequest("GET", url, headers={"Authorization": f"Bearer {bearer}"})
     request.url += ("&" if "?" in url else "?") + f"audience={AUDIENCE}"
     try:
-        client: Any = PipelineClient(url, retry_total=2, **options)
+        client: Any = PipelineClient(url, **options)
         with client:
             body = client.send_request(request, stream=True).read()
         return str(decode_body(body).value["value"])

@@ -54,11 +54,17 @@ class Identity:
     @property
     def options(self) -> dict[str, Any]:
         """What each of azure-identity's credentials is given."""
-        found: dict[str, Any] = {"authority": self.authority, "retry_total": 1}
-        if self.ca_file:
-            found["connection_verify"] = self.ca_file
+        found = {"authority": self.authority, **self.connection_options}
         if not self.known_authority:
             found["disable_instance_discovery"] = True
+        return found
+
+    @property
+    def connection_options(self) -> dict[str, Any]:
+        """What azure-core's pipelines are given to reach any service of the profile."""
+        found: dict[str, Any] = {"retry_total": 1}
+        if self.ca_file:
+            found["connection_verify"] = self.ca_file
         return found
 
     @property
@@ -173,8 +179,12 @@ def _default(identity: Identity) -> Any:
 
     from qakhunt.backends.analysts import Analysts
 
-    if identity.cache is not None and Analysts(identity).accounts():
-        return _login(identity)
+    analysts = Analysts(identity)
+    try:
+        if analysts.accounts():
+            return _login(identity)
+    finally:
+        analysts.close()
     return DefaultAzureCredential(
         additionally_allowed_tenants=["*"], process_timeout=30, **identity.options
     )
@@ -195,7 +205,7 @@ def _azure_cli(identity: Identity) -> Any:
 def _managed_identity(identity: Identity) -> Any:
     from qakhunt.backends.managed_identity import ManagedIdentity
 
-    return ManagedIdentity(identity.sign_in.client_id)
+    return ManagedIdentity(identity.sign_in.client_id, **identity.connection_options)
 
 
 def _client_secret(identity: Identity) -> Any:

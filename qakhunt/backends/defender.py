@@ -10,11 +10,10 @@ from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import decode_error
 from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
-from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
+from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
-    from qakhunt.answers.table import ResultTable
     from qakhunt.backends.base import Answer, Question
 
 CONCURRENCY = 5
@@ -39,7 +38,6 @@ _REFUSALS = {
     ),
 }
 _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}"
-_WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 
 
 @dataclass(frozen=True)
@@ -51,13 +49,20 @@ class DefenderSettings:
 
 
 def open_client(
-    credential: Any, endpoint: str, scope: str, *, ca_file: str | None = None
+    credential: Any,
+    endpoint: str,
+    scope: str,
+    *,
+    ca_file: str | None = None,
+    connections: Any = None,
 ) -> Client:
-    """azure-core's pipeline to Graph, retries and redirects off."""
+    """azure-core's pipeline to Graph, without retries and redirects.
+
+    ``connections`` are shared with other clients, who close them.
+    """
     from azure.core import PipelineClient
     from azure.core.pipeline import policies
 
-    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     chain = [
         policies.RequestIdPolicy(),
         policies.HeadersPolicy(),
@@ -67,9 +72,7 @@ def open_client(
         policies.DistributedTracingPolicy(),
         policies.HttpLoggingPolicy(),
     ]
-    return PipelineClient(
-        endpoint, policies=chain, connection_timeout=20, connection_data_block_size=BLOCK, **options
-    )
+    return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
 class DefenderBackend:
@@ -103,6 +106,11 @@ class DefenderBackend:
         unresolved = error.mentions("failed to resolve table")
         return bad_request(reply, error, _UNRESOLVED if unresolved else "")
 
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self._transport.clock_skew
+
     def close(self) -> None:
         """Close the connections."""
         self._transport.close()
@@ -113,16 +121,12 @@ class DefenderBackend:
         except WireError as problem:
             return unreadable(reply, problem)
         table = decoded.table
-        cut = incomplete(reply, table, row_limit=self._settings.row_limit, damaged=decoded.damaged)
+        cut = incomplete(
+            reply, table, asked=question.target.workspace, row_limit=self._settings.row_limit,
+            partial=decoded.partial, damaged=decoded.damaged,
+        )  # fmt: skip
         if cut:
             return cut
-        other = _other_workspace(table, question.target.workspace)
-        if other:
-            return answer(
-                reply, Status.PARTIAL, table, detail=f"the workspace {other} answered instead",
-                hint="the service falls back to the primary workspace where the asked one "
-                "cannot be read: check its id and the permissions on it",
-            )  # fmt: skip
         oldest = self._settings.now - RETENTION
         if question.window.start < oldest:
             return answer(
@@ -131,17 +135,3 @@ class DefenderBackend:
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip
         return answer(reply, Status.COMPLETE, table)
-
-
-def _other_workspace(table: ResultTable, asked: str | None) -> str | None:
-    """A workspace other than ``asked`` that rows name, if any does."""
-    if asked is None:
-        return None
-    for position, column in enumerate(table.columns):
-        if column.name.casefold() not in _WORKSPACE_COLUMNS:
-            continue
-        for row in table.rows:
-            named = row[position]
-            if named and str(named).casefold() != asked.casefold():
-                return str(named)
-    return None

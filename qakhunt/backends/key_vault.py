@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from qakhunt.answers.json_body import WireError, decode_body
@@ -30,7 +30,12 @@ def read_secret(identity: Identity) -> str:
     """
     from azure.core import PipelineClient
     from azure.core.exceptions import AzureError
-    from azure.core.pipeline.policies import BearerTokenCredentialPolicy
+    from azure.core.pipeline.policies import (
+        BearerTokenCredentialPolicy,
+        ProxyPolicy,
+        RetryPolicy,
+        UserAgentPolicy,
+    )
     from azure.core.rest import HttpRequest
 
     from qakhunt.backends.managed_identity import ManagedIdentity
@@ -39,11 +44,16 @@ def read_secret(identity: Identity) -> str:
     suffix = _SUFFIX[identity.cloud]
     host = urlsplit(address).hostname or ""
     check_endpoint(address, {host} if host.endswith(f".{suffix}") else set())
-    machine = ManagedIdentity(identity.sign_in.managed_identity_client_id)
-    options: dict[str, Any] = {"connection_verify": identity.ca_file} if identity.ca_file else {}
-    policy = BearerTokenCredentialPolicy(machine, f"https://{suffix}/.default")
+    options = identity.connection_options
+    machine = ManagedIdentity(identity.sign_in.managed_identity_client_id, **options)
+    chain = [
+        UserAgentPolicy("qakhunt"),
+        ProxyPolicy(),
+        RetryPolicy(retry_total=1),
+        BearerTokenCredentialPolicy(machine, f"https://{suffix}/.default"),
+    ]
     try:
-        with PipelineClient(address, authentication_policy=policy, **options) as client:
+        with PipelineClient(address, policies=chain, **options) as client:
             request = HttpRequest("GET", address, params={"api-version": _VERSION})
             response = client.send_request(request, stream=True)
             body = response.read()

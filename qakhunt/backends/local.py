@@ -52,7 +52,7 @@ class LocalBackend:
             )  # fmt: skip
         except EngineTimeout as problem:
             return Answer(
-                Status.FAILED, detail=problem.message, hint=problem.hint or "",
+                Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
         return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)

@@ -15,23 +15,20 @@ from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
 from qakhunt.backends.replies import (
-    SHORTER,
     answer,
     bad_request,
     failure,
-    hit_effort_limit,
-    hit_size_limit,
     incomplete,
     one_line,
     unreadable,
 )
-from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
+from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Window
+    from qakhunt.kql.values import Instant, Window
 
 CONCURRENCY = 5
 BILLED_CONCURRENCY = 2
@@ -40,7 +37,6 @@ LONGEST_WAIT = 600
 READ_MARGIN = 30
 ROW_LIMIT = 500_000
 
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _REFUSALS = {
     401: ("the sign-in is not accepted", "is the token for this cloud's Log Analytics?"),
     403: (
@@ -52,6 +48,8 @@ _REFUSALS = {
         "check the workspace id (not its name) and the profile's cloud",
     ),
 }
+_ACROSS = re.compile(r"\bworkspace\s*\(")
+"""A query that names other workspaces itself shows their rows, too."""
 _PLAN_ERROR = "UnsupportedApiQueryValidationError"
 _BILLED_HINT = (
     "tables on the Basic or Auxiliary plan are searched for money, by the gigabyte: "
@@ -61,12 +59,16 @@ _BILLED_HINT = (
 
 @dataclass(frozen=True)
 class LogAnalyticsSettings:
-    """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary."""
+    """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
+
+    ``oldest`` is how far back the workspace's records reach, where that is known.
+    """
 
     server_wait: int = LONGEST_WAIT
     row_limit: int = ROW_LIMIT
     allow_billed_search: bool = False
     billed_tables: frozenset[str] = frozenset()
+    oldest: Instant | None = None
 
 
 def read_timeout(server_wait: int) -> float:
@@ -75,22 +77,23 @@ def read_timeout(server_wait: int) -> float:
 
 
 def open_client(
-    credential: Any, endpoint: str, scope: str, *, ca_file: str | None = None
+    credential: Any,
+    endpoint: str,
+    scope: str,
+    *,
+    ca_file: str | None = None,
+    connections: Any = None,
 ) -> Client:
-    """azure-monitor-query's client with its retries and redirects off."""
+    """azure-monitor-query's client with its retries and redirects off.
+
+    ``connections`` are shared with other clients, who close them.
+    """
     from azure.monitor.query import LogsQueryClient
 
-    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     return LogsQueryClient(
         credential, endpoint=endpoint, credential_scopes=[scope], retry_total=0,
-        permit_redirects=False, connection_timeout=20, connection_data_block_size=BLOCK,
-        user_agent="qakhunt", **options,
+        permit_redirects=False, user_agent="qakhunt", **http_options(ca_file, connections),
     )  # fmt: skip
-
-
-def is_workspace_id(text: str) -> bool:
-    """Whether ``text`` is a GUID, as workspace ids are."""
-    return _GUID.fullmatch(text) is not None
 
 
 class LogAnalyticsBackend:
@@ -120,11 +123,16 @@ class LogAnalyticsBackend:
             if self._settings.allow_billed_search:
                 return _after(reply, self._search(question))
             return _other_plan(reply, error)
-        return self._answer(reply, error)
+        return self._answer(question, reply, error)
 
     def is_billed(self, tables: Collection[str]) -> bool:
         """Whether a question that names ``tables`` is a billed search from the outset."""
         return not self._settings.billed_tables.isdisjoint(tables)
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self._transport.clock_skew
 
     def close(self) -> None:
         """Close the connections."""
@@ -138,7 +146,7 @@ class LogAnalyticsBackend:
                 detail=f"{named}: on the Basic or Auxiliary plan", hint=_BILLED_HINT,
             )  # fmt: skip
         reply = self._transport.send(self._call(question, "search"))
-        return self._answer(reply, _error(reply))
+        return self._answer(question, reply, _error(reply))
 
     def _call(self, question: Question, kind: str) -> Call:
         workspace = question.target.workspace or ""
@@ -155,33 +163,34 @@ class LogAnalyticsBackend:
             f"{question.target.profile} {workspace}",
         )  # fmt: skip
 
-    def _answer(self, reply: Reply, error: ServiceError | None) -> Answer:
+    def _answer(self, question: Question, reply: Reply, error: ServiceError | None) -> Answer:
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
-            return self._result(reply)
+            return self._result(reply, question)
         if error and reply.status == 400:
             return bad_request(reply, error)
         return failure(reply, _REFUSALS)
 
-    def _result(self, reply: Reply) -> Answer:
+    def _result(self, reply: Reply, question: Question) -> Answer:
         try:
             decoded = wire_log_analytics.decode(reply.body)
         except WireError as problem:
             return unreadable(reply, problem)
         table = decoded.table
-        if decoded.partial:
-            words = one_line(decoded.partial.words)
-            if hit_size_limit(decoded.partial):
-                return answer(
-                    reply, Status.TRUNCATED, table, detail=f"result too large: {words}",
-                    hint=SHORTER, divisible=True,
-                )  # fmt: skip
-            return answer(
-                reply, Status.PARTIAL, table, detail=words,
-                divisible=hit_effort_limit(decoded.partial),
-            )  # fmt: skip
-        cut = incomplete(reply, table, row_limit=self._settings.row_limit, damaged=decoded.damaged)
+        asked = None if _ACROSS.search(question.text) else question.target.workspace
+        cut = incomplete(
+            reply, table, asked=asked, row_limit=self._settings.row_limit,
+            partial=decoded.partial, damaged=decoded.damaged,
+        )  # fmt: skip
         if cut:
             return cut
+        oldest = self._settings.oldest
+        if oldest is not None and question.window.start < oldest:
+            return answer(
+                reply, Status.UNCOVERED, table,
+                detail=f"the workspace keeps no older records: nothing before {oldest} "
+                "was looked at",
+                hint="ask for a window that its retention covers",
+            )  # fmt: skip
         age = reply.headers.get("age")
         return answer(
             reply, Status.COMPLETE, table,

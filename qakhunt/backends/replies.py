@@ -25,6 +25,7 @@ _EFFORT = (
     "-2133196799", "0x80DA0001", "runaway query", "preempted", "exceeded the allowed limits",
     "memory budget", "request timed out", "query timed out", "execution timed out", "timeout",
 )  # fmt: skip
+_WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 _LONGEST_DETAIL = 600
 SHORTER = "ask for a shorter window, or slice it: --slice 1d"
 
@@ -44,8 +45,29 @@ def unreadable(reply: Reply, problem: WireError) -> Answer:
     return answer(reply, Status.FAILED, detail=f"{problem}{said}")
 
 
-def incomplete(reply: Reply, table: ResultTable, *, row_limit: int, damaged: bool) -> Answer | None:
-    """The answer for a result that was cut or damaged without a word, else None."""
+def incomplete(
+    reply: Reply,
+    table: ResultTable,
+    *,
+    asked: str | None,
+    row_limit: int,
+    partial: ServiceError | None,
+    damaged: bool,
+) -> Answer | None:
+    """The answer for a result that is not all of it, or another workspace's, else None.
+
+    ``asked`` is the workspace that was to answer, ``partial`` the service's own word.
+    """
+    if partial:
+        words = one_line(partial.words)
+        if hit_size_limit(partial):
+            return answer(
+                reply, Status.TRUNCATED, table, detail=f"result too large: {words}",
+                hint=SHORTER, divisible=True,
+            )  # fmt: skip
+        return answer(
+            reply, Status.PARTIAL, table, detail=words, divisible=hit_effort_limit(partial)
+        )
     if len(table) >= row_limit:
         return answer(
             reply, Status.TRUNCATED, table, divisible=True, hint=SHORTER,
@@ -53,6 +75,27 @@ def incomplete(reply: Reply, table: ResultTable, *, row_limit: int, damaged: boo
         )  # fmt: skip
     if damaged:
         return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+    other = _other_workspace(table, asked)
+    if other:
+        return answer(
+            reply, Status.PARTIAL, table, detail=f"the workspace {other} answered instead",
+            hint="the service falls back to the primary workspace where the asked one "
+            "cannot be read: check its id and the permissions on it",
+        )  # fmt: skip
+    return None
+
+
+def _other_workspace(table: ResultTable, asked: str | None) -> str | None:
+    """A workspace other than ``asked`` that rows name, if any does."""
+    if asked is None:
+        return None
+    for position, column in enumerate(table.columns):
+        if column.name.casefold() not in _WORKSPACE_COLUMNS:
+            continue
+        for row in table.rows:
+            named = row[position]
+            if named and str(named).casefold() != asked.casefold():
+                return str(named)
     return None
 
 

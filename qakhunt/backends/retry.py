@@ -93,14 +93,15 @@ def _asked_in_headers(headers: Mapping[str, str], wall: float) -> float | None:
 
 def _seconds_until(date: str, sent: str, wall: float) -> float | None:
     """From the answer's own Date if it has one: the two clocks may differ."""
-    moment = _http_date(date)
+    moment = http_date(date)
     if moment is None:
         return None
-    start = _http_date(sent)
+    start = http_date(sent)
     return max(0.0, moment - (wall if start is None else start))
 
 
-def _http_date(text: str) -> float | None:
+def http_date(text: str) -> float | None:
+    """Seconds since 1970 of a header's date, or None where it is none."""
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, TypeError, OverflowError, IndexError):

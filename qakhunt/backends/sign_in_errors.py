@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.connection_faults import explain as explain_connection
@@ -87,6 +88,7 @@ _AADSTS: dict[str, tuple[str, str]] = {
 _CODE = re.compile(r"AADSTS(\d{4,8})")
 _NOISE = re.compile(r"\s*(?:Trace ID|Correlation ID|Timestamp|Client app ID)\b.*", re.DOTALL)
 _CHAIN_PART = re.compile(r"^\s+(\w+Credential): (.*)$", re.MULTILINE)
+_NO_AUTHORITY = "Unable to get authority configuration"  # all that MSAL says of it
 _LONGEST = 300
 
 
@@ -95,9 +97,18 @@ def sign_in_error(
 ) -> UnansweredError:
     """The error for a failed sign-in of ``kind``, whatever library raised it."""
     text = str(problem)
+    from azure.core.exceptions import DecodeError
+
     code = _CODE.search(text)
     if code:
         return entra_error(text, tenant=tenant, client=client, authority=authority)
+    if any(isinstance(cause, (JSONDecodeError, DecodeError)) for cause in _chain(problem)):
+        return UnansweredError(
+            f"no sign-in: what answered at {authority} is not Entra ID",
+            hint="a proxy or a captive portal shows a page of its own: check HTTPS_PROXY",
+        )
+    if _NO_AUTHORITY in text:
+        return entra_error("AADSTS90002", tenant=tenant, client=client, authority=authority)
     parts = _CHAIN_PART.findall(text)
     if parts:
         tried = "; ".join(f"{_kind(name)}: {_first_sentence(words)}" for name, words in parts)

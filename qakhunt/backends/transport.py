@@ -10,6 +10,7 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -20,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.connection_faults import ConnectionFault, explain
 from qakhunt.backends.pace import Clock, Gate, OutOfTimeError
-from qakhunt.backends.retry import THROTTLED, RetryLimits, wait_before_retry
+from qakhunt.backends.retry import THROTTLED, RetryLimits, http_date, wait_before_retry
 from qakhunt.errors import QakhuntError
 
 if TYPE_CHECKING:
@@ -79,6 +80,36 @@ class Client(Protocol):
         """Close the connections."""
 
 
+def shared_connections(size: int = 50) -> Any:
+    """Connections that several clients use, up to ``size`` to one host.
+
+    Fifty tenants behind one host then need as few handshakes as one. No cookie
+    of one tenant's answer goes along with another's question.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3 import Retry
+
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    never = Retry(total=False, redirect=False, raise_on_status=False)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=size, max_retries=never))
+    return session
+
+
+def http_options(ca_file: str | None, connections: Any) -> dict[str, Any]:
+    """What a client of azure-core is given to reach its service."""
+    options: dict[str, Any] = {"connection_timeout": 20, "connection_data_block_size": BLOCK}
+    if ca_file:
+        options["connection_verify"] = ca_file
+    if connections is None:
+        return options
+    from azure.core.pipeline.transport import RequestsTransport
+
+    return {"transport": RequestsTransport(session=connections, session_owner=False, **options)}
+
+
 @dataclass(frozen=True)
 class Call:
     """A request that can be made anew for every try; ``asked_by`` names the asker in notes."""
@@ -122,7 +153,8 @@ class Transport:
 
     ``read_timeout`` is the longest silence and ``longest_read`` the longest body, in
     seconds; ``deadline`` is a moment of ``clock``; ``renew`` makes the next call
-    fetch a fresh token instead of the given ``Authorization`` header's.
+    fetch a fresh token instead of the given ``Authorization`` header's. ``clock_skew``
+    is how far, in seconds, the service's clock is ahead of ours, once it answered.
     """
 
     def __init__(
@@ -147,6 +179,7 @@ class Transport:
         self._jitter = jitter
         host = urlsplit(endpoint).hostname or endpoint
         self.endpoint, self._host = endpoint, host
+        self.clock_skew: float | None = None
         self._options = {"enforce_https": False} if is_loopback(host) else {}
 
     def send(self, call: Call) -> Reply:
@@ -209,6 +242,9 @@ class Transport:
 
     def _read(self, response: Any, account: _Account) -> _Attempt:
         headers = {name.lower(): value for name, value in response.headers.items()}
+        sent = http_date(headers.get("date", ""))
+        if sent is not None:
+            self.clock_skew = sent - self._clock.wall()
         given = next((headers[name] for name in _REQUEST_IDS if headers.get(name)), None)
         if given:
             account.request_ids[-1] = given

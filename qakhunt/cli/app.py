@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from typer.core import TyperGroup
@@ -12,8 +11,7 @@ from typer.core import TyperGroup
 from qakhunt.errors import nearest
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A command: the module under ``qakhunt.cli`` whose ``app`` it is, and its help line."""
 
     module: str
@@ -22,7 +20,13 @@ class Entry:
 
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
+    "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
+    "report": Entry("report", "Make a report of a saved result, to hand over."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
+    "login": Entry("login", "Sign in as an analyst, once for all tenants."),
+    "logout": Entry("logout", "Forget a sign-in."),
+    "accounts": Entry("accounts", "List the analysts signed in."),
+    "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
     "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
     "runbook": Entry("runbook", "Make what Azure Automation needs."),
     "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
@@ -30,6 +34,9 @@ COMMANDS: dict[str, Entry] = {
     "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
+    "import-events": Entry("import_events", "Import Windows events as recorded process events."),
+    "diff": Entry("diff", "Compare two queries on the same events: what is gained, lost, changed."),
+    "sweep": Entry("sweep", "Count a hunt's hits for each value of a parameter."),
 }
 
 

@@ -1,14 +1,15 @@
-"""``qakhunt hunts``: list, show and make hunts."""
+"""``qakhunt hunts``: list, show, make and lint hunts."""
 
 from __future__ import annotations
 
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from qakhunt.cli import lint
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
 from qakhunt.reports.safe import for_json, for_terminal
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 app = o.new_app(no_args_is_help=True)
+app.command("lint")(lint.lint)
 
 
 @app.command("list")
@@ -135,6 +137,27 @@ def _window_line(hunt: Hunt) -> str:
     }
     end = "up to and including" if notes.inclusive_end else "up to"
     return f"{spans.get(notes.start, '?')} {end} {spans.get(notes.end, '?')}; --window changes it"
+
+
+@app.command()
+def coverage(
+    hunts: o.HuntFolders = None,
+    format_: Annotated[
+        str, typer.Option("--format", metavar="NAME", help="table, json or navigator.")
+    ] = "table",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
+        typer.Option("--out", metavar="PATH", help="Write to a file."),
+    ] = None,
+    as_json: o.AsJson = False,
+    force: o.Force = False,
+) -> None:
+    """Show which ATT&CK techniques the hunts on this machine look for."""
+    from qakhunt.cli import coverage as parts
+
+    parts.show_coverage(
+        catalog(hunts or ()).all(), "json" if as_json else format_, out, force=force
+    )
 
 
 @app.command()

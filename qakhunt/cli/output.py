@@ -12,6 +12,7 @@ from qakhunt.reports.safe import lines_for_terminal
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import Format
     from qakhunt.triage.run_result import RunResult
 
@@ -62,7 +63,8 @@ class Output:
             from qakhunt.engine.session import require_engine
 
             require_engine()
-        if chosen and path is None and not chosen.text and sys.stdout.isatty():
+        screen = path is None and sys.stdout.isatty()
+        if chosen and screen and (not chosen.text or chosen.name == "html"):
             raise UsageError(f"{chosen.name} is not for a terminal", hint="write it with --out")
         return cls(chosen, path, csv_raw, force, quiet)
 
@@ -83,11 +85,20 @@ def present(result: RunResult, output: Output, *, suppressed: bool = False) -> N
         show_account(result, Console(stderr=True, highlight=False))
 
 
-def _export(result: RunResult, format_: Format, output: Output) -> None:
+def write_export(result: RunResult, output: Output, details: ReportDetails | None = None) -> None:
+    """Write the chosen export to its file, else to stdout."""
+    if output.format is not None:
+        _export(result, output.format, output, details)
+
+
+def _export(
+    result: RunResult, format_: Format, output: Output, details: ReportDetails | None = None
+) -> None:
+    from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import ExportOptions, export_bytes
     from qakhunt.reports.writing import whole_file
 
-    options = ExportOptions(csv_raw=output.csv_raw)
+    options = ExportOptions(csv_raw=output.csv_raw, details=details or ReportDetails())
     if output.path is not None:
         with whole_file(output.path, force=output.force) as temporary, temporary.open("wb") as out:
             format_.write(result, out, options)

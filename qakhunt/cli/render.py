@@ -7,7 +7,6 @@ import sys
 from qakhunt.cli import options as o
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.reports.safe import lines_for_terminal
 
 app = o.new_app()
 
@@ -38,7 +37,11 @@ def render(
         if not quiet:
             for warning in [*rendered.warnings, *warnings]:
                 print(f"warning: {warning}", file=sys.stderr)
-        text = lines_for_terminal(rendered.text) if sys.stdout.isatty() else rendered.text
+        text = rendered.text
+        if sys.stdout.isatty():
+            from qakhunt.reports.safe import lines_for_terminal
+
+            text = lines_for_terminal(text)
         sys.stdout.write(text)
         if not text.endswith("\n"):
             sys.stdout.write("\n")

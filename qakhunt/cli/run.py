@@ -3,33 +3,42 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
+from qakhunt.cli import profiles as p
 from qakhunt.cli import scheduled as sch
+from qakhunt.cli import slices as sl
+from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.output import Output
-from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.request import HuntRequest
+from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.cli.streams import stdout_may_close
-from qakhunt.errors import ExitCode, UsageError, nearest
+from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.context import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qakhunt.plan import PlanLine
     from qakhunt.triage.run_result import RunResult
+
+    Collect = Callable[[RunResult, Sequence[PlanLine]], None]
 
 app = o.new_app()
 
-BACKENDS = ("local",)
-
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--backend", metavar="NAME", help="Who answers: local."),
+    typer.Option("--backend", metavar="NAME", help="Who answers: local, log-analytics, defender."),
 ]
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -40,8 +49,11 @@ Events = Annotated[
 ]  # fmt: skip
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
-    typer.Option("--format", metavar="NAME", help="table, json, ndjson, csv, markdown or parquet."),
-]
+    typer.Option(
+        "--format", metavar="NAME",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+    ),
+]  # fmt: skip
 Out = Annotated[
     Optional[Path],  # noqa: UP045
     typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
@@ -52,19 +64,15 @@ Timeout = Annotated[
 ]
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where the embedded engine reads from."""
-
-    events: list[str]
-    now: str | None
-    sample: bool
-
-
 @app.command()
 def run(
     hunt: o.HuntNames = None,
     backend: BackendName = None,
+    profile: p.ProfileNames = None,
+    group: p.GroupName = None,
+    all_profiles: p.AllProfiles = False,
+    config: p.ConfigPath = None,
+    trust_host: p.TrustedHosts = None,
     events: Events = None,
     dialect: o.Dialect = None,
     command: o.Commands = None,
@@ -77,6 +85,11 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    slice_: sl.Slice = None,
+    explain: sl.Explain = False,
+    dry_run: sl.DryRun = False,
+    context: ctx.Around = None,
+    context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
     out: Out = None,
     as_json: o.AsJson = False,
@@ -97,29 +110,45 @@ def run(
     show_known: sch.ShowKnown = False,
     deadline: sch.Deadline = None,
     log_format: sch.LogFormat = "text",
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Tell of each answer and wait on stderr.")
+    ] = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Run hunts and show what they find. Without arguments: the Qakbot hunt on the sample."""
+    """Run hunts and show what they find. Without arguments: the Qakbot hunt.
+
+    Without a configuration the embedded engine hunts in the bundled sample.
+    """
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        window, time_zone, config,
     )  # fmt: skip
-    _check_backend(backend)
-    source = _source(events, now)
+    around = ctx.read_around(context)
+    slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
+    answers = who_answers(
+        AnswerOptions(
+            backend, events or (), dialect, now, timeout, config,
+            p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
+        ),
+        os.environ,
+    )  # fmt: skip
     schedule = sch.Schedule(
         sch.ScheduleOptions(
             state, sink or (), heartbeat, every, repeat_after, suppressions, deadline, log_format,
             show_suppressed, show_known,
         ),
-        now=read_now(source.now),
+        now=answers.now, config=answers.config,
     )  # fmt: skip
-    if source.sample:
+    if answers.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
     with contextlib.closing(schedule), schedule.errors_logged():
-        request = schedule.request(request)
-        result = _run_local(request, source, read_product(dialect), timeout, schedule, quiet=quiet)
+        result = _hunt(
+            answers, schedule.request(request), schedule, slicing,
+            lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
+            shown=Shown.of(quiet=quiet, verbose=verbose, as_json=schedule.log.as_json),
+        )  # fmt: skip
         if output.format or result.verdict is not Verdict.FAILED:
             with stdout_may_close():
                 schedule.present(result, output)
@@ -129,43 +158,25 @@ def run(
     return code
 
 
-def _check_backend(name: str | None) -> None:
-    if name is not None and name not in BACKENDS:
-        raise UsageError(
-            f"no backend named {name!r}", hint=nearest(name, BACKENDS) or ", ".join(BACKENDS)
-        )
-
-
-def _source(events: list[str] | None, now: str | None) -> _Source:
-    if events:
-        return _Source(events, now, sample=False)
-    from qakhunt.sample import sample_events, sample_now
-
-    return _Source(sample_events(), now or sample_now().isoformat(), sample=True)
-
-
-def _run_local(
-    request: HuntRequest, source: _Source, product: str, timeout: float | None,
-    schedule: sch.Schedule, *, quiet: bool,
+def _hunt(
+    answers: Answering, request: HuntRequest, schedule: sch.Schedule, slicing: sl.Slicing,
+    collect: Collect, shown: Shown,
 ) -> RunResult:  # fmt: skip
-    from qakhunt.backends.base import Target
-    from qakhunt.backends.local import LocalBackend
-    from qakhunt.cli.progress import working
-    from qakhunt.runner import PlanLine
     from qakhunt.runner import run as run_plan
 
-    now = read_now(source.now)
-    found = rendered_hunts(request, now=now, product=product)
-    with working("loading events", quiet=quiet) as say:
-        engine = LocalBackend(source.events, now=now, product=product, timeout=timeout)
-        try:
-            say("hunting")
-            profile = "sample" if source.sample else "local"
-            plan = [PlanLine(rendered, engine, Target(profile)) for rendered, _ in found]
-            result = schedule.run(plan, lambda lines: run_plan(lines, schedule.progress))
-        finally:
-            engine.close()
-    result.sample = source.sample
+    with (
+        progress_of(shown) as progress,
+        answers.opened(request, progress.say, progress.waited) as plan,
+    ):
+        slicing.told(plan)
+        progress.planned(plan)
+
+        def ask(lines: Sequence[PlanLine]) -> RunResult:
+            return run_plan(lines, progress.both(schedule.progress), on_pieces=progress.expected)
+
+        result = schedule.run(plan, ask)
+        collect(result, plan)
+    result.sample = answers.sample
     return result
 
 

@@ -9,7 +9,13 @@ from typing import Annotated, Optional
 import typer
 
 from qakhunt.cli import options as o
-from qakhunt.cli.profiles import AllProfiles, Choice, ConfigPath, GroupName, ProfileNames, read_config
+from qakhunt.cli.profiles import (
+    AllProfiles,
+    ConfigPath,
+    GroupName,
+    ProfileNames,
+    read_config,
+)
 from qakhunt.cli.progress import working
 from qakhunt.cli.request import catalog, read_now
 from qakhunt.cli.scheduled import read_length
@@ -38,7 +44,9 @@ def build(
     hunts: o.HuntFolders = None,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
-        typer.Option("--sink", metavar="NAME|KIND:ADDRESS", help="Send findings there. Repeatable."),
+        typer.Option(
+            "--sink", metavar="NAME|KIND:ADDRESS", help="Send findings there. Repeatable."
+        ),
     ] = None,
     heartbeat: Annotated[
         bool, typer.Option("--heartbeat/--no-heartbeat", help="Send every sink a word of each run.")
@@ -68,7 +76,11 @@ def build(
     from qakhunt.schedule.runbook.payload import Job
     from qakhunt.schedule.runbook.wheels import Source
 
-    for option, text in (("--every", every), ("--repeat-after", repeat_after), ("--deadline", deadline)):
+    for option, text in (
+        ("--every", every),
+        ("--repeat-after", repeat_after),
+        ("--deadline", deadline),
+    ):
         read_length(option, text)
     if read_length("--deadline", deadline).seconds > LONGEST_SECONDS:
         raise UsageError(

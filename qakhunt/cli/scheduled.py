@@ -220,7 +220,9 @@ class Schedule:
             return plan
         from qakhunt.schedule.deadline import UntilDeadline
 
-        bounded = {id(line.backend): UntilDeadline(line.backend, self._out_of_time) for line in plan}
+        bounded = {
+            id(line.backend): UntilDeadline(line.backend, self._out_of_time) for line in plan
+        }
         return [replace(line, backend=bounded[id(line.backend)]) for line in plan]
 
     def _store(self) -> Store:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from qakhunt.cli import options as o
-from qakhunt.cli.request import read_now
 from qakhunt.cli.profiles import ConfigPath, read_config
+from qakhunt.cli.request import read_now
 from qakhunt.cli.scheduled import open_state, read_length, surroundings_of
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
@@ -93,15 +93,15 @@ def reset(
 ) -> int:
     """Forget what was looked at, so that the next run begins with the lookback again."""
     if not yes:
-        what = "coverage" + (", findings" if findings else "") + (
-            ", undelivered messages" if deliveries else ""
+        what = (
+            "coverage"
+            + (", findings" if findings else "")
+            + (", undelivered messages" if deliveries else "")
         )
         if not typer.confirm(f"Forget {what} in {state}?", err=True):
             raise UsageError("nothing was forgotten", hint="--yes does it without asking")
     with _opened(state, read_now(now), config) as store:
-        done = store.reset(
-            hunt=hunt, customer=customer, findings=findings, deliveries=deliveries
-        )
+        done = store.reset(hunt=hunt, customer=customer, findings=findings, deliveries=deliveries)
     print(_counted(done))
     return 0
 
@@ -236,7 +236,9 @@ def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
         if entry.watermark is None or entry.watermark < oldest:
             whom = entry.key.workspace or entry.key.customer
             reached = entry.watermark or "never"
-            problems.append(f"{entry.hunt} on {whom} ({entry.key.product}): complete until {reached}")
+            problems.append(
+                f"{entry.hunt} on {whom} ({entry.key.product}): complete until {reached}"
+            )
     for pending in store.pending():
         if pending.created < oldest:
             problems.append(

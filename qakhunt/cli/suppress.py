@@ -103,7 +103,8 @@ def _append(file: Path, entry: str) -> None:
     except Exception:
         raise UsageError(
             f"{file} is not written the way an entry can be added to",
-            hint="its list must be the last key and indented by two spaces; add it by hand:\n" + entry,
+            hint="its list must be the last key and indented by two spaces; add it by hand:\n"
+            + entry,
         ) from None
     with whole_file(file, force=True) as path:
         path.write_text(new, encoding="utf-8")

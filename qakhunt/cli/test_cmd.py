@@ -42,11 +42,21 @@ def run_tests(
     select: Select = None,
     hunts: o.HuntFolders = None,
     junit: JUnit = None,
+    mutate: Annotated[
+        bool,
+        typer.Option("--mutate", help="Change the queries; list changes that no case notices."),
+    ] = False,
+    schema: Annotated[
+        bool, typer.Option("--schema", help="Print the JSON Schema of a file of cases and exit.")
+    ] = False,
     as_json: o.AsJson = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> int:
     """Run the test cases of hunts: tests/<hunt>.yaml beside each hunt."""
+    if schema:
+        return _print_schema()
+    from qakhunt.proving.case_runner import Outcome
     from qakhunt.proving.cases import find_suites
     from qakhunt.reports.writing import check_target, whole_file
 
@@ -61,7 +71,33 @@ def run_tests(
 
         with whole_file(junit, force=force) as temporary:
             temporary.write_text(junit_xml(results, seconds), encoding="utf-8", newline="\n")
+    if mutate and not any(result.outcome is Outcome.FAILED for result in results):
+        return _mutate(suites, as_json=as_json, quiet=quiet)
     return _present(results, seconds, as_json=as_json, quiet=quiet)
+
+
+def _print_schema() -> int:
+    from qakhunt.proving.cases import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+    return ExitCode.OK
+
+
+def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
+    from qakhunt.cli.progress import working
+    from qakhunt.proving.case_runner import CaseRunner
+    from qakhunt.proving.mutation import mutate, mutation_document, mutation_lines
+    from qakhunt.reports.safe import for_json
+
+    found = []
+    with working("changing", quiet=quiet or as_json) as say, CaseRunner() as runner:
+        for suite in suites:
+            found.append(mutate(suite, runner, say))
+            if not as_json:
+                print("\n".join(mutation_lines(found[-1])))
+    if as_json:
+        print(for_json(json.dumps(mutation_document(found), ensure_ascii=False, indent=2)))
+    return ExitCode.CHECK_FAILED if any(one.failed for one in found) else ExitCode.OK
 
 
 def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:

@@ -98,13 +98,15 @@ class Emulation:
         rule = self.script.rule_for(call)
         fault = FAULTS[rule.fault] if rule else None
         at = self._situation(path, tenant, rule, fault)
-        reply = await self._hindrance(call, tenant, query, at)
+        reply = self._hindrance(call, query, at)
         if reply is not None:
             fault = None
         elif fault and fault.instead:
             reply = fault.instead(at)
         else:
             reply = await answer(fault, at)
+        if query is not None:
+            await self._wait_until(at.now + min(query.tenant.latency, query.seconds))
         if fault and rule:
             call.fault = rule.fault
             if fault.alter and reply.body:
@@ -125,22 +127,24 @@ class Emulation:
             service, seconds, self.clock.time(), self.queries.clock(), limit or ROWS[service]
         )
 
-    async def _hindrance(
-        self, call: Call, tenant: Tenant | None, query: Query | None, at: Situation
-    ) -> Reply | None:
-        """The tenant's latency and throttle: a reply where the query gets no further."""
-        if tenant is None or query is None:
+    def _hindrance(self, call: Call, query: Query | None, at: Situation) -> Reply | None:
+        """What the tenant's throttle and time limit say, where the query gets no further."""
+        if query is None:
             return None
         wait = self.script.throttled(call)
         if wait is not None:
             call.fault = "throttle"
             reply = error_reply(at.service, "throttled", at.now)
             return reply.with_headers(retry_after=str(max(int(wait + 0.999), 1)))
-        if tenant.latency:
-            await self.clock.sleep(min(tenant.latency, query.seconds))
-        if tenant.latency > query.seconds:
-            return error_reply(at.service, "timeout", self.clock.time())
+        if query.tenant.latency > query.seconds:
+            return error_reply(at.service, "timeout", at.now + query.seconds)
         return None
+
+    async def _wait_until(self, moment: float) -> None:
+        """The tenant's latency is what an answer takes at least, the engine's time included."""
+        left = moment - self.clock.time()
+        if left > 0:
+            await self.clock.sleep(left)
 
     def _sent(self, call: Call, reply: Reply, delivery: Delivery, seconds: float) -> _Response:
         if delivery not in (Delivery.REFUSED, Delivery.RESET_BEFORE):

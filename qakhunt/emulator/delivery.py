@@ -119,7 +119,7 @@ def _head(reply: Reply, length: int) -> bytes:
     phrase = http.HTTPStatus(reply.status).phrase
     lines = [f"HTTP/1.1 {reply.status} {phrase}"]
     lines += [f"{name}: {value}" for name, value in reply.headers.items()]
-    lines += [f"content-length: {length}", "", ""]
+    lines += [f"content-length: {length}", "connection: close", "", ""]
     return "\r\n".join(lines).encode("latin-1")
 
 

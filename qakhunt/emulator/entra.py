@@ -7,6 +7,7 @@ import json
 import secrets
 import threading
 import uuid
+from html import escape
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
@@ -104,8 +105,18 @@ class Entra:
                 "nonce": query.get("nonce", ""),
             }  # fmt: skip
         target = query.get("redirect_uri", "")
-        values = {"code": code, "state": query.get("state", ""), "session_state": uuid.uuid4().hex}
-        return Reply(302, b"", {"location": f"{target}?{urlencode(values)}"})
+        answer = {"code": code, "state": query.get("state", "")}
+        if query.get("response_mode") == "form_post":
+            fields = "".join(
+                f'<input type="hidden" name="{name}" value="{escape(value)}">'
+                for name, value in answer.items()
+            )
+            page = (
+                f'<form method="post" action="{escape(target)}">{fields}</form>'
+                "<script>document.forms[0].submit()</script>"
+            )
+            return Reply(200, page.encode(), {"content-type": "text/html; charset=utf-8"})
+        return Reply(302, b"", {"location": f"{target}?{urlencode(answer)}"})
 
     def token(self, tenant: Tenant, form: Mapping[str, str]) -> Reply:
         """The token endpoint."""

@@ -21,12 +21,15 @@ class EventStore:
 
     def __init__(self) -> None:
         self._sessions: dict[tuple[tuple[str, ...], str], tuple[Session, threading.Lock]] = {}
+        self._opening = threading.Lock()
 
-    def open(self, inputs: tuple[str, ...], product: str) -> None:
-        """Load the inputs. Raises EventsError, EngineError."""
+    def open(self, inputs: tuple[str, ...], product: str) -> tuple[Session, threading.Lock]:
+        """Load the inputs, once. Raises EventsError, EngineError."""
         key = (inputs, product)
-        if key not in self._sessions:
-            self._sessions[key] = (Session(inputs, product), threading.Lock())
+        with self._opening:
+            if key not in self._sessions:
+                self._sessions[key] = (Session(inputs, product), threading.Lock())
+            return self._sessions[key]
 
     def ask(
         self,
@@ -39,8 +42,8 @@ class EventStore:
         timeout: float,
         workspace: str | None,
     ) -> ResultTable:
-        """Run one query over inputs that were opened; as ``Session.ask``."""
-        session, lock = self._sessions[inputs, product]
+        """Run one query over the inputs; as ``Session.ask``."""
+        session, lock = self.open(inputs, product)
         if not _reads_the_clock(text):
             now = _ANY_TIME  # the engine keeps what it translated, by text and time
         with lock:

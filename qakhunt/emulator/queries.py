@@ -46,6 +46,7 @@ class Query:
     window: Window
     workspace: str | None
     seconds: float
+    prefer: str = ""
 
 
 @dataclass(frozen=True)
@@ -80,18 +81,17 @@ class QueryServices:
         self.workspaces = {
             w.id.lower(): (t, w) for t in loaded.scenario.tenants for w in t.workspaces
         }
-        for tenant, workspace in self.workspaces.values():
-            store.open(self._inputs(tenant, workspace), "log-analytics")
+        # All inputs are read now, so that what is wrong with them is told before serving;
+        # the second product's view of them is made when it is first asked for.
+        loaded_inputs = {self._inputs(t, w): "log-analytics" for t, w in self.workspaces.values()}
         for tenant in self.tenants.values():
-            for inputs in self._hunting_inputs(tenant):
-                store.open(inputs, "defender")
+            loaded_inputs.setdefault(self._inputs(tenant, None), "defender")
+        for inputs, product in loaded_inputs.items():
+            store.open(inputs, product)
 
     def _inputs(self, tenant: Tenant, workspace: Workspace | None) -> tuple[str, ...]:
         own = workspace.events if workspace is not None else None
         return self._loaded.inputs(tenant.events if own is None else own)
-
-    def _hunting_inputs(self, tenant: Tenant) -> set[tuple[str, ...]]:
-        return {self._inputs(tenant, None), *(self._inputs(tenant, w) for w in tenant.workspaces)}
 
     def clock(self) -> Instant:
         """The services' time in queries."""
@@ -132,12 +132,13 @@ class QueryServices:
             window = parse_timespan(str(spoken.get("timespan") or ""), self.clock())
         except ValueError as problem:
             return self._refuse(service, "bad-timespan", words=str(problem))
-        waited = _WAIT.search(asked.headers.get("prefer", ""))
+        prefer = asked.headers.get("prefer", "")
+        waited = _WAIT.search(prefer)
         seconds = min(float(waited[1]), MOST_SECONDS) if waited else SECONDS
         return Query(
             service, text, tenant, self._inputs(tenant, workspace), "log-analytics",
             self._kept(window, workspace.retention or tenant.retention), workspace.id,
-            seconds if tenant.limits.seconds is None else tenant.limits.seconds,
+            seconds if tenant.limits.seconds is None else tenant.limits.seconds, prefer,
         )  # fmt: skip
 
     def admit_hunting(self, asked: Asked) -> Query | Reply:
@@ -215,8 +216,7 @@ class QueryServices:
         if len(body) > (query.tenant.limits.bytes or BYTES["graph"]):
             return self._refuse("graph", "too-large")
         if fault and fault.partial:
-            error = wire_log_analytics.error_value(fault.partial)
-            body = b'{"error":' + encode_body(error) + b"," + body[1:]
+            body = _beside(body, {"error": wire_log_analytics.error_value(fault.partial)})
         return Reply(200, body, {"content-type": JSON})
 
     def _log_analytics_reply(
@@ -231,10 +231,28 @@ class QueryServices:
         if len(body) > most:
             table = replace(table, rows=table.rows[: len(table) * most // len(body)])
             body = wire_log_analytics.encode(table, limit_exceeded(most, "bytes"))
+        body = _beside(body, _extras(query.prefer, table))
         return Reply(200, body, {"content-type": JSON})
 
     def _refuse(self, service: str, kind: str, **words: object) -> Reply:
         return error_reply(service, kind, self._issuer.clock.time(), **words)
+
+
+def _extras(prefer: str, table: ResultTable) -> dict[str, Any]:
+    """What a Prefer header asks for beside the rows."""
+    extras: dict[str, Any] = {}
+    if "include-statistics=true" in prefer:
+        extras["statistics"] = {"query": {"datasetStatistics": [{"tableRowCount": len(table)}]}}
+    if "include-render=true" in prefer:
+        extras["render"] = {"visualization": "table", "title": None}
+    return extras
+
+
+def _beside(body: bytes, members: Mapping[str, Any]) -> bytes:
+    """More members of the JSON object ``body``, before its own."""
+    if not members:
+        return body
+    return encode_body(members)[:-1] + b"," + body[1:]
 
 
 def _first_named(text: str, tables: tuple[str, ...]) -> str | None:

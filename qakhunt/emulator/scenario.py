@@ -100,7 +100,8 @@ class Workspace(_Strict, frozen=True):
 class Tenant(_Strict, frozen=True):
     """A customer: what Defender holds, and its workspaces.
 
-    ``roles`` are those that its tokens carry; ``latency`` is in seconds.
+    ``roles`` are those that its tokens carry; ``latency`` is the seconds that an
+    answer takes at least.
     """
 
     id: Guid

@@ -56,7 +56,7 @@ def _moved(moment: Instant, duration: str, sign: int) -> Instant:
     base = moment.to_datetime()
     try:
         return Instant.from_datetime(base + length if sign > 0 else base - length)
-    except OverflowError:
+    except (OverflowError, ValueError):  # beyond the years 1 to 9999
         return ALL_TIME.end if sign > 0 else ALL_TIME.start
 
 

@@ -60,6 +60,7 @@ def install() -> None:
         scalars[name] = functions.FunctionSpec(name, "template", _HASH, (2,))
     _correct_bin(translate)
     _merge_needles(translate, functions)
+    _unroll_membership(translate)
 
 
 def _sized(functions: Any, name: str, prefix: str, template: str, *, conditional: bool) -> Any:
@@ -117,14 +118,32 @@ def _merge_needles(translate: Any, functions: Any) -> None:
                 found.append(str(item.value))
             elif getattr(item, "kind", None) == "dynamic":
                 literal = translate._literal_needles(item)
-                if literal is None:
+                if literal is None or None in literal:
                     return None
-                found += [str(needle) for needle in literal]
+                found += literal
             else:
                 return None
         return found
 
     translate._render_has_list = render
+
+
+def _unroll_membership(translate: Any) -> None:
+    """``in`` over a literal array of strings as IN, which DuckDB can push down and hash."""
+    original = translate._render_in_list
+
+    def render(node: Any, value: str) -> str:
+        items = node.items
+        texts = translate._literal_needles(items[0]) if len(items) == 1 else None
+        if node.subquery is not None or not texts or None in texts:
+            return original(node, value)  # type: ignore[no-any-return]
+        value = f"CAST({value} AS VARCHAR)"
+        quoted = [translate.quote_string(text) for text in texts]
+        if node.case_insensitive:
+            value, quoted = f"lower({value})", [f"lower({text})" for text in quoted]
+        return translate._in_result(f"({value} IN ({', '.join(quoted)}))", node, value)  # type: ignore[no-any-return]
+
+    translate._render_in_list = render
 
 
 def _regex_escape(text: str) -> str:

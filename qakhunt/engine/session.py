@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +18,7 @@ from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, res
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import time_limit
+from qakhunt.engine.views import Source, table_view
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
+_MOST_TRANSLATIONS = 1000
 MEMORY_LIMIT = "700MB"
 
 
@@ -43,15 +44,6 @@ class EngineRefused(EngineError):
 
 class EngineTimeout(EngineError):
     """The query took longer than its time limit, or was interrupted."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """What a table's records are read from, as SQL, and its column types in DuckDB."""
-
-    relation: str
-    types: dict[str, str]
-    path: Path | None = None
 
 
 def require_engine() -> Any:
@@ -71,12 +63,16 @@ class Session:
     """Recorded events of one product, loaded once, asked many times.
 
     Not safe for use from several threads at once. ``close`` removes its
-    temporary folder.
+    temporary folder. ``shapes`` gives tables exactly these columns instead of
+    those of the product's schema.
     """
 
-    def __init__(self, inputs: Sequence[str], product: str) -> None:
+    def __init__(
+        self, inputs: Sequence[str], product: str, shapes: Mapping[str, Columns] | None = None
+    ) -> None:
         self._duckdb = require_engine()
         self.product = product
+        self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
@@ -125,16 +121,18 @@ class Session:
             connection.execute(statement)
         return connection
 
-    def _load(self, files: list[EventFile]) -> dict[str, list[_Source]]:
+    def _load(self, files: list[EventFile]) -> dict[str, list[Source]]:
         from qakhunt.engine.loading import Loader
 
         loader = Loader(self._connection, self._folder)
-        sources: dict[str, list[_Source]] = {}
+        sources: dict[str, list[Source]] = {}
         for file in files:
             path = loader.load(file).resolve()
             types = self._describe(file, path)
             relation = f"read_parquet({literal(str(path))})"
-            sources.setdefault(file.table, []).append(_Source(relation, types, path))
+            sources.setdefault(file.table, []).append(
+                Source(relation, types, path, self._without_nulls(path))
+            )
         return sources
 
     def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
@@ -149,6 +147,15 @@ class Session:
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
+
+    def _without_nulls(self, path: Path) -> frozenset[str]:
+        """Columns that have no null by the file's own statistics: they need no coalesce."""
+        found = self._connection.execute(
+            "SELECT path_in_schema FROM parquet_metadata(?) GROUP BY ALL "
+            "HAVING sum(stats_null_count) = 0 AND count(stats_null_count) = count(*)",
+            [str(path)],
+        ).fetchall()
+        return frozenset(row[0] for row in found)
 
     def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse records without a time: they would be in no window, and never be seen."""
@@ -209,7 +216,7 @@ class Session:
         memory = self._memory.setdefault(table, MemoryTable(f"_rows_{table}"))
         known = self._sources.get(table)
         memory.fill(self._connection, table, rows)
-        source = _Source(memory.relation, dict(memory.types))
+        source = Source(memory.relation, dict(memory.types))
         if known != [source]:
             self._sources[table] = [source]
             self._translations.clear()
@@ -262,19 +269,20 @@ class Session:
         self._shown = (window, workspace)
 
     def _view(self, name: str, window: Window, workspace: str | None) -> None:
-        from qakhunt.engine.views import table_view
-
-        sources = [(source.relation, source.types) for source in self._sources.get(name, [])]
+        sources = self._sources.get(name, [])
         if sources:
-            view = table_view(name, self.product, sources, window, workspace)
+            shape = self._shapes.get(name)
+            view = table_view(name, self.product, sources, window, workspace, shape)
             self._connection.execute(f"CREATE OR REPLACE VIEW {identifier(name)} AS {view.sql}")
             self._views[name] = view.columns
         else:
-            self._views[name] = columns(self.product, name)
+            self._views[name] = without_case_twins(columns(self.product, name))
 
     def _translate(self, text: str, now: Instant) -> Any:
         key = (text, now)
         if key not in self._translations:
+            if len(self._translations) >= _MOST_TRANSLATIONS:
+                self._translations.clear()
             self._translations[key] = self._fresh_translation(text, now)
         return self._translations[key]
 
@@ -311,7 +319,7 @@ class Session:
                 continue
             cells = ", ".join(
                 f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
-                for column, kind in without_case_twins(kinds).items()
+                for column, kind in kinds.items()
             )
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"

@@ -15,12 +15,26 @@ from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from qakhunt.kql.values import Window
 
 _LAST_MICROSECOND = Instant.parse("9999-12-31T23:59:59.999999Z")
 _TIMES = tuple(TIME_COLUMN.values())
 _WORKSPACE = "TenantId"
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a table's records are read from: SQL after FROM and column types in DuckDB.
+
+    ``full`` names columns that are known to hold no null.
+    """
+
+    relation: str
+    types: Mapping[str, str]
+    path: Path | None = None
+    full: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -34,53 +48,56 @@ class TableView:
 def table_view(
     table: str,
     product: str,
-    sources: Sequence[tuple[str, Mapping[str, str]]],
+    sources: Sequence[Source],
     window: Window,
     workspace: str | None = None,
+    shape: Columns | None = None,
 ) -> TableView:
     """The table over its relations (SQL after FROM, column types), cut to the window.
 
-    With ``workspace`` every record's ``TenantId`` is that.
+    With ``workspace`` every record's ``TenantId`` is that. ``shape`` are the exact
+    columns, instead of those of the product's schema.
     """
-    other = "defender" if product == "log-analytics" else "log-analytics"
-    own = without_case_twins(columns(product, table))
-    foreign = set(columns(other, table)) - set(own)
     time_column = TIME_COLUMN[product]
-    shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
-    taken = {name.casefold() for name in shown}
-    for _, types in sources:
-        for name, sql_type in types.items():
-            if name.casefold() not in taken and name not in foreign and name not in _TIMES:
-                taken.add(name.casefold())
-                shown[name] = kql_type(sql_type)
-    fixed = {_WORKSPACE: literal(workspace)} if workspace and _WORKSPACE in own else {}
-    selects = [
-        _select(relation, types, shown, window, time_column, fixed) for relation, types in sources
-    ]
+    shown = shape or _shown(table, product, sources, time_column)
+    fixed = {_WORKSPACE: literal(workspace)} if workspace and _WORKSPACE in shown else {}
+    selects = [_select(source, shown, window, time_column, fixed) for source in sources]
     return TableView(" UNION ALL ".join(selects), shown)
 
 
-def _has_time(sources: Sequence[tuple[str, Mapping[str, str]]], own: Columns) -> bool:
-    return any(name in own or any(name in types for _, types in sources) for name in _TIMES)
+def _shown(table: str, product: str, sources: Sequence[Source], time_column: str) -> Columns:
+    other = "defender" if product == "log-analytics" else "log-analytics"
+    own = without_case_twins(columns(product, table))
+    foreign = set(columns(other, table)) - set(own)
+    shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
+    taken = {name.casefold() for name in shown}
+    for source in sources:
+        for name, sql_type in source.types.items():
+            if name.casefold() not in taken and name not in foreign and name not in _TIMES:
+                taken.add(name.casefold())
+                shown[name] = kql_type(sql_type)
+    return shown
+
+
+def _has_time(sources: Sequence[Source], own: Columns) -> bool:
+    return any(name in own or any(name in source.types for source in sources) for name in _TIMES)
 
 
 def _select(
-    relation: str,
-    types: Mapping[str, str],
+    source: Source,
     shown: Columns,
     window: Window,
     time_column: str,
     fixed: Mapping[str, str],
 ) -> str:
-    by_case = {name.casefold(): name for name in types}
     cells = []
     for name, kind in shown.items():
-        cell = fixed.get(name) or _cell(name, kind, types, by_case)
+        cell = fixed.get(name) or _cell(name, kind, source)
         cells.append(f"{cell} AS {identifier(name)}")
-    sql = f"SELECT {', '.join(cells)} FROM {relation}"
-    moment = _time_source(time_column, types)
+    sql = f"SELECT {', '.join(cells)} FROM {source.relation}"
+    moment = _time_source(time_column, source.types)
     if moment:
-        column = _time_sql(moment, types[moment])
+        column = _time_sql(moment, source.types[moment])
         start, end = _bound(window.start), _bound(window.end)
         sql += f" WHERE {column} >= TIMESTAMP {start} AND {column} < TIMESTAMP {end}"
     return sql
@@ -109,27 +126,23 @@ def _time_sql(name: str, sql_type: str) -> str:
     return f"CAST({column} AS TIMESTAMP)"
 
 
-def _cell(name: str, kind: str, types: Mapping[str, str], by_case: Mapping[str, str]) -> str:
-    source = name if name in types else None
+def _cell(name: str, kind: str, source: Source) -> str:
+    types = source.types
+    column = name if name in types else None
     if name in _TIMES:
-        source = _time_source(name, types)
-        if source:
-            return _time_sql(source, types[source])
-    if source is None and name.casefold() in by_case:
-        source = by_case[name.casefold()]
-    if source is None:
+        column = _time_source(name, types)
+        if column:
+            return _time_sql(column, types[column])
+    if column is None:
+        column = next((other for other in types if other.casefold() == name.casefold()), None)
+    if column is None:
         return "''" if kind == "string" else f"CAST(NULL AS {SQL_TYPES[kind]})"
-    have = types[source]
+    have, sql = types[column], identifier(column)
     if kind == "string":
-        return f"coalesce(CAST({identifier(source)} AS VARCHAR), '')"
+        text = f"CAST({sql} AS VARCHAR)"
+        return text if column in source.full else f"coalesce({text}, '')"
     if kind == "datetime":
-        return _time_sql(source, have)
+        return _time_sql(column, have)
     if kind == "dynamic":
-        return (
-            json_value(identifier(source))
-            if have in ("VARCHAR", "JSON")
-            else f"to_json({identifier(source)})"
-        )
-    if have == SQL_TYPES[kind]:
-        return identifier(source)
-    return f"TRY_CAST({identifier(source)} AS {SQL_TYPES[kind]})"
+        return json_value(sql) if have in ("VARCHAR", "JSON") else f"to_json({sql})"
+    return sql if have == SQL_TYPES[kind] else f"TRY_CAST({sql} AS {SQL_TYPES[kind]})"

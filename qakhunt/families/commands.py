@@ -1,23 +1,20 @@
 """What one command line means: normalised, its family, its techniques.
 
 A wrapper (``cmd /c X``) is looked through; ``net1``, which ``net`` starts, is the
-same family as its ``net``.
+same family as its ``net``. The hunts read a line in the same way, in KQL.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
 
 from qakhunt.families.data import families
 
-_WRAPPER = re.compile(
-    r'^"?(?:[^"\s]*[\\/])?(?:cmd|%comspec%)(?:\.exe)?"?\s+(.*)$', re.IGNORECASE | re.DOTALL
-)
-_SWITCH = re.compile(r"^(?:/[adefqsuv](?::o[nf]f?)?\s+)*/[ckr]\s*(.*)$", re.IGNORECASE | re.DOTALL)
-_FIRST_WORD = re.compile(r'^\s*(?:"([^"]*)"|(\S+))\s*(.*)$', re.DOTALL)
+_FIRST_WORD = re.compile(r'^ ?(?:"([^"]*)"[^ /]*|([^ /]+)) ?(.*)$')
+_SPACES = re.compile(r"\s+")
 _MAX_LENGTH = 32_768
-_MAX_WRAPPERS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,31 +33,37 @@ class Command:
 
 def understand(line: str) -> Command:
     """What a recorded command line means."""
-    known = families().families
-    text = line[:_MAX_LENGTH]
-    for _ in range(_MAX_WRAPPERS):
-        file, arguments = split_command(text)
-        for name, family in known.items():
-            if family.matches(file, arguments):
-                return Command(line, f"{file} {arguments}".strip(), name, family.techniques)
-        inner = _unwrapped(text)
-        if inner is None:
-            break
-        text = inner
-    return Command(line, f"{file} {arguments}".strip(), None, ())
+    normalised = normalise(line)
+    for name, family in families().families.items():
+        if family.matches(normalised):
+            return Command(line, normalised, name, family.techniques)
+    return Command(line, normalised, None, ())
 
 
-def split_command(line: str) -> tuple[str, str]:
-    """The normalised file name without ``.exe`` and the normalised arguments."""
-    match = _FIRST_WORD.match(line.replace("^", ""))
+def normalise(line: str) -> str:
+    """The command that a line runs, as the families' patterns read it."""
+    match = _FIRST_WORD.match(_SPACES.sub(" ", line[:_MAX_LENGTH]).lower())
     if match is None:
-        return "", ""
-    word = (match[1] if match[1] is not None else match[2]).lower()
-    file = re.split(r"[\\/]", word)[-1].removesuffix(".exe")
-    return file, " ".join(match[3].replace('"', "").lower().split())
+        return ""
+    word = match[1] if match[1] is not None else match[2]
+    file = _unquoted(word.rpartition("\\")[2])
+    arguments = _unquoted(match[3]).strip()
+    spelling = _spelling()
+    command = f"{file} {arguments}".strip()
+    inner = spelling[0].sub("", command)
+    if inner != command:
+        one = spelling[1].search(inner)
+        inner = one[1] if one else ""
+    found = spelling[2].search(inner)
+    return f"{found[1]}{found[2] or ''}" if found else inner
 
 
-def _unwrapped(line: str) -> str | None:
-    wrapper = _WRAPPER.match(line.replace("^", ""))
-    inner = _SWITCH.match(wrapper[1]) if wrapper else None
-    return inner[1].strip().strip('"') if inner else None
+def _unquoted(text: str) -> str:
+    return text.replace('"', "").replace("^", "")
+
+
+@cache
+def _spelling() -> tuple[re.Pattern[str], ...]:
+    spelling = families().spelling
+    texts = (spelling.wrapper, spelling.one_command, spelling.first_word)
+    return tuple(re.compile(text) for text in texts)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from qakhunt.errors import HuntError, UsageError, nearest
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
@@ -18,8 +19,7 @@ if TYPE_CHECKING:
 DEFAULT_HUNT = "qakbot-post-compromise-commands"
 
 
-@dataclass(frozen=True)
-class Catalog:
+class Catalog(msgspec.Struct, frozen=True):
     """Hunts of the user's folders, in order, then the built-in ones.
 
     A hunt in an earlier folder hides one of the same name in a later.

@@ -7,9 +7,9 @@ the literal's span and nothing else.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from qakhunt.errors import HuntError, SourceLocation, UsageError, nearest
 from qakhunt.kql.literal import decode, encode, literal_type
@@ -22,8 +22,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 
-@dataclass(frozen=True)
-class LetStatement:
+class LetStatement(msgspec.Struct, frozen=True):
     """A leading ``let``: its name and the span of its value, up to the ``;``."""
 
     name: str
@@ -33,8 +32,7 @@ class LetStatement:
     tokens: tuple[Token, ...]
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(msgspec.Struct, frozen=True):
     """A literal of the query that a run may replace.
 
     ``default`` is of the Python type that ``answers.table`` gives for ``kql_type``.
@@ -204,7 +202,9 @@ def _float(text: str) -> float:
         raise ValueError(f"expected a number, not {text!r}") from None
 
 
-def _decimal(text: str) -> Decimal:
+def _decimal(text: str) -> Any:
+    from decimal import Decimal, InvalidOperation
+
     try:
         return Decimal(text)
     except InvalidOperation:

@@ -11,8 +11,6 @@ import datetime as dt
 import json
 import math
 import re
-import uuid
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from qakhunt.kql.tokens import TYPED_LITERALS, Kind, KqlLexError, Token, string_end, tokenize
@@ -100,6 +98,8 @@ def _real(value: Any) -> str:
 
 
 def _decimal(value: Any) -> str:
+    from decimal import Decimal
+
     number = _checked(value, (Decimal, int), "a decimal number")
     if isinstance(number, Decimal) and not number.is_finite():
         raise ValueError("a decimal must be finite")
@@ -119,6 +119,8 @@ def _timespan(value: Any) -> str:
 
 
 def _guid(value: Any) -> str:
+    import uuid
+
     try:
         return f"guid({uuid.UUID(str(value))})"
     except ValueError:
@@ -245,7 +247,15 @@ def _decode_whole(text: str) -> int:
     return sign * int(digits, 16 if digits[:2].lower() == "0x" else 10)
 
 
-def _decode_decimal(text: str) -> Decimal:
+def _decode_guid(text: str) -> str:
+    import uuid
+
+    return str(uuid.UUID(text))
+
+
+def _decode_decimal(text: str) -> Any:
+    from decimal import Decimal, InvalidOperation
+
     try:
         return Decimal(text)
     except InvalidOperation:
@@ -331,7 +341,7 @@ _DECODERS: dict[str, Any] = {
     "decimal": _decode_decimal,
     "datetime": Instant.parse,
     "timespan": Timespan.parse,
-    "guid": lambda text: str(uuid.UUID(text)),
+    "guid": _decode_guid,
     "dynamic": _decode_dynamic,
 }
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_right
-from dataclasses import dataclass
 from enum import Enum
+
+import msgspec
 
 from qakhunt.kql.values import TIMESPAN_UNITS
 
@@ -27,11 +28,9 @@ class Kind(Enum):
     COMMENT = "comment"
 
 
-@dataclass(frozen=True)
-class Token:
+class Token(msgspec.Struct, frozen=True):
     """A token and its half-open span ``[start, end)`` in the text."""
 
-    __slots__ = ("end", "kind", "start", "text")
     kind: Kind
     start: int
     end: int

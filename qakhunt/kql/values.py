@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import datetime as dt
 import re
-from collections import deque
-from dataclasses import dataclass
 from functools import cache
-from itertools import repeat
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,11 +48,9 @@ _UNIT_LITERAL = re.compile(r"(-)?(\d+)(?:\.(\d+))?\s*([a-z]+)", re.ASCII)
 TIMESPAN_UNITS = frozenset(_UNITS)
 
 
-@dataclass(frozen=True, order=True)
-class Instant:
+class Instant(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL datetime: ``ticks`` of 100 ns since 0001-01-01T00:00:00Z."""
 
-    __slots__ = ("ticks",)
     ticks: int
 
     def __post_init__(self) -> None:
@@ -123,7 +120,6 @@ class Instant:
         return Timespan(self.ticks - other.ticks)
 
 
-_set_ticks = Instant.ticks.__set__  # type: ignore[misc, attr-defined]
 _FRACTION_SCALE = tuple(10 ** (7 - digits) for digits in range(8))
 
 
@@ -161,16 +157,12 @@ def parse_instants(texts: Sequence[str]) -> list[Instant]:
             ticks.append(whole + int(fraction) * _FRACTION_SCALE[length - 21])
         else:
             ticks.append(Instant.parse(text).ticks)
-    instants = list(map(object.__new__, repeat(Instant, len(ticks))))
-    deque(map(_set_ticks, instants, ticks), maxlen=0)
-    return instants
+    return list(map(Instant, ticks))
 
 
-@dataclass(frozen=True, order=True)
-class Timespan:
+class Timespan(msgspec.Struct, frozen=True, order=True, gc=False):
     """A KQL timespan: signed ``ticks`` of 100 ns."""
 
-    __slots__ = ("ticks",)
     ticks: int
 
     @classmethod
@@ -221,8 +213,7 @@ class Timespan:
 TICK = Timespan(1)
 
 
-@dataclass(frozen=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A half-open stretch of time in UTC: ``start <= t < end``."""
 
     start: Instant

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
@@ -13,12 +11,12 @@ from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.kql.values import Instant
 from qakhunt.proving.case_runner import CaseResult, Outcome
 from qakhunt.proving.explanation import EventNote, Reach
+from qakhunt.proving.shown import shown
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from qakhunt.errors import SourceLocation
     from qakhunt.proving.differences import Difference
 
 SCHEMA = "qakhunt.test/1"
@@ -29,15 +27,6 @@ _LEGEND = {
     Reach.PASSED: ". passed the filters",
     Reach.FILTERED: "- filtered out",
 }
-
-
-def shown(location: SourceLocation) -> SourceLocation:
-    """The location as seen from the current folder, where it lies inside."""
-    path = Path(location.path)
-    try:
-        return replace(location, path=str(path.resolve().relative_to(Path.cwd())))
-    except ValueError:
-        return location
 
 
 def failure_lines(results: Sequence[CaseResult]) -> list[str]:

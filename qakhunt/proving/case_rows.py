@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.engine.loading import known_columns
 from qakhunt.errors import EventsError, nearest
 from qakhunt.kql.schema import TIME_COLUMN
-from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant, Timespan, Window
+from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant, Timespan
 from qakhunt.proving.cases import CaseError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from qakhunt.kql.values import Window
     from qakhunt.proving.cases import Case
 
 _TIMES = tuple(TIME_COLUMN.values())
@@ -22,7 +23,6 @@ _RESERVED = ("each", "every", "file")
 _RELATIVE = re.compile(r"\s*(now|start|end)\s*((?:[+-]\s*[0-9][0-9a-z.:]*\s*)*)")
 _STEP = re.compile(r"([+-])\s*([0-9][0-9a-z.:]*)")
 _HOUR = TICKS_PER_DAY // 24
-_WHOLE_TIME = Window(Instant(0), Instant.parse("9999-12-31T23:59:59.999999Z"))
 
 Rows = list[dict[str, Any]]
 
@@ -167,12 +167,13 @@ _PYTHON_TYPES = {
 def _file_rows(case: Case, table: str, name: Any, product: str) -> Rows:
     """Records of an event file beside the case, read as the embedded engine reads it."""
     from qakhunt.engine.session import Session
+    from qakhunt.proving.records import ALL_TIME
 
     path = case.folder / str(name)
     if not Path(path).is_file():
         raise ValueError(f"no such file: {path}")
     with Session([f"{table}={path}"], product) as session:
-        result = session.ask(table, now=case.now, window=_WHOLE_TIME)
+        result = session.ask(table, now=case.now, window=ALL_TIME)
     rows = []
     for record in result.records():
         rows.append({name: cell for name, cell in record.items() if cell not in (None, "")})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.engine.session import EngineRefused, Session
 from qakhunt.errors import HuntError, NotAvailableError, QakhuntError
 from qakhunt.hunts.render import RenderedQuery, render
-from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.values import Timespan, Window
 from qakhunt.proving.case_rows import Clock, build_tables
 from qakhunt.proving.cases import CaseError
 from qakhunt.proving.differences import Comparison, Difference, sets_in
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 
 TIMEOUT = 60.0
 """Seconds that one case may take."""
-
-ALL_TIME = Window(Instant(0), Instant.parse("9999-12-31T23:59:59.999999Z"))
 
 
 class Outcome(str, Enum):
@@ -105,18 +103,33 @@ class CaseRunner:
             return [], []
         return differences, explain(self._session(product), rendered, tables, result, differences)
 
-    def survives(self, case: Case, mutant: Hunt, product: str, window: Window | None) -> bool:
+    def survives(
+        self,
+        case: Case,
+        mutant: Hunt,
+        product: str,
+        window: Window | None,
+        earlier: int = 0,
+        later: int = 0,
+    ) -> bool:
         """Whether the case passes with another hunt in the place of its own.
 
-        ``window`` is what the tables show; None shows the rendered window only.
-        Raises QakhuntError where the mutant cannot be rendered or run.
+        ``window`` is what the tables show, None the rendered window only; ``earlier``
+        and ``later`` widen the rendered one by seconds. Raises QakhuntError where the
+        mutant cannot be rendered or run.
         """
-        rendered = render(
-            mutant, now=case.now, product=product, parameters=case.parameters, window=case.window
-        )
         own = self.render(case, case.hunt, product)
+        rendered = self.render(case, mutant, product)
+        if earlier or later:
+            start = own.window.start - Timespan.parse(f"{earlier}s")
+            rendered = render(
+                mutant, now=case.now, product=product, parameters=case.parameters,
+                window=Window(start, own.window.end + Timespan.parse(f"{later}s")),
+            )  # fmt: skip
         clock = Clock(case.now, own.window)
         result = self.ask(rendered, build_tables(case, product, clock), window or rendered.window)
+        if case.expect.error is not None:
+            return False
         found = Comparison(result, clock, sets_in(own.text)).differences(case.expect)
         return not found and not _judge_warnings(case.expect.warnings, rendered.warnings)
 

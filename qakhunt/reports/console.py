@@ -15,11 +15,19 @@ from rich.text import Text
 
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
+from qakhunt.reports.grouping import by_device
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import coverage_lines, delivery_line, faults, verdict_line
+from qakhunt.reports.summary import (
+    context_lines,
+    coverage_lines,
+    delivery_line,
+    faults,
+    verdict_line,
+)
+from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from rich.console import RenderableType
 
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
 
-WIDE = 120
+WIDE = 132
 _STYLES = {
     Verdict.CLEAN: "bold green",
     Verdict.HITS: "bold red",
@@ -46,12 +54,31 @@ def show(result: RunResult, console: Console, *, suppressed: bool = False) -> No
 
 
 def _show_hits(result: RunResult, hits: Sequence[Hit], console: Console) -> None:
-    for rendered in result.rendered:
-        own = [hit for hit in hits if hit.hunt == rendered.hunt.name]
+    titles = {rendered.hunt.name: rendered.hunt.title for rendered in result.rendered}
+    if len({hit.hunt for hit in hits}) > 1:
+        _show_devices(hits, titles, console)
+        return
+    for name, title in titles.items():
+        own = [hit for hit in hits if hit.hunt == name]
         if own:
-            console.print(Text(for_terminal(rendered.hunt.title), style="bold"))
+            console.print(Text(for_terminal(title), style="bold"))
             console.print(_table(own) if console.width >= WIDE else _blocks(own))
             console.print()
+
+
+def _show_devices(hits: Sequence[Hit], titles: Mapping[str, str], console: Console) -> None:
+    """Hits of several hunts, by device, strongest first."""
+    for group in by_device(hits):
+        head = _text(group[0].device, "bold")
+        if _place(group[0]):
+            head.append("  ").append_text(_text(_place(group[0]), "dim"))
+        hunts = len({hit.hunt for hit in group})
+        console.print(head.append(f"  {count(hunts, 'hunt')}", "bold red"))
+        for name, title in titles.items():
+            own = [hit for hit in group if hit.hunt == name]
+            if own:
+                console.print(Padding(Text(for_terminal(title)), (0, 0, 0, 2), expand=False))
+                console.print(Padding(_blocks(own), (0, 0, 0, 4), expand=False))
 
 
 def show_account(result: RunResult, console: Console) -> None:
@@ -67,6 +94,8 @@ def show_account(result: RunResult, console: Console) -> None:
         indented(line, "yellow" if number >= len(lines) - troubled else "dim")
     for delivery in result.deliveries:
         indented(delivery_line(delivery), "red" if delivery.failed else "dim")
+    for number, line in enumerate(context_lines(result)):
+        indented(line, "yellow" if number else "dim")
     for warning in result.warnings:
         indented(f"warning: {warning}", "yellow")
     if result.sample:
@@ -75,12 +104,13 @@ def show_account(result: RunResult, console: Console) -> None:
 
 def _table(hits: Sequence[Hit]) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 1, 0))
-    for name in ("Device", "Account", "Workspace"):
-        table.add_column(name, overflow="fold", ratio=2, min_width=10)
+    table.add_column("Device", overflow="fold", min_width=16)
+    table.add_column("Account", overflow="fold", min_width=12)
+    table.add_column("Workspace", overflow="fold", min_width=18)
     table.add_column("Distinct", justify="right", no_wrap=True)
     table.add_column("Total", justify="right", no_wrap=True)
     table.add_column("First and last seen (UTC)", no_wrap=True)
-    table.add_column("Commands", overflow="fold", ratio=6, min_width=30)
+    table.add_column("Commands", overflow="fold", min_width=30)
     for hit in hits:
         table.add_row(
             _text(hit.device), _text(hit.account), _text(_place(hit)),
@@ -99,7 +129,7 @@ def _blocks(hits: Sequence[Hit]) -> RenderableType:
             f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
         )
         if hit.first_seen and hit.last_seen:
-            seen.append(f", within {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            seen.append(f", within {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
         times = Text(_clock(hit.first_seen))
         if hit.last_seen:
             times.append(f" to {_clock(hit.last_seen)}")
@@ -123,23 +153,12 @@ def _seen(hit: Hit) -> Text:
     if hit.last_seen is not None:
         text.append(f"\n{_clock(hit.last_seen)}")
         if hit.first_seen is not None:
-            text.append(f"\nwithin {_span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
+            text.append(f"\nwithin {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
     return text
 
 
 def _clock(moment: Instant | None) -> str:
     return moment.isoformat()[:19].replace("T", " ") if moment else "-"
-
-
-def _span(seconds: float) -> str:
-    """``58 s``, ``12 min``, ``3.4 h``, ``21 days``."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if seconds < 7200:
-        return f"{seconds / 60:.0f} min"
-    if seconds < 172_800:
-        return f"{seconds / 3600:.1f} h"
-    return f"{seconds / 86_400:.0f} days"
 
 
 def _commands(hit: Hit) -> Text:

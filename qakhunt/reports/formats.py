@@ -6,14 +6,15 @@ Every format shows the same cells; test_formats.py compares them one by one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.answers.plain import to_text
 from qakhunt.errors import UsageError, nearest
+from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
 from qakhunt.reports.run_document import hit_document, run_document
-from qakhunt.reports.safe import for_json, for_markdown, for_spreadsheet
+from qakhunt.reports.safe import for_json, for_spreadsheet
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,9 +29,13 @@ _UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user may choose of an export; ``csv_raw`` leaves formula guards out."""
+    """What a user may choose of an export; ``csv_raw`` leaves formula guards out.
+
+    ``details`` is what a report says of itself.
+    """
 
     csv_raw: bool = False
+    details: ReportDetails = field(default_factory=ReportDetails)
 
 
 @dataclass(frozen=True)
@@ -81,21 +86,25 @@ def _csv_line(cells: list[str]) -> bytes:
     return (",".join(cells) + "\r\n").encode("utf-8", "surrogatepass")
 
 
-def write_markdown(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
-    """The verdict, the ledger and the hits as tables; every cell escaped."""
-    from qakhunt.reports.summary import coverage_lines, verdict_line
+def write_markdown(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """The report as Markdown, with every cell of the result."""
+    from qakhunt.reports import markdown_report
 
-    parts = [f"**{for_markdown(verdict_line(result))}**", ""]
-    parts += [f"- {for_markdown(line)}" for line in coverage_lines(result)]
-    table = flat_table(result)
-    parts += ["", _markdown_row([column.name for column in table.columns])]
-    parts.append("|" + " --- |" * len(table.columns))
-    parts += [_markdown_row([to_text(cell) for cell in row]) for row in table.rows]
-    out.write(("\n".join(parts) + "\n").encode())
+    markdown_report.write_markdown(result, out, options)
 
 
-def _markdown_row(cells: list[str]) -> str:
-    return "| " + " | ".join(for_markdown(cell) for cell in cells) + " |"
+def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """A few lines of plain text for a chat."""
+    from qakhunt.reports import chat
+
+    chat.write_chat(result, out, options)
+
+
+def write_navigator(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """An ATT&CK Navigator layer of what was observed."""
+    from qakhunt.reports import navigator
+
+    navigator.write_navigator(result, out, options)
 
 
 def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
@@ -105,6 +114,13 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     out.write(parquet_bytes(flat_table(result)))
 
 
+def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+    """The report as one self-contained HTML file."""
+    from qakhunt.reports.html import report
+
+    report.write_html(result, out, options)
+
+
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
@@ -112,6 +128,9 @@ FORMATS: dict[str, Format] = {
         Format("ndjson", (".ndjson", ".jsonl"), write_ndjson),
         Format("csv", (".csv",), write_csv),
         Format("markdown", (".md", ".markdown"), write_markdown),
+        Format("html", (".html", ".htm"), write_html),
+        Format("chat", (".txt",), write_chat),
+        Format("navigator", (), write_navigator),
         Format("parquet", (".parquet",), write_parquet, text=False),
     )
 }

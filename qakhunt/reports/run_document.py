@@ -1,6 +1,6 @@
 """The run as ``qakhunt.run/1``, the JSON that programs read.
 
-The schema is ``data/run.schema.json``.
+The schema is ``data/run.schema.json``; ``triage.result_file`` reads the document back.
 """
 
 from __future__ import annotations
@@ -8,6 +8,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.plain import to_json_value
+from qakhunt.reports.context_document import (
+    context_document,
+    plain,
+    query_document,
+    window_document,
+)
 
 if TYPE_CHECKING:
     from qakhunt.answers.ledger import DeliveryLine, LedgerLine, SourceRows
@@ -20,14 +26,15 @@ SCHEMA = "qakhunt.run/1"
 
 def run_document(result: RunResult) -> dict[str, Any]:
     """The whole run as plain JSON values."""
-    return {
+    document: dict[str, Any] = {
         "schema": SCHEMA,
+        "qakhunt": result.version,
         "verdict": result.verdict.value,
         "sample": result.sample,
         "now": result.now.isoformat(),
-        "window": _window(result.window),
-        "hunts": [_hunt(rendered) for rendered in result.rendered],
-        "ledger": [_line(line) for line in result.ledger.lines],
+        "window": window_document(result.window),
+        "hunts": [_hunt(rendered, result) for rendered in result.rendered],
+        "ledger": [_line(line, "hunt") for line in result.ledger.lines],
         "hits": [hit_document(hit) for hit in result.hits],
         "known": sorted(result.known),
         "suppressed": result.suppressed,
@@ -36,43 +43,37 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "state": dict(result.state) if result.state else None,
         "warnings": list(result.warnings),
     }
+    if result.context is not None:
+        document["ledger"] += [_line(line, "context") for line in result.context.ledger.lines]
+        document["context"] = context_document(result, result.context)
+    return document
 
 
-def _window(window: Any) -> dict[str, str]:
-    return {"start": window.start.isoformat(), "end": window.end.isoformat()}
-
-
-def _hunt(rendered: RenderedQuery) -> dict[str, Any]:
+def _hunt(rendered: RenderedQuery, result: RunResult) -> dict[str, Any]:
+    hunt, notes = rendered.hunt, rendered.hunt.notes
+    columns = result.columns.get(hunt.name, ())
     return {
-        "name": rendered.hunt.name,
-        "id": rendered.hunt.id,
-        "version": rendered.hunt.version,
-        "title": rendered.hunt.title,
-        "product": rendered.product,
-        "window": _window(rendered.window),
-        "hunt_hash": rendered.hunt_hash,
-        "query_hash": rendered.query_hash,
-        "parameters": {name: _plain(value) for name, value in rendered.parameters.items()},
-        "query": rendered.text,
+        **query_document(rendered),
+        "description": hunt.description,
+        "severity": hunt.severity,
+        "techniques": list(hunt.techniques),
+        "triage": list(notes.triage),
+        "false_positives": list(notes.false_positives),
+        "limits": list(notes.limits),
+        "references": list(notes.references),
+        "columns": [{"name": c.name, "type": c.kql_type} for c in columns],
     }
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return to_json_value(value)
-
-
-def _line(line: LedgerLine) -> dict[str, Any]:
+def _line(line: LedgerLine, purpose: str) -> dict[str, Any]:
     return {
+        "purpose": purpose,
         "hunt": line.hunt,
         "profile": line.profile,
         "tenant": line.tenant,
         "workspace": line.workspace,
         "slice": line.slice,
-        "window": _window(line.window),
+        "window": window_document(line.window),
         "backend": line.backend,
         "query_hash": line.query_hash,
         "status": line.status.value,
@@ -127,5 +128,8 @@ def hit_document(hit: Hit) -> dict[str, Any]:
         "techniques": list(hit.techniques),
         "first_seen": to_json_value(hit.first_seen),
         "last_seen": to_json_value(hit.last_seen),
-        "row": {name: _plain(cell) for name, cell in hit.row.items()},
+        "distinct": hit.distinct,
+        "total": hit.total,
+        "also_in": list(hit.also_in),
+        "row": {name: plain(cell) for name, cell in hit.row.items()},
     }

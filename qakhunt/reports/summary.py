@@ -6,14 +6,10 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Verdict
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
-
-
-def count(number: int, singular: str, plural: str | None = None) -> str:
-    """``1 hit``, ``2 hits``."""
-    return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
 
 
 def verdict_line(result: RunResult) -> str:
@@ -46,7 +42,8 @@ def _seen(result: RunResult) -> str:
 
 def coverage_lines(result: RunResult) -> list[str]:
     """What was looked at, line by line where it was not looked at completely."""
-    lines = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
+    looked = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
+    lines = list(dict.fromkeys(looked))
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
@@ -57,8 +54,10 @@ def coverage_lines(result: RunResult) -> list[str]:
 def delivery_line(line: DeliveryLine) -> str:
     """What one sink was sent."""
     told = count(line.messages, "message")
-    text = f"{line.sink}: {line.delivered} of {told} delivered" if line.messages else (
-        f"{line.sink}: nothing to deliver"
+    text = (
+        f"{line.sink}: {line.delivered} of {told} delivered"
+        if line.messages
+        else (f"{line.sink}: nothing to deliver")
     )
     return f"{text}: {line.detail}" if line.detail else text
 
@@ -74,3 +73,14 @@ def _fault(line: LedgerLine) -> str:
     if line.detail:
         text += f": {line.detail}"
     return f"{text} ({line.hint})" if line.hint else text
+
+
+def context_lines(result: RunResult) -> list[str]:
+    """What was asked about the surroundings of the hits, and what did not answer."""
+    if result.context is None:
+        return []
+    lines = result.context.ledger.lines
+    statuses = Counter(line.status.value for line in lines)
+    told = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in statuses.items())
+    asked = f"context: {count(len(lines), 'question')} asked" + (f": {told}" if told else "")
+    return [asked, *(_fault(line) for line in lines if line.status is not Status.COMPLETE)]

@@ -15,25 +15,79 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, force: bool = False) -> Iterator[Path]:
-    """A temporary path beside ``path`` that takes its place when the block ends well.
+def whole_file(path: Path, *, force: bool = False, named: bool = False) -> Iterator[Path]:
+    """A temporary path that takes ``path``'s place when the block ends well.
 
-    Raises OutputError for a folder that is missing, a file that exists (unless
-    ``force``) and anything the system refuses.
+    Where the system can (Linux), the file has no name until it is whole, so that
+    even a killed process leaves nothing; ``named`` gives it one beside ``path``, for
+    a writer like DuckDB that makes files beside its own. Raises OutputError for a
+    folder that is missing, a file that exists (unless ``force``) and anything the
+    system refuses.
     """
     check_target(path, force=force)
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
-        os.close(handle)
+        handle = None if named else _nameless(path.parent)
+        if handle is not None:
+            with _closing(handle):
+                yield Path(f"/proc/self/fd/{handle}")
+                os.fsync(handle)
+                _name_handle(handle, path, force=force)
+            return
+        with _named(path) as temporary:
+            yield temporary
+            _apply_umask(temporary)
+            _settle(temporary, path, force=force)
     except OSError as problem:
         raise OutputError(f"cannot write {path}: {problem.strerror or problem}") from None
+
+
+def _nameless(folder: Path) -> int | None:
+    """An open file in ``folder`` that has no name, or None where there is no such thing."""
+    flag = getattr(os, "O_TMPFILE", None)
+    if flag is None:
+        return None
+    try:
+        handle = os.open(folder, flag | os.O_RDWR, 0o666)
+    except OSError:
+        return None
+    if not Path(f"/proc/self/fd/{handle}").exists():
+        os.close(handle)
+        return None
+    return handle
+
+
+@contextlib.contextmanager
+def _closing(handle: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _name_handle(handle: int, path: Path, *, force: bool) -> None:
+    if not force:
+        _link(handle, path)
+        return
+    temporary = path.with_name(f".{path.name[:40]}-{os.getpid()}-{handle}")
+    _link(handle, temporary)  # whole already: only its name is yet to come
+    temporary.replace(path)
+
+
+def _link(handle: int, path: Path) -> None:
+    try:
+        # Any descriptor as src_dir_fd makes this linkat(2), which follows the link.
+        os.link(f"/proc/self/fd/{handle}", path, src_dir_fd=handle)
+    except FileExistsError:
+        raise OutputError(f"{path} exists", hint="--force replaces it") from None
+
+
+@contextlib.contextmanager
+def _named(path: Path) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}-", dir=path.parent)
+    os.close(handle)
     temporary = Path(name)
     try:
         yield temporary
-        _apply_umask(temporary)
-        _settle(temporary, path, force=force)
-    except OSError as problem:
-        raise OutputError(f"cannot write {path}: {problem.strerror or problem}") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             temporary.unlink()

@@ -129,9 +129,7 @@ def _ask_all(
     made_up: set[int] = set()
     for number in range(max(len(entry.due.made_up) for entry in asked)):
         due_now = [
-            (entry, entry.due.made_up[number])
-            for entry in asked
-            if number < len(entry.due.made_up)
+            (entry, entry.due.made_up[number]) for entry in asked if number < len(entry.due.made_up)
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
         if answerable:

@@ -140,7 +140,9 @@ class Store:
             most,
         )
         return [
-            RunRecord(id_, Instant(started), _instant(finished), verdict, json.loads(summary or "{}"))
+            RunRecord(
+                id_, Instant(started), _instant(finished), verdict, json.loads(summary or "{}")
+            )
             for id_, started, finished, verdict, summary in rows
         ]
 
@@ -190,12 +192,16 @@ class Store:
         self, id_: int, hunt_hash: str, product: str, customer: str, workspace: str, hunt: str,
         begun: int | None, reread: int | None, asked: int | None,
     ) -> Coverage:  # fmt: skip
-        covered = self._rows('SELECT start, "end" FROM covered WHERE coverage = ? ORDER BY start', id_)
+        covered = self._rows(
+            'SELECT start, "end" FROM covered WHERE coverage = ? ORDER BY start', id_
+        )
         owed = self._rows(
             'SELECT start, "end", since, attempts, reason FROM owed WHERE coverage = ? '
             'ORDER BY start, "end" DESC', id_
         )  # fmt: skip
-        lost = self._rows('SELECT start, "end", found FROM lost WHERE coverage = ? ORDER BY found', id_)
+        lost = self._rows(
+            'SELECT start, "end", found FROM lost WHERE coverage = ? ORDER BY found', id_
+        )
         return Coverage(
             CoverageKey(hunt_hash, product, customer, workspace), hunt,
             covered=tuple(_window(*row) for row in covered),
@@ -426,15 +432,15 @@ def _write_coverage(sql: Callable[..., int], coverage: Coverage) -> None:
     )  # fmt: skip
     of = "(SELECT id FROM coverage WHERE hunt_hash = ? AND product = ? AND customer = ? AND workspace = ?)"
     for window in coverage.covered:
-        sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)  # noqa: S608
+        sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)
     for owed in coverage.owed:
         sql(
-            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,  # noqa: S608
+            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,
             owed.window.end.ticks, owed.since.ticks, owed.attempts, owed.reason,
         )  # fmt: skip
     for lost in coverage.lost:
         sql(
-            f"INSERT INTO lost VALUES({of}, ?, ?, ?)", *names, lost.window.start.ticks,  # noqa: S608
+            f"INSERT INTO lost VALUES({of}, ?, ?, ?)", *names, lost.window.start.ticks,
             lost.window.end.ticks, lost.found.ticks,
         )  # fmt: skip
 

@@ -28,7 +28,8 @@ class Hit:
     """One row and its meaning; ``columns`` and ``cells`` are the row as it came.
 
     ``tenant`` is the customer's Entra tenant id, from the profile; ``workspace``
-    is the one asked, else what the row's ``TenantId`` says.
+    is the one asked, else what the row's ``TenantId`` says. ``also_in`` names other
+    workspaces of the tenant that hold the same finding.
     """
 
     hunt: str
@@ -45,6 +46,7 @@ class Hit:
     total: int | None
     columns: tuple[Column, ...]
     cells: Row
+    also_in: tuple[str, ...] = ()
 
     @property
     def row(self) -> dict[str, Any]:

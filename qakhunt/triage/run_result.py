@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from qakhunt import __version__
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -12,6 +14,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant, Window
+    from qakhunt.triage.context import Context
     from qakhunt.triage.hits import Hit
 
 
@@ -23,7 +26,8 @@ class RunResult:
     ``suppressed`` counts hits that a suppression keeps from ``hits``; they stand in
     ``suppressed_hits``. Of a scheduled run: ``deliveries`` is what each sink was sent,
     ``state`` what the state knows, ``known`` the numbers in ``hits`` of findings that
-    earlier runs reported.
+    earlier runs reported. ``context`` is None where nobody asked for what surrounded the hits.
+    ``version`` is that of the qakhunt which ran.
     """
 
     now: Instant
@@ -40,6 +44,8 @@ class RunResult:
     deliveries: list[DeliveryLine] = field(default_factory=list)
     state: Mapping[str, Any] | None = None
     known: frozenset[int] = frozenset()
+    context: Context | None = None
+    version: str = __version__
 
     @property
     def verdict(self) -> Verdict:

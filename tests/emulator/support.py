@@ -43,7 +43,7 @@ def process_events(days: int = 10, devices: int = 4) -> list[dict[str, Any]]:
     """One process on each of ``devices`` on each of the first ``days`` of October 2026."""
     return [
         {
-            "TimeGenerated": f"2026-10-{day:02d}T08:{device:02d}:00.1234567Z",
+            "TimeGenerated": f"2026-10-{day:02d}T{8 + device // 60:02d}:{device % 60:02d}:00.1234567Z",
             "DeviceName": f"pc-{device}.contoso.example",
             "DeviceId": f"{device:040x}",
             "AccountName": f"user{device}",
@@ -106,7 +106,8 @@ def raw_post(emulator: Emulator, path: str, body: dict[str, Any], bearer: str) -
     data = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {bearer}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n"
+        "Connection: close\r\n\r\n"
     )
     received, ended = b"", "closed"
     try:
@@ -165,3 +166,10 @@ def fetch(
         with problem:
             found = {name.lower(): value for name, value in problem.headers.items()}
             return problem.code, found, problem.read()
+
+
+def fetch_url(url: str, ca: Path) -> bytes:
+    """The body of a GET over TLS."""
+    context = ssl.create_default_context(cafile=str(ca))
+    with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+        return bytes(answer.read())

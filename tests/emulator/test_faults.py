@@ -73,7 +73,7 @@ def ask(emulator: Emulator, service: str, name: str, bearer: str | None = None) 
 def rows(raw: Raw) -> list[list[object]]:
     value = raw.json()
     if "tables" in value:
-        return value["tables"][0]["rows"]
+        return list(value["tables"][0]["rows"])
     return [list(row.values()) for row in value["results"]]
 
 
@@ -82,7 +82,7 @@ def declared(raw: Raw) -> int:
 
 
 def error_code(raw: Raw) -> str:
-    return raw.json()["error"]["code"]
+    return str(raw.json()["error"]["code"])
 
 
 def _status(status: int) -> Callable[[Raw, Raw], bool]:
@@ -237,6 +237,18 @@ def test_the_throttle_lets_so_many_in_and_says_when_the_next(
         assert [raw.status for raw in seen] == [200, 200, 200, 429]
         clock.skip(float(seen[-1].headers["retry-after"]))
         assert ask(served, "query", "busy").status == 200
+
+
+def test_a_slow_tenant_answers_late_and_beyond_its_limit_not_at_all(
+    events: str, clock: SkippingClock
+) -> None:
+    slow = tenant_of("slow", events, latency=3)
+    stuck = tenant_of("stuck", events, latency=300, limits=Limits(seconds=180))
+    with Emulator(scenario_of(slow, stuck), clock=clock) as served:
+        for name, seconds, status in (("slow", 3, 200), ("stuck", 180, 504)):
+            before = clock.time()
+            assert ask(served, "query", name).status == status
+            assert clock.time() - before == pytest.approx(seconds)
 
 
 def test_faults_of_one_workspace_do_not_touch_the_other(events: str) -> None:

@@ -210,19 +210,208 @@ def inventory(maker: Maker) -> Iterator[dict[str, Any]]:
         )  # fmt: skip
 
 
+# The chain that led to the burst, and the processes that the burst's commands came
+# from: seconds before the first command, file, command line, id, parent's id.
+WINLOGON = (-8071.4, "winlogon.exe", "winlogon.exe", 712, 640)
+USERINIT = (-8049.9, "userinit.exe", "userinit.exe", 3988, 712)
+CHAIN = [
+    (-8045.2, "explorer.exe", "explorer.exe", 4312, 3988),
+    (-312.4, "wscript.exe", "\"wscript.exe\" \"D:\\Claim_4471.js\"", 7044, 4312),
+    (-141.7, "rundll32.exe", "rundll32.exe C:\\ProgramData\\pelican.dat,Wind", 8836, 7044),
+    (-95.2, "wermgr.exe", "wermgr.exe", 9204, 8836),
+]  # fmt: skip
+WERMGR, NET_SHARE, NET_LOCALGROUP = 9204, 11508, 11960
+BURST_START = START + dt.timedelta(days=13, hours=9, minutes=12, seconds=3.118)
+
+
+def _after(seconds: float) -> dt.datetime:
+    return BURST_START + dt.timedelta(seconds=seconds)
+
+
 def burst(maker: Maker) -> Iterator[dict[str, Any]]:
     """Qakbot on ws-fin-042: launched directly by an injected, argument-less wermgr.exe."""
-    at = START + dt.timedelta(days=13, hours=9, minutes=12, seconds=3.118)
-    net_id = 11508
-    for offset, file, line, by_net in BURST:
-        yield maker.event(
-            "contoso", "ws-fin-042", "a.moreau", at + dt.timedelta(seconds=offset), file, line,
-            folder="C:\\Windows\\SysWOW64",
-            parent="net.exe" if by_net else "wermgr.exe",
-            parent_line=line.replace("net1", "net") if by_net else "wermgr.exe",
-            parent_id=net_id if by_net else 9204,
-            grandparent="wermgr.exe" if by_net else "rundll32.exe",
+    known = {step[3]: step for step in [WINLOGON, USERINIT, *CHAIN]}
+    for offset, file, line, number, parent in CHAIN:
+        record = maker.event(
+            "contoso", "ws-fin-042", "a.moreau", _after(offset), file, line,
+            folder="C:\\Windows" if file == "explorer.exe" else "C:\\Windows\\SysWOW64",
         )  # fmt: skip
+        record["ProcessId"] = number
+        yield _issued_by(record, known[parent], known[known[parent][4]])
+    net: dict[str, tuple[float, str, str, int, int]] = {}
+    for offset, file, line, by_net in BURST:
+        record = maker.event(
+            "contoso", "ws-fin-042", "a.moreau", _after(offset), file, line,
+            folder="C:\\Windows\\SysWOW64",
+        )  # fmt: skip
+        if by_net:
+            yield _issued_by(record, net[line.replace("net1", "net")], known[WERMGR])
+            continue
+        record["ProcessId"] = {"net share": NET_SHARE, "net localgroup": NET_LOCALGROUP}.get(
+            line, record["ProcessId"]
+        )
+        net[line] = (offset, file, line, record["ProcessId"], WERMGR)
+        yield _issued_by(record, known[WERMGR], known[CHAIN[-1][4]])
+
+
+def _issued_by(
+    record: dict[str, Any],
+    issuer: tuple[float, str, str, int, int],
+    before: tuple[float, str, str, int, int],
+) -> dict[str, Any]:
+    """The record with its issuing process, and that one's parent, by id and start."""
+    return record | {
+        "InitiatingProcessFileName": issuer[1],
+        "InitiatingProcessCommandLine": issuer[2],
+        "InitiatingProcessFolderPath": f"c:\\windows\\syswow64\\{issuer[1]}",
+        "InitiatingProcessId": issuer[3],
+        "InitiatingProcessCreationTime": _iso(_after(issuer[0])),
+        "InitiatingProcessSHA256": hashlib.sha256(f"sample/{issuer[1]}".encode()).hexdigest(),
+        "InitiatingProcessParentId": issuer[4],
+        "InitiatingProcessParentFileName": before[1],
+        "InitiatingProcessParentCreationTime": _iso(_after(before[0])),
+    }
+
+
+def around(maker: Maker) -> dict[str, list[dict[str, Any]]]:
+    """What other tables hold around the burst, and a little of every device's day."""
+    tables: dict[str, list[dict[str, Any]]] = {
+        "DeviceNetworkEvents": _network(maker),
+        "DeviceFileEvents": _files(maker),
+        "DeviceRegistryEvents": _registry(maker),
+        "DeviceLogonEvents": _logons(maker),
+        "AlertEvidence": _alerts(),
+    }
+    for name, records in tables.items():
+        for record in records:
+            record |= {"SourceSystem": "synthetic", "Type": name}
+    return {
+        name: sorted(records, key=lambda record: str(record["TimeGenerated"]))
+        for name, records in tables.items()
+    }
+
+
+def _device(maker: Maker, offset: float, action: str) -> dict[str, Any]:
+    maker.report += 1
+    return {
+        "TimeGenerated": _iso(_after(offset)),
+        "TenantId": WORKSPACES["contoso"],
+        "DeviceId": hashlib.sha1(b"contoso/ws-fin-042").hexdigest(),
+        "DeviceName": "ws-fin-042.contoso.example",
+        "ActionType": action,
+        "ReportId": maker.report,
+    }
+
+
+def _initiating(
+    step: tuple[float, str, str, int, int], account: str = "a.moreau"
+) -> dict[str, Any]:
+    offset, file, line, number, parent = step
+    return {
+        "InitiatingProcessFileName": file,
+        "InitiatingProcessCommandLine": line,
+        "InitiatingProcessId": number,
+        "InitiatingProcessCreationTime": _iso(_after(offset)),
+        "InitiatingProcessParentId": parent,
+        "InitiatingProcessAccountName": account,
+        "InitiatingProcessAccountDomain": "contoso",
+    }
+
+
+EDGE = (-1380.0, "msedge.exe", '"msedge.exe" --no-startup-window', 5528, 4312)
+SVCHOST = (-9000.0, "svchost.exe", "svchost.exe -k NetworkService -p", 1632, 844)
+
+
+def _network(maker: Maker) -> list[dict[str, Any]]:
+    _, wscript, _, wermgr = CHAIN
+    calls = [
+        (-1372.2, EDGE, "203.0.113.80", 443, "www.contoso.example"),
+        (-842.6, EDGE, "198.51.100.14", 443, "mail.contoso.example"),
+        (-339.8, EDGE, "198.51.100.77", 443, "claims-portal.example"),
+        (-309.1, wscript, "198.51.100.77", 443, "claims-portal.example"),
+        (-88.3, wermgr, "192.0.2.44", 443, ""),
+        (-41.9, wermgr, "192.0.2.191", 2222, ""),
+        (54.9, SVCHOST, "10.20.0.5", 53, ""),
+        (71.4, wermgr, "192.0.2.191", 2222, ""),
+        (402.7, wermgr, "192.0.2.191", 2222, ""),
+        (733.5, EDGE, "198.51.100.14", 443, "mail.contoso.example"),
+    ]  # fmt: skip
+    return [
+        _device(maker, offset, "ConnectionSuccess")
+        | _initiating(step)
+        | {
+            "RemoteIP": address, "RemotePort": port, "RemoteUrl": url, "Protocol": "Tcp",
+            "LocalIP": "10.20.4.42", "LocalPort": 49_000 + number * 17,
+            "RemoteIPType": "Private" if address.startswith("10.") else "Public",
+        }
+        for number, (offset, step, address, port, url) in enumerate(calls)
+    ]  # fmt: skip
+
+
+def _files(maker: Maker) -> list[dict[str, Any]]:
+    _, wscript, _, wermgr = CHAIN
+    files = [
+        (-338.2, EDGE, "FileCreated", "C:\\Users\\a.moreau\\Downloads", "Claim_4471.iso"),
+        (-301.6, wscript, "FileCreated", "C:\\ProgramData", "pelican.dat"),
+        (-60.4, wermgr, "FileModified", "C:\\ProgramData", "pelican.dat"),
+        (1120.0, EDGE, "FileCreated", "C:\\Users\\a.moreau\\Downloads", "timesheet.xlsx"),
+    ]
+    return [
+        _device(maker, offset, action)
+        | _initiating(step)
+        | {
+            "FileName": name, "FolderPath": f"{folder}\\{name}",
+            "SHA256": hashlib.sha256(f"sample/file/{name}".encode()).hexdigest(),
+        }
+        for offset, step, action, folder, name in files
+    ]  # fmt: skip
+
+
+def _registry(maker: Maker) -> list[dict[str, Any]]:
+    run = "HKEY_CURRENT_USER\\S-1-5-21-650\\SOFTWARE\\Microsoft\\Windows\\CurrentVersion\\Run"
+    return [
+        _device(maker, 96.8, "RegistryValueSet")
+        | _initiating(CHAIN[-1])
+        | {
+            "RegistryKey": run, "RegistryValueName": "pelican", "RegistryValueType": "String",
+            "RegistryValueData": "rundll32.exe C:\\ProgramData\\pelican.dat,Wind",
+        }
+    ]  # fmt: skip
+
+
+def _logons(maker: Maker) -> list[dict[str, Any]]:
+    return [
+        _device(maker, offset, "LogonSuccess")
+        | {
+            "LogonType": kind, "AccountName": "a.moreau", "AccountDomain": "contoso",
+            "AccountSid": "S-1-5-21-650-1117", "LogonId": 884_211, "RemoteIP": "",
+        }
+        for offset, kind in ((-8052.0, "Interactive"), (-1466.5, "Unlock"))
+    ]  # fmt: skip
+
+
+def _alerts() -> list[dict[str, Any]]:
+    alert = {
+        "TimeGenerated": _iso(_after(310.0)),
+        "TenantId": WORKSPACES["contoso"],
+        "AlertId": "da650-synthetic-1",
+        "Title": "Suspicious process injection observed",
+        "Severity": "Medium",
+        "Categories": json.dumps(["DefenseEvasion"]),
+        "AttackTechniques": json.dumps(["Process Injection (T1055)"]),
+        "ServiceSource": "Microsoft Defender for Endpoint",
+        "DetectionSource": "EDR",
+        "DeviceId": hashlib.sha1(b"contoso/ws-fin-042").hexdigest(),
+        "DeviceName": "ws-fin-042.contoso.example",
+    }
+    return [
+        alert | {"EntityType": "Machine", "EvidenceRole": "Impacted"},
+        alert
+        | {
+            "EntityType": "Process", "EvidenceRole": "Related", "FileName": "wermgr.exe",
+            "ProcessCommandLine": "wermgr.exe", "AccountName": "a.moreau", "AccountDomain": "contoso",
+        },
+    ]  # fmt: skip
 
 
 def events() -> list[dict[str, Any]]:
@@ -234,8 +423,13 @@ def events() -> list[dict[str, Any]]:
 
 
 def sample_bytes() -> bytes:
-    """The gzipped NDJSON, the same on every run."""
-    text = "".join(json.dumps(record) + "\n" for record in events())
+    """The gzipped NDJSON of the process events, the same on every run."""
+    return packed(events())
+
+
+def packed(records: list[dict[str, Any]]) -> bytes:
+    """Records as gzipped NDJSON, the same on every run."""
+    text = "".join(json.dumps(record) + "\n" for record in records)
     return gzip.compress(text.encode(), mtime=0)
 
 
@@ -254,6 +448,8 @@ def main() -> None:
     """Write the sample into the package."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "DeviceProcessEvents.ndjson.gz").write_bytes(sample_bytes())
+    for table, records in around(Maker()).items():
+        (FOLDER / f"{table}.ndjson.gz").write_bytes(packed(records))
     (FOLDER / "sample.json").write_text(about(), encoding="utf-8")
 
 

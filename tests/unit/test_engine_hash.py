@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,13 +17,14 @@ from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
+from typing import Any
 
 DAY = Window(Instant.parse("2026-10-01"), Instant.parse("2026-10-02"))
 DEVICES = [f"pc-{n:03d}.contoso.example" for n in range(200)] + ["", "ÄÖ-server", "PC-001"]
 
 
 @pytest.fixture
-def session(tmp_path: Path):
+def session(tmp_path: Path) -> Iterator[Session]:
     path = tmp_path / "DeviceProcessEvents.ndjson"
     with path.open("w", encoding="utf-8") as out:
         for name in DEVICES:
@@ -32,8 +34,8 @@ def session(tmp_path: Path):
         yield opened
 
 
-def _ask(session: Session, text: str):
-    return session.ask(text, now=DAY.end, window=DAY).rows
+def _ask(session: Session, text: str) -> list[tuple[Any, ...]]:
+    return list(session.ask(text, now=DAY.end, window=DAY).rows)
 
 
 def test_the_parts_of_a_hash_are_disjoint_and_whole(session: Session) -> None:

@@ -91,7 +91,12 @@ class NotTaken(DeliveryError):
     """
 
     def __init__(
-        self, message: str, *, again: bool = True, after: float | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        again: bool = True,
+        after: float | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.again = again

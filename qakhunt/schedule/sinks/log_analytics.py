@@ -94,9 +94,7 @@ class LogAnalyticsSink:
         """Upload one call's rows."""
         settings = self._settings
         try:
-            self._connected().upload(
-                settings.rule, settings.stream, json.loads(message.payload)
-            )
+            self._connected().upload(settings.rule, settings.stream, json.loads(message.payload))
         except Exception as problem:
             raise not_taken(problem, "the ingestion endpoint") from None
 
@@ -107,7 +105,11 @@ class LogAnalyticsSink:
 
     def _message(self, batch: list[tuple[str, str]]) -> Message:
         ids = tuple(id_ for id_, _ in batch)
-        key = ids[0] if len(ids) == 1 else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
+        key = (
+            ids[0]
+            if len(ids) == 1
+            else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
+        )
         body = "[" + ", ".join(text for _, text in batch) + "]"
         return Message(self.name, key, body.encode(), findings=ids)
 

@@ -31,7 +31,9 @@ _SUBJECT = "[qakhunt] ${count} to look at (${verdict})"
 _NAMES = ("count", "verdict", "hunts", "customers", "run")
 
 
-class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
+class MailSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}
+):
     """``tls`` is starttls, implicit, or none (loopback only); the password's place is named."""
 
     host: str
@@ -97,7 +99,9 @@ class MailSink:
         from qakhunt.kql.values import Instant
 
         key = heartbeat_key(document)
-        mail = self._mail(f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"]))
+        mail = self._mail(
+            f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"])
+        )
         lines = [f"{name}: {document[name]}" for name in
                  ("status", "verdict", "sent_at", "next_expected", "problem") if document[name]]  # fmt: skip
         mail.set_content("\n".join(map(for_terminal, lines)) + "\n", cte="base64")

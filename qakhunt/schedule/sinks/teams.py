@@ -46,7 +46,7 @@ class TeamsSink:
         if settings.url or not where:
             raise ConfigError(
                 f"sink {name}: a workflow's address is a secret and does not stand here",
-                hint="put it into an environment variable: url_env = \"NAME\", or teams:env:NAME",
+                hint='put it into an environment variable: url_env = "NAME", or teams:env:NAME',
             )
         self.name = name
         self._url = check_url(surroundings.secret(where), f"sink {name}")

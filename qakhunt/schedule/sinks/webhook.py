@@ -102,4 +102,3 @@ def signature(key: bytes, id_: str, stamp: str, body: bytes) -> str:
     """The value of ``webhook-signature``."""
     signed = b".".join((id_.encode(), stamp.encode(), body))
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-

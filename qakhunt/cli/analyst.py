@@ -1,0 +1,60 @@
+"""Which person's sign-in ``login``, ``logout`` and ``accounts`` are about."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from qakhunt.cli import profiles as p
+from qakhunt.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+    from pathlib import Path
+
+    from qakhunt.backends.auth import Identity
+
+CloudOption = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option("--cloud", metavar="NAME", help="public, usgov, usgov-dod or china."),
+]
+OWN_TENANT = "organizations"
+
+
+def analyst_identity(
+    config: Path | None,
+    profiles: list[str] | None,
+    *,
+    tenant: str | None = None,
+    client_id: str | None = None,
+    cloud: str | None = None,
+    trusted: Collection[str] = (),
+) -> tuple[Identity, str]:
+    """Who signs in where, and the scope to ask for: a profile's, or the options' alone."""
+    from qakhunt.backends.analysts import cache_folder
+    from qakhunt.backends.auth import Identity, checked_authority
+    from qakhunt.backends.clouds import cloud_named
+    from qakhunt.config_model import SignIn
+    from qakhunt.live import service_of
+
+    if not profiles:
+        place = cloud_named(cloud or "public")
+        sign_in = SignIn(kind="login", client_id=client_id)
+        authority = checked_authority(None, place.authority)
+        identity = Identity(
+            sign_in, tenant or OWN_TENANT, authority, place.name, None, cache_folder()
+        )
+        return identity, place.log_analytics_scope
+    if len(profiles) > 1 or cloud is not None:
+        raise UsageError("one --profile says which cloud and app", hint="--tenant alone may differ")
+    file = p.read_config(config)
+    settings = p.chosen_profiles(file, p.Choice(profiles))[0].profile
+    service = service_of(settings, trusted)
+    named = settings.sign_in_settings
+    sign_in = SignIn(kind="login", client_id=client_id or named.client_id, account=named.account)
+    identity = Identity(
+        sign_in, tenant or settings.tenant, service.authority, settings.cloud, settings.ca_file,
+        cache_folder(),
+    )  # fmt: skip
+    return identity, service.scope

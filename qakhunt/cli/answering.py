@@ -1,0 +1,188 @@
+"""Who answers a run: the bundled sample, recorded events, or the profiles chosen."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Protocol
+
+from qakhunt.backends.base import Target
+from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
+from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.errors import UsageError, nearest
+from qakhunt.plan import PlanLine
+from qakhunt.settings import profile_from_environment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
+    from pathlib import Path
+
+    from qakhunt.config import Config
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.kql.values import Instant
+    from qakhunt.live import LiveBackends
+    from qakhunt.settings import ProfileSettings
+    from qakhunt.slicing.request import SliceRequest
+
+    OnWait = Callable[[str, float, str], None]
+
+LOCAL = "local"
+BACKENDS = (LOCAL, "log-analytics", "defender")
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """The options of a command that say who answers, as given."""
+
+    backend: str | None = None
+    events: Sequence[str] = ()
+    dialect: str | None = None
+    now: str | None = None
+    timeout: float | None = None
+    config: Path | None = None
+    choice: Choice = Choice()
+    trusted_hosts: Sequence[str] = ()
+    slices: SliceRequest | None = None
+    deadline: float = float("inf")
+
+
+class Answering(Protocol):
+    """Someone who answers: their ``now``, and a plan while they are open."""
+
+    now: Instant
+    sample: bool
+    config: Config | None
+
+    def opened(
+        self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
+    ) -> AbstractContextManager[list[PlanLine]]:
+        """Context manager that gives the plan's lines and closes what it opened."""
+
+
+def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answering:
+    """Choose by the options, then by the configuration; with neither, the sample."""
+    if options.backend is not None and options.backend not in BACKENDS:
+        raise UsageError(
+            f"no backend named {options.backend!r}",
+            hint=nearest(options.backend, BACKENDS) or ", ".join(BACKENDS),
+        )
+    if options.events or options.backend == LOCAL:
+        _refuse_profiles(options)
+        return LocalAnswering(options)
+    config = read_config(options.config)
+    named = bool(options.choice) or options.backend is not None
+    if config is None and not named and not profile_from_environment(environment):
+        return LocalAnswering(options)
+    if options.dialect is not None:
+        raise UsageError("--dialect is for the embedded engine; a profile's backend says its own")
+    return LiveAnswering(options, config)
+
+
+def _refuse_profiles(options: AnswerOptions) -> None:
+    if options.choice:
+        raise UsageError("a profile is asked live, --events and --backend local are not")
+    if options.events and options.backend not in (None, LOCAL):
+        raise UsageError(f"--events are for the embedded engine, not for {options.backend}")
+
+
+class LocalAnswering:
+    """The embedded engine over event files, else over the sample with its own ``now``."""
+
+    config: Config | None = None
+
+    def __init__(self, options: AnswerOptions) -> None:
+        from qakhunt.sample import sample_events, sample_now
+
+        self._options = options
+        self.sample = not options.events
+        self._events = list(options.events) or sample_events()
+        given = options.now or (sample_now().isoformat() if self.sample else None)
+        self.now = read_now(given)
+        self._product = read_product(options.dialect)
+
+    @contextmanager
+    def opened(
+        self, request: HuntRequest, say: Callable[[str], None], _on_wait: OnWait | None
+    ) -> Iterator[list[PlanLine]]:
+        """Load the events; the plan is one line per hunt."""
+        from qakhunt.backends.local import LocalBackend
+
+        found = rendered_hunts(request, now=self.now, product=self._product)
+        say("loading events")
+        engine = LocalBackend(
+            self._events, now=self.now, product=self._product, timeout=self._options.timeout
+        )
+        try:
+            target = Target("sample" if self.sample else LOCAL)
+            say("hunting")
+            yield [
+                PlanLine(rendered, engine, target, self._options.slices) for rendered, _ in found
+            ]
+        finally:
+            engine.close()
+
+
+class LiveAnswering:
+    """The services, for each profile that was chosen."""
+
+    sample = False
+
+    def __init__(self, options: AnswerOptions, config: Config | None) -> None:
+        self._options, self.config = options, config
+        flags = {"backend": options.backend}
+        self._profiles = chosen_profiles(config, options.choice, flags)
+        self.now = read_now(options.now)
+
+    @contextmanager
+    def opened(
+        self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
+    ) -> Iterator[list[PlanLine]]:
+        """One line per hunt and workspace of each profile; nothing is asked yet."""
+        from qakhunt.live import LiveBackends
+
+        hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
+        live = LiveBackends(
+            self.now, on_wait=on_wait, trusted_hosts=self._options.trusted_hosts,
+            deadline=self._options.deadline,
+        )  # fmt: skip
+        try:
+            say("hunting")
+            plan = [line for profile, found in hunts for line in self._lines(live, profile, found)]
+            yield plan + self._missing(request)
+        finally:
+            live.close()
+
+    def _rendered(self, request: HuntRequest, settings: ProfileSettings) -> list[RenderedQuery]:
+        profile = settings.profile
+        names = request.names or profile.hunts
+        wanted = replace(request, names=names)
+        return [r for r, _ in rendered_hunts(wanted, now=self.now, product=profile.backend)]
+
+    def _lines(
+        self, live: LiveBackends, settings: ProfileSettings, found: Sequence[RenderedQuery]
+    ) -> list[PlanLine]:
+        from qakhunt.live import targets_of
+
+        backend = live.open(settings)
+        return [
+            PlanLine(rendered, backend, target, self._options.slices)
+            for rendered in found
+            for target in targets_of(settings)
+        ]
+
+    def _missing(self, request: HuntRequest) -> list[PlanLine]:
+        """Expected tenants without a profile are part of what was not looked at."""
+        if self.config is None or not self._options.choice.everything:
+            return []
+        from qakhunt.backends.absent import AbsentBackend
+
+        lines = []
+        for tenant in self.config.missing_tenants():
+            backend = AbsentBackend(
+                "log-analytics", "an expected tenant that has no profile",
+                hint=f"add a profile to {self.config.path}",
+            )  # fmt: skip
+            for rendered, _ in rendered_hunts(request, now=self.now, product=backend.product):
+                lines.append(PlanLine(rendered, backend, Target("-", tenant)))
+        return lines

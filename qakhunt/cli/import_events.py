@@ -1,0 +1,176 @@
+"""``qakhunt import-events``: Windows events as recorded process events."""
+
+from __future__ import annotations
+
+import json
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from qakhunt.cli import options as o
+from qakhunt.errors import UsageError
+from qakhunt.reports.safe import for_json, for_terminal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from qakhunt.recordings.windows_events import ImportAccount
+
+app = o.new_app()
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE|DIR ...",
+        help="Event logs: evtx, JSON, XML, Defender's CSV; zipped too.",
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", metavar="PATH", help="Where to write: .parquet or .ndjson.")
+]
+
+
+@app.command()
+def import_events(
+    inputs: Inputs,
+    out: Out,
+    raw_command_lines: Annotated[
+        bool,
+        typer.Option(
+            "--raw-command-lines", help="Keep the directory of a command line's first word."
+        ),
+    ] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first record that cannot be read.")
+    ] = False,
+    max_expanded: Annotated[
+        float,
+        typer.Option(
+            "--max-expanded", metavar="GIB", min=0.0, help="What one archive may expand to."
+        ),
+    ] = 16,
+    force: o.Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Import process creations (Sysmon 1, Security 4688) as DeviceProcessEvents."""
+    from qakhunt.recordings import windows_events as w
+    from qakhunt.reports.writing import whole_file
+
+    kind = w.FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise UsageError(
+            f"--out {out}: not a kind of file that is written",
+            hint=f"its name ends in {', '.join(w.FORMATS)}",
+        )
+    with (
+        whole_file(out, force=force, named=True) as temporary,
+        _telling(quiet=quiet or as_json) as tell,
+    ):
+        account = w.import_events(
+            inputs, temporary, kind, raw_lines=raw_command_lines, strict=strict,
+            max_expanded=int(max_expanded * (1 << 30)), progress=tell,
+        )  # fmt: skip
+    for warning in warnings_of(account):
+        print(f"warning: {for_terminal(warning)}", file=sys.stderr)
+    if as_json:
+        print(for_json(json.dumps(document_of(account, out), ensure_ascii=False, indent=2)))
+    elif not quiet:
+        print("\n".join(for_terminal(line) for line in summary_of(account, out)), file=sys.stderr)
+
+
+@contextmanager
+def _telling(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A line on a terminal that says which file is read and how far."""
+    from qakhunt.cli.progress import working
+
+    with working("reading events", quiet=quiet) as say:
+
+        def tell(name: str, records: int, done: int) -> None:
+            say(f"{for_terminal(name)}: {records:,} records, {done / 1e6:,.0f} MB of input read")
+
+        yield tell
+
+
+def warnings_of(account: ImportAccount) -> list[str]:
+    """What the user has to know about what was read."""
+    found = [f"{b.source}:{b.place}: {b.why}; left out" for b in account.broken_records]
+    more = account.broken - len(account.broken_records)
+    if more > 0:
+        found.append(f"{more:,} more broken records left out")
+    if account.without_line:
+        found.append(
+            f"{account.without_line:,} process creations (4688) have no command line: switch on "
+            "'Include command line in process creation events' (Administrative Templates > "
+            "System > Audit Process Creation)"
+        )
+    for shift in account.table.shifts:
+        found.append(
+            f"{shift.source}: the log of {shift.device} is not in UTC; "
+            f"{shift.seconds / 3600:+g} h were added, by Sysmon's own time"
+        )
+    for device in account.table.jumps:
+        found.append(
+            f"the clock of {device} was set back while it was recorded; "
+            "its processes are taken in the order of the log"
+        )
+    return found
+
+
+def summary_of(account: ImportAccount, out: Path) -> list[str]:
+    """The account in a few lines."""
+    table = account.table
+    lines = [
+        f"{out}: {table.rows:,} process events of {table.devices:,} devices, "
+        f"from {account.records:,} records of {account.sources:,} files"
+    ]
+    if table.repeated or table.twins:
+        lines.append(
+            f"duplicates left out: {table.repeated:,} recorded twice, "
+            f"{table.twins:,} Security 4688 beside the Sysmon 1 of the same process"
+        )
+    if table.orphans:
+        lines.append(f"{table.orphans:,} processes have a parent that is not recorded")
+    if account.other:
+        shown = ", ".join(
+            f"{log} {n} ({count:,})" for (log, n), count in account.other.most_common(5)
+        )
+        more = "" if len(account.other) <= 5 else f" and {len(account.other) - 5} kinds more"
+        lines.append(f"{account.other.total():,} other events are not imported: {shown}{more}")
+    if account.ignored_files:
+        lines.append(f"{len(account.ignored_files):,} files of other kinds were left aside")
+    return lines
+
+
+def document_of(account: ImportAccount, out: Path) -> dict[str, Any]:
+    """The whole account for programs."""
+    table = account.table
+    return {
+        "schema": "qakhunt.import/1",
+        "out": str(out),
+        "sources": account.sources,
+        "records": account.records,
+        "process_creations": account.process_creations,
+        "rows": table.rows,
+        "devices": table.devices,
+        "repeated": table.repeated,
+        "twins": table.twins,
+        "orphans": table.orphans,
+        "without_command_line": account.without_line,
+        "broken": account.broken,
+        "broken_records": [
+            {"source": b.source, "place": b.place, "why": b.why} for b in account.broken_records
+        ],
+        "clock_shifts": [
+            {"device": s.device, "source": s.source, "seconds": s.seconds} for s in table.shifts
+        ],
+        "clock_jumps": list(table.jumps),
+        "other_events": [
+            {"log": log, "id": number, "count": count}
+            for (log, number), count in account.other.most_common()
+        ],
+        "ignored_files": account.ignored_files,
+    }

@@ -1,0 +1,24 @@
+"""What a run is to ask: one line per rendered hunt and target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from qakhunt.backends.base import Backend, Target
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.slicing.request import SliceRequest
+
+
+@dataclass(frozen=True)
+class PlanLine:
+    """One question of the plan: a rendered hunt for one target, on one backend.
+
+    ``slices`` asks for it in pieces, where that gives exactly the same result.
+    """
+
+    rendered: RenderedQuery
+    backend: Backend
+    target: Target
+    slices: SliceRequest | None = None

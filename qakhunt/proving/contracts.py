@@ -1,0 +1,283 @@
+"""What programs may rely on: the shapes of the JSON of ``test``, ``lint``, ``diff`` and ``sweep``.
+
+Each is shipped as a JSON Schema, ``data/<name>.schema.json``; a test holds the files
+and the program's output to these.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class Cell(_Strict, frozen=True):
+    """A cell of a result that is not as expected, as text."""
+
+    column: str
+    expected: str
+    found: str
+
+
+class CaseDifference(_Strict, frozen=True):
+    """One thing that differs; ``row`` counts expected rows from 1."""
+
+    message: str
+    row: int | None
+    cells: list[Cell]
+
+
+class CaseEvent(_Strict, frozen=True):
+    """An event of a case and how far it came in the query."""
+
+    reach: Literal["counted", "passed", "filtered", "unknown"]
+    table: str
+    cells: dict[str, Any]
+
+
+class CaseOutcome(_Strict, frozen=True):
+    """One case in one product."""
+
+    hunt: str
+    name: str
+    file: str
+    line: int
+    product: str
+    outcome: Literal["passed", "failed", "skipped"]
+    seconds: float
+    differences: list[CaseDifference]
+    events: list[CaseEvent]
+
+
+class TestDocument(_Strict, frozen=True):
+    """``qakhunt test --json``."""
+
+    schema: Literal["qakhunt.test/1"]
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    cases: list[CaseOutcome]
+
+
+class MutantOutcome(_Strict, frozen=True):
+    """A change of a query; both None: no case notices and nobody says why."""
+
+    mutant: str
+    file: str
+    line: int
+    killed_by: str | None
+    explained: str | None
+
+
+class HuntMutants(_Strict, frozen=True):
+    """All changes of one hunt; ``idle`` explanations explain nothing."""
+
+    hunt: str
+    mutants: list[MutantOutcome]
+    idle: list[str]
+
+
+class MutateDocument(_Strict, frozen=True):
+    """``qakhunt test --mutate --json``."""
+
+    schema: Literal["qakhunt.mutate/1"]
+    hunts: list[HuntMutants]
+
+
+class LintFinding(_Strict, frozen=True):
+    """A finding; ``accepted`` is a suppression's reason."""
+
+    code: str
+    name: str
+    severity: Literal["error", "warning", "note"]
+    message: str
+    mend: str
+    fixable: bool
+    accepted: str | None
+    file: str
+    line: int
+    column: int
+    end_line: int | None
+    end_column: int | None
+
+
+class MatrixEntry(_Strict, frozen=True):
+    """An entry of a list and the recorded forms of known commands that match it."""
+
+    entry: str
+    life: Literal["alive", "dead", "unproven"]
+    matched: list[str]
+    meant: str | None
+
+
+class LintMatrix(_Strict, frozen=True):
+    """Entries by recorded forms, under one comparison of a hunt."""
+
+    file: str
+    column: str
+    operator: str
+    renderings: list[str]
+    entries: list[MatrixEntry]
+
+
+class ResultColumn(_Strict, frozen=True):
+    """A column of a result and its KQL type."""
+
+    name: str
+    type: str
+
+
+class LintResultColumns(_Strict, frozen=True):
+    """The columns of a hunt's result in one product, where they could be told."""
+
+    file: str
+    product: str
+    columns: list[ResultColumn]
+
+
+class LintDocument(_Strict, frozen=True):
+    """``qakhunt hunts lint --json``."""
+
+    schema: Literal["qakhunt.lint/1"]
+    findings: list[LintFinding]
+    matrices: list[LintMatrix]
+    results: list[LintResultColumns]
+    unchecked: list[str]
+
+
+class Bounds(_Strict, frozen=True):
+    """A half-open window of two instants."""
+
+    start: str
+    end: str
+
+
+class DiffQuery(_Strict, frozen=True):
+    """One side of a comparison."""
+
+    name: str
+    path: str
+    parameters: dict[str, Any]
+    window: Bounds
+    hunt_hash: str
+    query_hash: str
+
+
+class DiffCounts(_Strict, frozen=True):
+    """Hits of each side, and how they compare."""
+
+    old: int
+    new: int
+    gained: int
+    lost: int
+    changed: int
+    same: int
+
+
+class DiffColumns(_Strict, frozen=True):
+    """Columns that only one side has."""
+
+    added: list[str]
+    removed: list[str]
+
+
+class DiffEvent(_Strict, frozen=True):
+    """An event responsible for a hit, and which query counts it."""
+
+    counted_by: Literal["both", "old", "new"]
+    cells: dict[str, Any]
+
+
+class DiffCell(_Strict, frozen=True):
+    """A cell before and after."""
+
+    old: Any
+    new: Any
+
+
+class HitBody(msgspec.Struct, frozen=True):
+    """A hit as in ``qakhunt.run/1``; later versions may add to it."""
+
+    hunt: str
+    device: str | None
+    account: str | None
+    commands: list[str]
+    techniques: list[str]
+    first_seen: str | None
+    last_seen: str | None
+    row: dict[str, Any]
+
+
+class DiffHit(HitBody, frozen=True):
+    """A hit gained or lost, with the events responsible."""
+
+    events: list[DiffEvent]
+    events_complete: bool
+
+
+class ChangedHit(_Strict, frozen=True):
+    """A hit that both have, with other cells."""
+
+    old: HitBody
+    new: HitBody
+    cells: dict[str, DiffCell]
+    events: list[DiffEvent]
+    events_complete: bool
+
+
+class DiffDocument(_Strict, frozen=True):
+    """``qakhunt diff --json``; ``unknown`` says what no kept record can tell."""
+
+    schema: Literal["qakhunt.diff/1"]
+    differs: bool
+    old: DiffQuery
+    new: DiffQuery
+    product: str
+    now: str
+    counts: DiffCounts
+    columns: DiffColumns
+    gained: list[DiffHit]
+    lost: list[DiffHit]
+    changed: list[ChangedHit]
+    unknown: list[str]
+
+
+class SweepPoint(_Strict, frozen=True):
+    """One value and what the hunt finds with it."""
+
+    value: Any
+    hits: int
+    devices: int
+    is_default: bool
+
+
+class SweepDocument(_Strict, frozen=True):
+    """``qakhunt sweep --json``."""
+
+    schema: Literal["qakhunt.sweep/1"]
+    hunt: str
+    parameter: str
+    points: list[SweepPoint]
+
+
+DOCUMENTS: dict[str, type[msgspec.Struct]] = {
+    "test": TestDocument,
+    "mutate": MutateDocument,
+    "lint": LintDocument,
+    "diff": DiffDocument,
+    "sweep": SweepDocument,
+}
+"""The stem of a schema's file -> the document it describes."""
+
+
+def schema_of(name: str) -> dict[str, Any]:
+    """The JSON Schema of a document."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **msgspec.json.schema(DOCUMENTS[name]),
+    }

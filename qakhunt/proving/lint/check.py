@@ -1,0 +1,181 @@
+"""Lint of one or many hunts: every rule that can be checked here, and what could not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qakhunt.documents import Document, parse_yaml, read_text
+from qakhunt.engine.session import Session
+from qakhunt.errors import EngineError, HuntError, NotAvailableError, QakhuntError, SourceLocation
+from qakhunt.hunts.loading import load_hunt
+from qakhunt.hunts.model import PRODUCTS
+from qakhunt.hunts.render import RenderedQuery, render
+from qakhunt.hunts.window import PUBLISHED
+from qakhunt.kql.tokens import KqlLexError, tokenize
+from qakhunt.kql.values import Timespan, Window
+from qakhunt.proving import microsoft_parser
+from qakhunt.proving.lint import aliveness, engine, matching, metadata, names, timing
+from qakhunt.proving.lint.model import Finding, Subject
+from qakhunt.proving.lint.rules import RULES, Severity
+from qakhunt.proving.lint.suppressions import apply, read_suppressions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from qakhunt.answers.table import Column
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.values import Instant
+    from qakhunt.proving.lint.aliveness import Matrix
+
+_NAME_CODES = frozenset({"QH102", "QH103", "QH104", "QH105"})
+_MONTH = Timespan.parse("30d")
+
+
+@dataclass
+class LintResult:
+    """Findings in the order of files and lines, and what went unchecked.
+
+    By file: the hunt, its matrices, and the columns of its result in each product.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    matrices: dict[str, list[Matrix]] = field(default_factory=dict)
+    hunts: dict[str, Hunt] = field(default_factory=dict)
+    columns: dict[str, dict[str, Sequence[Column]]] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error or a warning stands that nobody accepted."""
+        return any(
+            f.accepted is None and f.rule.severity is not Severity.NOTE for f in self.findings
+        )
+
+
+class Linter:
+    """Checks hunts; ``close`` gives the engine back. ``now`` is what windows are read at."""
+
+    def __init__(self, now: Instant) -> None:
+        self.now = now
+        self.parser = microsoft_parser.microsoft_parser()
+        self.unchecked: list[str] = []
+        missing = microsoft_parser.why_missing()
+        if missing:
+            self.unchecked.append(f"not checked with Microsoft's own parser: {missing}")
+        self.sessions: dict[str, Session] = {}
+        try:
+            for product in PRODUCTS:
+                self.sessions[product] = Session([], product)
+        except EngineError as problem:
+            self.unchecked.append(
+                f"not checked on the embedded engine (dead entries, result columns): {problem}"
+            )
+
+    def __enter__(self) -> Linter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self.sessions.values():
+            session.close()
+
+    def lint(self, paths: Sequence[Path], owners: Mapping[str, list[str]]) -> LintResult:
+        """Check hunt files; ``owners`` maps each known hunt id to the files that have it."""
+        result = LintResult(unchecked=list(self.unchecked))
+        for path in paths:
+            result.findings += self._file(path, owners, result)
+        return result
+
+    def _file(
+        self, path: Path, owners: Mapping[str, list[str]], result: LintResult
+    ) -> list[Finding]:
+        try:
+            hunt = load_hunt(path)
+            text = read_text(path, HuntError)
+            document = _document(path, text)
+            tokenize(hunt.query)
+        except QakhuntError as problem:
+            return [_from_error("QH100", problem, str(path))]
+        except KqlLexError as problem:
+            subject = Subject(hunt, self.now, document, {})
+            return [subject.at("QH101", problem.offset, problem.offset, problem.message)]
+        rendered, problems = _renderings(hunt, self.now)
+        subject = Subject(hunt, self.now, document, rendered)
+        matrices: list[Matrix] = []
+        found = [*problems, *self._rules(subject, owners, matrices)]
+        found = apply(_once(found), read_suppressions(text, str(path)))
+        found.sort(key=lambda f: (f.location.line, f.location.column, f.rule.code))
+        result.hunts[str(path)] = hunt
+        result.matrices[str(path)] = matrices
+        result.columns[str(path)] = subject.result
+        return found
+
+    def _rules(
+        self, subject: Subject, owners: Mapping[str, list[str]], matrices: list[Matrix]
+    ) -> list[Finding]:
+        found = list(names.check(subject))
+        if self.sessions:
+            found += engine.check(subject, self.sessions)
+        if self.parser is not None:
+            found += names.check_with_parser(subject, self.parser)
+        found += matching.check(subject)
+        found += timing.check(subject)
+        if self.sessions:
+            session = next(iter(self.sessions.values()))
+            matrices += aliveness.matrices(subject, session)
+            found += aliveness.check(subject, matrices)
+        found += metadata.check(subject, owners)
+        return found
+
+
+def _document(path: Path, text: str) -> Document | None:
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    return parse_yaml(text, str(path), HuntError) if is_yaml else None
+
+
+def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], list[Finding]]:
+    """The text for each product; a product that cannot be is a finding."""
+    rendered: dict[str, RenderedQuery] = {}
+    found = []
+    for product in hunt.products:
+        try:
+            rendered[product] = render(hunt, now=now, product=product, window=_window(hunt, now))
+        except NotAvailableError as problem:
+            found.append(_from_error("QH107", problem, hunt.path))
+        except QakhuntError as problem:
+            has_no_window = "neither a filter on time nor a window" in problem.message
+            code = "QH301" if has_no_window else "QH100"
+            found.append(_from_error(code, problem, hunt.path))
+    return rendered, found
+
+
+def _window(hunt: Hunt, now: Instant) -> str | Window:
+    """The hunt's own window, or a month where its own cannot be worked out."""
+    from qakhunt.hunts.parameters import parameters_of
+    from qakhunt.hunts.window import published
+
+    try:
+        published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
+    except QakhuntError:
+        return Window(now - _MONTH, now)
+    return PUBLISHED
+
+
+def _from_error(code: str, problem: QakhuntError, path: str) -> Finding:
+    location = problem.location or SourceLocation(path, 1)
+    return Finding(RULES[code], problem.message, location, problem.hint or "")
+
+
+def _once(findings: Iterable[Finding]) -> list[Finding]:
+    """Each thing once: products agree often, and a parser says again what we said."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for finding in findings:
+        code = "name" if finding.rule.code in _NAME_CODES else finding.rule.code
+        what = "" if code in ("name", "QH101") else finding.message
+        key = (f"{code} {what}", str(finding.location))
+        if key not in seen:
+            seen.add(key)
+            kept.append(finding)
+    return kept

@@ -1,0 +1,49 @@
+"""Rules about the embedded engine: QH101, QH501 and QH502; it also tells the result's columns."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qakhunt.engine.session import EngineRefused
+from qakhunt.kql.edits import original_offset
+from qakhunt.kql.tokens import Kind, LineIndex
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qakhunt.engine.session import Session
+    from qakhunt.proving.lint.model import Finding, Subject
+
+_ESTIMATES = frozenset({"dcount", "dcountif", "percentile", "percentiles", "dcount_hll", "hll"})
+_UNNAMED = ("no column named", "no table named")
+
+
+def check(subject: Subject, sessions: Mapping[str, Session]) -> Iterator[Finding]:
+    """Run the hunt over empty tables of each product, and read what it uses."""
+    for product, rendered in subject.rendered.items():
+        try:
+            answer = sessions[product].ask(rendered.text, now=rendered.now, window=rendered.window)
+            subject.result[product] = answer.columns
+        except EngineRefused as problem:
+            offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
+            at = original_offset(rendered.edits, offset)
+            if problem.message.startswith("syntax error"):
+                yield subject.at("QH101", at, at, problem.message, problem.hint or "")
+            elif not problem.message.startswith(_UNNAMED):
+                mend = problem.hint or ""
+                yield subject.at("QH501", at, at, problem.message, mend)
+    yield from _differences(subject)
+
+
+def _differences(subject: Subject) -> Iterator[Finding]:
+    """Constructs that run, but whose answer is not the service's own."""
+    tokens = subject.tokens
+    for at, token in enumerate(tokens[:-1]):
+        is_call = token.kind is Kind.IDENTIFIER and tokens[at + 1].text == "("
+        if is_call and token.text in _ESTIMATES:
+            yield subject.at(
+                "QH502", token.start, token.end,
+                f"{token.text} is exact here and an estimate in the service, so counts near a "
+                "threshold can differ",
+                "for small numbers use count_distinct, or array_length(make_set(..))",
+            )  # fmt: skip

@@ -1,0 +1,263 @@
+"""Where marks stand in the drawings: the stretch around a hit, its commands, its tree.
+
+Horizontal places are percentages, so that a drawing fits a phone and paper alike
+while its text keeps its size. Everything is to scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.triage.stretches import hull
+from qakhunt.triage.tree_rows import asides, tree_rows
+from qakhunt.triage.words import offset
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.triage.dossier import Dossier
+    from qakhunt.triage.findings import Findings
+    from qakhunt.triage.timeline import Moment
+    from qakhunt.triage.tree_rows import TreeRow
+
+LANES = (
+    ("alert", "Alerts"), ("command", "Commands"), ("process", "Processes"), ("network", "Network"),
+    ("file", "Files"), ("registry", "Registry"), ("logon", "Logons"),
+)  # fmt: skip
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400,
+          172_800, 604_800)  # fmt: skip
+_MOST_MARKS = 400
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One event: ``at`` in percent of the width, ``kind`` for its look, ``text`` on hover."""
+
+    at: float
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Lane:
+    """One row of marks with its label."""
+
+    label: str
+    marks: tuple[Mark, ...]
+
+
+@dataclass(frozen=True)
+class Tick:
+    """A line of the time axis and its label."""
+
+    at: float
+    label: str
+    anchor: str
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The stretch around a hit; ``band`` is where its commands lie, as start and width."""
+
+    lanes: tuple[Lane, ...]
+    ticks: tuple[Tick, ...]
+    band: tuple[float, float]
+    hidden: int
+    summary: str
+
+
+def overview(dossier: Dossier) -> Overview | None:
+    """The drawing of the whole stretch looked at, or None where nothing lies in it."""
+    moments = dossier.moments
+    if not moments or dossier.context is None or dossier.zero is None:
+        return None
+    window = hull(dossier.context.looked)
+    start = min(window.start, moments[0].event.at)
+    length = max(window.end.ticks, moments[-1].event.at.ticks + 1) - start.ticks
+
+    def place(moment: Instant) -> float:
+        return round((moment.ticks - start.ticks) * 100 / length, 3)
+
+    shown = _chosen(moments)
+    by_lane: dict[str, list[Mark]] = {name: [] for name, _ in LANES}
+    for moment in shown:
+        kind = _kind(moment)
+        lane = "command" if kind in ("own", "uncounted") else moment.event.kind
+        said = f"{offset(moment.offset)}  {moment.event.what}"[:300]
+        by_lane.setdefault(lane, []).append(Mark(place(moment.event.at), kind, said))
+    lanes = tuple(Lane(label, tuple(by_lane[name])) for name, label in LANES if by_lane[name])
+    own = [m.event.at for m in moments if m.own] or [dossier.zero]
+    first, last = place(own[0]), place(own[-1])
+    ticks = _ticks(dossier.zero, start, length, max_ticks=5)
+    summary = ", ".join(f"{lane.label.lower()}: {len(lane.marks)}" for lane in lanes)
+    return Overview(
+        lanes, ticks, (first, max(last - first, 0.15)), len(moments) - len(shown), summary
+    )
+
+
+def _chosen(moments: Sequence[Moment]) -> list[Moment]:
+    """All moments, or of very many those that matter and the first of the rest."""
+    if len(moments) <= _MOST_MARKS:
+        return list(moments)
+    left = _MOST_MARKS - sum(m.own or m.related for m in moments)
+    kept = []
+    for moment in moments:
+        if moment.own or moment.related or left > 0:
+            kept.append(moment)
+            left -= not (moment.own or moment.related)
+    return kept[: 2 * _MOST_MARKS]
+
+
+def _kind(moment: Moment) -> str:
+    if moment.own:
+        return "own"
+    if moment.discovery and moment.related:
+        return "uncounted"
+    if moment.event.kind == "alert":
+        return "alert"
+    return "related" if moment.related else "plain"
+
+
+def _ticks(zero: Instant, start: Instant, length: int, max_ticks: int) -> tuple[Tick, ...]:
+    """Round offsets from the first command, as many as fit."""
+    wanted = length / TICKS_PER_SECOND / max_ticks
+    step = next((s for s in _STEPS if s >= wanted), _STEPS[-1])
+    while length / TICKS_PER_SECOND / step > 2 * max_ticks:
+        step *= 2
+    ticks = []
+    begin = -((zero.ticks - start.ticks) // (step * TICKS_PER_SECOND))
+    number = begin
+    while True:
+        at = zero.ticks + number * step * TICKS_PER_SECOND
+        if at > start.ticks + length:
+            break
+        place = round((at - start.ticks) * 100 / length, 3)
+        anchor = "start" if place < 6 else "end" if place > 94 else "middle"
+        ticks.append(Tick(place, tick_label(number * step), anchor))
+        number += 1
+    return tuple(ticks)
+
+
+def tick_label(seconds: int) -> str:
+    """``0``, ``-15 min``, ``+30 s``, ``+2 d``."""
+    if seconds == 0:
+        return "0"
+    sign, size = ("-" if seconds < 0 else "+"), abs(seconds)
+    for unit, name in ((86_400, "d"), (3600, "h"), (60, "min")):
+        if size >= unit and size % unit == 0:
+            return f"{sign}{size // unit} {name}"
+    if size > 3600:
+        return f"{sign}{size // 3600} h {size % 3600 // 60:02d}"
+    return f"{sign}{size} s" if size < 60 else f"{sign}{size // 60} min {size % 60:02d}"
+
+
+@dataclass(frozen=True)
+class Track:
+    """Where the runs of one command lie between the first and the last command."""
+
+    places: tuple[float, ...]
+
+
+def tracks(dossier: Dossier) -> dict[str, Track]:
+    """Command line -> its track; empty where single times are not known."""
+    runs = [m for m in dossier.moments if m.own or (m.discovery and m.related)]
+    if len(runs) < 2:
+        return {}
+    first = runs[0].event.at.ticks
+    length = max(runs[-1].event.at.ticks - first, 1)
+    found: dict[str, list[float]] = {}
+    for moment in runs:
+        process = moment.event.process
+        if process is not None:
+            places = found.setdefault(process.line, [])
+            if len(places) < 60:
+                places.append(round((moment.event.at.ticks - first) * 100 / length, 3))
+    return {line: Track(tuple(places)) for line, places in found.items()}
+
+
+def track_length(dossier: Dossier) -> str:
+    """The length of the tracks in words: the offset of the last command."""
+    runs = [m for m in dossier.moments if m.own or (m.discovery and m.related)]
+    if len(runs) < 2:
+        return ""
+    return offset(Timespan(runs[-1].event.at.ticks - runs[0].event.at.ticks))
+
+
+ROW, INDENT, DOT = 26, 22, 11
+_CHARACTER = 7.3
+_LONGEST_TEXT = 120
+
+
+@dataclass(frozen=True)
+class TreeLine:
+    """One node of the picture: its place, its look, and its texts."""
+
+    x: int
+    y: int
+    kind: str
+    name: str
+    line: str
+    aside: str
+    rails: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TreePicture:
+    """The picture's size in pixels and its nodes."""
+
+    width: int
+    height: int
+    lines: tuple[TreeLine, ...]
+
+
+def tree_picture(findings: Findings) -> TreePicture | None:
+    """The process tree as a picture, or None where nothing is known of it."""
+    rows = tree_rows(findings)
+    if not rows:
+        return None
+    lines = tuple(_tree_line(number, row) for number, row in enumerate(rows))
+    longest = max(
+        line.x + DOT + (len(line.name) + len(line.line) + len(line.aside) + 6) * _CHARACTER
+        for line in lines
+    )
+    return TreePicture(int(longest) + 8, len(rows) * ROW + 8, lines)
+
+
+def _tree_line(number: int, row: TreeRow) -> TreeLine:
+    x, y = DOT + row.depth * INDENT, number * ROW + ROW // 2 + 4
+    rails = _rails(row, x, y)
+    if row.node is None:
+        return TreeLine(x, y, "more", f"{row.hidden:,} more", "", "", rails)
+    process = row.node.process
+    kind = row.role if row.node.event is not None or row.role == "issuer" else "unknown"
+    if row.role == "command" and not row.own:
+        kind = "uncounted"
+    name = process.file or "unnamed process"
+    if process.id is not None:
+        name += f" ({process.id})"
+    line = "" if process.line.casefold() == process.file.casefold() else process.line
+    if row.role in ("command",):
+        name, line = process.line or name, ""
+    said = "; ".join(asides(row.node, row.role))
+    if process.started and row.role in ("issuer", "ancestor"):
+        said = "; ".join(filter(None, [said, f"started {process.started.short()[11:19]}"]))
+    return TreeLine(x, y, kind, _clip(name), _clip(line), said, rails)
+
+
+def _rails(row: TreeRow, x: int, y: int) -> tuple[str, ...]:
+    """Lines of the tree left of a node, as path data."""
+    paths = []
+    for level, goes_on in enumerate(row.rails[1:]):
+        if goes_on:
+            at = DOT + level * INDENT
+            paths.append(f"M{at} {y - ROW}V{y}")
+    if row.rails:
+        at = x - INDENT
+        paths.append(f"M{at} {y - ROW}V{y}H{x - 5}")
+    return tuple(paths)
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

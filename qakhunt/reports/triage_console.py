@@ -1,0 +1,235 @@
+"""A triage on the terminal: assessment, commands, timeline and process tree of each hit.
+
+Readable at 80 columns and without colour: every mark is a character first.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.padding import Padding
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.assessment import Kind, Side
+from qakhunt.triage.rarity_words import rarity_lines
+from qakhunt.triage.timeline import Moment, entries, gap_words
+from qakhunt.triage.tree_rows import asides, branch, tree_rows
+from qakhunt.triage.words import count, offset, span
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from rich.console import Console
+
+    from qakhunt.triage.dossier import Dossier
+    from qakhunt.triage.timeline import Entry
+    from qakhunt.triage.tree_rows import TreeRow
+
+_STYLES = {
+    Kind.QAKBOT: "bold red",
+    Kind.INVENTORY: "bold blue",
+    Kind.ADMINISTRATION: "bold blue",
+    Kind.UNCLEAR: "bold yellow",
+}
+_SIDES = {Side.FOR: "+", Side.AGAINST: "-", Side.OPEN: "?"}
+_SHORT, _LONG = 160, 4000
+MOST_IN_FULL = 25
+
+
+def show_triage(dossiers: Sequence[Dossier], console: Console, *, full: bool) -> None:
+    """Print every dossier; ``full`` leaves nothing folded.
+
+    Of very many hits the first are printed whole, the rest as one line each.
+    """
+    total = len(dossiers)
+    whole = dossiers if full else dossiers[:MOST_IN_FULL]
+    for position, dossier in enumerate(whole):
+        if position:
+            console.print()
+        _show(dossier, console, full=full)
+    if total > len(whole):
+        console.print(Text(f"\n{count(total - len(whole), 'further hit')}, one line each", "bold"))
+        for dossier in dossiers[len(whole) :]:
+            console.print(_line(dossier), no_wrap=True, overflow="ellipsis")
+        console.print(Text("--hit N shows one of them in full", "dim"))
+
+
+def _line(dossier: Dossier) -> Text:
+    text = Text(f"{dossier.number:>6}  ")
+    text.append(for_terminal(dossier.hit.device or "-"), "bold").append("  ")
+    return text.append(dossier.assessment.title, _STYLES[dossier.assessment.kind])
+
+
+def _show(dossier: Dossier, console: Console, *, full: bool) -> None:
+    limit = _LONG if full else _SHORT
+    _head(dossier, console)
+    _assessment(dossier, console)
+    _commands(dossier, console, limit)
+    if dossier.moments:
+        _timeline(dossier, console, limit, full=full)
+    if dossier.findings and dossier.findings.issuers:
+        _heading(console, "Process tree")
+        for row in tree_rows(dossier.findings):
+            grid = Table.grid()
+            grid.add_column(no_wrap=True)
+            grid.add_column(overflow="fold")
+            grid.add_row(Text(f"  {branch(row)}", "dim"), _tree_row(row, limit))
+            console.print(grid)
+    if dossier.context:
+        lines = rarity_lines(dossier)
+        if lines:
+            _heading(console, "How rare")
+            for line in lines:
+                _item(console, "", for_terminal(line))
+    if full:
+        _entities(dossier, console)
+
+
+def _head(dossier: Dossier, console: Console) -> None:
+    hit = dossier.hit
+    head = Text(f"Hit {dossier.number}  ", "bold")
+    device = next((e for e in dossier.entities if e.kind == "device"), None)
+    page = next((link.url for link in device.links), None) if device else None
+    style = Style(bold=True, link=page) if page else Style(bold=True)
+    head.append(for_terminal(hit.device or "no device named"), style)
+    if hit.account:
+        head.append(f"  {for_terminal(hit.account)}")
+    console.print(head)
+    place = hit.tenant or hit.workspace
+    when = hit.first_seen.short() if hit.first_seen else "no time"
+    if hit.first_seen and hit.last_seen:
+        when += f", {span(hit.last_seen.since(hit.first_seen).seconds)} long"
+    said = "  ".join(filter(None, [when, for_terminal(hit.hunt), for_terminal(place or "")]))
+    console.print(Text(said, "dim"))
+
+
+def _assessment(dossier: Dossier, console: Console) -> None:
+    found = dossier.assessment
+    console.print()
+    console.print(Text(f"  {found.title}", _STYLES[found.kind]))
+    _item(console, "", f"Criterion: {found.criterion}.", "dim")
+    for reason in found.reasons:
+        _item(console, _SIDES[reason.side], for_terminal(reason.text))
+    _item(console, "", found.caution, "dim")
+    _item(console, "", "Not looked at:", "dim")
+    for text in found.not_looked_at:
+        _item(console, "  -", for_terminal(text), "dim")
+
+
+def _item(console: Console, mark: str, text: str, style: str = "") -> None:
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    if mark:
+        grid.add_row(Text(mark, style), Text(text, style))
+        console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+    else:
+        console.print(Padding(Text(text, style), (0, 0, 0, 2), expand=False))
+
+
+def _heading(console: Console, text: str, note: str = "") -> None:
+    console.print()
+    console.print(Text(text, "bold").append(f"  {note}" if note else "", "dim not bold"))
+
+
+def _commands(dossier: Dossier, console: Console, limit: int) -> None:
+    uncounted = any(not note.counted for note in dossier.commands)
+    _heading(console, "Commands", "o: seen with them, not counted by the hunt" if uncounted else "")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold", ratio=3)
+    grid.add_column(overflow="fold", ratio=2)
+    for note in dossier.commands:
+        line = Text(_cut(note.command.line, limit))
+        if note.runs > 1:
+            line.append(f"  x{note.runs:,}", "dim")
+        meaning = Text()
+        for number, technique in enumerate(note.techniques):
+            meaning.append(" " if number else "")
+            meaning.append(technique.id, Style(color="cyan", link=technique.url))
+        if note.reveals:
+            meaning.append(f"{' ' if note.techniques else ''}{note.reveals}", "dim")
+        when = Text(offset(note.offset) if note.offset is not None else "", "dim")
+        grid.add_row(when, Text("*" if note.counted else "o"), line, meaning)
+    console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _timeline(dossier: Dossier, console: Console, limit: int, *, full: bool) -> None:
+    zero = dossier.zero
+    note = f"UTC, offsets from {zero.short()}" if zero else ""
+    _heading(console, "Timeline", note)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for entry in entries(dossier.moments, fold=not full):
+        grid.add_row(*_entry(entry, limit))
+    console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _entry(entry: Entry, limit: int) -> tuple[Text, Text, Text]:
+    if not isinstance(entry, Moment):
+        return Text("", "dim"), Text("...", "dim"), Text(gap_words(entry), "dim")
+    event = entry.event
+    mark = "*" if entry.own else ("o" if entry.discovery else "")
+    what = Text(_cut(event.what, limit), "" if entry.own else "dim" if not entry.related else "")
+    if event.kind != "process" and event.issuer is not None:
+        what.append(f"  by {for_terminal(event.issuer.file)}", "dim")
+    if event.kind == "process" and event.command and event.command.family:
+        what.append(f"  {event.command.family} {' '.join(event.command.techniques)}", "cyan")
+    style = "bold" if entry.own else "dim"
+    kind = Text(f"{mark or ' '} {event.kind}", "magenta bold" if event.kind == "alert" else style)
+    return Text(offset(entry.offset), style), kind, what
+
+
+def _tree_row(row: TreeRow, limit: int) -> Text:
+    text = Text()
+    if row.node is None:
+        return text.append(f"... {row.hidden:,} more", "dim")
+    node = row.node
+    process = node.process
+    name = for_terminal(process.file or "unnamed process")
+    if process.id is not None:
+        name += f" ({process.id})"
+    style = {"issuer": "bold", "command": "", "ancestor": "", "other": "dim"}[row.role]
+    if row.role == "command":
+        text.append("* " if row.own else "o ").append(_cut(process.line or name, limit), style)
+        return text.append(_asides(row), "dim")
+    text.append(name, style)
+    if process.line and process.line.casefold() != process.file.casefold():
+        text.append(f"  {_cut(process.line, limit)}", "dim")
+    return text.append(_asides(row), "yellow" if row.role == "issuer" else "dim")
+
+
+def _asides(row: TreeRow) -> str:
+    node = row.node
+    return "".join(f"  [{aside}]" for aside in asides(node, row.role)) if node else ""
+
+
+def _cut(text: str, limit: int) -> str:
+    shown = for_terminal(text[: limit + 1])
+    if len(text) <= limit:
+        return shown
+    return f"{for_terminal(text[:limit])}... ({len(text):,} characters)"
+
+
+def _entities(dossier: Dossier, console: Console) -> None:
+    _heading(console, "Entities", "queries to pivot with")
+    for entity in dossier.entities:
+        name = Text(f"{entity.kind}  ", "dim")
+        link = entity.links[0].url if entity.links else None
+        name.append(for_terminal(entity.name), Style(bold=True, link=link))
+        console.print(Padding(name, (0, 0, 0, 2)))
+        details = "  ".join(
+            f"{label}: {_cut(value, _SHORT)}" for label, value in entity.details
+            if value != entity.name
+        )  # fmt: skip
+        if details:
+            console.print(Padding(Text(details, "dim"), (0, 0, 0, 4)))
+        # Not wrapped by us, so that what is copied is what was written.
+        query = "".join(f"      {for_terminal(line)}\n" for line in entity.pivot.splitlines())
+        console.print(Text(query), soft_wrap=True, end="")

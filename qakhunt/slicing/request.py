@@ -1,0 +1,54 @@
+"""How a run is asked to be sliced: ``1d``, ``devices:8``, ``auto`` or ``none``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
+
+AUTO, DEVICES, TIME = "auto", "devices", "time"
+SPELLINGS = "1d, 6h, devices:8, auto or none"
+MOST_PARTS = 4096
+SHORTEST = Timespan(60 * TICKS_PER_SECOND)
+
+
+@dataclass(frozen=True)
+class SliceRequest:
+    """The wish: ``parts`` of the devices, or stretches of ``span``.
+
+    ``auto`` asks the whole question first and slices only what was too much, by
+    device where that is exact, else by time. No slice becomes shorter than
+    ``shortest``, and devices are divided into ``most_parts`` at most.
+    """
+
+    way: str
+    parts: int = 8
+    span: Timespan | None = None
+    shortest: Timespan = SHORTEST
+    most_parts: int = MOST_PARTS
+    most_rows: int = 5_000_000
+
+
+def read_slices(text: str) -> SliceRequest | None:
+    """Read the text of ``--slice``; None for ``none``. Raises ValueError."""
+    wish = text.strip()
+    if wish == "none":
+        return None
+    if wish == AUTO:
+        return SliceRequest(AUTO)
+    name, colon, number = wish.partition(":")
+    if colon and name == DEVICES:
+        if not number.isascii() or not number.isdigit() or not 2 <= int(number) <= MOST_PARTS:
+            raise ValueError(f"devices are divided into 2 to {MOST_PARTS} parts, not {number!r}")
+        return SliceRequest(DEVICES, parts=int(number))
+    try:
+        span = Timespan.parse(wish)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a slice: expected {SPELLINGS}") from None
+    if wish.isdigit():
+        raise ValueError(f"the length {text!r} needs a unit, such as 1d or 6h")
+    if span < SHORTEST:
+        raise ValueError(f"a slice is at least a minute long, not {text!r}")
+    if span.ticks % TICKS_PER_SECOND:
+        raise ValueError(f"a slice is a number of whole seconds long, not {text!r}")
+    return SliceRequest(TIME, span=span)

@@ -1,0 +1,355 @@
+"""What a hit looks like, with the reasons in plain words.
+
+The criteria are stated below, in the order in which they are tried; each is tested. An
+assessment ranks nothing and hides nothing: attackers imitate administrators, and what
+was not looked at is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.ledger import Status
+from qakhunt.families.data import families
+from qakhunt.triage.evidence import (
+    LOADERS,
+    Burst,
+    Evidence,
+    by_service,
+    encoded,
+    without_arguments,
+)
+from qakhunt.triage.words import count, span
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from qakhunt.triage.context import HitContext
+    from qakhunt.triage.findings import Findings
+
+
+class Kind(str, Enum):
+    """What a hit resembles."""
+
+    QAKBOT = "consistent_with_qakbot"
+    UNCLEAR = "cannot_tell"
+    ADMINISTRATION = "resembles_administration"
+    INVENTORY = "resembles_inventory"
+
+
+TITLES = {
+    Kind.QAKBOT: "Consistent with Qakbot, as other loaders are too",
+    Kind.INVENTORY: "Resembles inventory",
+    Kind.ADMINISTRATION: "Resembles administration",
+    Kind.UNCLEAR: "Cannot tell",
+}
+_CAUTIONS = {
+    Kind.QAKBOT: "The commands alone do not name the malware: other loaders run the same ones.",
+    Kind.INVENTORY: "This does not clear the device: a name can be taken, and attackers imitate.",
+    Kind.ADMINISTRATION: "This does not clear the device: attackers imitate administrators.",
+    Kind.UNCLEAR: "Nothing here clears the device, and nothing convicts it.",
+}
+
+
+class Side(str, Enum):
+    """Which way a reason points, seen from the assessment."""
+
+    FOR = "for"
+    AGAINST = "against"
+    OPEN = "open"
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One fact in words and which way it points."""
+
+    side: Side
+    text: str
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What a hit resembles, by which criterion, and why.
+
+    ``not_looked_at`` lists what nobody looked at, so that silence is not taken for peace.
+    """
+
+    kind: Kind
+    criterion: str
+    reasons: tuple[Reason, ...]
+    not_looked_at: tuple[str, ...]
+
+    @property
+    def title(self) -> str:
+        """The assessment in a few words."""
+        return TITLES[self.kind]
+
+    @property
+    def caution(self) -> str:
+        """What the assessment does not say."""
+        return _CAUTIONS[self.kind]
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """A stated condition, and the assessment that it leads to."""
+
+    kind: Kind
+    text: str
+    holds: Callable[[Evidence], bool]
+
+
+def _anchors(burst: Burst) -> int:
+    known = families().families
+    return sum(known[family].anchor for family in burst.families)
+
+
+def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
+    burst = evidence.burst
+    return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
+
+
+def _lookup(evidence: Evidence) -> bool:
+    burst = evidence.burst
+    return burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
+
+
+def _by_no_shell(evidence: Evidence) -> bool:
+    burst = evidence.burst
+    known = burst is not None and burst.issuer is not None and not burst.by_shell
+    return known and _at_least(evidence, 4, 1)
+
+
+def _by_shell(evidence: Evidence) -> bool:
+    return evidence.burst is not None and evidence.burst.by_shell and _at_least(evidence, 5, 2)
+
+
+def _by_nobody_known(evidence: Evidence) -> bool:
+    unknown = evidence.burst is not None and evidence.burst.issuer is None
+    return unknown and _at_least(evidence, 5, 2)
+
+
+def _agent(evidence: Evidence) -> bool:
+    return evidence.agent is not None
+
+
+def _spread(evidence: Evidence) -> bool:
+    few = evidence.burst is not None and len(evidence.burst.families) < 3
+    return evidence.timed and few and evidence.days >= 1 and len(evidence.issuers) > 0
+
+
+def _everywhere(evidence: Evidence) -> bool:
+    shell = evidence.burst is not None and evidence.burst.by_shell
+    return not shell and any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
+
+
+def _by_hand(evidence: Evidence) -> bool:
+    shell = evidence.burst is not None and evidence.burst.by_shell
+    return shell and evidence.gap is not None and evidence.gap > 2
+
+
+CRITERIA = (
+    Criterion(
+        Kind.QAKBOT,
+        "the DNS lookup of domain controllers that Qakbot makes, and at least three families of "
+        "discovery commands within 15 minutes",
+        _lookup,
+    ),
+    Criterion(
+        Kind.QAKBOT,
+        "a process that is no shell issued at least four families within 15 minutes, one of them "
+        "rare in inventories",
+        _by_no_shell,
+    ),
+    Criterion(
+        Kind.QAKBOT,
+        "a shell issued at least five families within 15 minutes, two of them rare in inventories",
+        _by_shell,
+    ),
+    Criterion(
+        Kind.QAKBOT,
+        "at least five families within 15 minutes, two of them rare in inventories, and no record "
+        "of who issued them",
+        _by_nobody_known,
+    ),
+    Criterion(Kind.INVENTORY, "an agent known to run such commands issued them", _agent),
+    Criterion(
+        Kind.INVENTORY,
+        "over a day or more, never three families within 15 minutes from the same process",
+        _spread,
+    ),
+    Criterion(
+        Kind.INVENTORY,
+        "the same process, no shell, issues such commands on at least five devices or ten days",
+        _everywhere,
+    ),
+    Criterion(
+        Kind.ADMINISTRATION,
+        "a shell issued them at a person's pace, more than two seconds apart",
+        _by_hand,
+    ),
+)
+NONE_HOLDS = "none of the stated criteria holds"
+
+
+def assess(evidence: Evidence, context: HitContext | None, findings: Findings | None) -> Assessment:
+    """The first criterion that holds decides; the reasons tell the rest."""
+    met = next((c for c in CRITERIA if c.holds(evidence)), None)
+    kind = met.kind if met else Kind.UNCLEAR
+    return Assessment(
+        kind=kind,
+        criterion=met.text if met else NONE_HOLDS,
+        reasons=tuple(_reasons(kind, evidence)),
+        not_looked_at=tuple(_not_looked_at(context, findings)),
+    )
+
+
+def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
+    """Facts that speak for malware or against it, turned to the assessment's side."""
+    suspicious = [*_suspicious(evidence)]
+    harmless = [*_harmless(evidence)]
+    pro, contra = (suspicious, harmless) if kind is Kind.QAKBOT else (harmless, suspicious)
+    if kind is Kind.UNCLEAR:
+        both = [Reason(Side.OPEN, text) for text in [*suspicious, *harmless]]
+        return [*both, *(Reason(Side.OPEN, text) for text in _open(evidence))]
+    return [
+        *(Reason(Side.FOR, text) for text in pro),
+        *(Reason(Side.AGAINST, text) for text in contra),
+        *(Reason(Side.OPEN, text) for text in _open(evidence)),
+    ]
+
+
+def _suspicious(evidence: Evidence) -> list[str]:
+    said = []
+    burst = evidence.burst
+    if burst is not None and len(burst.families) >= 3:
+        found = count(len(burst.families), "family", "families")
+        said.append(
+            f"{found} of commands within {span(burst.seconds)}"
+            + (f", from {_name(burst)}" if burst.issuer else "")
+        )
+    if evidence.lookup:
+        said.append("the DNS lookup of domain controllers that Qakbot makes")
+    anchors = [_lower(families().families[name].title) for name in evidence.anchors]
+    if anchors:
+        said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
+    for node in evidence.injected:
+        said.append(
+            f"{node.process.file} was started without arguments, as a host of injected code is"
+        )
+    said += [f"{n.process.file} runs an encoded command" for n in evidence.issuers if encoded(n)]
+    for node in evidence.issuers:
+        loader = next((a for a in node.ancestors() if a.process.file.lower() in LOADERS), None)
+        if loader is not None:
+            said.append(f"{loader.process.file} is among the ancestors of {node.process.file}")
+    if any(r.devices == 1 for r in evidence.counted("issuer")):
+        said.append("no other device in the window saw that process issue such commands")
+    return list(dict.fromkeys(said))
+
+
+def _lower(title: str) -> str:
+    return title[:1].lower() + title[1:]
+
+
+def _harmless(evidence: Evidence) -> list[str]:
+    said = []
+    if evidence.agent:
+        said.append(f"the issuing process is {evidence.agent}")
+    if evidence.burst is not None and evidence.burst.by_shell:
+        said.append(f"a shell issued them: {_name(evidence.burst)}")
+    if evidence.gap is not None and evidence.gap > 2:
+        said.append(
+            f"the commands are {span(evidence.gap)} apart (median), a person's or a schedule's pace"
+        )
+    if evidence.days >= 1:
+        days = f" on {count(evidence.day_count, 'day')}" if evidence.day_count else ""
+        said.append(f"they are spread over {span(evidence.days * 86_400)}{days}")
+    for node in evidence.issuers:
+        if by_service(node) and not without_arguments(node):
+            said.append(f"a service or a task started {node.process.file}")
+    for rarity in evidence.counted("issuer"):
+        if rarity.devices > 1:
+            said.append(
+                f"{rarity.value} issues such commands on {count(rarity.devices, 'device')}, "
+                f"on {count(rarity.days, 'day')}"
+            )
+        elif rarity.days > 2:
+            said.append(f"{rarity.value} issues such commands here on {count(rarity.days, 'day')}")
+    if not evidence.anchors:
+        said.append("none of the commands is rare in inventories")
+    return list(dict.fromkeys(said))
+
+
+def _open(evidence: Evidence) -> list[str]:
+    said = []
+    if not evidence.issuers:
+        said.append("which process issued the commands is not known")
+    if not evidence.timed:
+        said.append("only the times of the first and the last command are known")
+    if not evidence.families:
+        said.append("no command belongs to a known family")
+    return said
+
+
+def _name(burst: Burst) -> str:
+    if burst.issuer is None:
+        return "an unknown process"
+    process = burst.issuer.process
+    return f"{process.file} ({process.id})" if process.id is not None else process.file
+
+
+_TABLE_NAMES = {
+    "DeviceProcessEvents": "process events",
+    "DeviceNetworkEvents": "network events",
+    "DeviceFileEvents": "file events",
+    "DeviceRegistryEvents": "registry events",
+    "DeviceLogonEvents": "logons",
+    "AlertEvidence": "alerts",
+}
+ALWAYS = "memory, the contents of files, e-mail and other devices of the account"
+
+
+def table_name(table: str) -> str:
+    """A table in plain words."""
+    return _TABLE_NAMES.get(table, table)
+
+
+def _not_looked_at(context: HitContext | None, findings: Findings | None) -> list[str]:
+    if context is None:
+        return ["what surrounded the hit: it was not asked for", ALWAYS]
+    if context.missing:
+        return [f"what surrounded the hit: {context.missing}", ALWAYS]
+    said = []
+    for answer in context.tables:
+        name = table_name(answer.table)
+        if answer.status is not Status.COMPLETE:
+            why = answer.detail or answer.status.value.replace("_", " ")
+            said.append(f"{name}: {why}")
+        elif answer.kept < answer.found:
+            said.append(
+                f"{name}: {answer.found:,} lie around the hit, the nearest {answer.kept:,} are here"
+            )
+    if not any(answer.found for answer in context.tables):
+        said.append("the device itself: no table has a record of it around the hit")
+    elif findings is not None and not findings.own:
+        said.append("the hit's commands: no process event around it is one of them")
+    if context.rarity_detail:
+        said.append(f"how rare it is: {context.rarity_detail}")
+    if len(context.looked) > 1:
+        said.append(
+            "the time between the first and the last command, but for the commands themselves"
+        )
+    said += _unknown_ancestors(findings)
+    return [*said, ALWAYS]
+
+
+def _unknown_ancestors(findings: Findings | None) -> Sequence[str]:
+    found: dict[str, None] = {}
+    for issuer in findings.issuers if findings else ():
+        top = [issuer, *issuer.ancestors()][-1]
+        if top.event is None:
+            name = top.process.file or "an unnamed process"
+            found[f"what started {name}: no record of its start"] = None
+    return list(found)

@@ -1,0 +1,87 @@
+"""Which stretches of time to look at for a hit, as parameters of the context hunts.
+
+A burst is looked at whole, with something before and after. A hit that spans days is
+looked at around its first and its last command, and between them for its own commands
+only, so that an inventory of three weeks does not fetch three weeks of a device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.triage.hits import Hit
+
+# A hit no longer than this is looked at whole.
+WHOLE = Timespan(6 * 3600 * TICKS_PER_SECOND)
+_LONGEST_COMMAND = 500
+_MOST_COMMANDS = 40
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """One stretch of time of one hit; ``only`` are the command lines to keep, none for all."""
+
+    window: Window
+    near: Instant
+    only: tuple[str, ...] = ()
+
+
+def stretches(hit: Hit, around: Timespan, now: Instant) -> tuple[Stretch, ...]:
+    """The stretches to look at; none where the hit has no time before ``now``."""
+    first = hit.first_seen
+    if first is None:
+        return ()
+    last = max(hit.last_seen or first, first)
+    if last.since(first) <= WHOLE:
+        return _known(_stretch(first, last, around, first, now))
+    begin, end = _stretch(first, first, around, first, now), _stretch(last, last, around, last, now)
+    between = None
+    if begin and end and begin.window.end < end.window.start:
+        commands = [c.line for c in hit.commands if 0 < len(c.line) <= _LONGEST_COMMAND]
+        if commands:
+            window = Window(begin.window.end, end.window.start)
+            between = Stretch(window, first, tuple(commands[:_MOST_COMMANDS]))
+    elif begin and end:
+        return _known(_stretch(first, last, around, first, now))
+    return _known(begin, between, end)
+
+
+def parameter(number: int, device: str, stretch: Stretch) -> dict[str, Any]:
+    """The stretch as an entry of the context hunts' parameter ``Around``."""
+    return {
+        "Hit": number,
+        "Device": device,
+        "From": stretch.window.start.isoformat(),
+        "To": stretch.window.end.isoformat(),
+        "At": stretch.near.isoformat(),
+        "Only": list(stretch.only),
+    }
+
+
+def hull(windows: Sequence[Window]) -> Window:
+    """The shortest window that holds all of them."""
+    return Window(min(w.start for w in windows), max(w.end for w in windows))
+
+
+def earlier(moment: Instant, by: Timespan) -> Instant:
+    """``moment - by``, no earlier than time itself."""
+    return Instant(max(0, moment.ticks - by.ticks))
+
+
+def _stretch(
+    first: Instant, last: Instant, around: Timespan, near: Instant, now: Instant
+) -> Stretch | None:
+    start = earlier(first, around)
+    # What was seen lies inside even where it lies, by its clock, after now.
+    end = Instant(max(min(last.ticks + around.ticks, now.ticks), last.ticks + 1))
+    return Stretch(Window(start, end), near) if start < end else None
+
+
+def _known(*found: Stretch | None) -> tuple[Stretch, ...]:
+    return tuple(stretch for stretch in found if stretch)

@@ -1,0 +1,152 @@
+"""The events around a hit in order, with offsets from its first command.
+
+The hit's commands are marked; stretches in which nothing happened are folded into one
+entry, so are runs of events that have nothing to do with the commands' processes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.triage.records import events_of
+from qakhunt.triage.words import count, span
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from qakhunt.triage.context import HitContext
+    from qakhunt.triage.findings import Findings
+    from qakhunt.triage.hits import Hit
+    from qakhunt.triage.records import Event, Process
+
+QUIET = 120 * TICKS_PER_SECOND
+
+
+@dataclass(frozen=True)
+class Moment:
+    """One event; ``own`` marks the hit's commands, ``counted_by`` the hunts that counted it.
+
+    ``related`` says that it belongs to the processes of the hit, or is an alert or a logon.
+    """
+
+    event: Event
+    offset: Timespan
+    own: bool
+    related: bool
+    counted_by: tuple[str, ...] = ()
+
+    @property
+    def discovery(self) -> bool:
+        """Whether it is a known discovery command."""
+        return self.event.command is not None and self.event.command.family is not None
+
+
+@dataclass(frozen=True)
+class Quiet:
+    """A stretch without events."""
+
+    start: Instant
+    length: Timespan
+
+
+@dataclass(frozen=True)
+class Folded:
+    """Events of other processes that are not shown one by one, over ``length``."""
+
+    moments: tuple[Moment, ...]
+    length: Timespan
+
+
+if TYPE_CHECKING:
+    Gap = Quiet | Folded
+    Entry = Moment | Gap
+
+
+def moments_of(
+    hit: Hit,
+    context: HitContext,
+    findings: Findings,
+    counted: Mapping[tuple[Instant, str], Sequence[str]],
+) -> list[Moment]:
+    """Every event around the hit. ``counted`` tells which hunts counted a command."""
+    own = {(event.at, event.process) for event in findings.own}
+    zero = min((event.at for event in findings.own), default=hit.first_seen)
+    theirs = _processes(findings)
+    found = []
+    for event in events_of(context):
+        process = event.process
+        found.append(
+            Moment(
+                event=event,
+                offset=event.at.since(zero or event.at),
+                own=process is not None and (event.at, process) in own,
+                related=_related(event, theirs),
+                counted_by=tuple(counted.get((event.at, process.line), ())) if process else (),
+            )
+        )
+    return found
+
+
+def entries(moments: Sequence[Moment], *, fold: bool) -> list[Entry]:
+    """The moments with quiet stretches, and with unrelated runs folded where asked.
+
+    A folded run takes the quiet around it with it, from what is shown before it to
+    what is shown after it.
+    """
+    shown: list[Entry] = []
+    run: list[Moment] = []
+    before: Instant | None = None
+    for moment in moments:
+        if fold and not (moment.own or moment.related or moment.discovery):
+            run.append(moment)
+            continue
+        shown += _between(before, run, moment.event.at)
+        shown.append(moment)
+        before = moment.event.at
+        run = []
+    return shown + _between(before, run, run[-1].event.at) if run else shown
+
+
+def _between(before: Instant | None, run: Sequence[Moment], after: Instant) -> list[Entry]:
+    """What stands between two shown moments: folded events, a quiet stretch, or nothing."""
+    start = before or (run[0].event.at if run else after)
+    length = after.since(start)
+    if run:
+        return [Folded(tuple(run), length)]
+    return [Quiet(start, length)] if length.ticks >= QUIET else []
+
+
+def _processes(findings: Findings) -> set[tuple[int | None, str, Instant | None]]:
+    """The processes of the hit: issuing ones, their ancestors, and the commands'."""
+    nodes = [node for issuer in findings.issuers for node in (issuer, *issuer.ancestors())]
+    known = {_name(node.process) for node in nodes}
+    return known | {_name(event.process) for event in findings.discovery if event.process}
+
+
+def _name(process: Process) -> tuple[int | None, str, Instant | None]:
+    started = process.started
+    rounded = Instant(started.ticks - started.ticks % TICKS_PER_SECOND) if started else None
+    return process.id, process.file.casefold(), rounded
+
+
+_TOP = frozenset(("explorer.exe", "services.exe", "svchost.exe", "userinit.exe", "winlogon.exe"))
+
+
+def _related(event: Event, theirs: set[tuple[int | None, str, Instant | None]]) -> bool:
+    if event.kind in ("alert", "logon"):
+        return True
+    if event.process is not None and _name(event.process) in theirs:
+        return True
+    issuer = event.issuer
+    # What a desktop or a service host starts is related only where it leads to the commands.
+    return issuer is not None and _name(issuer) in theirs and issuer.file.casefold() not in _TOP
+
+
+def gap_words(gap: Gap) -> str:
+    """A quiet or folded stretch in words."""
+    if isinstance(gap, Folded):
+        events = count(len(gap.moments), "event")
+        return f"{events} of other processes in {span(gap.length.seconds)}"
+    return f"{span(gap.length.seconds)} without events"

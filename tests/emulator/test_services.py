@@ -1,0 +1,224 @@
+"""What the two query services accept, answer and limit, when nothing is scripted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qakhunt.answers.service_error import decode_error
+from qakhunt.emulator.scenario import Limits, Tenant, Workspace, single_tenant
+from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
+from qakhunt.kql.values import Instant
+from tests.emulator.support import (
+    GRAPH,
+    LOG_ANALYTICS,
+    Raw,
+    fetch,
+    guid,
+    process_events,
+    raw_post,
+    scenario_of,
+    tenant_of,
+    token,
+    write_events,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+NOW = "2026-11-05T00:00:00Z"
+COUNT = "DeviceProcessEvents | count"
+HUNTING = "/v1.0/security/runHuntingQuery"
+
+
+@pytest.fixture(scope="module")
+def emulator(events: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
+    folder: Path = tmp_path_factory.mktemp("other")
+    few = write_events(folder / "DeviceProcessEvents.ndjson", process_events(20, 1))
+    two = Tenant(
+        id=guid("tenant", "two"), events=(events,),
+        workspaces=(
+            Workspace(id=guid("workspace", "two")),
+            Workspace(id=guid("workspace", "few"), events=(few,)),
+            Workspace(id=guid("workspace", "closed"), events=(few,), readable=False),
+        ),
+    )  # fmt: skip
+    tenants = [
+        tenant_of("plain", events),
+        two,
+        tenant_of("rows", events, limits=Limits(rows=7)),
+        tenant_of("bytes", events, limits=Limits(bytes=3000)),
+        tenant_of("seconds", events, limits=Limits(seconds=0.001)),
+    ]
+    with Emulator(scenario_of(*tenants, now=NOW)) as served:
+        yield served
+
+
+def logs(emulator: Emulator, name: str, query: str = COUNT, **body: Any) -> Raw:
+    bearer = token(emulator, guid("tenant", name), LOG_ANALYTICS)
+    path = f"/v1/workspaces/{guid('workspace', name)}/query"
+    return raw_post(emulator, path, {"query": query, **body}, bearer)
+
+
+def hunting(emulator: Emulator, name: str, query: str = COUNT, **body: Any) -> Raw:
+    bearer = token(emulator, guid("tenant", name), GRAPH)
+    return raw_post(emulator, HUNTING, {"Query": query, **body}, bearer)
+
+
+def first_cell(raw: Raw) -> Any:
+    value = raw.json()
+    return value["tables"][0]["rows"][0][0] if "tables" in value else value["results"][0]["Count"]
+
+
+def rows(raw: Raw) -> int:
+    value = raw.json()
+    return len(value["tables"][0]["rows"] if "tables" in value else value["results"])
+
+
+SPANS = [
+    ("P1D", "2026-11-04", "2026-11-05"),
+    ("pt36h", "2026-11-03T12:00:00Z", "2026-11-05"),
+    ("2026-10-01/2026-10-02T01:00:00Z", "2026-10-01", "2026-10-02T01:00:00Z"),
+    ("2026-10-01/P1D", "2026-10-01", "2026-10-02"),
+    ("P1W/2026-10-08", "2026-10-01", "2026-10-08"),
+    ("P1M/2026-10-31", "2026-09-30", "2026-10-31"),
+    ("2026-10-01T02:00:00+02:00/2026-10-01T00:00:00.0000001Z", "2026-10-01",
+     "2026-10-01T00:00:00.0000001Z"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "start", "end"), SPANS)
+def test_time_spans_are_durations_and_intervals(text: str, start: str, end: str) -> None:
+    window = parse_timespan(text, Instant.parse(NOW))
+    assert (window.start, window.end) == (Instant.parse(start), Instant.parse(end))
+
+
+def test_no_time_span_is_all_time_and_a_backward_one_is_none() -> None:
+    assert parse_timespan(None, Instant.parse(NOW)) == ALL_TIME
+    assert parse_timespan("2026-10-02/2026-10-01", Instant.parse(NOW)) == NO_TIME
+    assert parse_timespan("P9999Y", Instant.parse(NOW)).start == ALL_TIME.start
+
+
+@pytest.mark.parametrize("text", ["yesterday", "P", "1D", "2026-10-01/", "/", "P1D/P1D"])
+def test_a_time_span_that_is_none_is_rejected(emulator: Emulator, text: str) -> None:
+    assert logs(emulator, "plain", timespan=text).status == 400
+    assert hunting(emulator, "plain", Timespan=text).status == 400
+
+
+def test_a_time_span_begins_with_its_start_and_ends_before_its_end(emulator: Emulator) -> None:
+    # The engine keeps microseconds: the record of 08:00:00.1234567 stands at .123456.
+    first, last = "2026-10-01T08:00:00.123456Z", "2026-10-02T08:00:00.123456Z"
+    for answer in (
+        logs(emulator, "plain", timespan=f"{first}/{last}"),
+        hunting(emulator, "plain", Timespan=f"{first}/{last}"),
+    ):
+        assert first_cell(answer) == 4
+
+
+def test_advanced_hunting_looks_30_days_back_unless_told(emulator: Emulator) -> None:
+    assert first_cell(hunting(emulator, "plain")) == 20  # 6 to 10 October
+    assert first_cell(hunting(emulator, "plain", Timespan="P90D")) == 40
+    assert first_cell(logs(emulator, "plain")) == 40
+
+
+def test_a_workspace_that_may_not_be_read_falls_back_without_a_word(emulator: Emulator) -> None:
+    seen = {
+        name: first_cell(
+            hunting(emulator, "two", Timespan="P90D", workspaceId=guid("workspace", name))
+        )
+        for name in ("few", "closed", "plain")
+    }
+    assert seen == {"few": 20, "closed": 40, "plain": 40}
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("DeviceProcessEvents\n| wher X == 1", (2, 1)),
+        ("DeviceProcessEvents\n| where Nope == 1", (2, 9)),
+    ],
+)
+def test_a_rejection_carries_its_place(
+    emulator: Emulator, query: str, place: tuple[int, int]
+) -> None:
+    answer = logs(emulator, "plain", query)
+    error = decode_error(answer.body)
+    assert answer.status == 400
+    assert error is not None
+    assert error.codes[0] == "BadArgumentError"
+    assert error.query_place == place
+    assert hunting(emulator, "plain", query).status == 400
+
+
+def test_the_row_limit_is_told_by_one_service_only(emulator: Emulator) -> None:
+    answer = logs(emulator, "rows", "DeviceProcessEvents")
+    assert rows(answer) == 7
+    assert answer.json()["error"]["code"] == "PartialError"
+    answer = hunting(emulator, "rows", "DeviceProcessEvents", Timespan="P90D")
+    assert rows(answer) == 7
+    assert "error" not in answer.json()
+
+
+def test_the_byte_limit(emulator: Emulator) -> None:
+    answer = logs(emulator, "bytes", "DeviceProcessEvents | project ProcessCommandLine, DeviceId")
+    assert 0 < rows(answer) < 40
+    assert b"3000 bytes" in answer.body
+    answer = hunting(emulator, "bytes", "DeviceProcessEvents", Timespan="P90D")
+    assert answer.status == 400
+    assert b"result size" in answer.body
+
+
+def test_the_time_limit_is_the_engine_s_too(emulator: Emulator) -> None:
+    slow = "range x from 1 to 3000000 step 1 | summarize sum(x * x % 7) by x % 100000"
+    assert logs(emulator, "seconds", slow).status == 504
+    assert hunting(emulator, "seconds", slow).status == 504
+
+
+def test_the_parts_of_a_hash_make_the_whole(emulator: Emulator) -> None:
+    text = "DeviceProcessEvents | where hash(DeviceName, 3) == {} | count"
+    assert sum(first_cell(logs(emulator, "plain", text.format(k))) for k in range(3)) == 40
+
+
+def test_a_request_without_a_query(emulator: Emulator) -> None:
+    answer = logs(emulator, "plain", "")
+    assert (answer.status, answer.body) == (200, b"")
+    assert hunting(emulator, "plain", "").status == 400
+
+
+def test_several_workspaces_are_refused_in_words(emulator: Emulator) -> None:
+    answer = logs(emulator, "plain", workspaces=[guid("workspace", "two")])
+    assert answer.status == 400
+    assert b"one workspace" in answer.body
+
+
+def test_only_tokens_for_the_service_are_let_in(emulator: Emulator) -> None:
+    tenant, path = guid("tenant", "plain"), f"/v1/workspaces/{guid('workspace', 'plain')}/query"
+    for bearer, status in (
+        ("", 401),
+        ("foreign", 401),
+        (token(emulator, tenant, GRAPH), 401),
+        (token(emulator, guid("tenant", "two"), LOG_ANALYTICS), 403),
+        (token(emulator, tenant, LOG_ANALYTICS), 200),
+        (token(emulator, tenant, emulator.url), 200),
+    ):
+        assert raw_post(emulator, path, {"query": COUNT}, bearer).status == status
+    no_role = token(emulator, tenant, GRAPH, roles=[])
+    assert raw_post(emulator, HUNTING, {"Query": COUNT}, no_role).status == 403
+    by_person = token(emulator, tenant, GRAPH, roles=[], scp="ThreatHunting.Read.All")
+    assert raw_post(emulator, HUNTING, {"Query": COUNT}, by_person).status == 200
+
+
+def test_any_token_is_let_in_where_there_is_no_scenario_but_none_is_not(events: str) -> None:
+    with Emulator(single_tenant([events])) as served:
+        (workspace,) = served.ready_line()["workspaces"]
+        path = f"/v1/workspaces/{workspace}/query"
+        assert first_cell(raw_post(served, path, {"query": COUNT}, "any")) == 40
+        assert raw_post(served, HUNTING, {"Query": COUNT}, "any").status == 200
+        assert raw_post(served, path, {"query": COUNT}, "").status == 401
+
+
+def test_what_is_not_served_is_not_found(emulator: Emulator) -> None:
+    assert fetch(emulator, "/v1/nothing/here", authorization="Bearer x")[0] == 404

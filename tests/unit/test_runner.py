@@ -1,0 +1,272 @@
+"""The account of a run: faults in every slice, interruption, deadlines, isolation, copies."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from qakhunt.answers.ledger import Status, Verdict
+from qakhunt.backends.base import Answer, Target
+from qakhunt.backends.local import LocalBackend
+from qakhunt.errors import UnansweredError
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
+from qakhunt.runner import PlanLine, run
+from qakhunt.slicing.request import read_slices
+from tests.support.bursts import NOW, WINDOW, burst_events, write_events
+from tests.support.rigged import Rigged, rigged
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qakhunt.answers.ledger import LedgerLine
+    from qakhunt.backends.base import Question
+    from qakhunt.hunts.render import RenderedQuery
+
+pytestmark = pytest.mark.engine
+
+HUNT = Catalog().find("qakbot-post-compromise-commands")[0]
+WHOM = Target("profile", "tenant", "workspace")
+
+
+@pytest.fixture(scope="module")
+def events(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return write_events(tmp_path_factory.mktemp("events"), burst_events(noise=60))
+
+
+@pytest.fixture(scope="module")
+def engine(events: str) -> Iterator[LocalBackend]:
+    made = LocalBackend([events], now=NOW)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def backend(engine: LocalBackend) -> Rigged:
+    return Rigged(engine)
+
+
+def rendered() -> RenderedQuery:
+    return render(HUNT, now=NOW, window=WINDOW)
+
+
+def line(backend: Rigged, target: Target = WHOM, slices: str | None = None) -> PlanLine:
+    return PlanLine(rendered(), backend, target, read_slices(slices) if slices else None)
+
+
+@pytest.mark.parametrize("cut", ["devices:4", "3d"])
+def test_a_time_out_in_any_slice_is_divided_and_nothing_is_counted_twice(
+    cut: str, backend: Rigged
+) -> None:
+    whole = run([line(backend)])
+    backend.asked.clear()
+    run([line(backend, slices=cut)])
+    first_round = [question.text for question in backend.asked]
+    for unlucky in first_round:
+        backend.asked.clear()
+        backend.answered.clear()
+
+        def slow(question: Question, before: int, unlucky: str = unlucky) -> Answer | None:
+            if question.text == unlucky:
+                return Answer(Status.FAILED, detail="504 gateway time-out", divisible=True)
+            return None
+
+        backend.rule = slow
+        result = run([line(backend, slices=cut)])
+        assert [hit.cells for hit in result.hits] == [hit.cells for hit in whole.hits]
+        assert result.verdict is whole.verdict
+        texts = [question.text for question in backend.asked]
+        # Only the unlucky slice was asked in halves; the rest was asked once.
+        assert sorted(set(first_round) - set(texts)) == []
+        assert len(texts) == len(set(texts)) == len(first_round) + 2
+        assert "504 gateway time-out" in "".join(entry.detail for entry in result.ledger.lines)
+
+
+@pytest.mark.parametrize("cut", ["devices:4", "3d"])
+def test_a_failure_in_any_slice_leaves_the_run_incomplete_and_the_rest_whole(
+    cut: str, backend: Rigged
+) -> None:
+    run([line(backend, slices=cut)])
+    slices = [question.text for question in backend.asked]
+    for number, unlucky in enumerate(slices):
+        backend.asked.clear()
+        backend.rule = lambda question, _, unlucky=unlucky: (
+            Answer(Status.FAILED, detail="HTTP 500") if question.text == unlucky else None
+        )
+        result = run([line(backend, slices=cut)])
+        statuses = [entry.status for entry in result.ledger.lines]
+        assert result.verdict is Verdict.INCOMPLETE
+        assert statuses.count(Status.FAILED) == 1, number
+        assert statuses.count(Status.COMPLETE) == len(statuses) - 1
+        assert len(backend.asked) == len(slices)
+        if result.hits:
+            assert any("1 of" in text and "too low" in text for text in result.warnings)
+
+
+def test_one_tenant_that_raises_never_stops_another(events: str) -> None:
+    plan = []
+    made = [rigged([events], NOW) for _ in range(3)]
+    made[0].rule = lambda *_: UnansweredError("no sign-in possible", hint="run login")
+    made[1].rule = lambda *_: RuntimeError("unforeseen")
+    for number, backend in enumerate(made):
+        plan.append(line(backend, Target(f"p{number}", f"t{number}", f"w{number}")))
+    result = run(plan)
+    assert [entry.status for entry in result.ledger.lines] == [
+        Status.FAILED, Status.FAILED, Status.COMPLETE,
+    ]  # fmt: skip
+    assert result.ledger.lines[0].hint == "run login"
+    assert "RuntimeError: unforeseen" in result.ledger.lines[1].detail
+    assert result.verdict is Verdict.INCOMPLETE
+    assert {hit.profile for hit in result.hits} == {"p2"}
+    for backend in made:
+        backend.close()
+
+
+@pytest.mark.parametrize("cut", ["devices:6", "1d"])
+def test_ctrl_c_keeps_what_answered_and_marks_the_rest(cut: str, backend: Rigged) -> None:
+    backend.concurrency = 1
+
+    def stop(_: PlanLine, entry: LedgerLine) -> None:
+        raise KeyboardInterrupt
+
+    result = run([line(backend, slices=cut)], stop)
+    statuses = [entry.status for entry in result.ledger.lines]
+    assert result.interrupted
+    assert len(statuses) == (6 if cut == "devices:6" else 8)
+    assert statuses.count(Status.COMPLETE) >= 1
+    assert statuses.count(Status.NOT_RUN) >= 1
+    assert {e.detail for e in result.ledger.lines if e.status is Status.NOT_RUN} == {"interrupted"}
+    assert result.verdict is Verdict.INCOMPLETE
+    if cut == "devices:6":
+        assert result.hits
+
+
+def test_an_interrupted_empty_answer_is_never_clean(events: str, tmp_path: Path) -> None:
+    quiet = write_events(tmp_path, [e for e in burst_events(noise=5) if e["FileName"] == "arp.exe"])
+    made = rigged([quiet], NOW)
+    plan = [line(made, slices="devices:2"), line(rigged([events], NOW))]
+    seen = 0
+
+    def stop(_: PlanLine, entry: LedgerLine) -> None:
+        nonlocal seen
+        seen += 1
+        raise KeyboardInterrupt
+
+    result = run(plan, stop)
+    assert seen == 1
+    assert result.verdict in (Verdict.INCOMPLETE, Verdict.FAILED)
+
+
+def test_when_the_time_is_up_the_rest_is_not_run(backend: Rigged) -> None:
+    backend.concurrency = 1
+    moment = 0.0
+
+    def tick(question: Question, before: int) -> None:
+        nonlocal moment
+        moment += 10
+
+    backend.rule = tick
+    result = run([line(backend, slices="devices:8")], deadline=35, clock=lambda: moment)
+    statuses = [entry.status for entry in result.ledger.lines]
+    assert not result.interrupted
+    assert len(statuses) == 8
+    assert 3 <= statuses.count(Status.COMPLETE) <= 5
+    assert statuses.count(Status.NOT_RUN) == 8 - statuses.count(Status.COMPLETE)
+    assert "the run's time was up" in {entry.detail for entry in result.ledger.lines}
+
+
+def test_no_more_questions_at_once_than_the_backend_takes(backend: Rigged) -> None:
+    import threading
+
+    running = most = 0
+    lock = threading.Lock()
+    together = threading.Barrier(3)
+
+    def count(question: Question, before: int) -> None:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            first = len(backend.asked) <= 3
+        if first:
+            together.wait(30)
+        with lock:
+            running -= 1
+
+    backend.rule, backend.concurrency = count, 3
+    run([line(backend, slices="devices:12")])
+    assert most == 3
+
+
+def test_an_empty_sliced_answer_is_probed_once_for_the_whole_window(
+    events: str, tmp_path: Path
+) -> None:
+    quiet = write_events(tmp_path, [e for e in burst_events(noise=5) if e["FileName"] == "arp.exe"])
+    made = rigged([quiet], NOW)
+    for cut in ("devices:4", "1d"):
+        made.asked.clear()
+        result = run([line(made, slices=cut)])
+        probes = [q for q in made.asked if "SourceRows" in q.text]
+        assert result.verdict is Verdict.CLEAN
+        assert len(probes) == 1
+        assert probes[0].window == WINDOW
+        assert result.ledger.devices == probes_devices(result.ledger.lines)
+    later = render(HUNT, now=NOW, window="2026-10-15/2026-10-17")
+    nothing = run([PlanLine(later, made, WHOM, read_slices("1d"))])
+    assert {entry.status for entry in nothing.ledger.lines} == {Status.UNCOVERED}
+    made.close()
+
+
+def probes_devices(lines: list[LedgerLine]) -> int:
+    told = [entry.source.devices for entry in lines if entry.source]
+    assert len(told) == 1
+    assert told[0] > 0
+    return told[0]
+
+
+def test_copies_in_several_workspaces_of_a_tenant_are_one_finding(
+    events: str, tmp_path: Path
+) -> None:
+    all_events = burst_events(noise=60)
+    for event in all_events:
+        event["TenantId"] = "99999999-0000-0000-0000-000000000000"
+    copied = write_events(tmp_path, all_events)
+    first, second = rigged([events], NOW), rigged([copied], NOW)
+    one = [line(first, Target("a", "tenant", "w1"))]
+    same_tenant = [*one, line(second, Target("b", "tenant", "w2"))]
+    other_tenant = [*one, line(second, Target("b", "elsewhere", "w2"))]
+
+    alone, together, apart = run(one), run(same_tenant), run(other_tenant)
+    assert len(together.hits) == len(alone.hits) > 5
+    assert all(hit.also_in == ("w2",) for hit in together.hits)
+    assert [replace(hit, also_in=()) for hit in together.hits] == alone.hits
+    assert len(apart.hits) == 2 * len(alone.hits)
+    assert together.verdict is Verdict.HITS
+    first.close()
+    second.close()
+
+
+def test_a_workspace_that_holds_a_part_of_a_finding_holds_its_copy(
+    events: str, tmp_path: Path
+) -> None:
+    some = burst_events(noise=60)
+    whole = rigged([events], NOW)
+    found = run([line(whole, Target("a", "tenant", "w1"))]).hits
+    richest = max(found, key=lambda hit: hit.total or 0)
+    dropped = next(
+        number
+        for number, event in enumerate(some)
+        if event["DeviceName"] == richest.device and event["AccountName"] == richest.account
+    )
+    partly = rigged([write_events(tmp_path, [*some[:dropped], *some[dropped + 1 :]])], NOW)
+    both = run(
+        [line(partly, Target("b", "tenant", "w2")), line(whole, Target("a", "tenant", "w1"))]
+    )
+    same = [h for h in both.hits if (h.device, h.account) == (richest.device, richest.account)]
+    assert [hit.total for hit in same] == [richest.total]
+    assert len(both.hits) == len(found)
+    whole.close()
+    partly.close()
