@@ -145,7 +145,8 @@ def finding_row(finding: dict[str, Any]) -> dict[str, Any]:
         "NewCommands": finding["new_commands"], "Techniques": finding["techniques"],
         "DistinctCommands": finding["distinct"], "TotalCommands": finding["total"],
         "FirstSeen": finding["first_seen"], "LastSeen": finding["last_seen"],
-        "Verdict": None, "NextExpected": None, "Details": {"rows": [h["row"] for h in finding["hits"]]},
+        "Verdict": None, "NextExpected": None,
+        "Details": {"rows": [hit["row"] for hit in finding["hits"]]},
     }  # fmt: skip
     fitted = {name: _fitted(value) for name, value in row.items()}
     return {**fitted, "Shortened": fitted != row}

@@ -102,8 +102,8 @@ class MailSink:
         mail = self._mail(
             f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"])
         )
-        lines = [f"{name}: {document[name]}" for name in
-                 ("status", "verdict", "sent_at", "next_expected", "problem") if document[name]]  # fmt: skip
+        shown = ("status", "verdict", "sent_at", "next_expected", "problem")
+        lines = [f"{name}: {document[name]}" for name in shown if document[name]]
         mail.set_content("\n".join(map(for_terminal, lines)) + "\n", cte="base64")
         return self._messages(mail, key, "heartbeat")
 
