@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-pytest.importorskip("duckdb_kql", reason="the embedded engine needs Python 3.11")
-
 from qakhunt.__main__ import run
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.proving.case_report import failure_lines, junit_xml
 from qakhunt.proving.case_runner import CaseResult, CaseRunner, Outcome, run_cases
 from qakhunt.proving.cases import CaseError, Suite, find_suites, json_schema, load_suite
+
+pytestmark = pytest.mark.engine
 
 HUNT = """\
 id: 00000000-0000-0000-0000-000000000001
