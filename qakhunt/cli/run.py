@@ -151,7 +151,7 @@ def run(
         if output.format or result.verdict is not Verdict.FAILED:
             with stdout_may_close():
                 schedule.present(result, output)
-        _report_failures(result)
+        report_failures(result)
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)
     return code
@@ -179,7 +179,7 @@ def _hunt(
     return result
 
 
-def _report_failures(result: RunResult) -> None:
+def report_failures(result: RunResult) -> None:
     """When nothing answered there is no result to show: say why, on stderr."""
     if result.verdict is not Verdict.FAILED:
         return
