@@ -23,6 +23,8 @@ from qakhunt.reports.safe import for_terminal
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.backends.base import Answer, Target
     from qakhunt.cli.run_progress import Silent
@@ -156,16 +158,18 @@ def _recorded(
     return result, missing
 
 
-def _told(progress: Silent) -> object:
+def _told(progress: Silent) -> Callable[[PlanLine, LedgerLine], None]:
     def tell(plan_line: PlanLine, line: LedgerLine) -> None:
         progress.answered(plan_line, line)
 
     return tell
 
 
-def _told_of_source(progress: Silent) -> object:
+def _told_of_source(progress: Silent) -> Callable[[Target, str, Answer], None]:
     def tell(target: Target, what: str, answer: Answer) -> None:
-        progress.say(f"fetched {what} of {target.workspace or target.profile}: {answer.status.value}")
+        progress.say(
+            f"fetched {what} of {target.workspace or target.profile}: {answer.status.value}"
+        )
 
     return tell
 

@@ -54,8 +54,10 @@ class ReplayAnswering:
         backends: dict[tuple[str, str], Backend] = {}
         try:
             say("replaying")
-            yield self._on_rows(request, backends) if self._on_source else self._strictly(
-                request, backends
+            yield (
+                self._on_rows(request, backends)
+                if self._on_source
+                else self._strictly(request, backends)
             )
         finally:
             for backend in backends.values():
@@ -165,19 +167,19 @@ class ReplayAnswering:
 def _difference(rendered: RenderedQuery, recorded: RecordedHunt) -> str:
     """The first thing that differs, in words."""
     from qakhunt.answers.plain import to_text
-    from qakhunt.backends.replay import span_of
+    from qakhunt.backends.replay import span_of, window_of
 
     for name in parameters_of(rendered.hunt):
         now, then = to_text(rendered.parameters[name]), recorded.parameters.get(name)
         if now != then:
             return f"{name} is {_short(now)}, and was {_short(then)}"
     if span_of(rendered.window) != recorded.window:
-        then = f"{recorded.window.start}/{recorded.window.end}"
-        return f"its window is {rendered.window}, and was {then}"
+        return f"its window is {rendered.window}, and was {window_of(recorded.window)}"
     pairs = zip(rendered.text.splitlines(), recorded.query.splitlines(), strict=False)
     for number, (now, then) in enumerate(pairs, 1):
         if now != then:
-            return f"line {number} of its query is {_short(now.strip())}, and was {_short(then.strip())}"
+            told = f"{_short(now.strip())}, and was {_short(then.strip())}"
+            return f"line {number} of its query is {told}"
     return "its query has another number of lines"
 
 

@@ -37,7 +37,9 @@ app = o.new_app()
 
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--backend", metavar="NAME", help="Who answers: local, log-analytics, defender."),
+    typer.Option(
+        "--backend", metavar="NAME", help="Who answers: local, log-analytics, defender or replay."
+    ),
 ]
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -46,6 +48,13 @@ Events = Annotated[
         help="Recorded events for the embedded engine: a file, a folder or a glob.",
     ),
 ]  # fmt: skip
+Recording = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--recording", metavar="DIR", help="Replay what was recorded in this folder."),
+]
+OnSource = Annotated[
+    bool, typer.Option("--on-source", help="Run on the recording's source rows, changes and all.")
+]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -73,6 +82,8 @@ def run(
     config: p.ConfigPath = None,
     trust_host: p.TrustedHosts = None,
     events: Events = None,
+    recording: Recording = None,
+    on_source: OnSource = False,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -129,6 +140,7 @@ def run(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
+            recording=recording, on_source=on_source,
         ),
         os.environ,
     )  # fmt: skip

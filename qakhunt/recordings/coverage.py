@@ -25,6 +25,7 @@ Alternatives = tuple[Conditions, ...]
 
 _PROCESSES = "DeviceProcessEvents"
 _FILE_NAMES = ("FileName", "ProcessVersionInfoOriginalFileName")
+_LONGEST = 200
 _CHOOSES_COLUMNS = frozenset(["summarize", "project", "distinct", "count"])
 
 
@@ -32,7 +33,9 @@ def default_filter(table: str, product: str, queries: Iterable[str]) -> Alternat
     """Of process events those of the known families' programs; of any table what hunts need."""
     found: dict[Conditions, None] = {}
     if table == _PROCESSES:
-        files = sorted({f"{name}.exe" for f in families().families.values() for name in f.files})
+        names = {name for family in families().families.values() for name in family.files}
+        # cmd.exe runs those that are no programs of their own, such as set.
+        files = sorted({"cmd.exe", *(f"{name}.exe" for name in names)})
         own = columns(product, table)
         for column in _FILE_NAMES:
             if column in own:
@@ -67,11 +70,15 @@ def outside(query: str, product: str, filters: dict[str, Alternatives]) -> list[
             continue
         for place in places:
             if not _is_inside(place, filters[table]):
-                asked = " and ".join(place) or "every record"
-                doubts.append(
-                    f"it may match {table} outside the recorded filter: it asks for {asked}"
-                )
+                doubts.append(f"it may match {table} outside the recorded filter: {_short(place)}")
     return list(dict.fromkeys(doubts))
+
+
+def _short(place: Conditions) -> str:
+    if not place:
+        return "it asks for every record"
+    text = " and ".join(f"({condition})" for condition in place)
+    return "it asks for " + (text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "...")
 
 
 def columns_missing(query: str, product: str, table: str, kept: Collection[str]) -> list[str]:
