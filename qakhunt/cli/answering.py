@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from qakhunt.backends.base import Target
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.config_checks import length_of_time
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
 from qakhunt.settings import profile_from_environment
@@ -46,14 +48,19 @@ class AnswerOptions:
     trusted_hosts: Sequence[str] = ()
     slices: SliceRequest | None = None
     deadline: float = float("inf")
+    """A moment of ``time.monotonic``."""
     recording: Path | None = None
     on_source: bool = False
 
 
 class Answering(Protocol):
-    """Someone who answers: their ``now``, and a plan while they are open."""
+    """Someone who answers: their ``now``, and a plan while they are open.
+
+    ``until`` is the moment of ``time.monotonic`` at which nothing more is asked.
+    """
 
     now: Instant
+    until: float
     sample: bool
     config: Config | None
 
@@ -115,7 +122,7 @@ class LocalAnswering:
     def __init__(self, options: AnswerOptions) -> None:
         from qakhunt.sample import sample_events, sample_now
 
-        self._options = options
+        self._options, self.until = options, options.deadline
         self.sample = not options.events
         self._events = list(options.events) or sample_events()
         given = options.now or (sample_now().isoformat() if self.sample else None)
@@ -154,6 +161,10 @@ class LiveAnswering:
         flags = {"backend": options.backend}
         self._profiles = chosen_profiles(config, options.choice, flags)
         self.now = read_now(options.now)
+        self.until = options.deadline
+        configured = config.file.deadline if config else None
+        if configured is not None and self.until == float("inf"):
+            self.until = time.monotonic() + length_of_time("deadline", configured).seconds
 
     @contextmanager
     def opened(
@@ -165,7 +176,7 @@ class LiveAnswering:
         hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
         live = LiveBackends(
             self.now, on_wait=on_wait, trusted_hosts=self._options.trusted_hosts,
-            deadline=self._options.deadline,
+            deadline=self.until,
         )  # fmt: skip
         try:
             say("hunting")

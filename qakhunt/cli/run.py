@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -132,7 +133,7 @@ def run(
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        window, time_zone, config,
     )  # fmt: skip
     around = ctx.read_around(context)
     slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
@@ -140,21 +141,21 @@ def run(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
-            recording=recording, on_source=on_source,
+            sch.read_deadline(deadline), recording=recording, on_source=on_source,
         ),
         os.environ,
     )  # fmt: skip
     schedule = sch.Schedule(
         sch.ScheduleOptions(
-            state, sink or (), heartbeat, every, repeat_after, suppressions, deadline, log_format,
+            state, sink or (), heartbeat, every, repeat_after, suppressions, log_format,
             show_suppressed, show_known,
         ),
-        now=answers.now, config=answers.config,
+        now=answers.now, until=answers.until, config=answers.config,
     )  # fmt: skip
     if answers.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
-    with schedule.errors_logged():
+    with contextlib.closing(schedule), schedule.errors_logged():
         result = _hunt(
             answers, schedule.request(request), schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
@@ -183,7 +184,10 @@ def _hunt(
         progress.planned(plan)
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
-            return run_plan(lines, progress.both(schedule.progress), on_pieces=progress.expected)
+            return run_plan(
+                lines, progress.both(schedule.progress), on_pieces=progress.expected,
+                deadline=schedule.seconds_left,
+            )  # fmt: skip
 
         result = schedule.run(plan, ask)
         collect(result, plan)

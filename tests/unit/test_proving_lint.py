@@ -272,7 +272,9 @@ def test_built_in_hunts_have_no_finding_that_is_not_accepted(
     assert {f["severity"] for f in standing} <= {"note"}
     log = json.loads(sarif.read_text(encoding="utf-8"))["runs"][0]
     assert len(log["results"]) == len(document["findings"])
-    accepted = [r["suppressions"][0]["justification"] for r in log["results"] if "suppressions" in r]
+    accepted = [
+        r["suppressions"][0]["justification"] for r in log["results"] if "suppressions" in r
+    ]
     assert len(accepted) == len(document["findings"]) - len(standing)
     assert all(accepted)
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from qakhunt.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
 from qakhunt.kql.tokens import LineIndex
-from qakhunt.proving.lint.flow import Problem, check_names, is_foreign
+from qakhunt.proving.lint.flow import Problem, check_names
+from qakhunt.proving.lint.vocabulary import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,7 +67,7 @@ def check_with_parser(subject: Subject, parser: MicrosoftParser) -> Iterator[Fin
     for product, rendered in subject.rendered.items():
         analysis = parser.check(rendered.text, product)
         if analysis.columns is not None:
-            subject.result.setdefault(product, analysis.columns)
+            subject.result[product] = analysis.columns
         # Behind a call that only the service knows, names are the service's affair too.
         foreign = [one.start for one in analysis.diagnostics if _is_foreign(rendered, one)]
         unknown_from = min(foreign, default=len(rendered.text) + 1)
