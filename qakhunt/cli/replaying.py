@@ -33,6 +33,7 @@ class ReplayAnswering:
 
     sample = False
     config: Config | None = None
+    until = float("inf")
 
     def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
         self._recording = Recording.open(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -147,7 +147,7 @@ def test_a_manifest_cannot_name_files_outside(name: str, tmp_path: Path) -> None
         Recording.open(folder)
 
 
-def msgspec_replace(value: object, **changes: object) -> object:
+def msgspec_replace(value: Any, **changes: Any) -> Any:
     import msgspec
 
     return msgspec.structs.replace(value, **changes)
