@@ -14,8 +14,8 @@ from qakhunt.triage.words import count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.plan import PlanLine
     from qakhunt.forecast import Forecast
+    from qakhunt.plan import PlanLine
     from qakhunt.slicing.request import SliceRequest
 
 Slice = Annotated[

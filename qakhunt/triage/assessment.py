@@ -34,9 +34,9 @@ class Kind(str, Enum):
     """What a hit resembles."""
 
     QAKBOT = "consistent_with_qakbot"
-    INVENTORY = "resembles_inventory"
-    ADMINISTRATION = "resembles_administration"
     UNCLEAR = "cannot_tell"
+    ADMINISTRATION = "resembles_administration"
+    INVENTORY = "resembles_inventory"
 
 
 TITLES = {
