@@ -176,6 +176,7 @@ def _hunt(
         result = schedule.run(plan, ask)
         collect(result, plan)
     result.sample = answers.sample
+    result.clouds = answers.clouds
     return result
 
 
