@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.base import Target
@@ -45,7 +45,7 @@ class AnswerOptions:
     now: str | None = None
     timeout: float | None = None
     config: Path | None = None
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
     trusted_hosts: Sequence[str] = ()
     slices: SliceRequest | None = None
     deadline: float = float("inf")

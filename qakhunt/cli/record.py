@@ -176,7 +176,7 @@ def _told_of_source(progress: Silent) -> Callable[[Target, str, Answer], None]:
 
 def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     """The hunts' own literals stay readable: nothing would match without them."""
-    from qakhunt.config import user_folder
+    from qakhunt.config_place import user_folder
     from qakhunt.recordings.pseudonyms import Pseudonyms, load_key
     from qakhunt.recordings.redact import Redactor, literal_words
 

@@ -31,6 +31,7 @@ class ReplayAnswering:
     """The answers of a recording, at the recording's own ``now``."""
 
     sample = False
+    until = float("inf")
     config: Config | None = None
 
     def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
