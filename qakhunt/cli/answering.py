@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     OnWait = Callable[[str, float, str], None]
 
 LOCAL = "local"
-BACKENDS = (LOCAL, "log-analytics", "defender")
+REPLAY = "replay"
+BACKENDS = (LOCAL, "log-analytics", "defender", REPLAY)
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,8 @@ class AnswerOptions:
     slices: SliceRequest | None = None
     deadline: float = float("inf")
     """A moment of ``time.monotonic``."""
+    recording: Path | None = None
+    on_source: bool = False
 
 
 class Answering(Protocol):
@@ -74,6 +77,8 @@ def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answe
             f"no backend named {options.backend!r}",
             hint=nearest(options.backend, BACKENDS) or ", ".join(BACKENDS),
         )
+    if options.recording is not None or options.on_source or options.backend == REPLAY:
+        return _replay(options)
     if options.events or options.backend == LOCAL:
         _refuse_profiles(options)
         return LocalAnswering(options)
@@ -84,6 +89,22 @@ def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answe
     if options.dialect is not None:
         raise UsageError("--dialect is for the embedded engine; a profile's backend says its own")
     return LiveAnswering(options, config)
+
+
+def _replay(options: AnswerOptions) -> Answering:
+    from qakhunt.cli.replaying import ReplayAnswering
+
+    if options.recording is None:
+        raise UsageError("a replay needs a recording", hint="name its folder with --recording")
+    if options.backend not in (None, REPLAY):
+        raise UsageError(f"a recording is replayed, not asked of {options.backend}")
+    for given, option in (
+        (options.events, "--events"), (bool(options.choice), "--profile"),
+        (options.dialect, "--dialect"), (options.slices, "--slice"),
+    ):  # fmt: skip
+        if given:
+            raise UsageError(f"{option} is not for a recording, which has its own")
+    return ReplayAnswering(options.recording, on_source=options.on_source, now=options.now)
 
 
 def _refuse_profiles(options: AnswerOptions) -> None:

@@ -38,7 +38,9 @@ app = o.new_app()
 
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--backend", metavar="NAME", help="Who answers: local, log-analytics, defender."),
+    typer.Option(
+        "--backend", metavar="NAME", help="Who answers: local, log-analytics, defender or replay."
+    ),
 ]
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -47,6 +49,13 @@ Events = Annotated[
         help="Recorded events for the embedded engine: a file, a folder or a glob.",
     ),
 ]  # fmt: skip
+Recording = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--recording", metavar="DIR", help="Replay what was recorded in this folder."),
+]
+OnSource = Annotated[
+    bool, typer.Option("--on-source", help="Run on the recording's source rows, changes and all.")
+]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -74,6 +83,8 @@ def run(
     config: p.ConfigPath = None,
     trust_host: p.TrustedHosts = None,
     events: Events = None,
+    recording: Recording = None,
+    on_source: OnSource = False,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -130,7 +141,7 @@ def run(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
-            sch.read_deadline(deadline),
+            sch.read_deadline(deadline), recording=recording, on_source=on_source,
         ),
         os.environ,
     )  # fmt: skip
@@ -153,7 +164,7 @@ def run(
         if output.format or result.verdict is not Verdict.FAILED:
             with stdout_may_close():
                 schedule.present(result, output)
-        _report_failures(result)
+        report_failures(result)
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)
     return code
@@ -184,7 +195,7 @@ def _hunt(
     return result
 
 
-def _report_failures(result: RunResult) -> None:
+def report_failures(result: RunResult) -> None:
     """When nothing answered there is no result to show: say why, on stderr."""
     if result.verdict is not Verdict.FAILED:
         return

@@ -128,6 +128,18 @@ def _is_sorted(tokens: Sequence[Token], at: int) -> bool:
     return False
 
 
+def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
+    """For each place that reads a table: what every record it can need fulfils.
+
+    Each condition is KQL by itself, the constants it names put in their place; those
+    on the record's own time are left out. Raises NoFeed.
+    """
+    tokens = tokenize(text)
+    _refuse_other_sources(tokens, tables(product))
+    reader = _FilterReader(text, tokens, product)
+    return {name: reader.conditions(name) for name in tables_of(tokens, product)}
+
+
 class _FilterReader:
     """Reads the filters behind each table's name."""
 
@@ -158,6 +170,34 @@ class _FilterReader:
         joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
         return Feed(table, time_column, condition, self._lets_for(used), read)
+
+    def conditions(self, table: str) -> list[tuple[str, ...]]:
+        """One tuple for each place that reads the table."""
+        own = columns(self.product, table)
+        time_column = TIME_COLUMN[self.product]
+        return [
+            tuple(
+                self._by_itself(part)
+                for part in self._kept_filters(at, own)
+                if all(token.text != time_column for token in part)
+            )
+            for at, token in enumerate(self.tokens)
+            if self._is_source(at, token, table)
+        ]
+
+    def _by_itself(self, tokens: Sequence[Token]) -> str:
+        """The text on one line, constants instead of their names."""
+        parts: list[str] = []
+        end = None
+        for at, token in enumerate(tokens):
+            text = token.text
+            is_member = at > 0 and tokens[at - 1].text == "."
+            if token.kind is Kind.IDENTIFIER and text in self.lets and not is_member:
+                value = self._by_itself(self.lets[text])
+                text = value if len(self.lets[text]) == 1 else f"({value})"
+            parts.append(text if end in (None, token.start) else f" {text}")
+            end = token.end
+        return "".join(parts)
 
     def _columns_read(
         self, places: Sequence[int], own: Collection[str], time_column: str | None
