@@ -14,7 +14,13 @@ _COMPLETION = "_QAKHUNT_COMPLETE"
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
-    sys.exit(run(arguments))
+    code = run(arguments)
+    if code == ExitCode.INTERRUPTED:
+        # A request that still waits for a service must not hold an interrupted program.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str] | None = None) -> int:

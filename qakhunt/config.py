@@ -7,7 +7,6 @@ variable, the path of a certificate, the address of a Key Vault secret.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -20,9 +19,8 @@ from qakhunt.toml_document import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
-LOCAL_NAME = "qakhunt.toml"
-ENVIRONMENT_VARIABLE = "QAKHUNT_CONFIG"
 
 
 @dataclass(frozen=True)
@@ -42,6 +40,11 @@ class Config:
     def profiles(self) -> dict[str, Profile]:
         """Profiles by name, in the file's order."""
         return self.file.profiles
+
+    @property
+    def hunts_folders(self) -> tuple[Path, ...]:
+        """Folders of the user's hunts; relative ones stand beside the file."""
+        return tuple(self.path.parent / folder for folder in self.file.hunts_folders)
 
     def missing_tenants(self) -> list[str]:
         """Expected tenants that no profile covers."""
@@ -77,32 +80,6 @@ class Config:
 def _unknown(what: str, name: str, known: Mapping[str, object]) -> UsageError:
     names = ", ".join(known) or "none"
     return UsageError(f"no {what} named {name!r}", hint=nearest(name, known) or f"{what}s: {names}")
-
-
-def find_config(
-    option: Path | None, environment: Mapping[str, str], *, folder: Path, current: Path
-) -> tuple[Path, bool] | None:
-    """The file to read and whether it lies in the current folder; None where there is none.
-
-    In this order: the option, QAKHUNT_CONFIG, ``folder`` (the user's), ``current``.
-    """
-    if option is not None:
-        return option, False
-    named = environment.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return Path(named), False
-    user = folder / "config.toml"
-    if user.is_file():
-        return user, False
-    local = current / LOCAL_NAME
-    return (local, True) if local.is_file() else None
-
-
-def user_folder() -> Path:
-    """The platform's folder for this user's configuration."""
-    import platformdirs
-
-    return Path(platformdirs.user_config_dir("qakhunt", appauthor=False))
 
 
 def load_config(path: Path, *, local: bool = False) -> Config:

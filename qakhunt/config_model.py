@@ -168,6 +168,9 @@ class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, froze
     expected_tenants: Annotated[
         list[str], Meta(description="Tenants that --all-profiles must cover.")
     ] = []
+    hunts_folders: Annotated[
+        list[str], Meta(description="Folders of hunts of your own, beside --hunts.")
+    ] = []
     groups: Annotated[
         dict[str, list[str]], Meta(description="Names for several profiles at once.")
     ] = {}

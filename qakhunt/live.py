@@ -16,7 +16,7 @@ from qakhunt.backends.base import Target
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.pace import Gate, SystemClock
 from qakhunt.backends.retry import RetryLimits
-from qakhunt.backends.transport import Transport
+from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.config_checks import length_of_time
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class LiveBackends:
     _tokens: dict[Identity, TokenSource] = field(default_factory=dict)
     _gates: dict[Any, Gate] = field(default_factory=dict)
     _open: list[Backend] = field(default_factory=list)
+    _connections: Any = field(default_factory=shared_connections)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def open(self, settings: ProfileSettings) -> Backend:
@@ -70,8 +71,9 @@ class LiveBackends:
         tokens = self.tokens(profile, service)
         module: Any = log_analytics if profile.backend == "log-analytics" else defender
         client = module.open_client(
-            tokens, service.endpoint, service.scope, ca_file=profile.ca_file
-        )
+            tokens, service.endpoint, service.scope, ca_file=profile.ca_file,
+            connections=self._connections,
+        )  # fmt: skip
         wait = profile.limits.server_wait or log_analytics.LONGEST_WAIT
         timeout = (
             log_analytics.read_timeout(wait) if module is log_analytics else defender.READ_TIMEOUT
@@ -103,6 +105,7 @@ class LiveBackends:
             backend.close()
         for source in self._tokens.values():
             source.close()
+        self._connections.close()
 
     def _gate(self, profile: Profile, service: Service) -> Gate:
         """One pace for an identity; for Graph, whose limits are the tenant's, in each tenant."""

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
     from qakhunt.workers import Done
 
-    Progress = Callable[["PlanLine", "LedgerLine"], None]
+    Progress = Callable[[PlanLine, LedgerLine], None]
+    OnPieces = Callable[[PlanLine, int], None]
 
 # Lines that can be finished go first, then what came of dividing, then new pieces.
 _FINISH, _DIVIDED, _NEW = 0, 1, 2
@@ -40,16 +41,18 @@ def run(
     plan: Sequence[PlanLine],
     progress: Progress | None = None,
     *,
+    on_pieces: OnPieces | None = None,
     deadline: float | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> RunResult:
     """Ask every line of the plan and account for each.
 
-    ``progress`` is told of each line of the ledger as it is answered. KeyboardInterrupt,
-    and ``deadline`` in seconds of ``clock``, end the run in order: what answered is
-    kept, the rest is ``not_run``.
+    ``progress`` is told of each line of the ledger as it is answered, ``on_pieces`` of
+    how many more pieces a line of the plan will be asked in. KeyboardInterrupt, and
+    ``deadline`` in seconds of ``clock``, end the run in order: what answered is kept,
+    the rest is ``not_run``.
     """
-    running = _Run(plan, progress)
+    running = _Run(plan, progress, on_pieces)
     until = None if deadline is None else clock() + deadline
     stopped = ""
     try:
@@ -72,8 +75,10 @@ def run(
 class _Run:
     """The state of one run; only the thread that called ``run`` touches it."""
 
-    def __init__(self, plan: Sequence[PlanLine], progress: Progress | None) -> None:
-        self.plan, self.progress = plan, progress
+    def __init__(
+        self, plan: Sequence[PlanLine], progress: Progress | None, on_pieces: OnPieces | None
+    ) -> None:
+        self.plan, self.progress, self.on_pieces = plan, progress, on_pieces
         self.results: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self.workers = {
             id(line.backend): Workers(line.backend.concurrency, self.results) for line in plan
@@ -107,6 +112,9 @@ class _Run:
 
     def _submit(self, number: int, paths: Sequence[tuple[int, ...]], urgency: int) -> None:
         workers = self.workers[id(self.plan[number].backend)]
+        if self.on_pieces:
+            # What was divided is not answered itself: one piece less.
+            self.on_pieces(self.plan[number], len(paths) - (urgency == _DIVIDED))
         for path in paths:
             work = partial(self.lines[number].ask, path)
             workers.submit(urgency, (number, path), work)

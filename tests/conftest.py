@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import skips
+
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
@@ -22,6 +24,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not HAS_ENGINE and item.get_closest_marker("engine"):
             item.add_marker(skip)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    skips.note(report)
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    skips.note(report)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for test, reason in skips.refused().items():
+        terminalreporter.write_line(f"must not be skipped here: {test}: {reason}", red=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if skips.refused() and session.exitstatus == 0:
+        session.exitstatus = 1
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,7 @@ from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import decode_error
 from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
-from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
+from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
@@ -49,13 +49,20 @@ class DefenderSettings:
 
 
 def open_client(
-    credential: Any, endpoint: str, scope: str, *, ca_file: str | None = None
+    credential: Any,
+    endpoint: str,
+    scope: str,
+    *,
+    ca_file: str | None = None,
+    connections: Any = None,
 ) -> Client:
-    """azure-core's pipeline to Graph, retries and redirects off."""
+    """azure-core's pipeline to Graph, without retries and redirects.
+
+    ``connections`` are shared with other clients, who close them.
+    """
     from azure.core import PipelineClient
     from azure.core.pipeline import policies
 
-    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     chain = [
         policies.RequestIdPolicy(),
         policies.HeadersPolicy(),
@@ -65,9 +72,7 @@ def open_client(
         policies.DistributedTracingPolicy(),
         policies.HttpLoggingPolicy(),
     ]
-    return PipelineClient(
-        endpoint, policies=chain, connection_timeout=20, connection_data_block_size=BLOCK, **options
-    )
+    return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
 class DefenderBackend:

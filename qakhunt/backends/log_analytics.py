@@ -22,7 +22,7 @@ from qakhunt.backends.replies import (
     one_line,
     unreadable,
 )
-from qakhunt.backends.transport import BLOCK, Call, Client, Outcome, Reply, Transport
+from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,7 +37,6 @@ LONGEST_WAIT = 600
 READ_MARGIN = 30
 ROW_LIMIT = 500_000
 
-_GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
 _REFUSALS = {
     401: ("the sign-in is not accepted", "is the token for this cloud's Log Analytics?"),
     403: (
@@ -78,22 +77,23 @@ def read_timeout(server_wait: int) -> float:
 
 
 def open_client(
-    credential: Any, endpoint: str, scope: str, *, ca_file: str | None = None
+    credential: Any,
+    endpoint: str,
+    scope: str,
+    *,
+    ca_file: str | None = None,
+    connections: Any = None,
 ) -> Client:
-    """azure-monitor-query's client with its retries and redirects off."""
+    """azure-monitor-query's client with its retries and redirects off.
+
+    ``connections`` are shared with other clients, who close them.
+    """
     from azure.monitor.query import LogsQueryClient
 
-    options: dict[str, Any] = {"connection_verify": ca_file} if ca_file else {}
     return LogsQueryClient(
         credential, endpoint=endpoint, credential_scopes=[scope], retry_total=0,
-        permit_redirects=False, connection_timeout=20, connection_data_block_size=BLOCK,
-        user_agent="qakhunt", **options,
+        permit_redirects=False, user_agent="qakhunt", **http_options(ca_file, connections),
     )  # fmt: skip
-
-
-def is_workspace_id(text: str) -> bool:
-    """Whether ``text`` is a GUID, as workspace ids are."""
-    return _GUID.fullmatch(text) is not None
 
 
 class LogAnalyticsBackend:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.connection_faults import explain as explain_connection
@@ -96,9 +97,16 @@ def sign_in_error(
 ) -> UnansweredError:
     """The error for a failed sign-in of ``kind``, whatever library raised it."""
     text = str(problem)
+    from azure.core.exceptions import DecodeError
+
     code = _CODE.search(text)
     if code:
         return entra_error(text, tenant=tenant, client=client, authority=authority)
+    if any(isinstance(cause, (JSONDecodeError, DecodeError)) for cause in _chain(problem)):
+        return UnansweredError(
+            f"no sign-in: what answered at {authority} is not Entra ID",
+            hint="a proxy or a captive portal shows a page of its own: check HTTPS_PROXY",
+        )
     if _NO_AUTHORITY in text:
         return entra_error("AADSTS90002", tenant=tenant, client=client, authority=authority)
     parts = _CHAIN_PART.findall(text)

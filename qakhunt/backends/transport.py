@@ -10,6 +10,7 @@ import random
 import uuid
 from dataclasses import dataclass, field
 from enum import Enum
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -77,6 +78,36 @@ class Client(Protocol):
 
     def close(self) -> None:
         """Close the connections."""
+
+
+def shared_connections(size: int = 50) -> Any:
+    """Connections that several clients use, up to ``size`` to one host.
+
+    Fifty tenants behind one host then need as few handshakes as one. No cookie
+    of one tenant's answer goes along with another's question.
+    """
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3 import Retry
+
+    session = requests.Session()
+    session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    never = Retry(total=False, redirect=False, raise_on_status=False)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, HTTPAdapter(pool_maxsize=size, max_retries=never))
+    return session
+
+
+def http_options(ca_file: str | None, connections: Any) -> dict[str, Any]:
+    """What a client of azure-core is given to reach its service."""
+    options: dict[str, Any] = {"connection_timeout": 20, "connection_data_block_size": BLOCK}
+    if ca_file:
+        options["connection_verify"] = ca_file
+    if connections is None:
+        return options
+    from azure.core.pipeline.transport import RequestsTransport
+
+    return {"transport": RequestsTransport(session=connections, session_owner=False, **options)}
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
-from qakhunt.config import user_folder
+from qakhunt.config_place import user_folder
 from qakhunt.reports.safe import for_json, for_terminal
 from qakhunt.settings import shown
 

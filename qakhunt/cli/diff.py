@@ -64,7 +64,10 @@ def diff(
     force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Compare two queries on the same events: hits gained, lost and changed, and why."""
+    """Compare two queries on the same events: hits gained, lost and changed, and why.
+
+    Exit code 0: the same; 10: different; 4: the records cannot tell.
+    """
     from qakhunt.proving.compare import compare
     from qakhunt.proving.sides import find_hunt
     from qakhunt.reports.writing import check_target
@@ -86,6 +89,8 @@ def diff(
         one = stage.render(before, p.read_values([*shared, *(set_old or ())]))
         other = stage.render(after, p.read_values([*shared, *(set_new or ())]))
         found = compare(one, other, stage.records.ask)
+        gaps = [*stage.records.gaps(one), *stage.records.gaps(other)]
+        found.unknown += dict.fromkeys(gaps)
         if not quiet:
             print(f"{stage.rows} events, {other.window}", file=sys.stderr)
     _write(_text(found, format_), out, force=force)

@@ -66,7 +66,10 @@ def import_events(
             f"--out {out}: not a kind of file that is written",
             hint=f"its name ends in {', '.join(w.FORMATS)}",
         )
-    with whole_file(out, force=force) as temporary, _telling(quiet=quiet or as_json) as tell:
+    with (
+        whole_file(out, force=force, named=True) as temporary,
+        _telling(quiet=quiet or as_json) as tell,
+    ):
         account = w.import_events(
             inputs, temporary, kind, raw_lines=raw_command_lines, strict=strict,
             max_expanded=int(max_expanded * (1 << 30)), progress=tell,

@@ -35,7 +35,7 @@ def lint(
     fix: Annotated[bool, typer.Option("--fix", help="Make the mends that are exact.")] = False,
     matrix: Annotated[
         bool,
-        typer.Option("--matrix", help="Show which recorded forms match each entry of a list."),
+        typer.Option("--matrix", help="Show the result's columns and what list entries match."),
     ] = False,
     rules: Annotated[bool, typer.Option("--rules", help="List the rules and exit.")] = False,
     sarif: Sarif = None,
@@ -98,8 +98,10 @@ def _owners(paths: Sequence[Path], known: Catalog) -> dict[str, list[str]]:
     from qakhunt.hunts.loading import load_hunt
 
     owners: dict[str, list[str]] = {}
-    every = {p.resolve(): p for p in [*(p for p, _ in known.paths().values()), *paths]}
-    for path in every.values():
+    # A hunt of the same name takes the place of one in a later folder: no second hunt.
+    hidden = {path.stem for path in paths}
+    others = [path for path, _ in known.paths().values() if path.stem not in hidden]
+    for path in {p.resolve(): p for p in [*others, *paths]}.values():
         try:
             identity = load_hunt(path).id.lower()
         except QakhuntError:
@@ -134,7 +136,8 @@ def _present(result: LintResult, fixed: int, *, as_json: bool, quiet: bool, matr
             if not (quiet and finding.accepted is not None):
                 print("\n".join(report.finding_lines(finding)))
         if matrix:
-            for own in result.matrices.values():
+            for path, own in result.matrices.items():
+                print("\n" + "\n".join(report.result_lines(result.columns[path])))
                 for one in own:
                     print("\n" + "\n".join(report.matrix_lines(one)))
             print()

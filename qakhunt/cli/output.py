@@ -85,9 +85,7 @@ def present(result: RunResult, output: Output, *, suppressed: bool = False) -> N
         show_account(result, Console(stderr=True, highlight=False))
 
 
-def write_export(
-    result: RunResult, output: Output, details: ReportDetails | None = None
-) -> None:
+def write_export(result: RunResult, output: Output, details: ReportDetails | None = None) -> None:
     """Write the chosen export to its file, else to stdout."""
     if output.format is not None:
         _export(result, output.format, output, details)

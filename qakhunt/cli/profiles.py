@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from qakhunt.config import Config, find_config, load_config, user_folder
+from qakhunt.config import Config, load_config
+from qakhunt.config_place import find_config, user_folder
 from qakhunt.errors import UsageError
 from qakhunt.reports.safe import for_terminal
 from qakhunt.settings import (

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.config_place import find_config, user_folder
 from qakhunt.documents import read_text
 from qakhunt.errors import UsageError, nearest
 from qakhunt.hunts.catalog import Catalog
@@ -39,12 +40,23 @@ class HuntRequest:
     settings: Sequence[str] = ()
     window: str = PUBLISHED
     time_zone: str | None = None
+    config: Path | None = None
 
 
-def catalog(folders: Sequence[Path] = ()) -> Catalog:
-    """The user's folders (options first, then QAKHUNT_HUNTS), then the built-in hunts."""
+def catalog(folders: Sequence[Path] = (), config: Path | None = None) -> Catalog:
+    """The user's folders (options, QAKHUNT_HUNTS, configuration), then the built-in hunts."""
     listed = os.environ.get("QAKHUNT_HUNTS", "")
-    return Catalog((*folders, *(Path(part) for part in listed.split(os.pathsep) if part)))
+    named = (Path(part) for part in listed.split(os.pathsep) if part)
+    return Catalog((*folders, *named, *_configured_folders(config)))
+
+
+def _configured_folders(option: Path | None) -> tuple[Path, ...]:
+    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
+    if found is None:
+        return ()
+    from qakhunt.config import load_config
+
+    return load_config(found[0], local=found[1]).hunts_folders
 
 
 def read_now(text: str | None) -> Instant:
@@ -89,7 +101,7 @@ def rendered_hunts(
 
     ``strict`` refuses a threshold that no hit can exceed; otherwise it is warned of.
     """
-    hunts = catalog(request.folders).find_all(request.names)
+    hunts = catalog(request.folders, request.config).find_all(request.names)
     zone = read_zone(request.time_zone)
     settings = _settings(request, hunts)
     found = []

@@ -14,6 +14,7 @@ from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli import scheduled as sch
+from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.output import Output
 from qakhunt.cli.request import HuntRequest
@@ -83,6 +84,9 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    slice_: sl.Slice = None,
+    explain: sl.Explain = False,
+    dry_run: sl.DryRun = False,
     context: ctx.Around = None,
     context_hits: ctx.Limit = DEFAULT_LIMIT,
     format_: FormatName = None,
@@ -117,13 +121,14 @@ def run(
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        window, time_zone, config,
     )  # fmt: skip
     around = ctx.read_around(context)
+    slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
     answers = who_answers(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
-            p.Choice(profile or (), group, all_profiles), trust_host or (),
+            p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
         ),
         os.environ,
     )  # fmt: skip
@@ -139,7 +144,7 @@ def run(
     schedule.refuse_output(output)
     with schedule.errors_logged():
         result = _hunt(
-            answers, schedule.request(request), schedule,
+            answers, schedule.request(request), schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
             shown=Shown.of(quiet=quiet, verbose=verbose, as_json=schedule.log.as_json),
         )  # fmt: skip
@@ -153,8 +158,8 @@ def run(
 
 
 def _hunt(
-    answers: Answering, request: HuntRequest, schedule: sch.Schedule, collect: Collect,
-    shown: Shown,
+    answers: Answering, request: HuntRequest, schedule: sch.Schedule, slicing: sl.Slicing,
+    collect: Collect, shown: Shown,
 ) -> RunResult:  # fmt: skip
     from qakhunt.runner import run as run_plan
 
@@ -162,10 +167,11 @@ def _hunt(
         progress_of(shown) as progress,
         answers.opened(request, progress.say, progress.waited) as plan,
     ):
+        slicing.told(plan)
         progress.planned(plan)
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
-            return run_plan(lines, progress.both(schedule.progress))
+            return run_plan(lines, progress.both(schedule.progress), on_pieces=progress.expected)
 
         result = schedule.run(plan, ask)
         collect(result, plan)

@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -48,6 +49,9 @@ class Silent:
     def waited(self, profile: str, seconds: float, why: str) -> None:
         """A wait begins."""
 
+    def expected(self, plan_line: PlanLine, pieces: int) -> None:
+        """A line will be asked in so many more pieces."""
+
     def answered(self, plan_line: PlanLine, line: LedgerLine) -> None:
         """A line of the ledger is there."""
 
@@ -69,7 +73,14 @@ class Lines(Silent):
 
     def planned(self, plan: Sequence[PlanLine]) -> None:
         """The number of questions."""
-        self._print(f"{len(plan)} questions")
+        self._print(count(len(plan), "question"))
+
+    def expected(self, plan_line: PlanLine, pieces: int) -> None:
+        """How a question is cut."""
+        if pieces > 1:
+            hunt, target = plan_line.rendered.hunt.name, plan_line.target
+            whom = target.workspace or target.tenant or target.profile
+            self._print(f"{target.profile}: {hunt} on {whom}: {count(pieces, 'slice')}")
 
     def waited(self, profile: str, seconds: float, why: str) -> None:
         """Whose question waits, and why."""
@@ -108,7 +119,12 @@ class Display(Silent):
     def planned(self, plan: Sequence[PlanLine]) -> None:
         """One line for each profile."""
         for line in plan:
-            self._tallies.setdefault(line.target.profile, _Tally()).questions += 1
+            self._tallies.setdefault(line.target.profile, _Tally())
+        self._refresh()
+
+    def expected(self, plan_line: PlanLine, pieces: int) -> None:
+        """Count what is still to come."""
+        self._tallies.setdefault(plan_line.target.profile, _Tally()).questions += pieces
         self._refresh()
 
     def waited(self, profile: str, seconds: float, why: str) -> None:

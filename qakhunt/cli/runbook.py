@@ -44,7 +44,9 @@ def build(
     hunts: o.HuntFolders = None,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
-        typer.Option("--sink", metavar="NAME|KIND:ADDRESS", help="Send findings there. Repeatable."),
+        typer.Option(
+            "--sink", metavar="NAME|KIND:ADDRESS", help="Send findings there. Repeatable."
+        ),
     ] = None,
     heartbeat: Annotated[
         bool, typer.Option("--heartbeat/--no-heartbeat", help="Send every sink a word of each run.")
@@ -74,7 +76,11 @@ def build(
     from qakhunt.schedule.runbook.payload import Job
     from qakhunt.schedule.runbook.wheels import Source
 
-    for option, text in (("--every", every), ("--repeat-after", repeat_after), ("--deadline", deadline)):
+    for option, text in (
+        ("--every", every),
+        ("--repeat-after", repeat_after),
+        ("--deadline", deadline),
+    ):
         read_length(option, text)
     if read_length("--deadline", deadline).seconds > LONGEST_SECONDS:
         raise UsageError(

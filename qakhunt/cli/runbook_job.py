@@ -152,9 +152,7 @@ def plan_of(
         for name in settings.hunts:
             request = HuntRequest([name], [folder / "hunts"], window="30d")
             with contextlib.suppress(NotAvailableError):
-                ((rendered, _),) = rendered_hunts(
-                    request, now=now, product=chosen.profile.backend
-                )
+                ((rendered, _),) = rendered_hunts(request, now=now, product=chosen.profile.backend)
                 plan += [PlanLine(rendered, backend, target) for target in targets_of(chosen)]
     if not plan:
         raise UsageError("no hunt is written for any of the profiles")

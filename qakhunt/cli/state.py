@@ -172,7 +172,7 @@ def state_document(store: Store) -> dict[str, Any]:
             for sink, delivered, pending in store.deliveries()
         ],
         "pending": [
-            {"sink": p.message.sink, "key": p.message.key, "kind": p.message.kind,
+            {"sink": p.sink, "key": p.key, "kind": p.kind,
              "since": moment(p.created), "attempts": p.attempts, "detail": p.detail}
             for p in store.pending()
         ],
@@ -242,6 +242,6 @@ def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
     for pending in store.pending():
         if pending.created < oldest:
             problems.append(
-                f"{pending.message.sink}: {pending.message.key} waits since {pending.created}"
+                f"{pending.sink}: {pending.key} waits since {pending.created}"
             )
     return problems

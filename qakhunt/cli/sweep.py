@@ -43,18 +43,21 @@ def sweep(
         events or (), (found,), window=window, now=now, dialect=dialect, zone=time_zone,
         quiet=quiet or as_json,
     ) as stage:  # fmt: skip
+        gaps = stage.records.gaps(stage.render(found, {**fixed, name: values[0]}))
         points = run_sweep(
             found, name, values, lambda more: stage.render(found, {**fixed, **more}),
             stage.records.ask,
         )  # fmt: skip
         if not quiet and not as_json:
             print(f"{stage.rows} events, {stage.window}", file=sys.stderr)
+    for gap in gaps:
+        print(f"warning: {gap}", file=sys.stderr)
     if as_json:
         print(json.dumps(sweep_document(found, name, points), indent=2))
     else:
         bar = "\u2588" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
         print("\n".join(sweep_lines(name, points, shutil.get_terminal_size().columns, bar)))
-    return ExitCode.OK
+    return ExitCode.INCOMPLETE if gaps else ExitCode.OK
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, str, dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import tempfile
 import threading
@@ -18,7 +19,6 @@ from qakhunt.emulator.delivery import CONNECTION, Door
 from qakhunt.errors import UsageError
 
 if TYPE_CHECKING:
-    import asyncio
     import socket
     from collections.abc import Awaitable, Callable
 
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from qakhunt.emulator.script import Call
 
 _BACKLOG = 2048
-_PATIENCE = 5
+_PATIENCE = 1.0
+"""Seconds that an answer under way has when the emulator is stopped."""
 _KEEP_ALIVE = 120
 
 
@@ -165,7 +166,11 @@ class _Protocol(H11Protocol):
 
         async def with_connection(scope: Any, receive: Any, send: Any) -> None:
             scope["extensions"] = {CONNECTION: transport}
-            await application(scope, receive, send)
+            try:
+                await application(scope, receive, send)
+            except asyncio.CancelledError:  # the emulator stops in the middle of an answer
+                self.cycle.disconnected = True
+                transport.abort()
 
         self.app = with_connection
 
@@ -182,7 +187,7 @@ class _Server(uvicorn.Server):
         super().__init__(uvicorn.Config(
             application, http=_Protocol, ws="none", lifespan="off", loop="asyncio",
             log_config=None, access_log=False, server_header=False, date_header=False,
-            proxy_headers=False, backlog=_BACKLOG, timeout_graceful_shutdown=_PATIENCE,
+            proxy_headers=False, backlog=_BACKLOG,
             timeout_keep_alive=_KEEP_ALIVE,
             ssl_certfile=str(certificate) if certificate else None,
         ))  # fmt: skip
@@ -192,8 +197,6 @@ class _Server(uvicorn.Server):
 
     def run_until_told(self) -> None:
         """Serve until told to stop; a signal that did so is not raised again."""
-        import asyncio
-
         with self.capture_signals():
             asyncio.run(self._serve([self.door.socket]))
             self._captured_signals.clear()
@@ -206,6 +209,15 @@ class _Server(uvicorn.Server):
         """Take connections on the door's new socket."""
         if not self.should_exit:
             await super().startup([self.door.socket])
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.stop_listening()
+        answering = list(self.server_state.tasks)
+        if answering:
+            _, unfinished = await asyncio.wait(answering, timeout=_PATIENCE)
+            for task in unfinished:
+                task.cancel()
+        await super().shutdown(sockets)
 
     def stop_listening(self) -> None:
         """Take no more connections; those that stand go on."""

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
+_MOST_TRANSLATIONS = 1000
 MEMORY_LIMIT = "700MB"
 
 
@@ -280,6 +281,8 @@ class Session:
     def _translate(self, text: str, now: Instant) -> Any:
         key = (text, now)
         if key not in self._translations:
+            if len(self._translations) >= _MOST_TRANSLATIONS:
+                self._translations.clear()
             self._translations[key] = self._fresh_translation(text, now)
         return self._translations[key]
 

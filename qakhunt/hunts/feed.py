@@ -1,9 +1,10 @@
 """The feed of a table: the records that a query can need of it, as a query of its own.
 
 It is the table cut to a stretch of time and to the filters that directly follow its
-name, as far as they use only the table's own columns, literals, ``let`` constants
-and deterministic functions. The unchanged query over the feeds of all its tables
-gives what it gives over the tables themselves.
+name (or a ``project`` of plain columns that does), as far as they use only the
+table's own columns, literals, ``let`` constants and deterministic functions. The
+unchanged query over the feeds of all its tables gives what it gives over the tables
+themselves.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from qakhunt.hunts.feed_columns import bare_columns, columns_read, operator_end
 from qakhunt.hunts.product import tables_of
 from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE, WORDS
 from qakhunt.kql.literal import decode_string, encode, literal_type
-from qakhunt.kql.schema import TIME_COLUMN, columns
-from qakhunt.kql.structure import split, statements
+from qakhunt.kql.schema import TIME_COLUMN, columns, tables
+from qakhunt.kql.structure import operator, split, statements
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -40,14 +42,16 @@ class Feed:
     """The records of one table that a query can need.
 
     ``condition`` is KQL, None where every record is needed; ``lets`` are the
-    statements that it refers to, each with its ``;``. ``time_column`` is None for
-    a table without one, which no stretch of time can cut.
+    statements that it refers to, each with its ``;``. ``columns`` are those that the
+    query reads, None where it may read all. ``time_column`` is None for a table
+    without one, which no stretch of time can cut.
     """
 
     table: str
     time_column: str | None
     condition: str | None = None
     lets: tuple[str, ...] = ()
+    columns: tuple[str, ...] | None = None
 
     def query(self, window: Window) -> str:
         """KQL that fetches the feed of one stretch of time."""
@@ -57,6 +61,8 @@ class Feed:
             lines.append(f"| where {self.time_column} >= {start} and {self.time_column} < {end}")
         if self.condition:
             lines.append(f"| where {self.condition}")
+        if self.columns:
+            lines.append(f"| project {', '.join(self.columns)}")
         return "\n".join(lines) + "\n"
 
 
@@ -66,16 +72,16 @@ def feeds(text: str, product: str) -> tuple[Feed, ...]:
     names = tables_of(tokens, product)
     if not names:
         raise NoFeed("the query names no table that is known")
-    _refuse_other_sources(tokens, names)
+    _refuse_other_sources(tokens, tables(product))
     reader = _FilterReader(text, tokens, product)
     return tuple(reader.feed(name) for name in names)
 
 
-def _refuse_other_sources(tokens: Sequence[Token], tables: Collection[str]) -> None:
+def _refuse_other_sources(tokens: Sequence[Token], known: Collection[str]) -> None:
     for at, token in enumerate(tokens):
         after = tokens[at + 1].text if at + 1 < len(tokens) else ""
         before = tokens[at - 1].text if at else "|"
-        if token.kind is Kind.STRING and before == "[" and _names_table(tokens, at, tables):
+        if token.kind is Kind.STRING and before == "[" and decode_string(token.text) in known:
             raise NoFeed(f"{token.text} names a table in brackets")
         if token.kind is not Kind.IDENTIFIER or before == ".":
             continue
@@ -90,11 +96,6 @@ def _refuse_other_sources(tokens: Sequence[Token], tables: Collection[str]) -> N
         picks = before == "|" and _operator_name(tokens, at) in _ARBITRARY
         if picks and not _is_sorted(tokens, at):
             raise NoFeed(f"{word!r} without a sort before it picks records at will")
-
-
-def _names_table(tokens: Sequence[Token], at: int, tables: Collection[str]) -> bool:
-    indexed = at > 1 and (tokens[at - 2].kind is Kind.IDENTIFIER or tokens[at - 2].text in ")]")
-    return not indexed and decode_string(tokens[at].text) in tables
 
 
 def _has_wildcard(tokens: Sequence[Token]) -> bool:
@@ -148,14 +149,27 @@ class _FilterReader:
         own = columns(self.product, table)
         time_column = TIME_COLUMN[self.product] if TIME_COLUMN[self.product] in own else None
         places = [at for at, token in enumerate(self.tokens) if self._is_source(at, token, table)]
+        read = self._columns_read(places, own, time_column)
         alternatives = [self._kept_filters(at, own) for at in places]
         if not alternatives or not all(alternatives):
-            return Feed(table, time_column)
+            return Feed(table, time_column, columns=read)
         used = [token for kept in alternatives for part in kept for token in part]
         texts = [[self._span(part) for part in kept] for kept in alternatives]
         joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
-        return Feed(table, time_column, condition, self._lets_for(used))
+        return Feed(table, time_column, condition, self._lets_for(used), read)
+
+    def _columns_read(
+        self, places: Sequence[int], own: Collection[str], time_column: str | None
+    ) -> tuple[str, ...] | None:
+        """In the table's order; its time is among them, whatever the query reads."""
+        found = {time_column} if time_column else set()
+        for at in places:
+            read = columns_read(self.tokens, at, own)
+            if read is None:
+                return None
+            found |= read
+        return tuple(name for name in own if name in found) or None
 
     def _is_source(self, at: int, token: Token, table: str) -> bool:
         if token.kind is not Kind.IDENTIFIER or token.text != table:
@@ -168,24 +182,20 @@ class _FilterReader:
         kept = []
         at += 1
         while at + 1 < len(self.tokens) and self.tokens[at].text == "|":
-            if self.tokens[at + 1].text not in _FILTERS:
+            end = operator_end(self.tokens, at + 2)
+            step = operator(tuple(self.tokens[at + 1 : end]))
+            chosen = bare_columns(step.tokens, own) if step.name == "project" else None
+            if chosen is not None:
+                own, at = chosen, end
+                continue
+            if step.name not in _FILTERS:
                 break
-            end = self._filter_end(at + 2)
-            condition = self.tokens[at + 2 : end]
+            condition = step.tokens
             has_or = len(split(condition, "or")) > 1
-            parts = [tuple(condition)] if has_or else split(condition, "and")
+            parts = [condition] if has_or else split(condition, "and")
             kept += [part for part in parts if part and self._is_repeatable(part, own)]
             at = end
         return kept
-
-    def _filter_end(self, at: int) -> int:
-        depth = 0
-        for position in range(at, len(self.tokens)):
-            text = self.tokens[position].text
-            if depth == 0 and text in ("|", ";", ")", ","):
-                return position
-            depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
-        return len(self.tokens)
 
     def _is_repeatable(self, tokens: Sequence[Token], own: Collection[str]) -> bool:
         return all(self._is_known(tokens, at, own) for at in range(len(tokens)))

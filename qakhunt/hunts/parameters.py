@@ -6,7 +6,6 @@ the literal's span and nothing else.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -212,6 +211,8 @@ def _decimal(text: str) -> Any:
 
 
 def _dynamic(text: str) -> Any:
+    import json
+
     try:
         return json.loads(text)
     except json.JSONDecodeError as problem:

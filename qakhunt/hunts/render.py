@@ -10,7 +10,6 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-
 from qakhunt.errors import HuntError, NotAvailableError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, leading_lets, parameters_of, place_of, query_tokens

@@ -8,7 +8,6 @@ qakhunt builds KQL from a value. The Python type of each KQL type is that of
 from __future__ import annotations
 
 import datetime as dt
-import json
 import math
 import re
 from typing import Any
@@ -134,8 +133,10 @@ def _dynamic(value: Any) -> str:
 def _json(value: Any) -> str:
     if isinstance(value, str):
         return _escape(value)
-    if value is None or isinstance(value, bool):
-        return json.dumps(value)
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
     if isinstance(value, int):
         if value not in LONG_RANGE:
             raise ValueError(f"{value} does not fit a number in dynamic()")

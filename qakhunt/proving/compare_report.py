@@ -31,7 +31,7 @@ def text_lines(found: Comparison) -> list[str]:
     ]
     lines += [f"column {name} is new" for name in found.columns_added]
     lines += [f"column {name} is gone" for name in found.columns_removed]
-    lines += [f"unknown outside the filter: {words}" for words in found.unknown]
+    lines += [f"unknown: {words}" for words in found.unknown]
     for title, changes in _sections(found):
         if not changes:
             continue
@@ -139,7 +139,7 @@ def markdown_lines(found: Comparison) -> list[str]:
         if names:
             lines += ["", f"Columns {what}: {', '.join(map(for_markdown, names))}"]
     for words in found.unknown:
-        lines += ["", f"Unknown outside the filter: {for_markdown(words)}"]
+        lines += ["", f"Unknown: {for_markdown(words)}"]
     for title, changes in _sections(found):
         if changes:
             lines += [

@@ -125,12 +125,28 @@ class LintMatrix(_Strict, frozen=True):
     entries: list[MatrixEntry]
 
 
+class ResultColumn(_Strict, frozen=True):
+    """A column of a result and its KQL type."""
+
+    name: str
+    type: str
+
+
+class LintResultColumns(_Strict, frozen=True):
+    """The columns of a hunt's result in one product, where they could be told."""
+
+    file: str
+    product: str
+    columns: list[ResultColumn]
+
+
 class LintDocument(_Strict, frozen=True):
     """``qakhunt hunts lint --json``."""
 
     schema: Literal["qakhunt.lint/1"]
     findings: list[LintFinding]
     matrices: list[LintMatrix]
+    results: list[LintResultColumns]
     unchecked: list[str]
 
 

@@ -97,12 +97,13 @@ def _token_edits(query: str, tokens: Sequence[Token], at: int) -> Iterator[tuple
     if token.text in _COMPARISONS and not _is_assignment(tokens, at):
         yield change(_COMPARISONS[token.text])
         after = tokens[at + 1] if at + 1 < len(tokens) else None
-        if token.text in ("==", "!=") and after is not None and after.kind is Kind.STRING:
+        has_case = after is not None and any(char.isalpha() for char in after.text[1:])
+        if token.text in ("==", "!=") and has_case and after and after.kind is Kind.STRING:
             yield change({"==": "=~", "!=": "!~"}[token.text])
     elif token.text == "in" and token.kind is Kind.IDENTIFIER:
         folded = at + 1 < len(tokens) and tokens[at + 1].text == "~"
         yield change("in", tokens[at + 1].end) if folded else change("in~")
-    elif token.kind is Kind.NUMBER and token.text.isdigit():
+    elif token.kind is Kind.NUMBER and token.text.isdigit() and _is_limit(tokens, at):
         yield change(str(int(token.text) + 1))
         yield change(str(int(token.text) - 1))
     elif token.kind is Kind.TIMESPAN:
@@ -113,6 +114,15 @@ def _token_edits(query: str, tokens: Sequence[Token], at: int) -> Iterator[tuple
         new = token.text.replace("(?i)", "", 1)
         words = f"(?i) dropped in {_short(token.text)}"
         yield words, Edit(token.start, token.end, new)
+
+
+def _is_limit(tokens: Sequence[Token], at: int) -> bool:
+    """Whether a number is compared, counted to or a let's value, not an argument of a call."""
+    before = tokens[at - 1].text if at else ""
+    after = tokens[at + 1].text if at + 1 < len(tokens) else ""
+    compared = {before, after} & {*_COMPARISONS, ".."} - {"and", "or"}
+    is_let = before == "=" and after == ";" and at > 2 and tokens[at - 3].text == "let"
+    return bool(compared) or is_let or before in ("take", "top", "limit")
 
 
 def _is_assignment(tokens: Sequence[Token], at: int) -> bool:

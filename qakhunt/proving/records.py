@@ -47,6 +47,15 @@ class Records:
             place = rendered.locate(problem.line, problem.column) if is_own else None
             raise RejectedError(problem.message, location=place, hint=problem.hint) from None
 
+    def gaps(self, rendered: RenderedQuery) -> list[str]:
+        """Tables that the query reads and of which its window holds no record."""
+        found = []
+        for table in tables_of(tokenize(rendered.text), self.product):
+            count = self.ask(rendered, f"{table} | count").rows[0][0]
+            if not count:
+                found.append(f"no record of {table} lies in {rendered.window}")
+        return found
+
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""
         loaded = set(self.session.loaded_tables)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
 
 MOST = 8
-_ORDER = (Kind.QAKBOT, Kind.UNCLEAR, Kind.ADMINISTRATION, Kind.INVENTORY)
+_ORDER = tuple(Kind)  # the most suspicious first
 _ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "](": "] (", "://": "[:]//"}
 _ANY = re.compile("|".join(map(re.escape, sorted(_ACTIVE, key=len, reverse=True))))
 

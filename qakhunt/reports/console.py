@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
     from qakhunt.triage.run_result import RunResult
 
-WIDE = 120
+WIDE = 132
 _STYLES = {
     Verdict.CLEAN: "bold green",
     Verdict.HITS: "bold red",
@@ -104,12 +104,13 @@ def show_account(result: RunResult, console: Console) -> None:
 
 def _table(hits: Sequence[Hit]) -> RenderableType:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 1, 0))
-    for name in ("Device", "Account", "Workspace"):
-        table.add_column(name, overflow="fold", ratio=2, min_width=10)
+    table.add_column("Device", overflow="fold", min_width=16)
+    table.add_column("Account", overflow="fold", min_width=12)
+    table.add_column("Workspace", overflow="fold", min_width=18)
     table.add_column("Distinct", justify="right", no_wrap=True)
     table.add_column("Total", justify="right", no_wrap=True)
     table.add_column("First and last seen (UTC)", no_wrap=True)
-    table.add_column("Commands", overflow="fold", ratio=6, min_width=30)
+    table.add_column("Commands", overflow="fold", min_width=30)
     for hit in hits:
         table.add_row(
             _text(hit.device), _text(hit.account), _text(_place(hit)),

@@ -81,6 +81,6 @@ def context_lines(result: RunResult) -> list[str]:
         return []
     lines = result.context.ledger.lines
     statuses = Counter(line.status.value for line in lines)
-    told = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    told = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in statuses.items())
     asked = f"context: {count(len(lines), 'question')} asked" + (f": {told}" if told else "")
     return [asked, *(_fault(line) for line in lines if line.status is not Status.COMPLETE)]

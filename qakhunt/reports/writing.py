@@ -15,16 +15,18 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, force: bool = False) -> Iterator[Path]:
+def whole_file(path: Path, *, force: bool = False, named: bool = False) -> Iterator[Path]:
     """A temporary path that takes ``path``'s place when the block ends well.
 
     Where the system can (Linux), the file has no name until it is whole, so that
-    even a killed process leaves nothing. Raises OutputError for a folder that is
-    missing, a file that exists (unless ``force``) and anything the system refuses.
+    even a killed process leaves nothing; ``named`` gives it one beside ``path``, for
+    a writer like DuckDB that makes files beside its own. Raises OutputError for a
+    folder that is missing, a file that exists (unless ``force``) and anything the
+    system refuses.
     """
     check_target(path, force=force)
     try:
-        handle = _nameless(path.parent)
+        handle = None if named else _nameless(path.parent)
         if handle is not None:
             with _closing(handle):
                 yield Path(f"/proc/self/fd/{handle}")

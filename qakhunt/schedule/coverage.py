@@ -194,7 +194,9 @@ def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData
     if coverage.covered:
         start = min(start, coverage.covered[-1].end - max(lookback, rule.late))
     if coverage.begun:
-        start = min(now - lookback, max(start, coverage.begun) if coverage.covered else coverage.begun)
+        start = min(
+            now - lookback, max(start, coverage.begun) if coverage.covered else coverage.begun
+        )
     if rule.reread and (coverage.reread is None or now.since(coverage.reread) >= rule.every):
         start = min(start, now - rule.reread)
     return start
@@ -240,7 +242,9 @@ def _distinct(owed: Iterable[Owed]) -> list[Owed]:
     """Oldest first, without windows that another one contains."""
     kept: list[Owed] = []
     for entry in sorted(owed, key=_oldest_first):
-        outer = next((i for i, other in enumerate(kept) if within(entry.window, other.window)), None)
+        outer = next(
+            (i for i, other in enumerate(kept) if within(entry.window, other.window)), None
+        )
         if outer is None:
             kept.append(entry)
         else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qakhunt.kql.values import Instant
     from qakhunt.schedule.sinks.base import Sink
-    from qakhunt.schedule.store import Pending, Store
+    from qakhunt.schedule.store import Message, Store
 
 TRIES = 4
 _PAUSES = (1.0, 4.0, 15.0)
@@ -46,11 +46,12 @@ def _serve(
         if out_of_time():
             line = replace(line, detail=line.detail or "out of time")
             break
-        attempts, waits, problem = _send(sink, pending, sleep, out_of_time)
+        message = store.message(pending)
+        attempts, waits, problem = _send(sink, message, sleep, out_of_time)
         line = replace(line, attempts=line.attempts + attempts, waits=line.waits + waits)
         if problem is None:
             store.delivered(pending, clock(), attempts)
-            count = line.findings + len(pending.message.findings)
+            count = line.findings + len(message.findings)
             line = replace(line, delivered=line.delivered + 1, findings=count)
             continue
         store.not_delivered(pending, problem.message, attempts)
@@ -61,12 +62,12 @@ def _serve(
 
 
 def _send(
-    sink: Sink, pending: Pending, sleep: Callable[[float], None], out_of_time: Callable[[], bool]
+    sink: Sink, message: Message, sleep: Callable[[float], None], out_of_time: Callable[[], bool]
 ) -> tuple[int, tuple[float, ...], NotTaken | None]:
     waits: list[float] = []
     for attempt in range(1, TRIES + 1):
         try:
-            sink.send(pending.message)
+            sink.send(message)
         except NotTaken as problem:
             pause = problem.after if problem.after is not None else _PAUSES[min(attempt, 3) - 1]
             last = attempt == TRIES or pause > LONGEST_PAUSE or out_of_time()

@@ -25,9 +25,13 @@ SCHEMA = "qakhunt.finding/1"
 FIELDS = (
     "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
     "tenant", "workspaces", "device", "account", "commands", "new_commands", "techniques",
-    "distinct", "total", "first_seen", "last_seen", "hits",
+    "distinct", "total", "first_seen", "last_seen", "rows", "hits",
 )  # fmt: skip
 """The names that a finding's document has."""
+
+
+MOST_HITS = 5
+"""Rows that a finding's document shows; it counts them all."""
 
 
 class News(str, Enum):
@@ -120,7 +124,10 @@ def judge(
 
 
 def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str, Any]:
-    """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values."""
+    """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values.
+
+    ``rows`` counts its hits, ``hits`` shows the fullest of them.
+    """
     first, hunt = finding.hits[0], finding.hunt
     seen = [hit.first_seen for hit in finding.hits if hit.first_seen]
     last = [moment for hit in finding.hits for moment in (hit.last_seen, hit.first_seen) if moment]
@@ -146,7 +153,8 @@ def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str
         "total": max((h.total for h in finding.hits if h.total is not None), default=None),
         "first_seen": min(seen).isoformat() if seen else None,
         "last_seen": max(last).isoformat() if last else None,
-        "hits": [hit_document(hit) for hit in finding.hits],
+        "rows": len(finding.hits),
+        "hits": [hit_document(hit) for hit in finding.hits[:MOST_HITS]],
     }  # fmt: skip
 
 

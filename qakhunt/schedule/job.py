@@ -8,6 +8,7 @@ leaves no trace and the next run asks again; after it, nothing is forgotten.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
@@ -17,12 +18,12 @@ from qakhunt.schedule.deliveries import deliver
 from qakhunt.schedule.findings import News, finding_document, findings_of, judge
 from qakhunt.schedule.heartbeat import heartbeat
 from qakhunt.schedule.lookback import LATE_DATA, lookback_of
-from qakhunt.schedule.sinks.base import Report
+from qakhunt.schedule.sinks.base import Documents, Report
 from qakhunt.schedule.store import RunRecord
 from qakhunt.triage.suppressions import Suppressions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan, Window
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
+
+
+MOST_TOLD = 2000
+"""Findings that one run reports where there is a state; the next run reports the rest."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,7 @@ class JobOptions:
     heartbeat: bool = False
     most_made_up: int = MOST_MADE_UP
     out_of_time: Callable[[], bool] = lambda: False
+    most_told: int = MOST_TOLD
     suppressions: Suppressions = field(default_factory=Suppressions)
 
 
@@ -117,9 +123,7 @@ def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
     result = _round([(entry, entry.due.own) for entry in asked], ask)
     for number in range(max(len(entry.due.made_up) for entry in asked)):
         due_now = [
-            (entry, entry.due.made_up[number])
-            for entry in asked
-            if number < len(entry.due.made_up)
+            (entry, entry.due.made_up[number]) for entry in asked if number < len(entry.due.made_up)
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
         if answerable:
@@ -236,6 +240,14 @@ def _tell(
     result.hits, result.suppressed_hits = options.suppressions.split(result.hits, options.now)
     findings, remembered = _judged(result, hunts, store, options)
     reported = [finding for finding in findings if finding.reported]
+    if coverages and len(reported) > options.most_told:
+        result.warnings.append(
+            f"{options.most_told} of {len(reported)} findings are reported now, the rest by the "
+            "next runs"
+        )
+        waiting = {finding.fingerprint for finding in reported[options.most_told :]}
+        reported = reported[: options.most_told]
+        remembered = [known for known in remembered if known.fingerprint not in waiting]
     result.hits = [hit for finding in findings for hit in finding.hits]
     result.suppressed = len(result.suppressed_hits)
     known = {id(hit) for finding in findings if not finding.reported for hit in finding.hits}
@@ -301,19 +313,21 @@ def _numbers(
 
 def _messages(
     result: RunResult, reported: Sequence[Finding], sinks: Sequence[Sink], options: JobOptions
-) -> list[Message]:
-    documents = [
-        finding_document(finding, run_id=options.run_id, now=options.now) for finding in reported
-    ]
+) -> Iterator[Message]:
+    """Made as they are written, since they can be many and long."""
+    documents = Documents(
+        reported, partial(finding_document, run_id=options.run_id, now=options.now)
+    )
     hits = [hit for finding in reported for hit in finding.hits]
     report = Report(
         options.run_id, options.now, documents, replace(result, hits=hits, known=frozenset())
     )
-    messages = [message for sink in sinks for message in sink.messages(report)]
+    for sink in sinks:
+        yield from sink.messages(report)
     if options.heartbeat:
         beat = heartbeat(
             result, run_id=options.run_id, sent_at=options.now, every=options.every,
             state=result.state or {},
         )  # fmt: skip
-        messages += [message for sink in sinks for message in sink.heartbeat(beat)]
-    return messages
+        for sink in sinks:
+            yield from sink.heartbeat(beat)

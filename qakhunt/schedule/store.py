@@ -19,7 +19,7 @@ from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed
 from qakhunt.schedule.findings import Known
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 VERSION = 1
@@ -73,7 +73,9 @@ class Pending:
     """A message that no receiver has confirmed; ``attempts`` counts earlier runs' too."""
 
     id: int
-    message: Message
+    sink: str
+    key: str
+    kind: str
     created: Instant
     attempts: int
     detail: str
@@ -101,21 +103,25 @@ class Store:
         self.warnings: list[str] = []
         self._connection = connection
         self._saved: Callable[[], None] = lambda: None
-        self._closing: list[Callable[[], None]] = []
+        self._confirmed: Callable[[dict[str, Any]], None] | None = None
+        self._closing = contextlib.ExitStack()
 
     def on_change(self, action: Callable[[], None]) -> None:
         """Do this after each change: a state that lives elsewhere is sent there."""
         self._saved = action
 
+    def on_confirmation(self, action: Callable[[dict[str, Any]], None]) -> None:
+        """Do this instead when a delivery is confirmed: note it, small, elsewhere."""
+        self._confirmed = action
+
     def on_close(self, action: Callable[[], None]) -> None:
         """Do this when the state is closed; the latest first."""
-        self._closing.append(action)
+        self._closing.callback(action)
 
     def close(self) -> None:
         """Close the file and let other runs have it."""
         self._connection.close()
-        while self._closing:
-            self._closing.pop()()
+        self._closing.close()
 
     # Runs
 
@@ -134,7 +140,9 @@ class Store:
             most,
         )
         return [
-            RunRecord(id_, Instant(started), _instant(finished), verdict, json.loads(summary or "{}"))
+            RunRecord(
+                id_, Instant(started), _instant(finished), verdict, json.loads(summary or "{}")
+            )
             for id_, started, finished, verdict, summary in rows
         ]
 
@@ -184,12 +192,16 @@ class Store:
         self, id_: int, hunt_hash: str, product: str, customer: str, workspace: str, hunt: str,
         begun: int | None, reread: int | None, asked: int | None,
     ) -> Coverage:  # fmt: skip
-        covered = self._rows('SELECT start, "end" FROM covered WHERE coverage = ? ORDER BY start', id_)
+        covered = self._rows(
+            'SELECT start, "end" FROM covered WHERE coverage = ? ORDER BY start', id_
+        )
         owed = self._rows(
             'SELECT start, "end", since, attempts, reason FROM owed WHERE coverage = ? '
             'ORDER BY start, "end" DESC', id_
         )  # fmt: skip
-        lost = self._rows('SELECT start, "end", found FROM lost WHERE coverage = ? ORDER BY found', id_)
+        lost = self._rows(
+            'SELECT start, "end", found FROM lost WHERE coverage = ? ORDER BY found', id_
+        )
         return Coverage(
             CoverageKey(hunt_hash, product, customer, workspace), hunt,
             covered=tuple(_window(*row) for row in covered),
@@ -221,24 +233,39 @@ class Store:
     def pending(self, sink: str | None = None) -> list[Pending]:
         """Messages that nobody confirmed, oldest first."""
         rows = self._rows(
-            "SELECT id, sink, key, kind, findings, payload, created, attempts, detail FROM outbox "
+            "SELECT id, sink, key, kind, created, attempts, detail FROM outbox "
             "WHERE delivered IS NULL AND (sink = ? OR ? IS NULL) ORDER BY id", sink, sink
         )  # fmt: skip
         return [
-            Pending(
-                row[0], Message(row[1], row[2], row[5], row[3], tuple(json.loads(row[4]))),
-                Instant(row[6]), row[7], row[8],
-            )
-            for row in rows
-        ]  # fmt: skip
+            Pending(id_, name, key, kind, Instant(created), attempts, detail)
+            for id_, name, key, kind, created, attempts, detail in rows
+        ]
+
+    def message(self, pending: Pending) -> Message:
+        """The message with its content."""
+        ((findings, payload),) = self._rows(
+            "SELECT findings, payload FROM outbox WHERE id = ?", pending.id
+        )
+        return Message(
+            pending.sink, pending.key, payload, pending.kind, tuple(json.loads(findings))
+        )
 
     def delivered(self, pending: Pending, now: Instant, attempts: int) -> None:
         """The receiver confirmed it; its content is forgotten, its key is not."""
+        note = {
+            "sink": pending.sink, "key": pending.key, "at": now.ticks,
+            "attempts": pending.attempts + attempts,
+        }  # fmt: skip
+        with self._change(noted=bool(self._confirmed)) as sql:
+            _confirm(sql, note)
+        if self._confirmed:
+            self._confirmed(note)
+
+    def confirm(self, notes: Iterable[dict[str, Any]]) -> None:
+        """Take over confirmations that an earlier run noted elsewhere."""
         with self._change() as sql:
-            sql(
-                "UPDATE outbox SET delivered = ?, payload = NULL, attempts = ?, detail = '' WHERE id = ?",
-                now.ticks, pending.attempts + attempts, pending.id,
-            )  # fmt: skip
+            for note in notes:
+                _confirm(sql, note)
 
     def not_delivered(self, pending: Pending, detail: str, attempts: int) -> None:
         """It stays pending, with the reason."""
@@ -297,7 +324,7 @@ class Store:
     # The file
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[Callable[..., int]]:
+    def _change(self, *, noted: bool = False) -> Iterator[Callable[..., int]]:
         def sql(text: str, *values: Any) -> int:
             return self._connection.execute(text, values).rowcount
 
@@ -310,7 +337,8 @@ class Store:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
-        self._saved()
+        if not noted:
+            self._saved()
 
     def _rows(self, text: str, *values: Any) -> list[Any]:
         with self._told():
@@ -404,15 +432,15 @@ def _write_coverage(sql: Callable[..., int], coverage: Coverage) -> None:
     )  # fmt: skip
     of = "(SELECT id FROM coverage WHERE hunt_hash = ? AND product = ? AND customer = ? AND workspace = ?)"
     for window in coverage.covered:
-        sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)  # noqa: S608
+        sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)
     for owed in coverage.owed:
         sql(
-            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,  # noqa: S608
+            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,
             owed.window.end.ticks, owed.since.ticks, owed.attempts, owed.reason,
         )  # fmt: skip
     for lost in coverage.lost:
         sql(
-            f"INSERT INTO lost VALUES({of}, ?, ?, ?)", *names, lost.window.start.ticks,  # noqa: S608
+            f"INSERT INTO lost VALUES({of}, ?, ?, ?)", *names, lost.window.start.ticks,
             lost.window.end.ticks, lost.found.ticks,
         )  # fmt: skip
 
@@ -423,6 +451,14 @@ def _write_known(sql: Callable[..., int], known: Known) -> None:
         known.fingerprint, known.hunt, known.customer, known.first_reported.ticks,
         known.last_reported.ticks, known.last_seen.ticks, known.revision, known.size,
         " ".join(sorted(known.marks)),
+    )  # fmt: skip
+
+
+def _confirm(sql: Callable[..., int], note: Mapping[str, Any]) -> None:
+    sql(
+        "UPDATE outbox SET delivered = ?, payload = NULL, attempts = ?, detail = '' "
+        "WHERE sink = ? AND key = ? AND delivered IS NULL",
+        note["at"], note["attempts"], note["sink"], note["key"],
     )  # fmt: skip
 
 

@@ -2,12 +2,14 @@
 
 The blob is the same SQLite file. It is taken down when the run begins and sent back
 after each change, whole, under the lease; a lease that its holder no longer renews
-ends by itself within a minute.
+ends by itself within a minute. Confirmed deliveries, of which there can be hundreds,
+are appended to a small blob beside it and taken over when the file is next sent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import shutil
 import tempfile
 import threading
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 LEASE_SECONDS = 60
 RENEW_SECONDS = 20
 RETRIES = 3
+NOTES = ".confirmed"
 
 
 def open_blob(
@@ -50,6 +53,8 @@ def open_blob(
         path = folder / "state.db"
         fresh = held.fetch(path)
         store = open_unlocked(path, url, now)
+        notes = _Notes(blob_client(url + NOTES, environment, credential, verify, retries=RETRIES), url)
+        closing.append(notes.close)
         for kept in folder.glob("state.db.damaged-*"):
             name = url + kept.name.removeprefix("state.db")
             with _told(url), blob_client(name, environment, credential, verify) as aside:
@@ -63,8 +68,62 @@ def open_blob(
         raise
     for action in closing:
         store.on_close(action)
-    store.on_change(lambda: held.send(path))
+
+    def send() -> None:
+        held.send(path)
+        notes.clear()
+
+    def send_the_last() -> None:
+        if notes.waiting:
+            send()
+
+    store.on_change(send)
+    store.on_close(send_the_last)
+    store.on_confirmation(notes.add)
+    earlier = notes.read()
+    if earlier:
+        store.confirm(earlier)
     return store
+
+
+class _Notes:
+    """Confirmed deliveries that the state's blob does not have yet, one line each."""
+
+    def __init__(self, client: Any, url: str) -> None:
+        self._client, self._url = client, url
+        self.waiting = False
+
+    def read(self) -> list[dict[str, Any]]:
+        """What an earlier run noted; a line cut short was not confirmed."""
+        from azure.core.exceptions import ResourceNotFoundError
+
+        with _told(self._url):
+            try:
+                data: bytes = self._client.download_blob().readall()
+            except ResourceNotFoundError:
+                return []
+        self.waiting = True
+        return [json.loads(line) for line in data.split(b"\n")[:-1]]
+
+    def add(self, note: dict[str, Any]) -> None:
+        """Note one."""
+        with _told(self._url):
+            if not self.waiting:
+                self._client.create_append_blob()
+                self.waiting = True
+            self._client.append_block(json.dumps(note).encode() + b"\n")
+
+    def clear(self) -> None:
+        """The state's blob has them all."""
+        if not self.waiting:
+            return
+        with _told(self._url):
+            self._client.delete_blob()
+        self.waiting = False
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 class _Held:

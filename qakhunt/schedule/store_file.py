@@ -72,7 +72,9 @@ def _refuse_text(path: Path, name: str) -> None:
     if head.startswith(b"SQLite format 3\0") or not head:
         return
     if all(byte in string.printable.encode() for byte in head):
-        raise StateError(f"{name} is a text file, not a state", hint="give --state a file of its own")
+        raise StateError(
+            f"{name} is a text file, not a state", hint="give --state a file of its own"
+        )
 
 
 def _keep_aside(path: Path, now: Instant) -> Path:

@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.families.data import families
-from qakhunt.triage.evidence import LOADERS, Burst, Evidence, by_service, without_arguments
+from qakhunt.triage.evidence import (
+    LOADERS,
+    Burst,
+    Evidence,
+    by_service,
+    encoded,
+    without_arguments,
+)
 from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
@@ -27,9 +34,9 @@ class Kind(str, Enum):
     """What a hit resembles."""
 
     QAKBOT = "consistent_with_qakbot"
-    INVENTORY = "resembles_inventory"
-    ADMINISTRATION = "resembles_administration"
     UNCLEAR = "cannot_tell"
+    ADMINISTRATION = "resembles_administration"
+    INVENTORY = "resembles_inventory"
 
 
 TITLES = {
@@ -232,6 +239,7 @@ def _suspicious(evidence: Evidence) -> list[str]:
         said.append(
             f"{node.process.file} was started without arguments, as a host of injected code is"
         )
+    said += [f"{n.process.file} runs an encoded command" for n in evidence.issuers if encoded(n)]
     for node in evidence.issuers:
         loader = next((a for a in node.ancestors() if a.process.file.lower() in LOADERS), None)
         if loader is not None:

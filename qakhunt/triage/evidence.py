@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
@@ -30,6 +31,7 @@ SHELLS = frozenset(
 HOSTS = frozenset(
     ("wermgr.exe", "msra.exe", "mobsync.exe", "explorer.exe", "iexplore.exe", "atbroker.exe")
 )
+_ENCODED = re.compile(r"\s[-/]e(?:c|nc?|nco[a-z]*)?\s+[A-Za-z0-9+/=]{20}", re.IGNORECASE)
 # What loads a script or a library of an attacker's choice.
 LOADERS = frozenset(("wscript.exe", "cscript.exe", "mshta.exe", "rundll32.exe", "regsvr32.exe"))
 # Windows' and Azure's own that run several of the commands by themselves.
@@ -129,18 +131,24 @@ def without_arguments(node: Node) -> bool:
     return bool(line) and line.rsplit("\\", 1)[-1] == node.process.file.casefold()
 
 
+def encoded(node: Node) -> bool:
+    """Whether the process is PowerShell that runs an encoded command."""
+    file = node.process.file.casefold()
+    return file in ("powershell.exe", "pwsh.exe") and bool(_ENCODED.search(node.process.line))
+
+
 def by_service(node: Node) -> bool:
     """Whether a service or a scheduled task started the process, as far as known."""
     return node.parent is not None and node.parent.process.file.casefold() in _SERVICE_PARENTS
 
 
 def _timed(findings: Findings) -> list[_Timed]:
-    """The known discovery commands with their times and who issued them, by time."""
+    """The hit's and other known discovery commands, with times and issuers, by time."""
     forest = findings.forest
     return [
         (event.at, event.command, forest.issuer_of(forest.node_of(event)))
         for event in findings.discovery
-        if event.command is not None and event.command.family
+        if event.command is not None
     ]
 
 

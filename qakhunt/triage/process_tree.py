@@ -175,5 +175,8 @@ def _passes_on(parent: Node, child: Node) -> bool:
         return True
     if files[0] not in _SHELLS:
         return False
-    family = understand(child.process.line).family
-    return family is not None and understand(parent.process.line).family == family
+    inner, outer = understand(child.process.line), understand(parent.process.line)
+    if inner.family is not None:
+        return outer.family == inner.family
+    # The shell's own text, unwrapped, is the child's with at most a redirection after it.
+    return bool(inner.normalised) and f"{outer.normalised} ".startswith(f"{inner.normalised} ")

@@ -24,7 +24,7 @@ def _subject(rarity: Rarity, dossier: Dossier) -> str:
         return f"{rarity.value} issuing discovery commands"
     if rarity.kind == "families":
         families = {n.command.family for n in dossier.commands if n.command.family}
-        return f"one account running all {count(len(families), 'family', 'families')}"
+        return f"the same {count(len(families), 'family', 'families')} from one account"
     for issuer in dossier.findings.issuers if dossier.findings else ():
         if issuer.process.sha256.lower() == rarity.value:
             return f"the file of {issuer.process.file} ({rarity.value[:12]}…)"

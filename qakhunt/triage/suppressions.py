@@ -127,14 +127,19 @@ def _check(entry: Suppression, document: Document, at: tuple[str | int, ...]) ->
     try:
         Instant.parse(entry.expires)
     except (ValueError, OverflowError):
-        refuse("expires", f"expires: {entry.expires!r} is not a date", "write one such as 2027-03-01")
+        refuse(
+            "expires", f"expires: {entry.expires!r} is not a date", "write one such as 2027-03-01"
+        )
     given = [name for name in CONDITIONS if getattr(entry, name) is not None]
     for name in given:
         for pattern in _patterns(getattr(entry, name)):
             if not pattern.strip():
                 refuse(name, f"{name}: an empty text matches nothing")
     if not any(
-        pattern.strip("*?") for name in given if name != "hunt" for pattern in _patterns(getattr(entry, name))
+        pattern.strip("*?")
+        for name in given
+        if name != "hunt"
+        for pattern in _patterns(getattr(entry, name))
     ):
         refuse(
             "", "this suppression would hide everything",

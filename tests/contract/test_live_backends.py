@@ -16,10 +16,13 @@ from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, log_analytics
+from qakhunt.backends.auth import Identity, TokenSource
 from qakhunt.backends.base import Answer, Question, Target
 from qakhunt.backends.pace import Gate
 from qakhunt.backends.retry import RetryLimits
-from qakhunt.backends.transport import Transport
+from qakhunt.backends.transport import Transport, shared_connections
+from qakhunt.config_model import SignIn
+from qakhunt.errors import UnansweredError
 from qakhunt.kql.values import Instant, Window
 from tests.support import scripted_service as s
 from tests.support.time import FakeClock
@@ -63,13 +66,15 @@ class Live:
 
     def backend(
         self, settings: Any = None, deadline: float = float("inf"), url: str | None = None,
-        read_timeout: float = 5.0, longest_read: float = 5.0, **limits: Any,
+        read_timeout: float = 5.0, longest_read: float = 5.0, connections: Any = None,
+        **limits: Any,
     ) -> Any:  # fmt: skip
         endpoint = url or self.service.url
         module: Any = log_analytics if self.kind == "log-analytics" else defender
         client = module.open_client(
-            self.tokens, endpoint, "https://scope/.default", ca_file=str(self.service.ca)
-        )
+            self.tokens, endpoint, "https://scope/.default", ca_file=str(self.service.ca),
+            connections=connections,
+        )  # fmt: skip
         transport = Transport(
             client, endpoint, Gate(self.clock, concurrency=2, calls=100, per=1.0), self.clock,
             read_timeout=read_timeout, longest_read=longest_read, deadline=deadline,
@@ -460,6 +465,16 @@ def test_a_window_older_than_the_product_keeps_is_not_covered(live: Live) -> Non
     assert "nothing before 2026-10-21" in answer.detail
 
 
+def test_tenants_share_connections_but_no_cookies(live: Live) -> None:
+    live.service.script(s.send(200, live.body(), {"Set-Cookie": "tenant=contoso; Path=/"}))
+    connections = shared_connections()
+    for _ in range(3):
+        assert live.ask(connections=connections).status is Status.COMPLETE
+    connections.close()
+    assert live.service.connections == 1
+    assert all("cookie" not in request.headers for request in live.service.received)
+
+
 def test_no_log_shows_a_token(live: Live, caplog: pytest.LogCaptureFixture) -> None:
     live.service.script(FAULTS["500"], s.send(401, b"{}"), s.send(200, live.body()))
     with caplog.at_level(logging.DEBUG):
@@ -469,3 +484,27 @@ def test_no_log_shows_a_token(live: Live, caplog: pytest.LogCaptureFixture) -> N
         f"{r.getMessage()} {json.dumps(r.__dict__, default=str)}" for r in caplog.records
     )
     assert SECRET not in shown
+
+
+@pytest.mark.parametrize("kind", ["client-secret", "login"])
+def test_a_page_in_place_of_entra_id_is_told(
+    service: s.Service, monkeypatch: pytest.MonkeyPatch, kind: Any
+) -> None:
+    page = s.send(
+        200, b"<html>Please sign in to the guest network</html>", {"Content-Type": "text/html"}
+    )
+    service.script(page)
+    monkeypatch.setenv("HUNTER", SECRET)
+    client: dict[str, Any] = {"client_id": WORKSPACE, "client_secret_env": "HUNTER"}
+    if kind == "login":
+        client = {}
+    identity = Identity(
+        SignIn(kind=kind, **client), WORKSPACE, service.url, "public", str(service.ca),
+        ask=lambda _: None,
+    )  # fmt: skip
+    source = TokenSource(identity)
+    with pytest.raises(UnansweredError) as caught:
+        source.get_token_info("https://graph.microsoft.com/.default")
+    source.close()
+    assert "is not Entra ID" in caught.value.message
+    assert "proxy" in (caught.value.hint or "")

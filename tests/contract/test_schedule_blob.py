@@ -69,6 +69,27 @@ def test_it_is_kept_between_runs_and_held_by_one(container: str) -> None:
         assert len(store.pending()) == 2
 
 
+def test_confirmed_deliveries_survive_a_crash_before_the_state_is_sent(container: str) -> None:
+    url = f"{container}/state.db"
+    crashed = opened(url)
+    crashed.begin("run", NOW)
+    crash_points.commit(crashed)
+    sent = content(url)
+    for pending in crashed.pending()[:2]:
+        crashed.delivered(pending, NOW, 1)
+    assert content(url) == sent  # the whole state is not sent for each
+    with blob_client(url, ENVIRONMENT, None) as client:
+        from azure.storage.blob import BlobLeaseClient
+
+        BlobLeaseClient(client).break_lease(0)
+    with contextlib.closing(opened(url)) as store:
+        assert [pending.key for pending in store.pending()] == ["id-2"]
+    with contextlib.suppress(StateError):
+        crashed.close()
+    with contextlib.closing(opened(url)) as store:
+        assert [pending.key for pending in store.pending()] == ["id-2"]
+
+
 def test_a_lease_that_was_taken_away_stops_the_run_from_writing(container: str) -> None:
     url = f"{container}/state.db"
     with contextlib.closing(opened(url)) as store:

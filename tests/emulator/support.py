@@ -166,3 +166,10 @@ def fetch(
         with problem:
             found = {name.lower(): value for name, value in problem.headers.items()}
             return problem.code, found, problem.read()
+
+
+def fetch_url(url: str, ca: Path) -> bytes:
+    """The body of a GET over TLS."""
+    context = ssl.create_default_context(cafile=str(ca))
+    with urllib.request.urlopen(url, context=context, timeout=30) as answer:
+        return bytes(answer.read())

@@ -357,7 +357,7 @@ def test_the_published_keys_verify_the_tokens(emulator: Emulator) -> None:
     token = secret_credential(emulator, "home").get_token(f"{GRAPH}/.default").token
     _, _, body = fetch(emulator, f"/{guid('tenant', 'home')}/discovery/v2.0/keys")
     (key,) = jwt.PyJWKSet.from_dict(json.loads(body)).keys
-    assert jwt.decode(token, key, algorithms=["RS256"], audience=GRAPH)["appid"] == APP
+    assert jwt.decode(token, key.key, algorithms=["RS256"], audience=GRAPH)["appid"] == APP
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -17,9 +18,11 @@ from qakhunt.emulator.scenario import (
     Throttle,
     Workspace,
     load_scenario,
+    single_tenant,
 )  # fmt: skip
 from qakhunt.emulator.server import Emulator
 from tests.emulator.support import process_events, write_events
+from tests.support.cli import qakhunt
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +42,19 @@ def test_the_example_scenario_is_served(tmp_path: Path) -> None:
     for model in (Scenario, Tenant, Workspace, Limits, Throttle, FaultRule, App):
         for key in model.__struct_fields__:
             assert re.search(rf"\b{key}:", example), key
+
+
+def test_the_example_profile_hunts_at_the_emulator(events: str, tmp_path: Path) -> None:
+    (example,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    with Emulator(single_tenant([events])) as served:
+        path = tmp_path / "config.toml"
+        path.write_text(example.replace("http://127.0.0.1:8443", served.url))
+        done = qakhunt(
+            "run", "--config", str(path), "--profile", "emulated", "--now", "2026-11-01",
+            "--window", "2026-10-01/2026-10-11", "--json",
+        )  # fmt: skip
+    assert done.code == 0, done.err
+    assert json.loads(done.out)["verdict"] == "clean"
 
 
 def test_every_fault_and_path_is_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import os
 import signal
@@ -69,6 +70,30 @@ def test_ready_line_any_token_and_a_clean_stop(events: str, tmp_path: Path) -> N
         out, err = process.communicate(timeout=20)
     assert (process.returncode, out, err) == (0, "", "")
     assert list(tmp_path.iterdir()) == [ca]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_in_the_middle_of_an_answer_is_clean(
+    events: str, tmp_path: Path, number: signal.Signals
+) -> None:
+    path = tmp_path / "scenario.yaml"
+    path.write_text(
+        f"any_token: true\ntenants:\n  - id: {TENANT}\n    events: [{events}]\n"
+        f"    workspaces: [{{id: {WORKSPACE}}}]\n"
+        "    faults: [{fault: slow-drip, seconds: 600}]\n"
+    )
+    with running("--scenario", str(path), "--tls") as (process, line):
+        request = urllib.request.Request(
+            f"{line['url']}/v1/workspaces/{WORKSPACE}/query?query=DeviceProcessEvents",
+            headers={"Authorization": "Bearer any"},
+        )
+        context = ssl.create_default_context(cafile=line["ca"])
+        with urllib.request.urlopen(request, context=context) as answer:
+            process.send_signal(number)
+            out, err = process.communicate(timeout=20)
+            with pytest.raises((http.client.IncompleteRead, OSError)):
+                answer.read()
+    assert (process.returncode, out, err) == (0, "", "")
 
 
 def test_without_tls_there_is_no_ca_and_the_address_is_loopback(events: str) -> None:

@@ -1,4 +1,4 @@
-"""Writes the golden files of rendered hunts anew. Read the difference before committing."""
+"""Writes the golden files anew. Read the difference before committing."""
 
 from __future__ import annotations
 
@@ -7,18 +7,22 @@ from pathlib import Path
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
+from tests.golden.readme import README, SCREEN, screen, with_help
 
 FOLDER = Path(__file__).parent
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 
 
 def main() -> None:
-    """Render every built-in hunt for each of its products."""
+    """Rendered hunts, and the README's help and picture."""
     for hunt in Catalog().all():
         for product in hunt.products:
             text = render(hunt, now=NOW, product=product).text
             path = FOLDER / f"{hunt.name}.{product}.kql"
             path.write_text(text, encoding="utf-8", newline="\n")
+    README.write_text(with_help(README.read_text(encoding="utf-8")), encoding="utf-8")
+    SCREEN.parent.mkdir(exist_ok=True)
+    SCREEN.write_text(screen(), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -303,7 +303,9 @@ def _device(maker: Maker, offset: float, action: str) -> dict[str, Any]:
     }
 
 
-def _initiating(step: tuple[float, str, str, int, int], account: str = "a.moreau") -> dict[str, Any]:
+def _initiating(
+    step: tuple[float, str, str, int, int], account: str = "a.moreau"
+) -> dict[str, Any]:
     offset, file, line, number, parent = step
     return {
         "InitiatingProcessFileName": file,
@@ -316,7 +318,7 @@ def _initiating(step: tuple[float, str, str, int, int], account: str = "a.moreau
     }
 
 
-EDGE = (-1380.0, "msedge.exe", "\"msedge.exe\" --no-startup-window", 5528, 4312)
+EDGE = (-1380.0, "msedge.exe", '"msedge.exe" --no-startup-window', 5528, 4312)
 SVCHOST = (-9000.0, "svchost.exe", "svchost.exe -k NetworkService -p", 1632, 844)
 
 

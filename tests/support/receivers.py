@@ -104,7 +104,7 @@ def hang_up(handler: BaseHTTPRequestHandler) -> None:
 def azurite_command() -> str | None:
     """The Azurite program, or None where it is not installed."""
     named = os.environ.get("QAKHUNT_AZURITE")
-    places = [named, shutil.which("azurite-blob"), "/tmp/azurite/node_modules/.bin/azurite-blob"]
+    places = [named, shutil.which("azurite-blob")]
     return next((place for place in places if place and Path(place).exists()), None)
 
 

@@ -63,6 +63,10 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
     service: Service
 
+    def finish_request(self, request: Any, client_address: Any) -> None:
+        self.service.connections += 1
+        super().finish_request(request, client_address)
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         pass
 
@@ -76,6 +80,7 @@ class Service:
     steps: deque[Step] = field(default_factory=deque)
     routes: dict[str, Step] = field(default_factory=dict)
     received: list[Received] = field(default_factory=list)
+    connections: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
@@ -88,6 +93,7 @@ class Service:
         with self.lock:
             self.steps = deque(steps)
             self.received.clear()
+            self.connections = 0
 
     def next_step(self, request: Received) -> Step:
         with self.lock:

@@ -175,7 +175,7 @@ def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
         "json": b"{",
         "ndjson": b'{"hunt"',
         "csv": b'"hunt"',
-        "md": b"**HITS",
+        "md": b"# S0650",
         "parquet": b"PAR1",
     }
     assert target.read_bytes().startswith(start[suffix])
@@ -384,6 +384,10 @@ def test_ones_own_folder_of_hunts_is_found(tmp_path: Path) -> None:
     qakhunt("hunts", "new", "my-hunt", "--in", str(tmp_path))
     assert qakhunt("render", "my-hunt", "--hunts", str(tmp_path)).code == 0
     assert qakhunt("render", "my-hunt", env={"QAKHUNT_HUNTS": str(tmp_path)}).code == 0
+    config = tmp_path / "config.toml"
+    config.write_text('hunts_folders = ["."]\n', encoding="utf-8")
+    assert qakhunt("render", "my-hunt", env={"QAKHUNT_CONFIG": str(config)}).code == 0
+    assert qakhunt("run", "my-hunt", "-q", "--config", str(config), "--backend", "local").code == 0
     assert qakhunt("render", "my-hunt").code == 2
 
 

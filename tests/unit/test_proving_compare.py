@@ -163,6 +163,23 @@ def test_text_and_markdown_show_hostile_text_harmless(tmp_path: Path, capsys: Ca
     assert "\\|" in out
 
 
+def test_records_that_cannot_tell_are_no_sameness(
+    events: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    empty = ["--events", str(events), "--window", "2020-01-01/2020-02-01"]
+    code, document = diff(capsys, MISSION, MISSION, *empty)
+    assert code == 4
+    assert "no record of DeviceProcessEvents" in document["unknown"][0]
+    assert run(["sweep", MISSION, "--set", "Threshold=1..2", *empty]) == 4
+    assert "no record of DeviceProcessEvents" in capsys.readouterr().err
+    query = "union DeviceProcessEvents, DeviceFileEvents | where TimeGenerated > ago(30d) | count"
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.kql").write_text(query, encoding="utf-8")
+    code, document = diff(capsys, tmp_path / "a.kql", tmp_path / "b.kql", "--events", events)
+    assert code == 4
+    assert "DeviceFileEvents" in document["unknown"][0]
+
+
 def test_nothing_to_compare_is_a_mistake(capsys: Capture) -> None:
     assert run(["diff", MISSION]) == 2
     assert "nothing to compare" in capsys.readouterr().err

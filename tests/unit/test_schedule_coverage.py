@@ -61,7 +61,9 @@ def test_defender_is_read_whole_once_a_day() -> None:
     _, coverage = run_once(Coverage(KEY), START, True, HOUR, DEFENDER)
     lengths = []
     for hour in range(1, 49):
-        asked, coverage = run_once(coverage, START + Timespan(hour * HOUR.ticks), True, HOUR, DEFENDER)
+        asked, coverage = run_once(
+            coverage, START + Timespan(hour * HOUR.ticks), True, HOUR, DEFENDER
+        )
         lengths.append(asked.own.end.since(asked.own.start).ticks)
     whole = [length for length in lengths if length == days(30).ticks]
     assert len(whole) == 2
@@ -120,17 +122,21 @@ def test_a_watermark_in_the_future_is_not_believed() -> None:
     assert asked.own.end == START
     assert asked.own.start <= START - days(1)
     assert "after now" in asked.warnings[0]
-    small = due(coverage, now=START + days(9) - Timespan.parse("2m"), lookback=days(1), rule=LOG_ANALYTICS)
+    small = due(
+        coverage, now=START + days(9) - Timespan.parse("2m"), lookback=days(1), rule=LOG_ANALYTICS
+    )
     assert small.warnings == ()
 
 
-RUNS = st.lists(
-    st.tuples(st.integers(1, 24 * 20), st.booleans()), min_size=1, max_size=30
-)
+RUNS = st.lists(st.tuples(st.integers(1, 24 * 20), st.booleans()), min_size=1, max_size=30)
 
 
 @settings(max_examples=150, deadline=None)
-@given(RUNS, st.sampled_from([1, 6, 24, 24 * 7, 24 * 30]), st.sampled_from(["log-analytics", "defender"]))
+@given(
+    RUNS,
+    st.sampled_from([1, 6, 24, 24 * 7, 24 * 30]),
+    st.sampled_from(["log-analytics", "defender"]),
+)
 def test_every_instant_is_looked_at_or_reported_lost(
     runs: list[tuple[int, bool]], lookback_hours: int, product: str
 ) -> None:

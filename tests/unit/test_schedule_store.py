@@ -181,7 +181,7 @@ def test_a_heartbeat_takes_the_place_of_an_undelivered_one() -> None:
         store.commit(record(), [], [], [finding, Message("sink", "beat-1", b"2", "heartbeat")])
         later = RunRecord("run", NOW, Instant(NOW.ticks + 1), "clean", {})
         store.commit(later, [], [], [Message("sink", "beat-2", b"3", "heartbeat")])
-        assert [p.message.key for p in store.pending()] == ["finding", "beat-2"]
+        assert [p.key for p in store.pending()] == ["finding", "beat-2"]
 
 
 def test_delivered_messages_are_not_queued_again_and_forget_their_content() -> None:

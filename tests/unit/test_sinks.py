@@ -139,7 +139,7 @@ def test_what_is_no_receipt_is_not_taken_for_one(
 def test_receipts_of_every_kind_are_taken(receiver: Receiver, body: bytes) -> None:
     sink = webhook(receiver)
     receiver.answers.append(Answer(202, body, {"Content-Type": "application/json"}))
-    sink.send(sink.messages(make_report([make_hit()]))[0])
+    sink.send(next(iter(sink.messages(make_report([make_hit()])))))
     assert len(receiver.taken) == 1
 
 
@@ -168,7 +168,7 @@ def test_secrets_of_an_address_are_in_no_error(receiver: Receiver) -> None:
     for answer in (Answer(500), Answer(act=hang_up), Answer(302, headers={"Location": url})):
         receiver.answers.append(answer)
         with pytest.raises(NotTaken) as caught:
-            sink.send(sink.messages(make_report([make_hit()]))[0])
+            sink.send(next(iter(sink.messages(make_report([make_hit()])))))
         assert "SECRETSIG" not in str(caught.value)
         assert "secret-path" not in str(caught.value)
     assert "secret" not in sink.name
@@ -177,7 +177,7 @@ def test_secrets_of_an_address_are_in_no_error(receiver: Receiver) -> None:
 def test_a_teams_card_shows_hostile_text_as_it_is(receiver: Receiver) -> None:
     sink = make_sink("teams:env:URL", {}, around(URL=receiver.url))
     hit = make_hit("**ws** [x](https://evil.example)", commands=tuple(HOSTILE))
-    sink.send(sink.messages(make_report([hit]))[0])
+    sink.send(next(iter(sink.messages(make_report([hit])))))
     body = json.loads(receiver.bodies[0])
     assert body["type"] == "message"
     (attachment,) = body["attachments"]
@@ -237,7 +237,7 @@ def test_addresses_without_tls_are_refused() -> None:
 def test_a_file_gets_one_line_per_finding_and_a_torn_line_is_mended(tmp_path: Path) -> None:
     path = tmp_path / "findings.ndjson"
     sink = make_sink(f"file:{path}", {}, around())
-    messages = sink.messages(make_report([make_hit(), make_hit("ws-02", commands=tuple(HOSTILE))]))
+    messages = list(sink.messages(make_report([make_hit(), make_hit("ws-02", commands=tuple(HOSTILE))])))
     sink.send(messages[0])
     with path.open("ab") as stream:
         stream.write(messages[1].payload[:200])  # the crash of another run
@@ -257,7 +257,7 @@ def test_a_full_disk_or_missing_folder_is_said(tmp_path: Path) -> None:
     if Path("/dev/full").exists():
         sink = make_sink("file:/dev/full", {}, around())
         with pytest.raises(NotTaken, match="No space left"):
-            sink.send(sink.messages(make_report([make_hit()]))[0])
+            sink.send(next(iter(sink.messages(make_report([make_hit()])))))
 
 
 def test_a_folder_gets_one_file_per_finding(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_rows_for_log_analytics_have_the_table_s_columns_and_stay_in_its_limits(
     sink = make_sink("log-analytics:https://dce.example.com/dcr-abc", {}, around())
     long = tuple(f"net view \\\\h{n} {'y' * 400}" for n in range(300))
     hits = [make_hit(f"ws-{n:03}", commands=long) for n in range(40)]
-    messages = sink.messages(make_report(hits))
+    messages = list(sink.messages(make_report(hits)))
     assert len(messages) > 1
     rows = [row for m in messages for row in json.loads(m.payload)]
     assert len(rows) == 40
@@ -286,7 +286,7 @@ def test_rows_for_log_analytics_have_the_table_s_columns_and_stay_in_its_limits(
         assert list(row) == list(COLUMNS)
         assert row["Shortened"] is True
         assert all(len(json.dumps(value)) <= 65_536 for value in row.values())
-    short = finding_row(make_report([make_hit()]).findings[0])
+    short = finding_row(next(iter(make_report([make_hit()]).findings)))
     assert short["Shortened"] is False
     assert short["Commands"] == ["net view", "whoami /all", "arp -a", "route print"]
     (beat,) = sink.heartbeat(BEAT)
@@ -341,7 +341,7 @@ def test_a_mail_carries_the_report_and_no_header_of_an_attacker(
         f"smtp:{address}?from=hunts@soc.example&to=soc@soc.example&tls=none", {}, around()
     )
     hit = make_hit("ws\r\nBcc: evil@example.com", commands=tuple(HOSTILE))
-    messages = sink.messages(make_report([hit, make_hit()]))
+    messages = list(sink.messages(make_report([hit, make_hit()])))
     for message in messages:
         sink.send(message)
     ((recipients, content),) = handler.mails
@@ -385,7 +385,7 @@ def test_a_mail_server_that_is_away_or_has_no_tls_is_an_error(
     for host in (address, "127.0.0.1:1"):
         sink = make_sink(f"smtp:{host}?from=a@b.example&to=c@d.example", {}, around())
         with pytest.raises(NotTaken, match="mail server"):
-            sink.send(sink.messages(make_report([make_hit()]))[0])
+            sink.send(next(iter(sink.messages(make_report([make_hit()])))))
 
 
 # The table

@@ -108,7 +108,7 @@ def found(result: RunResult) -> list[tuple[Any, ...]]:
     return [hit.cells for hit in result.hits]
 
 
-@pytest.mark.parametrize("cut", ["devices:2", "devices:7", "1d", "37h"])
+@pytest.mark.parametrize("cut", ["devices:3", "37h"])
 @pytest.mark.parametrize("hunt", Catalog().all(), ids=lambda hunt: hunt.name)
 def test_every_built_in_hunt_finds_the_same_in_slices(
     hunt: Hunt, cut: str, backend: Rigged
@@ -116,11 +116,22 @@ def test_every_built_in_hunt_finds_the_same_in_slices(
     whole = result(hunt, backend)
     sliced = result(hunt, backend, read_slices(cut))
 
-    assert sliced.warnings == whole.warnings
-    assert len(sliced.ledger.lines) > 1
     assert found(sliced) == found(whole)
     assert sliced.verdict == whole.verdict
     assert sliced.columns == whole.columns
+    # Sliced, or told why not: the context of a hit joins with no device.
+    refused = any("cannot be sliced" in text for text in sliced.warnings)
+    assert (len(sliced.ledger.lines) > 1) != refused
+    assert not refused or hunt.name.startswith("context-")
+
+
+@pytest.mark.parametrize("cut", ["devices:2", "devices:8", "1d", "7h"])
+def test_the_qakbot_hunt_finds_the_same_however_it_is_cut(cut: str, backend: Rigged) -> None:
+    hunt = Catalog().find("qakbot-post-compromise-commands")[0]
+    whole = result(hunt, backend)
+    sliced = result(hunt, backend, read_slices(cut))
+    assert len(found(whole)) > 5
+    assert found(sliced) == found(whole)
 
 
 @pytest.mark.parametrize("cut", ["devices:5", "29h"])

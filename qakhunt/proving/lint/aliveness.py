@@ -73,7 +73,7 @@ def matrices(subject: Subject, session: Session) -> list[Matrix]:
 def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
     recorded = [
         (rendering, line)
-        for command in known_commands()
+        for command in [*known_commands(), *_programs()]
         for rendering, lines in renderings_of(command).items()
         for line in lines
     ]
@@ -100,6 +100,13 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
                 hits[number].add(recorded[row[0]][0])
     entries = tuple(_life(text, frozenset(own)) for text, own in zip(test.texts, hits, strict=True))
     return Matrix(test, tuple(families().renderings), entries)
+
+
+def _programs() -> list[str]:
+    """Programs of the families that public reports show in no command, by their name alone."""
+    shown = {command.split()[0].lower().removesuffix(".exe") for command in known_commands()}
+    named = [file for family in families().families.values() for file in family.files]
+    return [name for name in dict.fromkeys(named) if name not in shown]
 
 
 def _operand(test: StringTest, text: Text) -> str:

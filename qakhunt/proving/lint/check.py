@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
+    from qakhunt.answers.table import Column
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant
     from qakhunt.proving.lint.aliveness import Matrix
@@ -34,11 +35,15 @@ _MONTH = Timespan.parse("30d")
 
 @dataclass
 class LintResult:
-    """Findings in the order of files and lines, matrices by file, and what went unchecked."""
+    """Findings in the order of files and lines, and what went unchecked.
+
+    By file: the hunt, its matrices, and the columns of its result in each product.
+    """
 
     findings: list[Finding] = field(default_factory=list)
     matrices: dict[str, list[Matrix]] = field(default_factory=dict)
     hunts: dict[str, Hunt] = field(default_factory=dict)
+    columns: dict[str, dict[str, Sequence[Column]]] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
 
     @property
@@ -79,33 +84,32 @@ class Linter:
         """Check hunt files; ``owners`` maps each known hunt id to the files that have it."""
         result = LintResult(unchecked=list(self.unchecked))
         for path in paths:
-            found, matrices, hunt = self._file(path, owners)
-            result.findings += found
-            if hunt is not None:
-                result.hunts[str(path)] = hunt
-                result.matrices[str(path)] = matrices
+            result.findings += self._file(path, owners, result)
         return result
 
     def _file(
-        self, path: Path, owners: Mapping[str, list[str]]
-    ) -> tuple[list[Finding], list[Matrix], Hunt | None]:
+        self, path: Path, owners: Mapping[str, list[str]], result: LintResult
+    ) -> list[Finding]:
         try:
             hunt = load_hunt(path)
             text = read_text(path, HuntError)
             document = _document(path, text)
             tokenize(hunt.query)
         except QakhuntError as problem:
-            return [_from_error("QH100", problem, str(path))], [], None
+            return [_from_error("QH100", problem, str(path))]
         except KqlLexError as problem:
             subject = Subject(hunt, self.now, document, {})
-            return [subject.at("QH101", problem.offset, problem.offset, problem.message)], [], None
+            return [subject.at("QH101", problem.offset, problem.offset, problem.message)]
         rendered, problems = _renderings(hunt, self.now)
         subject = Subject(hunt, self.now, document, rendered)
         matrices: list[Matrix] = []
         found = [*problems, *self._rules(subject, owners, matrices)]
         found = apply(_once(found), read_suppressions(text, str(path)))
         found.sort(key=lambda f: (f.location.line, f.location.column, f.rule.code))
-        return found, matrices, hunt
+        result.hunts[str(path)] = hunt
+        result.matrices[str(path)] = matrices
+        result.columns[str(path)] = subject.result
+        return found
 
     def _rules(
         self, subject: Subject, owners: Mapping[str, list[str]], matrices: list[Matrix]

@@ -31,7 +31,7 @@ def check(subject: Subject, sessions: Mapping[str, Session]) -> Iterator[Finding
                 yield subject.at("QH101", at, at, problem.message, problem.hint or "")
             elif not problem.message.startswith(_UNNAMED):
                 mend = problem.hint or ""
-                yield subject.at("QH501", at, at, f"{problem.message} ({product})", mend)
+                yield subject.at("QH501", at, at, problem.message, mend)
     yield from _differences(subject)
 
 

@@ -53,10 +53,11 @@ def check(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator[Finding
 
 def _techniques(subject: Subject) -> Iterator[Finding]:
     hunt = subject.hunt
-    if not hunt.techniques and not hunt.notes.software:
+    is_silent = subject.document is not None and "relevantTechniques" not in subject.document.value
+    if not hunt.techniques and not hunt.notes.software and is_silent:
         yield subject.about(
             "QH401", ("relevantTechniques",), "no ATT&CK technique is named",
-            "list them under relevantTechniques",
+            "list them under relevantTechniques; an empty list says that there is none",
         )  # fmt: skip
     known = attack()
     for number, technique in enumerate(hunt.techniques):

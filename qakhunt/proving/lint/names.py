@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from qakhunt.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
 from qakhunt.kql.tokens import LineIndex
-from qakhunt.proving.lint.flow import Problem, check_names, is_foreign
+from qakhunt.proving.lint.flow import Problem, check_names
+from qakhunt.proving.lint.vocabulary import is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,11 +67,14 @@ def check_with_parser(subject: Subject, parser: MicrosoftParser) -> Iterator[Fin
     for product, rendered in subject.rendered.items():
         analysis = parser.check(rendered.text, product)
         if analysis.columns is not None:
-            subject.result.setdefault(product, analysis.columns)
+            subject.result[product] = analysis.columns
+        # Behind a call that only the service knows, names are the service's affair too.
+        foreign = [one.start for one in analysis.diagnostics if _is_foreign(rendered, one)]
+        unknown_from = min(foreign, default=len(rendered.text) + 1)
         for diagnostic in analysis.diagnostics:
-            if diagnostic.severity in ("error", "warning") and not _is_foreign(
-                rendered, diagnostic
-            ):
+            if diagnostic.code in _NAME_CODES and diagnostic.start >= unknown_from:
+                continue
+            if diagnostic.severity in ("error", "warning"):
                 yield _said(subject, rendered, diagnostic)
 
 
@@ -82,7 +86,7 @@ def _said(subject: Subject, rendered: RenderedQuery, diagnostic: Diagnostic) -> 
         code = "QH103" if diagnostic.code == "KS142" else "QH102"
         code = "QH104" if diagnostic.code == "KS211" else code
     words = diagnostic.message.rstrip(".")
-    return subject.at(code, start, end, f"{words} ({diagnostic.code}, {rendered.product})")
+    return subject.at(code, start, end, f"{words} ({diagnostic.code})")
 
 
 def _is_foreign(rendered: RenderedQuery, diagnostic: Diagnostic) -> bool:

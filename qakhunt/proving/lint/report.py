@@ -11,8 +11,9 @@ from qakhunt.proving.shown import shown
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from qakhunt.answers.table import Column
     from qakhunt.errors import SourceLocation
     from qakhunt.proving.lint.aliveness import Matrix
     from qakhunt.proving.lint.check import LintResult
@@ -64,6 +65,18 @@ def matrix_lines(matrix: Matrix) -> list[str]:
     return lines
 
 
+def result_lines(columns: Mapping[str, Sequence[Column]]) -> list[str]:
+    """The typed columns of a hunt's result; products that agree share a line."""
+    by_text: dict[str, list[str]] = {}
+    for product, own in columns.items():
+        text = ", ".join(f"{column.name}: {column.kql_type}" for column in own)
+        by_text.setdefault(text, []).append(product)
+    return [
+        for_terminal(f"result ({', '.join(products)}): {text}")
+        for text, products in by_text.items()
+    ]
+
+
 def _entry(entry: EntryLife) -> str:
     return for_terminal(entry.text.value)
 
@@ -77,6 +90,15 @@ def lint_document(result: LintResult) -> dict[str, Any]:
             {"file": path, **_matrix(matrix)}
             for path, own in result.matrices.items()
             for matrix in own
+        ],
+        "results": [
+            {
+                "file": path,
+                "product": product,
+                "columns": [{"name": column.name, "type": column.kql_type} for column in columns],
+            }
+            for path, own in result.columns.items()
+            for product, columns in own.items()
         ],
         "unchecked": list(result.unchecked),
     }

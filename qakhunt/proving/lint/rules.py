@@ -98,7 +98,7 @@ RULES: dict[str, Rule] = {
             "The embedded engine does not run this: the hunt has no tests, replay or comparison.",
         ),
         Rule(
-            "QH502", "engine-differs", _W,
+            "QH502", "engine-differs", _N,
             "The embedded engine's answer can differ from the service's without a word.",
         ),
         Rule("QH901", "suppression-without-reason", _W, "A suppression must say why."),

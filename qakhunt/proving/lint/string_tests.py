@@ -17,25 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _SYMBOLS = frozenset({"==", "!=", "=~", "!~"})
-_WORDS = frozenset(
-    [
-        "in",
-        "has",
-        "has_cs",
-        "has_any",
-        "has_all",
-        "hasprefix",
-        "hasprefix_cs",
-        "hassuffix",
-        "hassuffix_cs",
-        "contains",
-        "contains_cs",
-        "startswith",
-        "startswith_cs",
-        "endswith",
-        "endswith_cs",
-    ]
-)
+_WORDS = frozenset((
+    "in", "has", "has_cs", "has_any", "has_all", "hasprefix", "hasprefix_cs", "hassuffix",
+    "hassuffix_cs", "contains", "contains_cs", "startswith", "startswith_cs", "endswith",
+    "endswith_cs",
+))  # fmt: skip
 _INSENSITIVE_WRAPPERS = frozenset({"tolower", "toupper"})
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import Counter
 from functools import cache
 from importlib.resources import files
 from typing import IO, TYPE_CHECKING, Any
@@ -16,21 +17,27 @@ from qakhunt import __version__
 from qakhunt.answers.ledger import Status, Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.details import TLP, clock
-from qakhunt.reports.html.view import Lines, Times, full_view, short_view
+from qakhunt.reports.html.view import Lines, Times, cut, full_view, short_view
 from qakhunt.reports.safe import for_terminal, lines_for_terminal
 from qakhunt.reports.summary import context_lines, faults, verdict_line
+from qakhunt.triage.assessment import TITLES, Kind
 from qakhunt.triage.dossier import dossiers
 from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from jinja2 import Environment
 
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.reports.formats import ExportOptions
+    from qakhunt.triage.dossier import Dossier
     from qakhunt.triage.run_result import RunResult
 
 MOST_IN_FULL = 50
 PAGE = 100
+# What the views cut themselves is shorter; this catches whatever they did not think of.
+_LONGEST = 5000
 _EXPLAINED = {
     Verdict.CLEAN: "Every question was answered completely, and nothing was found.",
     Verdict.HITS: "Every question was answered completely. What was found is below.",
@@ -74,6 +81,7 @@ def _values(result: RunResult, options: ExportOptions) -> dict[str, Any]:
         "end": Times.of(result.window.end, details),
         "now": Times.of(result.now, details),
         "made": Times.of(details.made, details),
+        "kinds": _kinds(found),
         "views": full,
         "index": [*full, *rest],
         "pages": [rest[at : at + PAGE] for at in range(0, len(rest), PAGE)],
@@ -86,6 +94,12 @@ def _values(result: RunResult, options: ExportOptions) -> dict[str, Any]:
         "around": span(context.around.seconds) if context else "",
         "hunts": result.rendered,
     }
+
+
+def _kinds(found: Sequence[Dossier]) -> list[tuple[str, int]]:
+    """How many hits each assessment has, in the order of suspicion."""
+    numbers = Counter(dossier.assessment.kind for dossier in found)
+    return [(TITLES[kind], numbers[kind]) for kind in Kind if numbers[kind]]
 
 
 @cache
@@ -119,6 +133,7 @@ def _environment() -> Environment:
         "count": count,
         "clock": lambda moment: clock(moment)[:19],
         "lines": Lines,
+        "short": lambda text: cut(text, 160),
         "cell": to_text,
         "status": lambda status: status.value.replace("_", " "),
         "status_look": _status_look,
@@ -131,7 +146,9 @@ def _environment() -> Environment:
 def _visible(value: Any) -> Any:
     """Whatever a template prints, with what would be invisible or act made visible."""
     if isinstance(value, str) and not hasattr(value, "__html__"):
-        return lines_for_terminal(value) if isinstance(value, Lines) else for_terminal(value)
+        if isinstance(value, Lines):
+            return lines_for_terminal(value)
+        return for_terminal(cut(value, _LONGEST))
     return value
 
 

@@ -67,5 +67,5 @@ def script(payload: Payload, job: Job) -> str:
 
 def _literal(built: dict[str, object]) -> str:
     """A Python literal, one entry a line, in ASCII."""
-    lines = [f"    {json.dumps(name)}: {ascii(value)}," for name, value in built.items()]
+    lines = [f"    {json.dumps(name)}: {value!a}," for name, value in built.items()]
     return "{\n" + "\n".join(lines) + "\n}"

@@ -28,8 +28,8 @@ _NO = {
     "client-certificate": "a certificate's file does not travel with a runbook",
 }
 _FEDERATED = (
-    "a multi-tenant app for which the managed identity vouches does: kind = \"federated\", "
-    "assertion = \"managed-identity\""
+    'a multi-tenant app for which the managed identity vouches does: kind = "federated", '
+    'assertion = "managed-identity"'
 )
 
 
@@ -84,6 +84,4 @@ def _check_kind(what: str, sign_in: SignIn, place: SourceLocation | None) -> Non
 
 def variables_of(sign_in: SignIn) -> list[str]:
     """Environment variables that a sign-in reads: in Automation, variables of the account."""
-    return [
-        name for name in (sign_in.client_secret_env, sign_in.certificate_password_env) if name
-    ]
+    return [name for name in (sign_in.client_secret_env, sign_in.certificate_password_env) if name]

@@ -107,9 +107,13 @@ def _roles(payload: Payload, kinds: list[str]) -> str:
     if "log-analytics" in payload.products:
         rows.append("| Log Analytics | Log Analytics Data Reader | each workspace that is hunted |")
     if "defender" in payload.products:
-        rows.append("| advanced hunting | Graph `ThreatHunting.Read.All` (application) | the tenant |")
+        rows.append(
+            "| advanced hunting | Graph `ThreatHunting.Read.All` (application) | the tenant |"
+        )
     if "log-analytics" in kinds:
-        rows.append("| the findings' table | Monitoring Metrics Publisher | the data collection rule |")
+        rows.append(
+            "| the findings' table | Monitoring Metrics Publisher | the data collection rule |"
+        )
     if "blob" in kinds:
         rows.append("| findings as blobs | Storage Blob Data Contributor | that container |")
     if payload.vaults:

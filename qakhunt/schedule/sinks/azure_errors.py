@@ -31,7 +31,8 @@ def not_taken(problem: Exception, what: str) -> NotTaken:
                 again=False, hint="check the identity and its role there",
             )  # fmt: skip
         return NotTaken(
-            f"{what} answered {status} {code}".rstrip(), again=status in _AGAIN,
+            f"{what} answered {status} {code}".rstrip(),
+            again=status in _AGAIN,
             after=_seconds(headers.get("Retry-After")),
         )
     raise problem

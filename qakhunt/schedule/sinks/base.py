@@ -7,6 +7,7 @@ state keeps them. Sending one again sends the same bytes under the same key.
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -14,7 +15,7 @@ from qakhunt.errors import DeliveryError
 from qakhunt.reports.safe import for_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qakhunt.kql.values import Instant
     from qakhunt.schedule.store import Message
@@ -23,12 +24,31 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Report:
-    """What a run tells: documents of ``qakhunt.finding/1``, and the run with their hits alone."""
+    """What a run tells: documents of ``qakhunt.finding/1``, and the run with their hits alone.
+
+    ``findings`` makes its documents as they are read, since there can be many.
+    """
 
     run_id: str
     now: Instant
-    findings: Sequence[dict[str, Any]]
+    findings: Collection[dict[str, Any]]
     result: RunResult
+
+
+class Documents(Collection[Any]):
+    """Documents of items, each made anew whenever it is read."""
+
+    def __init__(self, items: Sequence[Any], make: Callable[[Any], dict[str, Any]]) -> None:
+        self._items, self._make = items, make
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self._make, self._items)
+
+    def __contains__(self, item: object) -> bool:
+        return any(document == item for document in self)
 
 
 @dataclass(frozen=True)
@@ -51,7 +71,7 @@ class Sink(Protocol):
 
     name: str
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterable[Message]:
         """The messages that tell the report's findings; none for none."""
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
@@ -68,7 +88,12 @@ class NotTaken(DeliveryError):
     """
 
     def __init__(
-        self, message: str, *, again: bool = True, after: float | None = None, hint: str | None = None
+        self,
+        message: str,
+        *,
+        again: bool = True,
+        after: float | None = None,
+        hint: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint)
         self.again = again

@@ -12,6 +12,8 @@ from qakhunt.schedule.sinks.base import heartbeat_key, to_json
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qakhunt.schedule.sinks.base import Report, Surroundings
 
 
@@ -29,12 +31,10 @@ class BlobSink:
         self._url = check_blob_url(settings.url, f"sink {name}").rstrip("/")
         self._surroundings = surroundings
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterator[Message]:
         """One per finding."""
-        return [
-            Message(self.name, finding["id"], to_json(finding), findings=(finding["id"],))
-            for finding in report.findings
-        ]
+        for finding in report.findings:
+            yield Message(self.name, finding["id"], to_json(finding), findings=(finding["id"],))
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
         """The document as it is."""

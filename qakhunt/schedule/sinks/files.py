@@ -15,6 +15,8 @@ from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key, to_json
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qakhunt.schedule.sinks.base import Report, Surroundings
 
 _OURS = b'{"schema": "qakhunt.'
@@ -34,12 +36,10 @@ class _JsonSink:
     def __init__(self, name: str) -> None:
         self.name = name
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterator[Message]:
         """One per finding."""
-        return [
-            Message(self.name, finding["id"], to_json(finding), findings=(finding["id"],))
-            for finding in report.findings
-        ]
+        for finding in report.findings:
+            yield Message(self.name, finding["id"], to_json(finding), findings=(finding["id"],))
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
         """The document as it is."""

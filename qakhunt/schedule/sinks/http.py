@@ -31,7 +31,9 @@ def check_url(url: str, what: str) -> str:
     except ValueError:
         raise ConfigError(f"{what}: the address is not a URL") from None
     if parts.scheme not in ("https", "http") or not host:
-        raise ConfigError(f"{what}: the address is not a web address", hint="it begins with https://")
+        raise ConfigError(
+            f"{what}: the address is not a web address", hint="it begins with https://"
+        )
     if parts.scheme == "http" and host not in LOOPBACK:
         raise ConfigError(
             f"{what}: findings do not travel over plain http", hint="use an https:// address"

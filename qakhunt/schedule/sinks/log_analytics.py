@@ -19,6 +19,8 @@ from qakhunt.schedule.sinks.http import check_url
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qakhunt.schedule.sinks.base import Report, Surroundings
 
 MOST_BYTES = 1_000_000
@@ -64,20 +66,19 @@ class LogAnalyticsSink:
         self._surroundings = surroundings
         self._client: Any = None
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterator[Message]:
         """As few calls as the limit allows."""
-        rows = [(finding["id"], finding_row(finding)) for finding in report.findings]
-        messages: list[Message] = []
         batch: list[tuple[str, str]] = []
         size = 2
-        for id_, row in rows:
-            text = json.dumps(row)
+        for finding in report.findings:
+            text = json.dumps(finding_row(finding))
             if batch and size + len(text) + 2 > MOST_BYTES:
-                messages.append(self._message(batch))
+                yield self._message(batch)
                 batch, size = [], 2
-            batch.append((id_, text))
+            batch.append((finding["id"], text))
             size += len(text) + 2
-        return [*messages, self._message(batch)] if batch else messages
+        if batch:
+            yield self._message(batch)
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
         """A row of kind heartbeat."""
@@ -93,15 +94,17 @@ class LogAnalyticsSink:
         """Upload one call's rows."""
         settings = self._settings
         try:
-            self._connected().upload(
-                settings.rule, settings.stream, json.loads(message.payload)
-            )
+            self._connected().upload(settings.rule, settings.stream, json.loads(message.payload))
         except Exception as problem:
             raise not_taken(problem, "the ingestion endpoint") from None
 
     def _message(self, batch: list[tuple[str, str]]) -> Message:
         ids = tuple(id_ for id_, _ in batch)
-        key = ids[0] if len(ids) == 1 else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
+        key = (
+            ids[0]
+            if len(ids) == 1
+            else "batch-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
+        )
         body = "[" + ", ".join(text for _, text in batch) + "]"
         return Message(self.name, key, body.encode(), findings=ids)
 

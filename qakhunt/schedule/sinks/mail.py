@@ -31,7 +31,9 @@ _SUBJECT = "[qakhunt] ${count} to look at (${verdict})"
 _NAMES = ("count", "verdict", "hunts", "customers", "run")
 
 
-class MailSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}):
+class MailSettings(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"sender": "from"}
+):
     """``tls`` is starttls, implicit, or none (loopback only); the password's place is named."""
 
     host: str
@@ -65,15 +67,16 @@ class MailSink:
 
     def messages(self, report: Report) -> list[Message]:
         """One for all findings."""
-        if not report.findings:
+        found = [(f["id"], f["hunt"]["name"], f["tenant"] or f["profile"]) for f in report.findings]
+        if not found:
             return []
-        ids = tuple(finding["id"] for finding in report.findings)
+        ids = tuple(id_ for id_, _, _ in found)
         key = "mail-" + hashlib.sha256(" ".join(ids).encode()).hexdigest()[:32]
         plural = "finding" if len(ids) == 1 else "findings"
         values = {
             "count": f"{len(ids)} {plural}", "verdict": report.result.verdict.value,
-            "hunts": sorted({f["hunt"]["name"] for f in report.findings}),
-            "customers": sorted({f["tenant"] or f["profile"] for f in report.findings}),
+            "hunts": sorted({hunt for _, hunt, _ in found}),
+            "customers": sorted({customer for _, _, customer in found}),
             "run": report.run_id,
         }  # fmt: skip
         mail = self._mail(fill_text(self._settings.subject, values, for_terminal), key, report.now)
@@ -96,7 +99,9 @@ class MailSink:
         from qakhunt.kql.values import Instant
 
         key = heartbeat_key(document)
-        mail = self._mail(f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"]))
+        mail = self._mail(
+            f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"])
+        )
         lines = [f"{name}: {document[name]}" for name in
                  ("status", "verdict", "sent_at", "next_expected", "problem") if document[name]]  # fmt: skip
         mail.set_content("\n".join(map(for_terminal, lines)) + "\n", cte="base64")

@@ -20,6 +20,8 @@ from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qakhunt.schedule.sinks.base import Report, Surroundings
 
 MOST_BYTES = 24_000
@@ -44,7 +46,7 @@ class TeamsSink:
         if settings.url or not where:
             raise ConfigError(
                 f"sink {name}: a workflow's address is a secret and does not stand here",
-                hint="put it into an environment variable: url_env = \"NAME\", or teams:env:NAME",
+                hint='put it into an environment variable: url_env = "NAME", or teams:env:NAME',
             )
         self.name = name
         self._url = check_url(surroundings.secret(where), f"sink {name}")
@@ -52,12 +54,10 @@ class TeamsSink:
         self._template = load_template(Path(settings.template)) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterator[Message]:
         """One per finding."""
-        return [
-            Message(self.name, finding["id"], self._body(finding), findings=(finding["id"],))
-            for finding in report.findings
-        ]
+        for finding in report.findings:
+            yield Message(self.name, finding["id"], self._body(finding), findings=(finding["id"],))
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
         """A short card."""

@@ -24,7 +24,7 @@ from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from qakhunt.schedule.sinks.base import Report
 
@@ -58,12 +58,10 @@ class WebhookSink:
         self._template = load_template(Path(settings.template)) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")
 
-    def messages(self, report: Report) -> list[Message]:
+    def messages(self, report: Report) -> Iterator[Message]:
         """One per finding."""
-        return [
-            Message(self.name, finding["id"], self._body(finding), findings=(finding["id"],))
-            for finding in report.findings
-        ]
+        for finding in report.findings:
+            yield Message(self.name, finding["id"], self._body(finding), findings=(finding["id"],))
 
     def heartbeat(self, document: dict[str, Any]) -> list[Message]:
         """The document as it is."""
@@ -100,4 +98,3 @@ def signature(key: bytes, id_: str, stamp: str, body: bytes) -> str:
     """The value of ``webhook-signature``."""
     signed = b".".join((id_.encode(), stamp.encode(), body))
     return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
-

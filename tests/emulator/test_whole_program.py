@@ -1,0 +1,213 @@
+"""``qakhunt emulate`` in one process and ``qakhunt run --all-profiles`` in another."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.emulator.support import APP, fetch_url, guid, process_events, write_events
+from tests.support.cli import ROOT, Finished, qakhunt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+SECRET = "Pl4nted~secret.of_the-program"
+NOW = "2026-10-20T00:00:00Z"
+WELL, BUSY, SHAKY, CLOSED, EMPTY, LOST = (
+    "well", "busy", "shaky", "closed", "empty", "lost",
+)  # fmt: skip
+
+HUNT = """
+name: Who asks who they are
+qakhunt:
+  window: {start: StartTime, end: EndTime}
+query: |
+  let StartTime = ago(30d);
+  let EndTime = now();
+  DeviceProcessEvents
+  | where TimeGenerated >= StartTime and TimeGenerated < EndTime
+  | where FileName == "whoami.exe"
+  | summarize Count = count(), FirstSeen = min(TimeGenerated) by DeviceName, TenantId
+"""
+
+FAULTS = {
+    WELL: "[]",
+    BUSY: "[{fault: throttled, calls: 1, seconds: 1}]",
+    SHAKY: "[{fault: reset-during, calls: 1}, {fault: cut-body, calls: 2}]",
+    CLOSED: "[{fault: forbidden}]",
+    EMPTY: "[{fault: no-source-rows}]",
+    LOST: "[{fault: AADSTS7000222}]",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Events, a scenario with a tenant for each trouble, a hunt."""
+    folder: Path = tmp_path_factory.mktemp("home")
+    write_events(folder / "DeviceProcessEvents.ndjson", process_events(10, 3))
+    tenants = "".join(
+        f"  - id: {guid('tenant', name)}\n    events: [DeviceProcessEvents.ndjson]\n"
+        f"    workspaces: [{{id: {guid('workspace', name)}}}]\n    faults: {faults}\n"
+        for name, faults in FAULTS.items()
+    )
+    (folder / "scenario.yaml").write_text(
+        f"now: {NOW}\napps: [{{client_id: {APP}, secret: {SECRET}}}]\ntenants:\n{tenants}"
+    )
+    (folder / "who.yaml").write_text(HUNT)
+    return folder
+
+
+@contextmanager
+def emulated(home: Path, *options: str) -> Iterator[dict[str, Any]]:
+    """The emulator as a process of its own, and a configuration that points at it."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qakhunt", "emulate", "--scenario", str(home / "scenario.yaml"),
+         "--port", "0", "--tls", "--ca-file", str(home / "ca.pem"), *options],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line: dict[str, Any] = json.loads(process.stdout.readline())
+        configure(home, line["url"])
+        yield line
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def configure(home: Path, url: str) -> None:
+    """Every tenant has a profile of each service, except one that is only expected."""
+    profiles = "".join(
+        f'[profiles.{name}-{backend}]\nbackend = "{backend}"\ntenant = "{guid("tenant", name)}"\n'
+        f'workspaces = ["{guid("workspace", name)}"]\nca_file = "{home / "ca.pem"}"\n'
+        f'authority = "{url}"\nlog_analytics_endpoint = "{url}"\ngraph_endpoint = "{url}"\n'
+        f'sign_in = {{kind = "client-secret", client_id = "{APP}", client_secret_env = "PLANTED"}}\n'
+        for name in FAULTS
+        for backend in ("log-analytics", "defender")
+    )
+    (home / "config.toml").write_text(profiles)
+
+
+def run(home: Path, *options: str) -> Any:
+    arguments = [
+        "run", str(home / "who.yaml"), "--all-profiles", "--config", str(home / "config.toml"),
+        "--now", NOW, "--window", "2026-10-01/2026-10-15", *options,
+    ]  # fmt: skip
+    done = qakhunt(*arguments, env={"PLANTED": SECRET, "COLUMNS": "300"})
+    for text in (done.out, done.err):
+        assert SECRET not in text
+        assert "eyJ" not in text, "this is how every token begins"
+        assert "Traceback" not in text
+    return done
+
+
+EXPECTED = {
+    WELL: ("complete", 1, ""),
+    BUSY: ("complete", 2, ""),
+    SHAKY: ("complete", 3, ""),
+    CLOSED: ("failed", 1, "no permission"),
+    EMPTY: ("uncovered", 2, "holds no records in the window"),
+    LOST: ("failed", 1, "secret has expired"),
+}
+"""Status, tries and words of both lines of a tenant."""
+
+
+@dataclass(frozen=True)
+class Troubled:
+    """One run with every fault on: the program's end, its export and the emulator's account."""
+
+    done: Finished
+    found: dict[str, Any]
+    calls: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def troubled(home: Path) -> Troubled:
+    with emulated(home) as line:
+        done = run(home, "--fail-on-hits", "--out", str(home / "out.json"))
+        calls = json.loads(fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"))
+    return Troubled(done, json.loads((home / "out.json").read_text()), calls)
+
+
+def test_one_tenant_s_trouble_is_its_own(troubled: Troubled) -> None:
+    found = troubled.found
+    assert (found["verdict"], troubled.done.code) == ("incomplete", 14)
+    assert len(found["ledger"]) == 12
+    for entry in found["ledger"]:
+        name = entry["profile"].partition("-")[0]
+        status, tries, words = EXPECTED[name]
+        assert entry["status"] == status, entry
+        assert entry["attempts"] == tries
+        assert words in entry["detail"]
+    # Both services of a tenant saw the same: a finding counts once.
+    assert {hit["profile"].partition("-")[0] for hit in found["hits"]} == {WELL, BUSY, SHAKY}
+    assert len(found["hits"]) == 3 * 3
+
+
+def test_nothing_is_asked_again_once_it_answered(troubled: Troubled) -> None:
+    answered = [
+        (call["path"], call["tenant"], call["query"])
+        for call in troubled.calls
+        if call["path"] in ("query", "hunting") and call["status"] == 200 and not call["fault"]
+    ]
+    assert len(answered) == len(set(answered)) == 2 * 3
+
+
+def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None:
+    account = troubled.done.err
+    assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in account
+    for name, (status, _, words) in EXPECTED.items():
+        if status != "complete":
+            told = [line for line in account.splitlines() if guid("workspace", name) in line]
+            assert [words in line for line in told] == [True, True]
+
+
+def test_without_faults_everything_is_looked_at(home: Path) -> None:
+    with emulated(home, "--no-faults"):
+        done = run(home, "--json")
+    found = json.loads(done.out)
+    assert (found["verdict"], done.code) == ("hits", 0)
+    assert {entry["status"] for entry in found["ledger"]} == {"complete"}
+    assert len(found["hits"]) == 6 * 3
+
+
+def test_with_nobody_there_nothing_answered(home: Path) -> None:
+    configure(home, "https://127.0.0.1:9")
+    done = run(home, "--json", "--deadline", "1s")
+    assert done.code == 3
+    assert json.loads(done.out)["verdict"] == "failed"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kill -9 is POSIX's")
+def test_a_run_killed_while_it_waits_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    lasting = "[{fault: slow-drip, seconds: 600}]"
+    scenario = (home / "scenario.yaml").read_text()
+    (home / "scenario.yaml").write_text(scenario.replace(FAULTS[BUSY], lasting))
+    try:
+        with emulated(home) as line:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "qakhunt", "run", str(home / "who.yaml"), "--profile",
+                 "busy-log-analytics", "--config", str(home / "config.toml"), "--now", NOW,
+                 "--out", str(tmp_path / "out.json")],
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                env={"PLANTED": SECRET, "PYTHONPATH": str(ROOT), "HOME": str(tmp_path / "home")},
+            )  # fmt: skip
+            until = time.monotonic() + 30
+            while b'"slow-drip"' not in fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"):
+                assert time.monotonic() < until, "the run asked nothing"
+                time.sleep(0.05)
+            process.kill()
+            assert process.wait(20) == -signal.SIGKILL
+    finally:
+        (home / "scenario.yaml").write_text(scenario)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
