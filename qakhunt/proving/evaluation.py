@@ -265,14 +265,17 @@ def _measure(
         by_job.setdefault((hit.device or "").partition("|")[0], []).append(hit)
     firsts: dict[tuple[str, str], float] = {}
     for job in jobs:
+        source = job.source
+        if source.label == POSITIVE and source.behaviour != one.hunt.notes.behaviour:
+            continue  # another hunt's business: an alert on it is neither right nor wrong
         hits = by_job.get(job.key, [])
         if job.loss is not None:
-            key = (job.source.rendering, job.source.origin, job.loss)
+            key = (source.rendering, source.origin, job.loss)
             share = Share(int(_finds(hits, job.burst)), 1)
             one.losses[key] = one.losses.get(key, Share(0, 0)) + share
         elif job.at is not None:
             if _finds(hits, job.burst):
-                burst = (job.source.rendering, job.key.rpartition(".")[0])
+                burst = (source.rendering, job.key.rpartition(".")[0])
                 firsts[burst] = min(job.at, firsts.get(burst, job.at))
         else:
             _add_set(one, job, hits)

@@ -66,10 +66,19 @@ class Program(_Strict, frozen=True):
     steps: tuple[str, ...]
 
 
+class Behaviour(_Strict, frozen=True):
+    """Something else that Qakbot does: variants, each the command lines of one go."""
+
+    about: str
+    parents: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
+
+
 class Bursts(_Strict, frozen=True):
     """The whole data file."""
 
     sequences: dict[str, Sequence_]
+    behaviours: dict[str, Behaviour]
     benign: dict[str, Program]
 
 
@@ -138,6 +147,8 @@ def generate(seed: int, per_rendering: int, background: Sequence[Row] = ()) -> l
     from the arguments alone.
     """
     sets = [_positive(rendering, seed, per_rendering, background) for rendering in RENDERINGS]
+    for name, behaviour in recipes().behaviours.items():
+        sets += [_other(name, behaviour, how, seed, per_rendering) for how in _OTHER_RENDERINGS]
     sets += [_benign(name, program, seed) for name, program in recipes().benign.items()]
     return [*sets, *_administrators(seed)]
 
@@ -159,7 +170,36 @@ def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) 
     rows.sort(key=lambda row: row["Timestamp"].ticks)
     return LabelledSet(
         f"generated, {rendering}", "qakbot", "generated", _SOURCE, rows, rendering,
-        families().renderings[rendering], tuple(bursts),
+        families().renderings[rendering], bursts=tuple(bursts),
+    )  # fmt: skip
+
+
+_OTHER_RENDERINGS = ("direct", "cmd", "powershell", "case")
+
+
+def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: int) -> LabelledSet:
+    """One of Qakbot's other behaviours, in turn in each of its variants."""
+    chance = random.Random(f"{seed}/{name}/{rendering}")
+    variants = list(behaviour.variants.values())
+    rows: list[Row] = []
+    bursts = []
+    for number in range(count):
+        device = _Device(f"{name}-{rendering}-{number:03d}", "user1", chance)
+        at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
+        loader = device.process("rundll32.exe", "rundll32.exe x.dll,#1", SYSTEM32, at)
+        host = chance.choice(behaviour.parents)
+        parent = device.process(host, host, SYSTEM32, at, loader)
+        for issued in variants[number % len(variants)]:
+            # A line of cmd.exe's own is its wrapper already.
+            family = "env_set" if issued.startswith("cmd") else ""
+            _command(device, parent, family, issued, rendering, at)
+            at = at + _seconds(chance.uniform(0.1, 2))
+        times = [row["Timestamp"] for row in device.rows]
+        bursts.append(Burst(device.name, min(times), max(times)))
+        rows += device.rows
+    return LabelledSet(
+        f"generated, {name}, {rendering}", "qakbot", "generated", _MODEL, rows, rendering,
+        behaviour.about, name, tuple(bursts),
     )  # fmt: skip
 
 
@@ -218,7 +258,7 @@ def _command(
         by = device.start(at, shell, wrapper, issuer)
         at = at + _seconds(0.02)
     line = rendered(issued, rendering)
-    if is_cmd and rendering == "caret":
+    if issued == "cmd /c set" and rendering == "caret":
         line = "cmd.exe /c s^et"
     file = issued.split()[0].lower().removesuffix(".exe") + ".exe"
     made = device.start(at, file, line, by)
