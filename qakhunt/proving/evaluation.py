@@ -133,6 +133,7 @@ def evaluate(
                         progress(f"{one.hunt.name}: {window.start.to_datetime():%Y-%m-%d}")
                     _measure(one, session, window, chosen, now)
     for one in evidence:
+        _count_vanished(one, jobs)
         one.sets.sort(key=lambda outcome: (outcome.label != POSITIVE, outcome.origin, outcome.name))
     return evidence
 
@@ -202,7 +203,9 @@ def _jobs(
             for row in one.rows:
                 by_device.setdefault(device_of(row), []).append(row)
         for which, burst in enumerate(one.bursts):
-            rows = [r for r in by_device[burst.device] if burst.start <= r["Timestamp"] <= burst.end]
+            rows = [
+                r for r in by_device[burst.device] if burst.start <= r["Timestamp"] <= burst.end
+            ]
             key = f"{number}.{which}"
             yield from _with_losses(key, one, burst, rows, seed, repeats, losses)
             yield from _prefixes(key, one, burst, rows)
@@ -266,8 +269,8 @@ def _measure(
     firsts: dict[tuple[str, str], float] = {}
     for job in jobs:
         source = job.source
-        if source.label == POSITIVE and source.behaviour != one.hunt.notes.behaviour:
-            continue  # another hunt's business: an alert on it is neither right nor wrong
+        if not _concerns(one.hunt, source):
+            continue
         hits = by_job.get(job.key, [])
         if job.loss is not None:
             key = (source.rendering, source.origin, job.loss)
@@ -281,6 +284,19 @@ def _measure(
             _add_set(one, job, hits)
     for (rendering, _), seconds in firsts.items():
         one.seconds.setdefault(rendering, []).append(seconds)
+
+
+def _count_vanished(one: HuntEvidence, jobs: Iterable[_Job]) -> None:
+    """A burst that lost every one of its events was not found."""
+    for job in jobs:
+        if not job.picked and job.loss is not None and _concerns(one.hunt, job.source):
+            key = (job.source.rendering, job.source.origin, job.loss)
+            one.losses[key] = one.losses.get(key, Share(0, 0)) + Share(0, 1)
+
+
+def _concerns(hunt: Hunt, source: LabelledSet) -> bool:
+    """Whether an alert of the hunt on the set is right or wrong, and not another's business."""
+    return source.label != POSITIVE or source.behaviour == hunt.notes.behaviour
 
 
 def _finds(hits: Iterable[Hit], burst: Burst | None) -> bool:
