@@ -250,6 +250,7 @@ def test_fix_makes_the_exact_mends_and_nothing_else(
     )
     path = tmp_path / "it.yaml"
     path.write_text(text, encoding="utf-8", newline="")
+    assert run(["hunts", "lint", "--fix"]) == 2
     run(["hunts", "lint", str(path), "--fix"])
     assert "4 mended" in capsys.readouterr().out
     assert path.read_text(encoding="utf-8") == (
