@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qakhunt.live import LiveBackends
     from qakhunt.settings import ProfileSettings
     from qakhunt.slicing.request import SliceRequest
+    from qakhunt.triage.run_result import Clouds
 
     OnWait = Callable[[str, float, str], None]
 
@@ -63,6 +64,10 @@ class Answering(Protocol):
     until: float
     sample: bool
     config: Config | None
+
+    @property
+    def clouds(self) -> dict[str, Clouds]:
+        """The clouds of the profiles that are asked live."""
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -118,6 +123,7 @@ class LocalAnswering:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, options: AnswerOptions) -> None:
         from qakhunt.sample import sample_events, sample_now
@@ -165,6 +171,19 @@ class LiveAnswering:
         configured = config.file.deadline if config else None
         if configured is not None and self.until == float("inf"):
             self.until = time.monotonic() + length_of_time("deadline", configured).seconds
+
+    @property
+    def clouds(self) -> dict[str, Clouds]:
+        """Each profile's."""
+        from qakhunt.triage.run_result import Clouds
+
+        return {
+            settings.name: Clouds(
+                settings.profile.cloud,
+                settings.profile.log_analytics_cloud or settings.profile.cloud,
+            )
+            for settings in self._profiles
+        }
 
     @contextmanager
     def opened(
