@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from qakhunt.config import Config
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.recordings.manifest import RecordedHunt
+    from qakhunt.triage.run_result import Clouds
 
 _ON_SOURCE = "--on-source runs it on the recorded rows"
 
@@ -33,6 +34,7 @@ class ReplayAnswering:
     sample = False
     until = float("inf")
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
         self._recording = Recording.open(folder)
