@@ -36,6 +36,7 @@ class ReplayAnswering:
     until = float("inf")
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
         self._recording = Recording.open(folder)
