@@ -38,7 +38,10 @@ class ReplayAnswering:
     config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
-    def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
+    def __init__(
+        self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf")
+    ) -> None:
+        self.until = until
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source
