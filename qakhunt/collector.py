@@ -360,7 +360,7 @@ def _take_table(group: _Group, request: _Request, answer: LedgerLine, rows: list
 def _take_rarity(group: _Group, request: _Request, answer: LedgerLine, rows: list[Record]) -> None:
     counted = [
         Rarity(str(row["Kind"]), str(row["Value"]), row["Devices"], row["Accounts"], row["Days"])
-        for row in rows
+        for row in sorted(rows, key=lambda row: (str(row["Kind"]), str(row["Value"])))
     ]
     for case in group.cases:
         issuers = issuing_processes(case.hit, case.context)

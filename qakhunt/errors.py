@@ -7,6 +7,7 @@
     |  +- NotAvailableError      the hunt cannot be written for that product
     +- EventsError               an input of recorded data
     +- ResultFileError           a saved result that is to be triaged or reported
+    +- RecordingError           a recording is damaged, or not of what is asked
     +- EngineError               the embedded engine is missing or refuses a construct
     +- RejectedError             a service or the engine rejected the query
     +- UnansweredError           nobody answered: sign-in, network, permission
@@ -105,6 +106,10 @@ class EventsError(QakhuntError):
 
 class ResultFileError(QakhuntError):
     """A saved result cannot be read: not JSON, another schema, or not whole."""
+
+
+class RecordingError(QakhuntError):
+    """A recording is not whole, not known, or not of what is asked."""
 
 
 class EngineError(QakhuntError):

@@ -112,6 +112,7 @@ class LogAnalyticsBackend:
         self.concurrency = concurrency
         self._transport = transport
         self._settings = settings or LogAnalyticsSettings()
+        self.oldest = self._settings.oldest
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's workspace. Failures of the service are answers, too."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.base import Target
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.config_checks import length_of_time
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
 from qakhunt.settings import profile_from_environment
@@ -24,11 +26,13 @@ if TYPE_CHECKING:
     from qakhunt.live import LiveBackends
     from qakhunt.settings import ProfileSettings
     from qakhunt.slicing.request import SliceRequest
+    from qakhunt.triage.run_result import Clouds
 
     OnWait = Callable[[str, float, str], None]
 
 LOCAL = "local"
-BACKENDS = (LOCAL, "log-analytics", "defender")
+REPLAY = "replay"
+BACKENDS = (LOCAL, "log-analytics", "defender", REPLAY)
 
 
 @dataclass(frozen=True)
@@ -41,18 +45,29 @@ class AnswerOptions:
     now: str | None = None
     timeout: float | None = None
     config: Path | None = None
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
     trusted_hosts: Sequence[str] = ()
     slices: SliceRequest | None = None
     deadline: float = float("inf")
+    """A moment of ``time.monotonic``."""
+    recording: Path | None = None
+    on_source: bool = False
 
 
 class Answering(Protocol):
-    """Someone who answers: their ``now``, and a plan while they are open."""
+    """Someone who answers: their ``now``, and a plan while they are open.
+
+    ``until`` is the moment of ``time.monotonic`` at which nothing more is asked.
+    """
 
     now: Instant
+    until: float
     sample: bool
     config: Config | None
+
+    @property
+    def clouds(self) -> dict[str, Clouds]:
+        """The clouds of the profiles that are asked live."""
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -67,6 +82,8 @@ def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answe
             f"no backend named {options.backend!r}",
             hint=nearest(options.backend, BACKENDS) or ", ".join(BACKENDS),
         )
+    if options.recording is not None or options.on_source or options.backend == REPLAY:
+        return _replay(options)
     if options.events or options.backend == LOCAL:
         _refuse_profiles(options)
         return LocalAnswering(options)
@@ -77,6 +94,22 @@ def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answe
     if options.dialect is not None:
         raise UsageError("--dialect is for the embedded engine; a profile's backend says its own")
     return LiveAnswering(options, config)
+
+
+def _replay(options: AnswerOptions) -> Answering:
+    from qakhunt.cli.replaying import ReplayAnswering
+
+    if options.recording is None:
+        raise UsageError("a replay needs a recording", hint="name its folder with --recording")
+    if options.backend not in (None, REPLAY):
+        raise UsageError(f"a recording is replayed, not asked of {options.backend}")
+    for given, option in (
+        (options.events, "--events"), (bool(options.choice), "--profile"),
+        (options.dialect, "--dialect"), (options.slices, "--slice"),
+    ):  # fmt: skip
+        if given:
+            raise UsageError(f"{option} is not for a recording, which has its own")
+    return ReplayAnswering(options.recording, on_source=options.on_source, now=options.now)
 
 
 def _refuse_profiles(options: AnswerOptions) -> None:
@@ -90,11 +123,12 @@ class LocalAnswering:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, options: AnswerOptions) -> None:
         from qakhunt.sample import sample_events, sample_now
 
-        self._options = options
+        self._options, self.until = options, options.deadline
         self.sample = not options.events
         self._events = list(options.events) or sample_events()
         given = options.now or (sample_now().isoformat() if self.sample else None)
@@ -133,6 +167,23 @@ class LiveAnswering:
         flags = {"backend": options.backend}
         self._profiles = chosen_profiles(config, options.choice, flags)
         self.now = read_now(options.now)
+        self.until = options.deadline
+        configured = config.file.deadline if config else None
+        if configured is not None and self.until == float("inf"):
+            self.until = time.monotonic() + length_of_time("deadline", configured).seconds
+
+    @property
+    def clouds(self) -> dict[str, Clouds]:
+        """Each profile's."""
+        from qakhunt.triage.run_result import Clouds
+
+        return {
+            settings.name: Clouds(
+                settings.profile.cloud,
+                settings.profile.log_analytics_cloud or settings.profile.cloud,
+            )
+            for settings in self._profiles
+        }
 
     @contextmanager
     def opened(
@@ -144,7 +195,7 @@ class LiveAnswering:
         hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
         live = LiveBackends(
             self.now, on_wait=on_wait, trusted_hosts=self._options.trusted_hosts,
-            deadline=self._options.deadline,
+            deadline=self.until,
         )  # fmt: skip
         try:
             say("hunting")

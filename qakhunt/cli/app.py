@@ -22,6 +22,7 @@ COMMANDS: dict[str, Entry] = {
     "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
     "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
     "report": Entry("report", "Make a report of a saved result, to hand over."),
+    "record": Entry("record", "Run hunts and keep what they were answered."),
     "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
     "login": Entry("login", "Sign in as an analyst, once for all tenants."),
     "logout": Entry("logout", "Forget a sign-in."),

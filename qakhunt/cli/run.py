@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli import scheduled as sch
 from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
-from qakhunt.cli.output import Output
+from qakhunt.cli.output import Output, in_zone
 from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.cli.streams import stdout_may_close
@@ -37,7 +38,9 @@ app = o.new_app()
 
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--backend", metavar="NAME", help="Who answers: local, log-analytics, defender."),
+    typer.Option(
+        "--backend", metavar="NAME", help="Who answers: local, log-analytics, defender or replay."
+    ),
 ]
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045
@@ -46,6 +49,13 @@ Events = Annotated[
         help="Recorded events for the embedded engine: a file, a folder or a glob.",
     ),
 ]  # fmt: skip
+Recording = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--recording", metavar="DIR", help="Replay what was recorded in this folder."),
+]
+OnSource = Annotated[
+    bool, typer.Option("--on-source", help="Run on the recording's source rows, changes and all.")
+]
 FormatName = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -73,6 +83,8 @@ def run(
     config: p.ConfigPath = None,
     trust_host: p.TrustedHosts = None,
     events: Events = None,
+    recording: Recording = None,
+    on_source: OnSource = False,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -119,6 +131,7 @@ def run(
     Without a configuration the embedded engine hunts in the bundled sample.
     """
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
+    output = in_zone(output, time_zone)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
         window, time_zone, config,
@@ -129,20 +142,21 @@ def run(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
+            sch.read_deadline(deadline), recording=recording, on_source=on_source,
         ),
         os.environ,
     )  # fmt: skip
     schedule = sch.Schedule(
         sch.ScheduleOptions(
-            state, sink or (), heartbeat, every, repeat_after, suppressions, deadline, log_format,
+            state, sink or (), heartbeat, every, repeat_after, suppressions, log_format,
             show_suppressed, show_known,
         ),
-        now=answers.now, config=answers.config,
+        now=answers.now, until=answers.until, config=answers.config,
     )  # fmt: skip
     if answers.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
-    with schedule.errors_logged():
+    with contextlib.closing(schedule), schedule.errors_logged():
         result = _hunt(
             answers, schedule.request(request), schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
@@ -151,7 +165,7 @@ def run(
         if output.format or result.verdict is not Verdict.FAILED:
             with stdout_may_close():
                 schedule.present(result, output)
-        _report_failures(result)
+        report_failures(result)
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)
     return code
@@ -171,15 +185,19 @@ def _hunt(
         progress.planned(plan)
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
-            return run_plan(lines, progress.both(schedule.progress), on_pieces=progress.expected)
+            return run_plan(
+                lines, progress.both(schedule.progress), on_pieces=progress.expected,
+                deadline=schedule.seconds_left,
+            )  # fmt: skip
 
         result = schedule.run(plan, ask)
         collect(result, plan)
     result.sample = answers.sample
+    result.clouds = answers.clouds
     return result
 
 
-def _report_failures(result: RunResult) -> None:
+def report_failures(result: RunResult) -> None:
     """When nothing answered there is no result to show: say why, on stderr."""
     if result.verdict is not Verdict.FAILED:
         return

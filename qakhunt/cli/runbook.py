@@ -18,11 +18,19 @@ from qakhunt.cli.profiles import (
 )
 from qakhunt.cli.progress import working
 from qakhunt.cli.request import catalog, read_now
-from qakhunt.cli.scheduled import read_length
+from qakhunt.cli.scheduled import SuppressionsFile, read_length
 from qakhunt.errors import UsageError
 from qakhunt.hunts.catalog import DEFAULT_HUNT
 
 app = o.new_app(help="Make what Azure Automation needs.")
+
+
+LONGEST_SECONDS = 170 * 60
+Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")]
+Wheels = Annotated[
+    Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option("--wheels", metavar="DIR", help="Take wheels from this folder, no index."),
+]
 
 
 @app.callback()
@@ -32,7 +40,7 @@ def runbook() -> None:
 
 @app.command()
 def build(
-    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")],
+    out: Out,
     state: Annotated[
         str, typer.Option("--state", metavar="URL", help="The URL of the state's blob.")
     ],
@@ -60,14 +68,8 @@ def build(
     deadline: Annotated[
         str, typer.Option("--deadline", metavar="TIME", help="Ask nothing more after this long.")
     ] = "150m",
-    suppressions: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--suppressions", metavar="FILE", help="Hide what this file vouches for."),
-    ] = None,
-    wheels: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--wheels", metavar="DIR", help="Take wheels from this folder, no index."),
-    ] = None,
+    suppressions: SuppressionsFile = None,
+    wheels: Wheels = None,
     now: o.Now = None,
     quiet: o.Quiet = False,
 ) -> int:
@@ -111,6 +113,3 @@ def build(
             file=sys.stderr,
         )
     return 0
-
-
-LONGEST_SECONDS = 170 * 60

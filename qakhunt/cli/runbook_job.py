@@ -12,24 +12,25 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.cli.request import HuntRequest, read_now, rendered_hunts
-from qakhunt.cli.scheduled import Schedule, ScheduleOptions, read_length
+from qakhunt.cli.answering import AnswerOptions, LiveAnswering
+from qakhunt.cli.profiles import Choice
+from qakhunt.cli.request import HuntRequest
+from qakhunt.cli.scheduled import Schedule, ScheduleOptions, read_deadline
 from qakhunt.config import Config, parse_config
-from qakhunt.errors import ConfigError, NotAvailableError, QakhuntError, UsageError
+from qakhunt.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.schedule.runbook.payload import PLACE
+from qakhunt.slicing.request import AUTO, SliceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.live import LiveBackends
-    from qakhunt.runner import PlanLine
-    from qakhunt.settings import ProfileSettings
+    from qakhunt.plan import PlanLine
     from qakhunt.triage.run_result import RunResult
 
 KEEP = ("-", "")
@@ -115,73 +116,43 @@ def _laid_down(files: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunResult:
-    from qakhunt.live import LiveBackends
     from qakhunt.runner import run as run_plan
 
     config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
-    now = read_now(None)
+    answers = LiveAnswering(
+        AnswerOptions(
+            choice=_choice(config, settings.profiles), deadline=read_deadline(settings.deadline),
+            slices=SliceRequest(AUTO),
+        ),
+        config,
+    )  # fmt: skip
     vouched = folder / "suppressions.yaml"
     schedule = Schedule(
         ScheduleOptions(
             state=settings.state, sinks=built["sinks"], heartbeat=built["heartbeat"],
             every=built["every"], repeat_after=built["repeat_after"],
-            suppressions=vouched if vouched.exists() else None, deadline=settings.deadline,
+            suppressions=vouched if vouched.exists() else None,
         ),
-        now=now, config=config,
+        now=answers.now, until=answers.until, config=config,
     )  # fmt: skip
     told = _Teller()
-    live = LiveBackends(now, cache=None)
-    live.deadline = live.clock.monotonic() + read_length("--deadline", settings.deadline).seconds
-    try:
-        plan, missing = plan_of(config, settings, live, now, folder)
-        return schedule.run(plan, lambda lines: _with_missing(run_plan(lines, told), missing))
-    finally:
-        live.close()
+
+    def ask(lines: Sequence[PlanLine]) -> RunResult:
+        return run_plan(lines, told, deadline=schedule.seconds_left)
+
+    request = schedule.request(HuntRequest(settings.hunts, [folder / "hunts"]))
+    with (
+        contextlib.closing(schedule),
+        answers.opened(request, lambda _: None, None) as plan,
+    ):
+        return schedule.run(plan, ask)
 
 
-def plan_of(
-    config: Config, settings: _Settings, live: LiveBackends, now: Any, folder: Path
-) -> tuple[list[PlanLine], list[str]]:
-    """Every hunt for every target of every profile that it is written for."""
-    from qakhunt.live import targets_of
-    from qakhunt.runner import PlanLine
-
-    plan = []
-    for chosen in _profiles(config, settings.profiles):
-        backend = live.open(chosen)
-        for name in settings.hunts:
-            request = HuntRequest([name], [folder / "hunts"], window="30d")
-            with contextlib.suppress(NotAvailableError):
-                ((rendered, _),) = rendered_hunts(request, now=now, product=chosen.profile.backend)
-                plan += [PlanLine(rendered, backend, target) for target in targets_of(chosen)]
-    if not plan:
-        raise UsageError("no hunt is written for any of the profiles")
-    return plan, config.missing_tenants()
-
-
-def _profiles(config: Config, names: Sequence[str]) -> list[ProfileSettings]:
-    from qakhunt.settings import effective
-
-    members = [m for name in names for m in config.file.groups.get(name, [name])]
-    chosen = config.select(list(dict.fromkeys(members)))
-    return [effective(config, name, environment={}) for name in chosen]
-
-
-def _with_missing(result: RunResult, tenants: Sequence[str]) -> RunResult:
-    """An expected tenant without a profile is a line that did not run."""
-    if not tenants or any(line.slice == "no profile" for line in result.ledger.lines):
-        return result
-    first = result.ledger.lines[0]
-    result.ledger.lines += [
-        replace(
-            first, profile="-", tenant=tenant, workspace=None, slice="no profile",
-            status=Status.NOT_RUN, detail="no profile covers this expected tenant", hint="",
-            rejected=False, rows=0, bytes=0, attempts=0, waits=(), request_ids=(), elapsed=0.0,
-            source=None,
-        )
-        for tenant in tenants
-    ]  # fmt: skip
-    return result
+def _choice(config: Config, names: Sequence[str]) -> Choice:
+    """All profiles that were built in, or those named, groups among them."""
+    if set(names) == set(config.profiles):
+        return Choice(everything=True)
+    return Choice([m for name in names for m in config.file.groups.get(name, [name])])
 
 
 class _Teller:

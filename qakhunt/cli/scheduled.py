@@ -90,18 +90,20 @@ class ScheduleOptions:
     every: str = "24h"
     repeat_after: str = "30d"
     suppressions: Path | None = None
-    deadline: str | None = None
     log_format: str = "text"
     show_suppressed: bool = False
     show_known: bool = False
 
 
 class Schedule:
-    """The checked options, and the one way in which a command runs its plan."""
+    """The checked options, and the one way in which a command runs its plan.
+
+    ``until`` is the moment of ``time.monotonic`` at which nothing more is asked.
+    """
 
     def __init__(
-        self, options: ScheduleOptions, *, now: Instant, config: Config | None = None,
-        sleep: Callable[[float], None] = time.sleep,
+        self, options: ScheduleOptions, *, now: Instant, until: float = float("inf"),
+        config: Config | None = None, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
         from qakhunt.schedule.sinks.table import make_sink
 
@@ -112,8 +114,8 @@ class Schedule:
         self._sleep = sleep
         self._every = read_length("--every", options.every)
         self._repeat_after = read_length("--repeat-after", options.repeat_after)
-        limit = read_length("--deadline", options.deadline).seconds if options.deadline else None
-        self._out_of_time = lambda: limit is not None and time.monotonic() - started >= limit
+        self._until = until
+        self._out_of_time = lambda: time.monotonic() >= until
         self.log = RunLog(
             uuid.uuid4().hex, self._clock, as_json=read_log_format(options.log_format)
         )
@@ -189,7 +191,6 @@ class Schedule:
 
     def run(self, plan: Sequence[PlanLine], ask: Ask) -> RunResult:
         """Run the plan, keep and tell what it finds."""
-        plan = self._bounded(plan)
         self.log.event("run started", lines=len(plan), state=self._options.state)
         if self._options.state is None and not self.sinks:
             return self._plain(ask(plan))
@@ -198,6 +199,18 @@ class Schedule:
         with self._told_of_failure(), contextlib.closing(self._store()) as store:
             job = run_once if self._options.state is None else run_scheduled
             return job(plan, store, self.sinks, ask, self._job_options())
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the deadline, None where there is none."""
+        if self._until == float("inf"):
+            return None
+        return max(0.0, self._until - time.monotonic())
+
+    def close(self) -> None:
+        """Close the sinks' connections."""
+        for sink in self.sinks:
+            sink.close()
 
     def progress(self, _plan_line: PlanLine, line: LedgerLine) -> None:
         """Log a line as it is answered."""
@@ -210,18 +223,9 @@ class Schedule:
         result.suppressed = len(result.suppressed_hits)
         return result
 
-    def _bounded(self, plan: Sequence[PlanLine]) -> Sequence[PlanLine]:
-        if self._options.deadline is None:
-            return plan
-        from qakhunt.schedule.deadline import UntilDeadline
-
-        bounded = {
-            id(line.backend): UntilDeadline(line.backend, self._out_of_time) for line in plan
-        }
-        return [replace(line, backend=bounded[id(line.backend)]) for line in plan]
-
     def _store(self) -> Store:
-        from qakhunt.schedule.store import Store, connect
+        from qakhunt.schedule.store import Store
+        from qakhunt.schedule.store_schema import connect
 
         if self._options.state is None:
             return Store(connect(None, "in memory"), "in memory")
@@ -256,7 +260,8 @@ class Schedule:
     def _send_failure(self, problem: QakhuntError) -> None:
         from qakhunt.schedule.deliveries import deliver
         from qakhunt.schedule.heartbeat import heartbeat_of_failure
-        from qakhunt.schedule.store import RunRecord, Store, connect
+        from qakhunt.schedule.store import RunRecord, Store
+        from qakhunt.schedule.store_schema import connect
 
         beat = heartbeat_of_failure(
             problem.message, run_id=self.log.run_id, sent_at=self._now, every=self._every
@@ -319,6 +324,13 @@ def read_length(option: str, text: str) -> Timespan:
     if span.ticks <= 0 or text.strip().isdigit():
         raise UsageError(f"{option} {text!r}: not a length of time", hint="write one such as 26h")
     return span
+
+
+def read_deadline(text: str | None) -> float:
+    """The moment of ``time.monotonic`` that ``--deadline`` names; none is infinity."""
+    if text is None:
+        return float("inf")
+    return time.monotonic() + read_length("--deadline", text).seconds
 
 
 def _seconds(number: float) -> Timespan:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -18,6 +17,8 @@ from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.schedule.store import Store
 
@@ -205,7 +206,8 @@ def _lines(document: dict[str, Any]) -> list[str]:
     for sink in document["deliveries"]:
         lines.append(f"{sink['sink']}: {sink['delivered']} delivered, {sink['pending']} waiting")
     lines += [
-        f"  waiting since {short(p['since'])}, tried {p['attempts']} times: {p['key']}: {p['detail']}"
+        f"  waiting since {short(p['since'])}, tried {p['attempts']} times: {p['key']}: "
+        f"{p['detail']}"
         for p in document["pending"]
     ]
     return lines

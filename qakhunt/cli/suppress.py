@@ -21,7 +21,7 @@ from qakhunt.triage.suppressions import (
 
 app = o.new_app(help="Vouch for findings that are no cause for concern.")
 
-Many = Optional[list[str]]
+Many = Optional[list[str]]  # noqa: UP045 - typer reads it at run time on 3.10
 File = Annotated[Path, typer.Option("--file", metavar="FILE", help="The suppressions' file.")]
 DEFAULT_FILE = Path("suppressions.yaml")
 _HEAD = "# Findings that somebody looked at and vouches for. Review it like code.\nsuppressions:\n"

@@ -17,7 +17,7 @@ _SPACES = re.compile(r"\s+")
 _MAX_LENGTH = 32_768
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Command:
     """A command line as recorded and what it means.
 

@@ -18,8 +18,8 @@ from qakhunt.hunts.feed_columns import bare_columns, columns_read, operator_end
 from qakhunt.hunts.product import tables_of
 from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE, WORDS
 from qakhunt.kql.literal import decode_string, encode, literal_type
+from qakhunt.kql.pipeline import pipeline, split, statements
 from qakhunt.kql.schema import TIME_COLUMN, columns, tables
-from qakhunt.kql.structure import operator, split, statements
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _refuse_other_sources(tokens: Sequence[Token], known: Collection[str]) -> No
 
 
 def _has_wildcard(tokens: Sequence[Token]) -> bool:
-    arguments, depth = split(tokens, "|", ";")[0], 0
+    arguments, depth = next(split(tokens, "|", ";")), 0
     for token in arguments:
         depth += (token.text == "(") - (token.text == ")")
         if depth < 0:
@@ -128,6 +128,18 @@ def _is_sorted(tokens: Sequence[Token], at: int) -> bool:
     return False
 
 
+def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
+    """For each place that reads a table: what every record it can need fulfils.
+
+    Each condition is KQL by itself, the constants it names put in their place; those
+    on the record's own time are left out. Raises NoFeed.
+    """
+    tokens = tokenize(text)
+    _refuse_other_sources(tokens, tables(product))
+    reader = _FilterReader(text, tokens, product)
+    return {name: reader.conditions(name) for name in tables_of(tokens, product)}
+
+
 class _FilterReader:
     """Reads the filters behind each table's name."""
 
@@ -138,9 +150,9 @@ class _FilterReader:
         )
         self.hidden = _function_parameters(tokens) | {n for n, c in defined.items() if c > 1}
         self.lets: dict[str, tuple[Token, ...]] = {}
-        for statement in statements(tokens):
-            if statement.name and self._is_constant(statement.tokens):
-                self.lets[statement.name] = statement.tokens
+        for statement in statements(text):
+            if statement.name and self._is_constant(statement.value):
+                self.lets[statement.name] = statement.value
 
     def _is_constant(self, tokens: Sequence[Token]) -> bool:
         return bool(tokens) and self._is_repeatable(tokens, ())
@@ -158,6 +170,34 @@ class _FilterReader:
         joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
         return Feed(table, time_column, condition, self._lets_for(used), read)
+
+    def conditions(self, table: str) -> list[tuple[str, ...]]:
+        """One tuple for each place that reads the table."""
+        own = columns(self.product, table)
+        time_column = TIME_COLUMN[self.product]
+        return [
+            tuple(
+                self._by_itself(part)
+                for part in self._kept_filters(at, own)
+                if all(token.text != time_column for token in part)
+            )
+            for at, token in enumerate(self.tokens)
+            if self._is_source(at, token, table)
+        ]
+
+    def _by_itself(self, tokens: Sequence[Token]) -> str:
+        """The text on one line, constants instead of their names."""
+        parts: list[str] = []
+        end = None
+        for at, token in enumerate(tokens):
+            text = token.text
+            is_member = at > 0 and tokens[at - 1].text == "."
+            if token.kind is Kind.IDENTIFIER and text in self.lets and not is_member:
+                value = self._by_itself(self.lets[text])
+                text = value if len(self.lets[text]) == 1 else f"({value})"
+            parts.append(text if end in (None, token.start) else f" {text}")
+            end = token.end
+        return "".join(parts)
 
     def _columns_read(
         self, places: Sequence[int], own: Collection[str], time_column: str | None
@@ -183,16 +223,16 @@ class _FilterReader:
         at += 1
         while at + 1 < len(self.tokens) and self.tokens[at].text == "|":
             end = operator_end(self.tokens, at + 2)
-            step = operator(tuple(self.tokens[at + 1 : end]))
-            chosen = bare_columns(step.tokens, own) if step.name == "project" else None
+            step = pipeline(self.tokens[at:end])[1]
+            chosen = bare_columns(step.tokens, own) if step.operator == "project" else None
             if chosen is not None:
                 own, at = chosen, end
                 continue
-            if step.name not in _FILTERS:
+            if step.operator not in _FILTERS:
                 break
             condition = step.tokens
-            has_or = len(split(condition, "or")) > 1
-            parts = [condition] if has_or else split(condition, "and")
+            has_or = len(list(split(condition, "or"))) > 1
+            parts = [condition] if has_or else [tuple(p) for p in split(condition, "and")]
             kept += [part for part in parts if part and self._is_repeatable(part, own)]
             at = end
         return kept

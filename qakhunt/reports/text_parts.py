@@ -29,7 +29,7 @@ def timeline_lines(dossier: Dossier, details: ReportDetails) -> Iterator[str]:
         mark = "*" if entry.own else "o" if entry.discovery and entry.related else " "
         local = details.local(event.at)[11:]
         time = event.at.isoformat()[11:23] + (f" ({local})" if local else "")
-        by = f"  by {event.issuer.file}" if event.issuer and event.kind != "process" else ""
+        by = f"  by {_cut(event.issuer.file)}" if event.issuer and event.kind != "process" else ""
         yield f"{offset(entry.offset):>12}  {mark} {time}  {event.kind:<8}  {_cut(event.what)}{by}"
     if len(shown) > _MOST:
         yield f"... {len(shown) - _MOST:,} further rows in the JSON result"
@@ -46,7 +46,7 @@ def tree_lines(findings: Findings) -> Iterator[str]:
         mark = {"command": "* " if row.own else "o "}.get(row.role, "")
         line = "" if process.line.casefold() == process.file.casefold() else process.line
         said = "".join(f"  [{aside}]" for aside in asides(row.node, row.role))
-        text = f"{mark}{process.file or 'unnamed process'}{number}"
+        text = f"{mark}{_cut(process.file) or 'unnamed process'}{number}"
         text += (f"  {_cut(line)}" if line else "") + said
         yield branch(row) + text.replace("\r", "\\r").replace("\n", "\\n")
 

@@ -59,7 +59,7 @@ def show_triage(dossiers: Sequence[Dossier], console: Console, *, full: bool) ->
 
 def _line(dossier: Dossier) -> Text:
     text = Text(f"{dossier.number:>6}  ")
-    text.append(for_terminal(dossier.hit.device or "-"), "bold").append("  ")
+    text.append(_cut(dossier.hit.device or "-", _SHORT), "bold").append("  ")
     return text.append(dossier.assessment.title, _STYLES[dossier.assessment.kind])
 
 
@@ -94,9 +94,9 @@ def _head(dossier: Dossier, console: Console) -> None:
     device = next((e for e in dossier.entities if e.kind == "device"), None)
     page = next((link.url for link in device.links), None) if device else None
     style = Style(bold=True, link=page) if page else Style(bold=True)
-    head.append(for_terminal(hit.device or "no device named"), style)
+    head.append(_cut(hit.device or "no device named", _SHORT), style)
     if hit.account:
-        head.append(f"  {for_terminal(hit.account)}")
+        head.append(f"  {_cut(hit.account, _SHORT)}")
     console.print(head)
     place = hit.tenant or hit.workspace
     when = hit.first_seen.short() if hit.first_seen else "no time"
@@ -147,6 +147,8 @@ def _commands(dossier: Dossier, console: Console, limit: int) -> None:
         line = Text(_cut(note.command.line, limit))
         if note.runs > 1:
             line.append(f"  x{note.runs:,}", "dim")
+        if not note.counted and note.counted_by:
+            line.append(f"  ({', '.join(note.counted_by)})", "dim")
         meaning = Text()
         for number, technique in enumerate(note.techniques):
             meaning.append(" " if number else "")
@@ -178,7 +180,7 @@ def _entry(entry: Entry, limit: int) -> tuple[Text, Text, Text]:
     mark = "*" if entry.own else ("o" if entry.discovery else "")
     what = Text(_cut(event.what, limit), "" if entry.own else "dim" if not entry.related else "")
     if event.kind != "process" and event.issuer is not None:
-        what.append(f"  by {for_terminal(event.issuer.file)}", "dim")
+        what.append(f"  by {_cut(event.issuer.file, _SHORT)}", "dim")
     if event.kind == "process" and event.command and event.command.family:
         what.append(f"  {event.command.family} {' '.join(event.command.techniques)}", "cyan")
     style = "bold" if entry.own else "dim"
@@ -192,7 +194,7 @@ def _tree_row(row: TreeRow, limit: int) -> Text:
         return text.append(f"... {row.hidden:,} more", "dim")
     node = row.node
     process = node.process
-    name = for_terminal(process.file or "unnamed process")
+    name = _cut(process.file or "unnamed process", _SHORT)
     if process.id is not None:
         name += f" ({process.id})"
     style = {"issuer": "bold", "command": "", "ancestor": "", "other": "dim"}[row.role]
@@ -222,7 +224,7 @@ def _entities(dossier: Dossier, console: Console) -> None:
     for entity in dossier.entities:
         name = Text(f"{entity.kind}  ", "dim")
         link = entity.links[0].url if entity.links else None
-        name.append(for_terminal(entity.name), Style(bold=True, link=link))
+        name.append(_cut(entity.name, _SHORT), Style(bold=True, link=link))
         console.print(Padding(name, (0, 0, 0, 2)))
         details = "  ".join(
             f"{label}: {_cut(value, _SHORT)}" for label, value in entity.details

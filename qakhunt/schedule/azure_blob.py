@@ -10,6 +10,8 @@ from qakhunt.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+BLOCK_BYTES = 4 * 1024 * 1024
+"""How much of a blob is in memory at once while it is sent."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -61,6 +63,7 @@ def blob_client(
     return BlobClient.from_blob_url(
         url, credential=secret, connection_verify=verify, connection_timeout=10, read_timeout=60,
         retry_policy=ExponentialRetry(initial_backoff=1, increment_base=2, retry_total=retries),
+        max_single_put_size=BLOCK_BYTES, max_block_size=BLOCK_BYTES,
     )  # fmt: skip
 
 

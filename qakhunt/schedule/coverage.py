@@ -197,9 +197,15 @@ def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData
         start = min(
             now - lookback, max(start, coverage.begun) if coverage.covered else coverage.begun
         )
-    if rule.reread and (coverage.reread is None or now.since(coverage.reread) >= rule.every):
+    if rule.reread and _reread_due(coverage, now, rule):
         start = min(start, now - rule.reread)
     return start
+
+
+def _reread_due(coverage: Coverage, now: Instant, rule: LateData) -> bool:
+    if coverage.reread is None or rule.every is None:
+        return True
+    return now.since(coverage.reread) >= rule.every
 
 
 def _never_asked(

@@ -24,14 +24,16 @@ if TYPE_CHECKING:
 SCHEMA = "qakhunt.finding/1"
 FIELDS = (
     "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
-    "tenant", "workspaces", "device", "account", "commands", "new_commands", "techniques",
+    "tenant", "workspaces", "device", "account", "commands", "commands_in_all",
+    "new_commands", "techniques",
     "distinct", "total", "first_seen", "last_seen", "rows", "hits",
 )  # fmt: skip
 """The names that a finding's document has."""
 
 
 MOST_HITS = 5
-"""Rows that a finding's document shows; it counts them all."""
+MOST_COMMANDS = 100
+"""Rows and commands that a finding's document shows; it counts them all."""
 
 
 class News(str, Enum):
@@ -106,7 +108,7 @@ def judge(
             finding.fingerprint, finding.hunt.name, _customer(finding.hits[0]),
             now, now, now, 1, size, frozenset(marks),
         )  # fmt: skip
-        return replace(finding, news=News.NEW, new_commands=tuple(marks.values())), remembered
+        return replace(finding, news=News.NEW), remembered
     fresh = tuple(line for mark, line in marks.items() if mark not in known.marks)
     if fresh or size > known.size:
         news = News.GROWN
@@ -126,9 +128,11 @@ def judge(
 def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str, Any]:
     """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values.
 
-    ``rows`` counts its hits, ``hits`` shows the fullest of them.
+    ``rows`` and ``commands_in_all`` count; ``hits`` and ``commands`` show the fullest and
+    the first of them. ``new_commands`` are what a grown finding has more.
     """
     first, hunt = finding.hits[0], finding.hunt
+    commands = list(dict.fromkeys(c.line for h in finding.hits for c in h.commands))
     seen = [hit.first_seen for hit in finding.hits if hit.first_seen]
     last = [moment for hit in finding.hits for moment in (hit.last_seen, hit.first_seen) if moment]
     return {
@@ -146,8 +150,9 @@ def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str
         "workspaces": list(dict.fromkeys(h.workspace for h in finding.hits if h.workspace)),
         "device": first.device,
         "account": first.account,
-        "commands": list(dict.fromkeys(c.line for h in finding.hits for c in h.commands)),
-        "new_commands": list(finding.new_commands),
+        "commands": commands[:MOST_COMMANDS],
+        "commands_in_all": len(commands),
+        "new_commands": list(finding.new_commands[:MOST_COMMANDS]),
         "techniques": list(dict.fromkeys(t for h in finding.hits for t in h.techniques)),
         "distinct": max((h.distinct for h in finding.hits if h.distinct is not None), default=None),
         "total": max((h.total for h in finding.hits if h.total is not None), default=None),

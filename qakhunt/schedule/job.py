@@ -17,7 +17,7 @@ from qakhunt.schedule.coverage import MOST_MADE_UP, CoverageKey, Due, Outcome, d
 from qakhunt.schedule.deliveries import deliver
 from qakhunt.schedule.findings import News, finding_document, findings_of, judge
 from qakhunt.schedule.heartbeat import heartbeat
-from qakhunt.schedule.lookback import LATE_DATA, lookback_of
+from qakhunt.schedule.lookback import LATE_DATA, LateData, lookback_of
 from qakhunt.schedule.sinks.base import Documents, Report
 from qakhunt.schedule.store import RunRecord
 from qakhunt.triage.suppressions import Suppressions
@@ -69,6 +69,7 @@ class _Asked:
     line: PlanLine
     key: CoverageKey
     lookback: Timespan
+    rule: LateData
     due: Due
     outcomes: list[Outcome] = field(default_factory=list)
     refused: LedgerLine | None = None
@@ -84,11 +85,11 @@ def run_scheduled(
     """
     unfinished = store.begin(options.run_id, options.now)
     asked = [_asked(line, store, options) for line in plan]
-    result = _ask_all(asked, ask, options.now)
+    result, made_up = _ask_all(asked, ask, options.now, options.out_of_time)
     result.warnings += store.warnings
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
-    return _tell(result, store, sinks, options, coverages)
+    return _tell(result, store, sinks, options, coverages, made_up)
 
 
 def run_once(
@@ -111,23 +112,41 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
     )  # fmt: skip
     lookback = lookback_of(rendered.hunt)
     coverage = replace(store.coverage(key), hunt=rendered.hunt.name)
+    rule = _rule(line, options.now)
     found = due(
-        coverage, now=options.now, lookback=lookback, rule=LATE_DATA[rendered.product],
-        most=options.most_made_up,
-    )  # fmt: skip
-    return _Asked(line, key, lookback, found)
+        coverage, now=options.now, lookback=lookback, rule=rule, most=options.most_made_up
+    )
+    return _Asked(line, key, lookback, rule, found)
 
 
-def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
-    """Own windows first, then the owed ones, oldest first, round by round."""
+def _rule(line: PlanLine, now: Instant) -> LateData:
+    """The product's rules, with the workspace's own retention where the backend knows it."""
+    rule = LATE_DATA[line.rendered.product]
+    oldest: Instant | None = getattr(line.backend, "oldest", None)
+    return rule if oldest is None else replace(rule, retention=now.since(oldest))
+
+
+def _ask_all(
+    asked: Sequence[_Asked], ask: Ask, now: Instant, out_of_time: Callable[[], bool]
+) -> tuple[RunResult, frozenset[int]]:
+    """Own windows first, then the owed ones, oldest first, round by round.
+
+    Also the ``id`` of each hit that an owed window gave.
+    """
     result = _round([(entry, entry.due.own) for entry in asked], ask)
+    made_up: set[int] = set()
     for number in range(max(len(entry.due.made_up) for entry in asked)):
         due_now = [
             (entry, entry.due.made_up[number]) for entry in asked if number < len(entry.due.made_up)
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
+        if out_of_time():
+            result.ledger.lines += [_too_late(entry, window) for entry, window in due_now]
+            continue
         if answerable:
-            result = _joined(result, _round(answerable, ask))
+            more = _round(answerable, ask)
+            made_up |= set(map(id, more.hits))
+            result = _joined(result, more)
         result.ledger.lines += [
             _not_asked(entry.refused, window) for entry, window in due_now if entry.refused
         ]
@@ -135,7 +154,7 @@ def _ask_all(asked: Sequence[_Asked], ask: Ask, now: Instant) -> RunResult:
         result.warnings += entry.due.warnings
         result.ledger.lines += [_lost(entry, window) for window in entry.due.lost]
     result.now = now
-    return result
+    return result, frozenset(made_up)
 
 
 def _round(entries: Sequence[tuple[_Asked, Window]], ask: Ask) -> RunResult:
@@ -186,18 +205,28 @@ def _not_asked(refused: LedgerLine, window: Window) -> LedgerLine:
     )
 
 
+def _too_late(entry: _Asked, window: Window) -> LedgerLine:
+    return _of(entry, window, "owed", Status.NOT_RUN, "still owed: the run's time was up")
+
+
 def _lost(entry: _Asked, window: Window) -> LedgerLine:
-    rendered, target = entry.line.rendered, entry.line.target
-    line = LedgerLine(
-        hunt=rendered.hunt.name, profile=target.profile, tenant=target.tenant,
-        workspace=target.workspace, slice="lost", window=window,
-        backend=entry.line.backend.name, query_hash=rendered.query_hash, status=Status.UNCOVERED,
-    )  # fmt: skip
-    kept = LATE_DATA[rendered.product].retention
-    return _bare(
-        line, window, Status.UNCOVERED,
+    rendered, kept = entry.line.rendered, entry.rule.retention
+    return _of(
+        entry, window, "lost", Status.UNCOVERED,
         f"lost: no run looked at {window} before it aged out of the {kept.seconds / 86400:.0f} "
         f"days that {rendered.product} keeps",
+    )  # fmt: skip
+
+
+def _of(
+    entry: _Asked, window: Window, slice_: str, status: Status, detail: str
+) -> LedgerLine:
+    rendered, target = entry.line.rendered, entry.line.target
+    return LedgerLine(
+        hunt=rendered.hunt.name, profile=target.profile, tenant=target.tenant,
+        workspace=target.workspace, slice=slice_, window=window,
+        backend=entry.line.backend.name, query_hash=rendered.query_hash, status=status,
+        detail=detail,
     )  # fmt: skip
 
 
@@ -221,7 +250,7 @@ def _settled(asked: Iterable[_Asked], options: JobOptions) -> list[Coverage]:
     return [
         settle(
             entry.due, entry.outcomes, now=options.now, lookback=entry.lookback,
-            rule=LATE_DATA[entry.line.rendered.product],
+            rule=entry.rule,
         )
         for entry in by_key.values()
     ]  # fmt: skip
@@ -232,13 +261,13 @@ def _settled(asked: Iterable[_Asked], options: JobOptions) -> list[Coverage]:
 
 def _tell(
     result: RunResult, store: Store, sinks: Sequence[Sink], options: JobOptions,
-    coverages: Sequence[Coverage],
+    coverages: Sequence[Coverage], made_up: frozenset[int] = frozenset(),
 ) -> RunResult:  # fmt: skip
     """Judge the hits, keep everything in one transaction, then deliver."""
     hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
     result.warnings += options.suppressions.expired(options.now)
     result.hits, result.suppressed_hits = options.suppressions.split(result.hits, options.now)
-    findings, remembered = _judged(result, hunts, store, options)
+    findings, remembered = _judged(result, hunts, store, options, made_up)
     reported = [finding for finding in findings if finding.reported]
     if coverages and len(reported) > options.most_told:
         result.warnings.append(
@@ -266,8 +295,9 @@ def _tell(
 
 
 def _judged(
-    result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions
-) -> tuple[list[Finding], list[Known]]:
+    result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions,
+    made_up: frozenset[int],
+) -> tuple[list[Finding], list[Known]]:  # fmt: skip
     found = findings_of(result.hits, hunts)
     known = store.known([finding.fingerprint for finding in found])
     judged = [
@@ -277,22 +307,13 @@ def _judged(
         )
         for finding in found
     ]  # fmt: skip
-    return [_fullest(finding) for finding, _ in judged], [entry for _, entry in judged]
+    return [_shown(finding, made_up) for finding, _ in judged], [entry for _, entry in judged]
 
 
-def _fullest(finding: Finding) -> Finding:
-    """Without hits that another window of the run already shows in full."""
-    kept: list[Any] = []
-    for hit in finding.hits:
-        commands = {command.normalised for command in hit.commands}
-        same = any(
-            commands <= {c.normalised for c in other.commands}
-            and (other.workspace, other.first_seen) == (hit.workspace, hit.first_seen)
-            for other in kept
-        )
-        if not (same and commands):
-            kept.append(hit)
-    return replace(finding, hits=tuple(kept))
+def _shown(finding: Finding, made_up: frozenset[int]) -> Finding:
+    """Without what an owed window repeats of a finding that the current window shows."""
+    current = tuple(hit for hit in finding.hits if id(hit) not in made_up)
+    return replace(finding, hits=current or finding.hits)
 
 
 def _numbers(

@@ -26,7 +26,7 @@ class LateData:
     late: Timespan
     retention: Timespan
     reread: Timespan | None = None
-    every: Timespan = Timespan(0)
+    every: Timespan | None = None
 
 
 LATE_DATA = {

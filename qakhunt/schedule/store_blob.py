@@ -53,7 +53,8 @@ def open_blob(
         path = folder / "state.db"
         fresh = held.fetch(path)
         store = open_unlocked(path, url, now)
-        notes = _Notes(blob_client(url + NOTES, environment, credential, verify, retries=RETRIES), url)
+        beside = blob_client(url + NOTES, environment, credential, verify, retries=RETRIES)
+        notes = _Notes(beside, url)
         closing.append(notes.close)
         for kept in folder.glob("state.db.damaged-*"):
             name = url + kept.name.removeprefix("state.db")
@@ -146,8 +147,8 @@ class _Held:
 
     def send(self, path: Path) -> None:
         """Replace the blob by the file. Fails when the lease is no longer ours."""
-        with _told(self._url):
-            self._client.upload_blob(path.read_bytes(), overwrite=True, lease=self._lease)
+        with _told(self._url), path.open("rb") as stream:
+            self._client.upload_blob(stream, overwrite=True, lease=self._lease)
 
     def release(self) -> None:
         """Let others have it."""
@@ -195,7 +196,8 @@ def _told(url: str) -> Iterator[None]:
         code = error_code(problem)
         host = urlsplit(url).hostname
         raise StateError(
-            f"the state {url} cannot be used: {host} answered {problem.status_code} {code}".rstrip(),
+            f"the state {url} cannot be used: {host} answered "
+            f"{problem.status_code} {code}".rstrip(),
             hint="the identity needs the role Storage Blob Data Contributor on the container"
             if problem.status_code in (401, 403)
             else None,

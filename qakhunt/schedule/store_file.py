@@ -9,13 +9,15 @@ from __future__ import annotations
 import os
 import sqlite3
 import string
-from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.errors import StateBusyError, StateError
-from qakhunt.schedule.store import Store, connect
+from qakhunt.schedule.store import Store
+from qakhunt.schedule.store_schema import connect
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from qakhunt.kql.values import Instant
 
 

@@ -42,7 +42,7 @@ class TimeCut:
         feed: Feed = piece.key
         if not feed.time_column:
             return []
-        return [self._piece(feed, w) for w in _halves(piece.window, self._request.shortest)]
+        return [self._piece(feed, w) for w in halves(piece.window, self._request.shortest)]
 
     def _piece(self, feed: Feed, stretch: Window) -> Piece:
         label = str(stretch) if feed.time_column else "whole table"
@@ -80,7 +80,8 @@ def stretches(window: Window, span: Timespan) -> list[Window]:
     ]
 
 
-def _halves(window: Window, shortest: Timespan) -> list[Window]:
+def halves(window: Window, shortest: Timespan) -> list[Window]:
+    """The window in two, or nothing where a half would be shorter than ``shortest``."""
     length = window.end.ticks - window.start.ticks
     if length < 2 * shortest.ticks:
         return []

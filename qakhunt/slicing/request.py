@@ -28,6 +28,12 @@ class SliceRequest:
     most_parts: int = MOST_PARTS
     most_rows: int = 5_000_000
 
+    def __str__(self) -> str:
+        """A spelling that ``read_slices`` reads again."""
+        if self.way == DEVICES:
+            return f"{DEVICES}:{self.parts}"
+        return f"{self.span.ticks // TICKS_PER_SECOND}s" if self.span else self.way
+
 
 def read_slices(text: str) -> SliceRequest | None:
     """Read the text of ``--slice``; None for ``none``. Raises ValueError."""

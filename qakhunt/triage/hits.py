@@ -23,7 +23,7 @@ _DISTINCT = ("TotalUniqueCommandsFound", "Families", "DistinctCommands")
 _TOTAL = ("TotalCommandsFound", "Total", "Events")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hit:
     """One row and its meaning; ``columns`` and ``cells`` are the row as it came.
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import json
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,7 +56,7 @@ def write_events(path: Path, now: Instant, rows: int = 0) -> str:
     events = [event(DEVICE, 2880 - n / 10, command) for n, command in enumerate(COMMANDS)]
     events += [event(f"ws-{n:03}", 60 * n + 30, "explorer.exe") for n in range(700)]
     events += [
-        event(f"dev-{n % 500:03}", 1500 + n / 1000, f"ping host{n} -n 1 {'x' * 100}")
+        event(f"dev-{n % 50:03}", 1500 + n / 1000, f"ping host{n} -n 1 {'x' * 100}")
         for n in range(rows)
     ]
     path.write_text("".join(json.dumps(e) + "\n" for e in events))

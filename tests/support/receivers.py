@@ -8,7 +8,9 @@ import re
 import shutil
 import socket
 import subprocess
+import tempfile
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -27,11 +29,12 @@ AZURITE_KEY = (
 
 @dataclass
 class Taken:
-    """One request as it came."""
+    """One request as it came; ``refused`` says that the answer took nothing."""
 
     path: str
     headers: dict[str, str]
     body: bytes
+    refused: bool = False
 
 
 @dataclass
@@ -67,8 +70,9 @@ def http_receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.taken.append(Taken(self.path, headers, body))
             answer = receiver.answers.popleft() if receiver.answers else Answer()
+            refused = answer.status >= 300
+            receiver.taken.append(Taken(self.path, headers, body, refused))
             if answer.act is not None:
                 answer.act(self)
                 return
@@ -113,26 +117,32 @@ def azurite() -> Iterator[str]:
     """Azurite's blob service in memory; the value is the account's URL."""
     command = azurite_command()
     assert command is not None
-    process = subprocess.Popen(
-        [command, "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck",
-         "--disableTelemetry"],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        url = ""
-        for line in process.stdout:
-            found = re.search(r"listen\w* (?:at|on) (http://[\d.]+:\d+)", line)
-            if found:
-                url = found[1]
-                break
-        assert url, "Azurite did not start"
-        yield f"{url}/{AZURITE_ACCOUNT}"
-    finally:
-        process.terminate()
-        process.wait()
-        if process.stdout:
-            process.stdout.close()
+    with tempfile.NamedTemporaryFile() as log:
+        process = subprocess.Popen(
+            [command, "--blobPort", "0", "--inMemoryPersistence", "--skipApiVersionCheck",
+             "--disableTelemetry"],
+            stdout=log, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            yield f"{_listening(Path(log.name), process)}/{AZURITE_ACCOUNT}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def _listening(log: Path, process: subprocess.Popen[bytes]) -> str:
+    """Where it listens, once its log says so."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until and process.poll() is None:
+        found = re.search(r"listen\w* (?:at|on) (http://[\d.]+:\d+)", log.read_text())
+        if found:
+            return found[1]
+        time.sleep(0.05)
+    raise RuntimeError(f"Azurite did not start: {log.read_text()}")
 
 
 def make_container(account_url: str, name: str) -> str:

@@ -164,7 +164,7 @@ def test_a_file_appears_whole_and_is_not_replaced_unasked(tmp_path: Path) -> Non
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "md", "parquet"])
+@pytest.mark.parametrize("suffix", ["json", "ndjson", "csv", "md", "parquet", "html", "txt"])
 def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out.{suffix}"
     done = qakhunt("run", "--out", str(target))
@@ -176,6 +176,8 @@ def test_the_format_follows_the_suffix(tmp_path: Path, suffix: str) -> None:
         "ndjson": b'{"hunt"',
         "csv": b'"hunt"',
         "md": b"# S0650",
+        "html": b"<!doctype html>",
+        "txt": b"HITS",
         "parquet": b"PAR1",
     }
     assert target.read_bytes().startswith(start[suffix])

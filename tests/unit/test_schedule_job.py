@@ -24,7 +24,8 @@ from qakhunt.schedule.fingerprint import fingerprint
 from qakhunt.schedule.job import JobOptions, run_scheduled
 from qakhunt.schedule.sinks.base import NotTaken, Surroundings
 from qakhunt.schedule.sinks.table import make_sink
-from qakhunt.schedule.store import Message, Store, connect
+from qakhunt.schedule.store import Message, Store
+from qakhunt.schedule.store_schema import connect
 from qakhunt.triage.run_result import RunResult
 from qakhunt.triage.suppressions import Suppressions, parse_suppressions
 from tests.support.findings import hunt, make_hit

@@ -156,8 +156,9 @@ def test_a_receiver_that_hangs_or_drips_is_given_up_on(receiver: Receiver) -> No
 
     receiver.answers += [Answer(act=drip)]
     started = time.monotonic()
+    session = http.new_session(True)
     with pytest.raises(NotTaken, match="did not answer within|could not be reached"):
-        http.post(receiver.url, b"{}", {}, whole_seconds=0.2, read_seconds=0.1)
+        http.post(session, receiver.url, b"{}", {}, whole_seconds=0.2, read_seconds=0.1)
     assert time.monotonic() - started < 2
     released.append(True)
 

@@ -1,4 +1,4 @@
-"""qakhunt's own wheel: built from the checkout it runs from, else packed again from what is installed."""
+"""qakhunt's own wheel: built from the checkout that runs, else packed from what is installed."""
 
 from __future__ import annotations
 

@@ -136,9 +136,11 @@ def _hunts(job: Job, config: Config, files: dict[str, str]) -> tuple[str, ...]:
     names = []
     for hunt in job.hunts:
         lookback_of(hunt)
-        if not products & set(hunt.products):
+        missing = products - set(hunt.products)
+        if missing:
             raise UsageError(
-                f"{hunt.name} is written for {', '.join(hunt.products)}, and no profile is"
+                f"{hunt.name} is not available for {', '.join(sorted(missing))}",
+                hint="build one runbook for each product, or choose other hunts",
             )
         names.append(hunt.name)
         if hunt.source != "built-in":
@@ -152,7 +154,7 @@ def _sinks(config: Config, job: Job) -> dict[str, dict[str, Any]]:
     found = {}
     for text in job.sinks:
         name, kind, settings = sink_settings(text, config.file.sinks)
-        check_settings(name, kind, settings, partial(_place, config, name))
+        check_settings(kind, settings, partial(_place, config, name))
         if kind in _NOT_THERE:
             raise UsageError(
                 f"--sink {text}: {_NOT_THERE[kind]}",

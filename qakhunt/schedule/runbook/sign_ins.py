@@ -48,7 +48,8 @@ def check_profile_sign_in(name: str, profile: Profile, home: str | None, locate:
         )  # fmt: skip
     if profile.tenant.casefold() != home.casefold():
         raise ConfigError(
-            f"profile {name}: a managed identity gets no token of another tenant ({profile.tenant})",
+            f"profile {name}: a managed identity gets no token of another tenant "
+            f"({profile.tenant})",
             location=place, hint=_FEDERATED,
         )  # fmt: skip
 

@@ -36,7 +36,8 @@ through Azure Lighthouse, with Log Analytics Data Reader
 _WORKSPACES = """\
 Reading the workspaces:
 
-    New-AzRoleAssignment -ObjectId PRINCIPAL -RoleDefinitionName 'Log Analytics Data Reader' -Scope WORKSPACE-RESOURCE-ID
+    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
+        -RoleDefinitionName 'Log Analytics Data Reader'
 """
 
 

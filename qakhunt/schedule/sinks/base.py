@@ -80,6 +80,9 @@ class Sink(Protocol):
     def send(self, message: Message) -> None:
         """Send one and return when the receiver has confirmed it. Raises NotTaken."""
 
+    def close(self) -> None:
+        """Close connections."""
+
 
 class NotTaken(DeliveryError):
     """A receiver did not confirm.

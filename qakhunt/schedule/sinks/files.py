@@ -45,6 +45,9 @@ class _JsonSink:
         """The document as it is."""
         return [Message(self.name, heartbeat_key(document), to_json(document), "heartbeat")]
 
+    def close(self) -> None:
+        """Nothing is held open."""
+
 
 class FileSink(_JsonSink):
     """JSON lines appended to one file, each whole and on the disk before it counts."""

@@ -48,8 +48,17 @@ def shown(url: str) -> str:
     return f"{parts.scheme}://{parts.hostname}{port}"
 
 
+def new_session(verify: str | bool) -> Any:
+    """Connections that are kept between posts; close it."""
+    import requests
+
+    session = requests.Session()
+    session.verify = verify
+    return session
+
+
 def post(
-    url: str, body: bytes, headers: Mapping[str, str], *, verify: str | bool = True,
+    session: Any, url: str, body: bytes, headers: Mapping[str, str], *,
     whole_seconds: float = WHOLE_SECONDS, read_seconds: float = READ_SECONDS,
 ) -> str:  # fmt: skip
     """Post and return the answer's text once it is a receipt. Raises NotTaken.
@@ -59,12 +68,9 @@ def post(
     """
 
     def exchange() -> tuple[int, Mapping[str, str], bytes]:
-        import requests
-
-        with requests.post(
+        with session.post(
             url, data=body, headers={"Content-Type": "application/json", **headers},
-            timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, verify=verify,
-            stream=True,
+            timeout=(CONNECT_SECONDS, read_seconds), allow_redirects=False, stream=True,
         ) as response:  # fmt: skip
             content = b"".join(_some(response.iter_content(4096)))
             return response.status_code, response.headers, content

@@ -98,6 +98,11 @@ class LogAnalyticsSink:
         except Exception as problem:
             raise not_taken(problem, "the ingestion endpoint") from None
 
+    def close(self) -> None:
+        """Close the connections."""
+        if self._client is not None:
+            self._client.close()
+
     def _message(self, batch: list[tuple[str, str]]) -> Message:
         ids = tuple(id_ for id_, _ in batch)
         key = (
@@ -140,7 +145,8 @@ def finding_row(finding: dict[str, Any]) -> dict[str, Any]:
         "NewCommands": finding["new_commands"], "Techniques": finding["techniques"],
         "DistinctCommands": finding["distinct"], "TotalCommands": finding["total"],
         "FirstSeen": finding["first_seen"], "LastSeen": finding["last_seen"],
-        "Verdict": None, "NextExpected": None, "Details": {"rows": [h["row"] for h in finding["hits"]]},
+        "Verdict": None, "NextExpected": None,
+        "Details": {"rows": [hit["row"] for hit in finding["hits"]]},
     }  # fmt: skip
     fitted = {name: _fitted(value) for name, value in row.items()}
     return {**fitted, "Shortened": fitted != row}

@@ -102,8 +102,8 @@ class MailSink:
         mail = self._mail(
             f"[qakhunt] {document['status']}", key, Instant.parse(document["sent_at"])
         )
-        lines = [f"{name}: {document[name]}" for name in
-                 ("status", "verdict", "sent_at", "next_expected", "problem") if document[name]]  # fmt: skip
+        shown = ("status", "verdict", "sent_at", "next_expected", "problem")
+        lines = [f"{name}: {document[name]}" for name in shown if document[name]]
         mail.set_content("\n".join(map(for_terminal, lines)) + "\n", cte="base64")
         return self._messages(mail, key, "heartbeat")
 
@@ -124,6 +124,9 @@ class MailSink:
             ) from None
         except (smtplib.SMTPException, OSError) as problem:
             raise NotTaken(f"the mail server could not be used: {type(problem).__name__}") from None
+
+    def close(self) -> None:
+        """Nothing is held open."""
 
     def _connected(self) -> smtplib.SMTP:
         settings = self._settings

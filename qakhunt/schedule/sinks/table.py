@@ -98,7 +98,7 @@ def make_sink(
         known = locate is not None and text in configured
         return locate(name, path) if locate and known else SourceLocation(f"--sink {name}")
 
-    model = check_settings(name, kind, settings, place)
+    model = check_settings(kind, settings, place)
     sink: Sink = getattr(_module(kind), KINDS[kind].sink)(name, model, surroundings)
     return sink
 
@@ -128,7 +128,7 @@ def sink_settings(
 
 
 def check_settings(
-    name: str, kind: str, settings: Mapping[str, Any],
+    kind: str, settings: Mapping[str, Any],
     place: Callable[[tuple[str | int, ...]], SourceLocation],
 ) -> Any:  # fmt: skip
     """The settings as their kind's model. Raises ConfigError."""

@@ -15,7 +15,7 @@ from qakhunt.errors import ConfigError
 from qakhunt.reports.safe import for_markdown, for_terminal
 from qakhunt.schedule.findings import FIELDS
 from qakhunt.schedule.sinks.base import heartbeat_key, reference, to_json
-from qakhunt.schedule.sinks.http import check_url, post
+from qakhunt.schedule.sinks.http import check_url, new_session, post
 from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
 
@@ -50,7 +50,7 @@ class TeamsSink:
             )
         self.name = name
         self._url = check_url(surroundings.secret(where), f"sink {name}")
-        self._verify = surroundings.verify
+        self._session = new_session(surroundings.verify)
         self._template = load_template(Path(settings.template)) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")
 
@@ -72,7 +72,11 @@ class TeamsSink:
 
     def send(self, message: Message) -> None:
         """Post it."""
-        post(self._url, message.payload, {"Idempotency-Key": message.key}, verify=self._verify)
+        post(self._session, self._url, message.payload, {"Idempotency-Key": message.key})
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
 
     def _body(self, finding: dict[str, Any]) -> bytes:
         if self._template is not None:
@@ -90,7 +94,7 @@ class TeamsSink:
 def finding_card(finding: dict[str, Any], most_commands: int) -> dict[str, Any]:
     """The card of one finding with its first commands; those left out are counted."""
     commands = finding["commands"][:most_commands]
-    left = len(finding["commands"]) - len(commands)
+    left = finding["commands_in_all"] - len(commands)
     body = [
         _heading(f"{finding['news'].capitalize()}: {finding['hunt']['title']}"),
         _facts({

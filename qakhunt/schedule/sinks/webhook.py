@@ -19,7 +19,7 @@ import msgspec
 from qakhunt.errors import ConfigError
 from qakhunt.schedule.findings import FIELDS
 from qakhunt.schedule.sinks.base import Surroundings, heartbeat_key, reference, to_json
-from qakhunt.schedule.sinks.http import check_url, post
+from qakhunt.schedule.sinks.http import check_url, new_session, post
 from qakhunt.schedule.sinks.templates import check_names, fill, load_template
 from qakhunt.schedule.store import Message
 
@@ -53,7 +53,7 @@ class WebhookSink:
         self._url = check_url(url, f"sink {name}")
         secret = surroundings.secret(reference(settings.secret_env, settings.secret_vault) or "")
         self._key = signing_key(secret, name)
-        self._verify = surroundings.verify
+        self._session = new_session(surroundings.verify)
         self._seconds = seconds
         self._template = load_template(Path(settings.template)) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")
@@ -76,7 +76,11 @@ class WebhookSink:
             "webhook-signature": signature(self._key, message.key, stamp, message.payload),
             "Idempotency-Key": message.key,
         }
-        post(self._url, message.payload, headers, verify=self._verify)
+        post(self._session, self._url, message.payload, headers)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
 
     def _body(self, finding: dict[str, Any]) -> bytes:
         if self._template is None:

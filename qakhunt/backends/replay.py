@@ -1,0 +1,202 @@
+"""Recorded answers, and recorded rows, as backends."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from hashlib import sha256
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.ledger import Status
+from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.kql.values import Instant, Window
+from qakhunt.recordings.coverage import columns_missing, outside
+from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
+
+if TYPE_CHECKING:
+    from qakhunt.engine.session import Session
+    from qakhunt.recordings.store import Recording
+
+Key = tuple[str, Origin, Span]
+
+
+def origin_of(target: Target) -> Origin:
+    """A target as recordings name it."""
+    return Origin(target.profile, target.tenant, target.workspace)
+
+
+def target_of(origin: Origin) -> Target:
+    """A recorded origin as a target."""
+    return Target(origin.profile, origin.tenant, origin.workspace)
+
+
+def span_of(window: Window) -> Span:
+    """A window as recordings write it."""
+    return Span(window.start.isoformat(), window.end.isoformat())
+
+
+def window_of(span: Span) -> Window:
+    """A recorded stretch of time."""
+    return Window(Instant.parse(span.start), Instant.parse(span.end))
+
+
+class ReplayBackend:
+    """Answers exactly the questions that were recorded, as they were answered.
+
+    ``name`` is who answered then.
+    """
+
+    concurrency = 2
+
+    def __init__(self, recording: Recording, name: str, product: str) -> None:
+        self.name, self.product = name, product
+        self._recording = recording
+        self._answers: dict[Key, list[RecordedAnswer]] = {}
+        self._asked: Counter[Key] = Counter()
+        self._lock = threading.Lock()
+        for answer in recording.manifest.answers:
+            if answer.product == product:
+                for text_hash in {answer.stored_hash, answer.query_hash}:
+                    key = (text_hash, answer.origin, answer.window)
+                    self._answers.setdefault(key, []).append(answer)
+
+    def ask(self, question: Question) -> Answer:
+        """The recorded answer; a question that was not asked then has failed."""
+        found = self.find(question)
+        if found is not None:
+            return found
+        return Answer(
+            Status.FAILED, detail="the recording holds no answer to this question", attempts=0,
+            hint="--on-source runs it on the recorded rows, where there are any",
+        )  # fmt: skip
+
+    def find(self, question: Question) -> Answer | None:
+        """The recorded answer to a question, if it was asked."""
+        text_hash = sha256(question.text.encode()).hexdigest()
+        key = (text_hash, origin_of(question.target), span_of(question.window))
+        answers = self._answers.get(key)
+        if not answers:
+            return None
+        with self._lock:
+            before = self._asked[key]
+            self._asked[key] += 1
+        # A question that was asked several times is answered in that order.
+        recorded = answers[min(before, len(answers) - 1)]
+        table = self._recording.answer(recorded.file) if recorded.file else None
+        return Answer(
+            Status(recorded.status), table, detail=recorded.detail, hint=recorded.hint,
+            rejected=recorded.rejected, divisible=recorded.divisible, place=recorded.place,
+            bytes=recorded.bytes, attempts=recorded.attempts, waits=recorded.waits,
+            request_ids=recorded.request_ids, elapsed=recorded.elapsed,
+        )  # fmt: skip
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class RecordedRows:
+    """Runs queries on the source rows of a recording, and says what these cannot tell.
+
+    An answer is ``partial`` where the query may match outside the recorded filter,
+    reads a column that was not recorded, or looks where nothing was got.
+    """
+
+    name = "recorded rows"
+    concurrency = 1
+
+    def __init__(self, recording: Recording, product: str, now: Instant) -> None:
+        self.product = product
+        self._recording, self._now = recording, now
+        self._replay = ReplayBackend(recording, self.name, product)
+        self._filters = {
+            one.table: one.alternatives
+            for one in recording.manifest.filters
+            if one.product == product
+        }
+        self._sessions: dict[Origin, Session] = {}
+        self._lock = threading.Lock()
+
+    def ask(self, question: Question) -> Answer:
+        """The query's result over the recorded rows; a probe's as it was recorded."""
+        from qakhunt.engine.session import EngineRefused
+        from qakhunt.errors import EngineError
+
+        recorded = self._replay.find(question)
+        if recorded is not None and "SourceRows" in question.text:
+            return recorded
+        origin = origin_of(question.target)
+        doubts = self._doubts(question, origin)
+        try:
+            with self._lock:
+                table = self._session(origin).ask(
+                    question.text, now=self._now, window=question.window
+                )
+        except EngineRefused as problem:
+            place = (problem.line, problem.column) if problem.line else None
+            return Answer(
+                Status.FAILED, detail=problem.message, hint=problem.hint or "", rejected=True,
+                place=place,
+            )  # fmt: skip
+        except EngineError as problem:
+            return Answer(Status.FAILED, detail=problem.message, hint=problem.hint or "")
+        if not doubts:
+            return Answer(Status.COMPLETE, table)
+        return Answer(
+            Status.PARTIAL, table, detail="; ".join(doubts),
+            hint="what lies outside the recording is unknown: record anew to know it",
+        )  # fmt: skip
+
+    def _doubts(self, question: Question, origin: Origin) -> list[str]:
+        doubts = outside(question.text, self.product, self._filters)
+        for table in question.tables:
+            files = [file for file in self._files(origin) if file.table == table]
+            doubts += _gaps(table, files, question.window)
+            kept = {name for file in files for name in file.columns}
+            missing = columns_missing(question.text, self.product, table, kept) if files else []
+            if missing:
+                doubts.append(f"columns of {table} that were not recorded: {', '.join(missing)}")
+        return doubts
+
+    def _files(self, origin: Origin) -> list[SourceFile]:
+        return [
+            file
+            for file in self._recording.manifest.source
+            if file.origin == origin and file.product == self.product
+        ]
+
+    def _session(self, origin: Origin) -> Session:
+        from qakhunt.engine.session import Session
+
+        if origin not in self._sessions:
+            inputs = [
+                f"{file.table}={self._recording.path(file.file)}"
+                for file in self._files(origin)
+                if file.file
+            ]
+            self._sessions[origin] = Session(inputs, self.product)
+        return self._sessions[origin]
+
+    def close(self) -> None:
+        """Remove the engine's temporary files."""
+        with self._lock:
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()
+
+
+def _gaps(table: str, files: list[SourceFile], window: Window) -> list[str]:
+    """Stretches of the window of which the table's records were not got."""
+    got = sorted(
+        (window_of(file.window) for file in files if file.status == Status.COMPLETE.value),
+        key=lambda one: one.start,
+    )
+    at, gaps = window.start, []
+    for one in got:
+        if one.start > at:
+            gaps.append((at, min(one.start, window.end)))
+        at = max(at, one.end)
+        if at >= window.end:
+            break
+    if at < window.end:
+        gaps.append((at, window.end))
+    return [f"{table} was not recorded from {start} to {end}" for start, end in gaps if start < end]

@@ -1,0 +1,210 @@
+"""A recording as the one who answers: strictly what was asked, or on its rows."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from qakhunt.cli.request import rendered_hunts
+from qakhunt.errors import RecordingError, UsageError, nearest
+from qakhunt.hunts.loading import load_hunt
+from qakhunt.hunts.parameters import parameters_of
+from qakhunt.hunts.window import PUBLISHED
+from qakhunt.kql.values import Instant
+from qakhunt.plan import PlanLine
+from qakhunt.recordings.store import Recording
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from qakhunt.backends.base import Backend
+    from qakhunt.cli.request import HuntRequest
+    from qakhunt.config import Config
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.recordings.manifest import RecordedHunt
+
+_ON_SOURCE = "--on-source runs it on the recorded rows"
+
+
+class ReplayAnswering:
+    """The answers of a recording, at the recording's own ``now``."""
+
+    sample = False
+    until = float("inf")
+    config: Config | None = None
+    until = float("inf")
+
+    def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
+        self._recording = Recording.open(folder)
+        self._manifest = self._recording.manifest
+        self._on_source = on_source
+        self.now = Instant.parse(self._manifest.now)
+        if now is not None:
+            raise UsageError("--now is not for a recording, which has its own")
+        if on_source and not self._manifest.source:
+            raise RecordingError(
+                f"{folder}: the recording has no source rows",
+                hint="record with --source-rows to run changed hunts on it",
+            )
+
+    @contextmanager
+    def opened(
+        self, request: HuntRequest, say: Callable[[str], None], _on_wait: object
+    ) -> Iterator[list[PlanLine]]:
+        """The recorded plan, or the wanted hunts on whom it asked."""
+        backends: dict[tuple[str, str], Backend] = {}
+        try:
+            say("replaying")
+            yield (
+                self._on_rows(request, backends)
+                if self._on_source
+                else self._strictly(request, backends)
+            )
+        finally:
+            for backend in backends.values():
+                backend.close()
+
+    def _strictly(
+        self, request: HuntRequest, backends: dict[tuple[str, str], Backend]
+    ) -> list[PlanLine]:
+        from qakhunt.backends.replay import ReplayBackend, target_of
+        from qakhunt.slicing.request import read_slices
+
+        rendered = {
+            place: self._same(self._rendered(request, recorded), recorded)
+            for place, recorded in enumerate(self._manifest.hunts)
+            if not request.names or recorded.name in self._names(request, recorded.product)
+        }
+        self._refuse_unknown(request)
+        lines = []
+        for line in self._manifest.plan:
+            if line.hunt not in rendered:
+                continue
+            product = self._manifest.hunts[line.hunt].product
+            key = (line.backend, product)
+            if key not in backends:
+                backends[key] = ReplayBackend(self._recording, line.backend, product)
+            slices = read_slices(line.slices) if line.slices else None
+            target = target_of(line.origin)
+            lines.append(PlanLine(rendered[line.hunt], backends[key], target, slices))
+        return lines
+
+    def _names(self, request: HuntRequest, product: str) -> set[str]:
+        from qakhunt.cli.request import catalog
+
+        found = catalog(request.folders).find_all(request.names)
+        return {hunt.name for hunt in found if product in hunt.products}
+
+    def _refuse_unknown(self, request: HuntRequest) -> None:
+        known = {hunt.name for hunt in self._manifest.hunts}
+        for product in {hunt.product for hunt in self._manifest.hunts}:
+            for name in self._names(request, product) - known if request.names else ():
+                raise RecordingError(
+                    f"{name} was not recorded; the recording has {', '.join(sorted(known))}",
+                    hint=_ON_SOURCE,
+                )
+
+    def _rendered(self, request: HuntRequest, recorded: RecordedHunt) -> RenderedQuery:
+        """The hunt as asked for now; what is not asked for is as it was recorded."""
+        own = request
+        if request.names:
+            own = replace(request, names=[self._named(request, recorded)])
+        else:
+            own = self._as_recorded(request, recorded)
+        if request.window == PUBLISHED:
+            own = replace(own, window=f"{recorded.window.start}/{recorded.window.end}")
+        ((rendered, _),) = rendered_hunts(own, now=self.now, product=recorded.product, strict=False)
+        return rendered
+
+    def _as_recorded(self, request: HuntRequest, recorded: RecordedHunt) -> HuntRequest:
+        """The recording's own copy of the hunt, with what of the options is meant for it."""
+        path = self._recording.path(recorded.file)
+        hunt = load_hunt(path)
+        known = {name for one in self._manifest.hunts for name in one.parameters}
+        given = dict(text.partition("=")[::2] for text in request.settings)
+        for name in given.keys() - known:
+            raise UsageError(
+                f"no recorded hunt has a parameter {name!r}", hint=nearest(name, known)
+            )
+        values = {**recorded.parameters, **given}
+        takes_commands = hunt.parameter_with_role("commands")
+        takes_threshold = hunt.parameter_with_role("threshold")
+        return replace(
+            request, names=[str(path)],
+            settings=[f"{n}={v}" for n, v in values.items() if n in recorded.parameters],
+            commands=request.commands if takes_commands else (),
+            commands_file=request.commands_file if takes_commands else None,
+            added_commands=request.added_commands if takes_commands else (),
+            threshold=request.threshold if takes_threshold else None,
+        )  # fmt: skip
+
+    def _named(self, request: HuntRequest, recorded: RecordedHunt) -> str:
+        from qakhunt.cli.request import catalog
+
+        found = catalog(request.folders).find_all(request.names)
+        return next(hunt.path for hunt in found if hunt.name == recorded.name)
+
+    def _same(self, rendered: RenderedQuery, recorded: RecordedHunt) -> RenderedQuery:
+        """Refuse a query that is not the recorded one, and say what differs."""
+        if rendered.text == recorded.query or rendered.query_hash == recorded.query_hash:
+            return rendered
+        raise RecordingError(
+            f"{recorded.name} is not as it was recorded: {_difference(rendered, recorded)}",
+            hint=_ON_SOURCE if self._manifest.source else "record it anew with --source-rows "
+            "to run changed hunts on its rows",
+        )  # fmt: skip
+
+    def _on_rows(
+        self, request: HuntRequest, backends: dict[tuple[str, str], Backend]
+    ) -> list[PlanLine]:
+        from qakhunt.backends.replay import RecordedRows, target_of
+
+        lines = []
+        for product in dict.fromkeys(hunt.product for hunt in self._manifest.hunts):
+            backend = RecordedRows(self._recording, product, self.now)
+            backends["recorded rows", product] = backend
+            origins = dict.fromkeys(
+                line.origin
+                for line in self._manifest.plan
+                if self._manifest.hunts[line.hunt].product == product
+            )
+            for rendered in self._wanted(request, product):
+                lines += [PlanLine(rendered, backend, target_of(origin)) for origin in origins]
+        return lines
+
+    def _wanted(self, request: HuntRequest, product: str) -> list[RenderedQuery]:
+        recorded = [hunt for hunt in self._manifest.hunts if hunt.product == product]
+        if not request.names:
+            return [self._rendered(request, hunt) for hunt in recorded]
+        span = self._manifest.window
+        if request.window == PUBLISHED:
+            request = replace(request, window=f"{span.start}/{span.end}")
+        found = rendered_hunts(request, now=self.now, product=product)
+        return [rendered for rendered, _ in found]
+
+
+def _difference(rendered: RenderedQuery, recorded: RecordedHunt) -> str:
+    """The first thing that differs, in words."""
+    from qakhunt.answers.plain import to_text
+    from qakhunt.backends.replay import span_of, window_of
+
+    for name in parameters_of(rendered.hunt):
+        now, then = to_text(rendered.parameters[name]), recorded.parameters.get(name)
+        if now != then:
+            return f"{name} is {_short(now)}, and was {_short(then)}"
+    if span_of(rendered.window) != recorded.window:
+        return f"its window is {rendered.window}, and was {window_of(recorded.window)}"
+    pairs = zip(rendered.text.splitlines(), recorded.query.splitlines(), strict=False)
+    for number, (now, then) in enumerate(pairs, 1):
+        if now != then:
+            told = f"{_short(now.strip())}, and was {_short(then.strip())}"
+            return f"line {number} of its query is {told}"
+    return "its query has another number of lines"
+
+
+def _short(text: str | None) -> str:
+    if text is None:
+        return "not there"
+    return repr(text if len(text) <= 120 else text[:117] + "...")

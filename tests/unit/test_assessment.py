@@ -1,0 +1,188 @@
+"""The assessment: each stated criterion at its edge, and what it never does."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from qakhunt.answers.ledger import Status
+from qakhunt.kql.values import Instant
+from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
+from qakhunt.triage.context import Rarity
+from qakhunt.triage.dossier import dossiers
+from tests.support.triage import (
+    at,
+    burst,
+    created,
+    dossier_of,
+    result_with,
+    run_with_context,
+    sample_result,
+)
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+LOOKUP = "nslookup -querytype=ALL -timeout=12 _ldap._tcp.dc._msdcs.CORP.EXAMPLE"
+SHELL = ("cmd.exe", "cmd.exe", 700, -60)
+AGENT = ("WindowsAzureGuestAgent.exe", "WindowsAzureGuestAgent.exe", 3120, -9000)
+SERVICE = ("services.exe", 600, -90_000)
+
+
+def kind_of(commands: list[str], **kwargs: Any) -> Kind:
+    return assessed(commands, **kwargs).kind
+
+
+def assessed(
+    commands: list[str], *, context: bool = True, gap: float = 0.2, **kwargs: Any
+) -> Assessment:
+    known = {key: kwargs.pop(key) for key in ("rarity", "last") if key in kwargs}
+    records = burst(commands, gap=gap, **kwargs) if context else None
+    return dossier_of(records, commands=commands, **known).assessment
+
+
+def test_the_lookup_needs_three_families() -> None:
+    assert kind_of([LOOKUP, "arp -a", "route print"]) is Kind.QAKBOT
+    assert kind_of([LOOKUP, "arp -a"]) is not Kind.QAKBOT
+    assert kind_of([LOOKUP, "arp -a", "arp -a -v"]) is not Kind.QAKBOT
+
+
+def test_a_process_that_is_no_shell_needs_four_families_and_an_anchor() -> None:
+    assert kind_of(["whoami /all", "arp -a", "route print", "ipconfig /all"]) is Kind.QAKBOT
+    assert kind_of(["whoami /all", "arp -a", "route print"]) is not Kind.QAKBOT
+    assert kind_of(["netstat -nao", "arp -a", "route print", "ipconfig /all"]) is not Kind.QAKBOT
+
+
+def test_a_shell_needs_five_families_and_two_anchors() -> None:
+    five = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
+    assert kind_of(five, issuer=SHELL) is Kind.QAKBOT
+    assert kind_of(five[:4], issuer=SHELL) is not Kind.QAKBOT
+    assert kind_of(["whoami /all", "netstat -nao", *five[2:]], issuer=SHELL) is not Kind.QAKBOT
+
+
+def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
+    five = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
+    assert kind_of(five, issuer=None, before=None) is Kind.QAKBOT
+    assert kind_of(five[:4], issuer=None, before=None) is not Kind.QAKBOT
+
+
+def test_a_burst_is_fifteen_minutes_from_one_process() -> None:
+    four = ["whoami /all", "arp -a", "route print", "ipconfig /all"]
+    assert kind_of(four, gap=300) is Kind.QAKBOT  # 900 s from first to last
+    assert kind_of(four, gap=301) is not Kind.QAKBOT
+    two = [
+        *burst(four[:2]),
+        *burst(four[2:], issuer=("other.exe", "other.exe x", 5, -9)),
+    ]
+    assert dossier_of(two, commands=four).assessment.kind is not Kind.QAKBOT
+
+
+def test_the_guest_agent_resembles_inventory() -> None:
+    found = assessed(
+        ["ipconfig.exe /all", "route.exe print", "arp.exe -a"], issuer=AGENT, before=SERVICE
+    )
+    assert found.kind is Kind.INVENTORY
+    assert "the issuing process is the Azure guest agent" in " ".join(r.text for r in found.reasons)
+    assert "does not clear" in found.caution
+
+
+def test_an_agents_name_does_not_hide_what_qakbot_does() -> None:
+    """Anyone can call a file WindowsAzureGuestAgent.exe."""
+    commands = ["whoami /all", "net view", LOOKUP, "arp -a"]
+    assert kind_of(commands, issuer=AGENT, before=SERVICE) is Kind.QAKBOT
+
+
+def test_commands_spread_over_days_resemble_inventory_only_with_their_times() -> None:
+    commands = ["ipconfig /all", "route print", "net share", "arp -a"]
+    week = 7 * 86_400
+    spread = assessed(
+        commands, gap=week, issuer=("inv.exe", "inv.exe -s", 5, -60), last=at(21 * 86_400)
+    )
+    assert spread.kind is Kind.INVENTORY
+    blind = assessed(commands, context=False, last=at(21 * 86_400))
+    assert blind.kind is Kind.UNCLEAR
+    assert any("only the times" in reason.text for reason in blind.reasons)
+
+
+def test_the_same_process_on_many_devices_or_days_resembles_inventory() -> None:
+    three = ["ipconfig /all", "route print", "arp -a"]
+    issuer = ("inv.exe", "inv.exe -s", 5, -60)
+    for devices, days, kind in (
+        (5, 1, Kind.INVENTORY),
+        (1, 10, Kind.INVENTORY),
+        (4, 9, Kind.UNCLEAR),
+    ):
+        rarity = (Rarity("issuer", "inv.exe", devices, 2, days),)
+        assert kind_of(three, issuer=issuer, rarity=rarity) is kind
+
+
+def test_a_shell_at_a_persons_pace_resembles_administration() -> None:
+    three = ["ipconfig /all", "whoami /all", "net localgroup"]
+    assert kind_of(three, issuer=SHELL, gap=15) is Kind.ADMINISTRATION
+    assert kind_of(three, issuer=SHELL, gap=2) is Kind.UNCLEAR
+    assert kind_of(three, gap=15) is Kind.UNCLEAR
+
+
+def test_every_kind_says_what_it_does_not_say() -> None:
+    assert set(TITLES) == set(Kind)
+    assert {criterion.kind for criterion in CRITERIA} | {Kind.UNCLEAR} == set(Kind)
+    for criterion in CRITERIA:
+        assert criterion.text[0].islower()
+    for commands in (["arp -a"], ["whoami /all", "net view", LOOKUP]):
+        found = assessed(commands)
+        assert found.caution
+        assert found.not_looked_at
+
+
+def test_what_was_not_looked_at_is_said() -> None:
+    nothing = dossier_of(None).assessment
+    assert "it was not asked for" in nothing.not_looked_at[0]
+    silent = dossier_of([]).assessment
+    assert any("the device itself" in text for text in silent.not_looked_at)
+    others = dossier_of([created(5, "x.exe", "x.exe", 8)]).assessment
+    assert any("the hit's commands" in text for text in others.not_looked_at)
+    result = result_with(burst())
+    assert result.context is not None
+    held = result.context.hits[0]
+    import dataclasses
+
+    cut = dataclasses.replace(held.tables[0], found=900, kept=200)
+    missing = dataclasses.replace(
+        held.tables[0], table="DeviceFileEvents", status=Status.FAILED, detail="no such table"
+    )
+    result.context.hits[0] = dataclasses.replace(held, tables=(cut, missing))
+    said = dossiers(result)[0].assessment.not_looked_at
+    assert "process events: 900 lie around the hit, the nearest 200 are here" in said
+    assert "file events: no such table" in said
+
+
+def test_no_hit_is_left_out() -> None:
+    result = sample_result()
+    assert [d.number for d in dossiers(result)] == [1, 2]
+
+
+@pytest.mark.engine
+def test_the_samples_burst_and_inventory_are_told_apart() -> None:
+    first, second = dossiers(sample_result())
+    assert first.assessment.kind is Kind.QAKBOT
+    assert second.assessment.kind is Kind.INVENTORY
+    reasons = " ".join(reason.text for reason in first.assessment.reasons)
+    assert "wermgr.exe was started without arguments" in reasons
+    assert "rundll32.exe is among the ancestors" in reasons
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("rendering", ["direct", "cmdc", "posh"])
+def test_reconstructed_bursts_are_consistent_with_qakbot(
+    shared_data: Path, tmp_path: Path, rendering: str
+) -> None:
+    source = shared_data / "device-process-events" / f"reconstructed_qakbot_{rendering}.ndjson"
+    events = tmp_path / "DeviceProcessEvents.ndjson"
+    events.write_bytes(source.read_bytes())
+    result = run_with_context(
+        [str(events)], hunt="qakbot-post-compromise-commands-any", now=Instant.parse("2023-01-01"),
+        window="2022-01-01/2023-01-01", around="10m", Commands=["whoami", "ipconfig"], Threshold=0,
+    )  # fmt: skip
+    kinds = [dossier.assessment.kind for dossier in dossiers(result)]
+    assert kinds == [Kind.QAKBOT] * 11

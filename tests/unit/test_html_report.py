@@ -1,0 +1,387 @@
+"""The HTML report: complete, self-contained, inert, legible, bounded."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import hashlib
+import itertools
+import json
+import re
+import socket
+import threading
+import time
+from html.parser import HTMLParser
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from qakhunt.kql.values import Instant
+from qakhunt.reports.details import ReportDetails
+from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.triage.result_file import load_result
+from tests.support.browser import elements, open_page
+from tests.support.triage import burst, created, result_with, sample_document, sample_result
+from tests.unit.test_formats import ROWS, result_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from qakhunt.triage.run_result import RunResult
+
+VOID = {"meta", "br"}
+# Everything that the templates use; an attacker's element would be another.
+OURS = frozenset(
+    (
+        "html", "head", "meta", "title", "style", "body", "a", "p", "strong", "span", "header",
+        "h1", "h2", "h3", "h4", "dl", "div", "dt", "dd", "bdi", "main", "section", "ul", "ol", "li",
+        "table", "thead", "tbody", "tr", "th", "td", "caption", "nav", "article", "details",
+        "summary", "pre", "code", "svg", "rect", "line", "circle", "text", "tspan", "path", "br",
+        "footer",
+    )
+)  # fmt: skip
+
+
+def html(result: RunResult, **details: Any) -> str:
+    options = ExportOptions(details=ReportDetails(**details))
+    return export_bytes(result, FORMATS["html"], options).decode()
+
+
+class _Reader(HTMLParser):
+    """Checks nesting, and keeps elements with their attributes."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.ids: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+        if dict(attrs).get("id"):
+            assert dict(attrs)["id"] not in self.ids, dict(attrs)["id"]
+            self.ids.add(dict(attrs)["id"] or "")
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def read(text: str) -> _Reader:
+    reader = _Reader()
+    reader.feed(text)
+    reader.close()
+    assert reader.open == []
+    return reader
+
+
+@pytest.mark.engine
+def test_it_holds_what_a_reader_needs() -> None:
+    text = html(
+        sample_result(), tlp="AMBER", case="IR-7", author="N. Okoro", contact="soc@a.example",
+        principal="hunter@a.example", zone=ZoneInfo("Australia/Perth"), made=Instant.parse("2026-11-05T09:03:00Z"),
+    )  # fmt: skip
+    reader = read(text)
+    for words in (
+        "TLP:AMBER", "IR-7", "N. Okoro", "soc@a.example", "hunter@a.example", "HITS: 2 hits on 2 devices",
+        "synthetic sample", "What was looked at", "Consistent with Qakbot, as other loaders are too",
+        "2026-10-14 09:12:03.118 UTC", "2026-10-14 17:12:03 AWST", "Process tree", "wermgr.exe (9204)",
+        "Not looked at", "not counted by the hunt", "T1069.001", "This is high-fidelity detections",
+        "fdf046389ed64d3cce9187764ef2113bcfd522aca0e75c235f60264c291f4f4b",
+        "https://security.microsoft.com/machines/v2/", "security.microsoft.com/v2/advanced-hunting?query=",
+    ):  # fmt: skip
+        assert words in text, words
+    document = sample_document()
+    assert document["hunts"][0]["query"].splitlines()[4] in text.replace("&#39;", "'").replace(
+        "&gt;", ">"
+    )
+    anchors = {
+        a["href"] for tag, a in reader.found if tag == "a" and str(a.get("href")).startswith("#")
+    }
+    assert {str(anchor)[1:] for anchor in anchors} <= reader.ids
+
+
+@pytest.mark.engine
+def test_it_is_one_file_that_loads_nothing() -> None:
+    text = html(sample_result())
+    reader = read(text)
+    assert {tag for tag, _ in reader.found} <= OURS
+    policy = next(
+        a["content"] for tag, a in reader.found if a.get("http-equiv") == "Content-Security-Policy"
+    )
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)
+    assert style is not None
+    digest = base64.b64encode(hashlib.sha256(style[1].encode()).digest()).decode()
+    assert (
+        policy
+        == f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    )
+    assert "url(" not in style[1]
+    assert "@import" not in style[1]
+    for _, attributes in reader.found:
+        assert not {"src", "style", "srcset", "onload"} & attributes.keys()
+        assert not any(name.startswith("on") for name in attributes)
+
+
+@pytest.mark.engine
+def test_a_keyboard_and_a_screen_reader_find_their_way() -> None:
+    reader = read(html(sample_result()))
+    tags = [tag for tag, _ in reader.found]
+    assert ("html", {"lang": "en"}) in reader.found
+    assert {"main", "header", "nav", "footer", "h1"} <= set(tags)
+    assert tags.count("h1") == 1
+    for tag, attributes in reader.found:
+        if tag == "svg":
+            assert attributes.get("aria-hidden") == "true" or attributes.get("aria-label")
+        if tag == "th":
+            assert attributes.get("scope")
+        for reference in ("aria-labelledby",):
+            if attributes.get(reference):
+                assert attributes[reference] in reader.ids
+    scrolled = [a for tag, a in reader.found if "scroll" in (a.get("class") or "").split()]
+    assert all(a.get("tabindex") == "0" for a in scrolled)
+
+
+def test_the_first_word_is_the_verdict_and_what_was_not_looked_at() -> None:
+    from dataclasses import replace
+
+    from qakhunt.answers.ledger import Status
+
+    result = result_of([])
+    failed = replace(
+        result.ledger.lines[0], status=Status.FAILED, detail="403 <b>no</b>", workspace="w-2"
+    )
+    result.ledger.lines.append(failed)
+    text = html(result)
+    assert "INCOMPLETE: no hits in what answered" in text
+    assert "Not everything was looked at" in text
+    assert "<strong>w-2</strong>" in text
+    assert "403 &lt;b&gt;no&lt;/b&gt;" in text
+    assert text.index("INCOMPLETE") < text.index("What was looked at")
+
+
+def test_without_context_it_says_so() -> None:
+    text = html(result_with(None))
+    assert "What surrounded the hits was not asked for" in text
+    assert "Process tree" not in text
+
+
+def test_drawings_are_to_scale() -> None:
+    result = result_with([created(0, "arp.exe", "arp -a", 1), created(30, "net.exe", "net share", 2), created(40, "x.exe", "route print", 3)], commands=["arp -a", "net share", "route print"])  # fmt: skip
+    text = html(result)
+    track = [float(x) for x in re.findall(r'<td class="track"><svg.*?cx="([\d.]+)%"', text)]
+    assert track == pytest.approx([1, 1 + 0.98 * 75, 99])
+    marks = re.findall(r'<circle class="own" cx="([\d.]+)%" cy="11"', text)
+    # 30 minutes before the first command, 90 after it: 2 hours are the whole width.
+    assert [float(mark) for mark in marks] == pytest.approx(
+        [25, 25 + 100 * 30 / 7200, 25 + 100 * 40 / 7200], abs=0.01
+    )
+
+
+def many(hits: int) -> RunResult:
+    base = result_with(burst(), commands=[f"tool.exe /{n} " + "x" * 40 for n in range(9)])
+    result = copy.copy(base)
+    result.hits = [base.hits[0]] * hits
+    assert base.context is not None
+    held = base.context.hits[0]
+    result.context = copy.copy(base.context)
+    result.context.hits = dict.fromkeys(range(50), held)
+    return result
+
+
+def test_two_thousand_hits_are_all_there_and_under_ten_megabytes() -> None:
+    started = time.process_time()
+    text = html(many(2000))
+    assert time.process_time() - started < 30
+    assert len(text.encode()) < 10_000_000
+    assert len(set(re.findall(r'<article class="(?:hit|short)" id="(hit-\d+)"', text))) == 2000
+    assert text.count('<details class="page">') == 20
+    assert "The first 50 hits are shown in full above, the other 1,950 in short below" in text
+    assert "Hits 51 to 150 are folded: open them on screen to print them." in text
+
+
+def test_long_lines_are_cut_and_say_how_long_they_are() -> None:
+    text = html(result_with(burst(["a" * 32_000]), commands=["a" * 32_000]))
+    assert "(32,000 characters in all)" in text
+    assert "a" * 5001 not in text
+
+
+BAD = [
+    "<script>document.title='pwned'</script>", '"><img src=x onerror="document.title=1">',
+    "</title><script>document.title='pwned'</script>", "javascript:document.title='pwned'",
+    "<svg/onload=document.title='pwned'>", "</style><style>*{display:none}</style>",
+    "<iframe src=http://127.0.0.1:%PORT%/frame>", "<link rel=stylesheet href=http://127.0.0.1:%PORT%/css>",
+    "<img src=http://127.0.0.1:%PORT%/img>", "<a href=http://127.0.0.1:%PORT%/a autofocus>x</a>",
+    "<meta http-equiv=refresh content='0;url=http://127.0.0.1:%PORT%/refresh'>", "<base href=//evil>",
+    "{{7*7}}{% raw %}{{ css }}", "\x1b]0;x\x07\x00", "\u202egnp.exe\u2066", "\u0627\u0644\u0639\u0631\u0628\u064a\u0629",
+    "W" * 32_000, "x y " * 500, "`'\"&<>", "</pre></code></svg></table>", "Z" + "\u0300" * 300, "\ud800",
+    "<details open ontoggle=document.title=1>", "<style>@import 'http://127.0.0.1:%PORT%/i'</style>",
+]  # fmt: skip
+TIMES = re.compile(r"Time|Seen|Timestamp|start|end|first|last|now|around")
+
+
+def hostile(document: dict[str, Any], port: int) -> dict[str, Any]:
+    """The document with attackers' text in every field that can hold text."""
+    words = itertools.cycle(text.replace("%PORT%", str(port)) for text in BAD)
+    fixed = {
+        "schema",
+        "verdict",
+        "status",
+        "purpose",
+        "type",
+        "product",
+        "kind",
+        "side",
+        "hunt",
+        "name",
+        "table",
+    }
+
+    def change(value: Any, key: str) -> Any:
+        if isinstance(value, dict):
+            return {name: change(item, name) for name, item in value.items()}
+        if isinstance(value, list):
+            return [change(item, key) for item in value]
+        kept = key in fixed or "hash" in key or TIMES.search(key)
+        return next(words) if isinstance(value, str) and not kept else value
+
+    changed: dict[str, Any] = change(document, "")
+    for hit in changed["hits"]:
+        hit["commands"] = [text.replace("%PORT%", str(port)) for text in BAD]
+    for held in changed["context"]["hits"]:
+        for number, record in enumerate(held["records"]["DeviceProcessEvents"]):
+            record["ProcessCommandLine"] = BAD[number % len(BAD)].replace("%PORT%", str(port))
+            record["AccountName"] = ""
+    return changed
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[int, list[bytes]]]:
+    """A port that nobody should call, and what was said to it."""
+    heard: list[bytes] = []
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def listen() -> None:
+        while True:
+            try:
+                connection, _ = server.accept()
+            except OSError:
+                return
+            with connection:
+                heard.append(connection.recv(200) or b"connected")
+
+    threading.Thread(target=listen, daemon=True).start()
+    yield server.getsockname()[1], heard
+    server.close()
+
+
+@pytest.mark.engine
+def test_hostile_text_is_text(tmp_path: Path) -> None:
+    path = tmp_path / "hostile.json"
+    path.write_text(json.dumps(hostile(sample_document(), 9)), encoding="utf-8")
+    text = html(
+        load_result(path), tlp="RED", case=BAD[0], author=BAD[1], contact=BAD[2], principal=BAD[4]
+    )
+    reader = read(text)
+    assert {tag for tag, _ in reader.found} <= OURS
+    assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\u200b]", text)
+    for tag, attributes in reader.found:
+        assert not any(name.startswith("on") for name in attributes)
+        if tag == "a":
+            assert re.match(
+                r"#|https://(security\.microsoft\.com|attack\.mitre\.org)/",
+                attributes["href"] or "",
+            )
+
+
+@pytest.mark.engine
+def test_a_browser_runs_loads_and_follows_nothing(
+    tmp_path: Path, listener: tuple[int, list[bytes]]
+) -> None:
+    port, heard = listener
+    source = tmp_path / "hostile.json"
+    source.write_text(json.dumps(hostile(sample_document(), port)), encoding="utf-8")
+    page = tmp_path / "report.html"
+    page.write_text(html(load_result(source)), encoding="utf-8")
+    dom = open_page(page, "--dump-dom", "--virtual-time-budget=3000")
+    assert elements(dom) <= OURS
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None
+    assert title[1] == "HITS: 2 hits on 2 devices - hunt report"
+    assert heard == []
+
+
+_MEASURE = """<script>
+const wide = document.documentElement.scrollWidth - document.documentElement.clientWidth;
+const out = [];
+for (const e of document.querySelectorAll('td, p, li, dd, h1, h2, h3, pre, .entity, .assessment')) {
+  if (e.closest('.scroll')) continue;
+  const r = e.getBoundingClientRect(), p = e.parentElement.getBoundingClientRect();
+  if (r.width && (r.right > p.right + 2 || r.left < p.left - 2)) out.push(e.tagName + '.' + e.className);
+}
+document.title = 'wide=' + wide + ' out=' + out.slice(0, 5).join(',');
+</script>"""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_breaks_out_of_its_box(tmp_path: Path, width: int) -> None:
+    """Measured in the browser, on a copy whose policy lets our own ruler in."""
+    source = tmp_path / "hostile.json"
+    source.write_text(json.dumps(hostile(sample_document(), 9)), encoding="utf-8")
+    text = html(load_result(source))
+    text = re.sub(r'<meta http-equiv="Content-Security-Policy"[^>]*>', "", text)
+    inner = tmp_path / "inner.html"
+    inner.write_text(text.replace("</body>", _MEASURE + "</body>"), encoding="utf-8")
+    # A window is never narrower than 500 pixels, a frame is.
+    page = tmp_path / "page.html"
+    page.write_text(
+        f"<!doctype html><iframe style='width:{width}px;height:900px;border:0' src='inner.html'></iframe>"
+        "<script>onload=()=>{document.title=document.querySelector('iframe').contentDocument.title}</script>",
+        encoding="utf-8",
+    )
+    dom = open_page(
+        page,
+        "--dump-dom",
+        "--allow-file-access-from-files",
+        "--virtual-time-budget=5000",
+        width=1400,
+    )
+    title = re.search(r"<title>(.*?)</title>", dom)
+    assert title is not None, dom[:400]
+    assert title[1] == "wide=0 out="
+
+
+@pytest.mark.engine
+def test_it_prints_to_paper(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    page.write_text(html(sample_result()), encoding="utf-8")
+    paper = tmp_path / "report.pdf"
+    open_page(page, "--no-pdf-header-footer", f"--print-to-pdf={paper}")
+    data = paper.read_bytes()
+    assert data.startswith(b"%PDF")
+    pages = len(re.findall(rb"/Type\s*/Page\b", data))
+    assert 4 <= pages <= 16
+
+
+def test_a_hunt_of_ones_own_with_strange_references_makes_no_link() -> None:
+    from dataclasses import replace
+
+    import msgspec
+
+    result = result_of(ROWS[:1])
+    rendered = result.rendered[0]
+    notes = msgspec.structs.replace(
+        rendered.hunt.notes, references=("javascript:alert(1)", "https://ok.example/")
+    )
+    hunt = replace(rendered.hunt, notes=notes)
+    result.rendered = (replace(rendered, hunt=hunt),)
+    links = [a.get("href") for tag, a in read(html(result)).found if tag == "a"]
+    assert "https://ok.example/" in links
+    assert not any(str(link).startswith("javascript") for link in links)
