@@ -155,7 +155,7 @@ def run(
     if answers.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
-    with contextlib.closing(schedule), schedule.errors_logged():
+    with contextlib.closing(schedule), schedule.errors_told():
         result = _hunt(
             answers, schedule.request(request), schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
