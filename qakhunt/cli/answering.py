@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.base import Target
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from qakhunt.live import LiveBackends
     from qakhunt.settings import ProfileSettings
     from qakhunt.slicing.request import SliceRequest
+    from qakhunt.triage.run_result import Clouds
 
     OnWait = Callable[[str, float, str], None]
 
@@ -44,7 +45,7 @@ class AnswerOptions:
     now: str | None = None
     timeout: float | None = None
     config: Path | None = None
-    choice: Choice = Choice()
+    choice: Choice = field(default_factory=Choice)
     trusted_hosts: Sequence[str] = ()
     slices: SliceRequest | None = None
     deadline: float = float("inf")
@@ -63,6 +64,7 @@ class Answering(Protocol):
     until: float
     sample: bool
     config: Config | None
+    clouds: dict[str, Clouds]
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -120,6 +122,7 @@ class LocalAnswering:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, options: AnswerOptions) -> None:
         from qakhunt.sample import sample_events, sample_now
@@ -162,6 +165,7 @@ class LiveAnswering:
         self._options, self.config = options, config
         flags = {"backend": options.backend}
         self._profiles = chosen_profiles(config, options.choice, flags)
+        self.clouds = {settings.name: _clouds(settings) for settings in self._profiles}
         self.now = read_now(options.now)
         self.until = options.deadline
         configured = config.file.deadline if config else None
@@ -220,3 +224,10 @@ class LiveAnswering:
             for rendered, _ in rendered_hunts(request, now=self.now, product=backend.product):
                 lines.append(PlanLine(rendered, backend, Target("-", tenant)))
         return lines
+
+
+def _clouds(settings: ProfileSettings) -> Clouds:
+    from qakhunt.triage.run_result import Clouds
+
+    profile = settings.profile
+    return Clouds(profile.cloud, profile.log_analytics_cloud or profile.cloud)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import UsageError
@@ -28,6 +28,7 @@ class Output:
     csv_raw: bool
     force: bool
     quiet: bool
+    details: ReportDetails | None = None
 
     @classmethod
     def of(
@@ -85,6 +86,16 @@ def present(result: RunResult, output: Output, *, suppressed: bool = False) -> N
         show_account(result, Console(stderr=True, highlight=False))
 
 
+def in_zone(output: Output, zone: str | None) -> Output:
+    """The same output, with local times of ``zone`` beside UTC where a report has times."""
+    if zone is None or output.format is None:
+        return output
+    from qakhunt.cli.request import read_zone
+    from qakhunt.reports.details import ReportDetails
+
+    return replace(output, details=ReportDetails(zone=read_zone(zone)))
+
+
 def write_export(result: RunResult, output: Output, details: ReportDetails | None = None) -> None:
     """Write the chosen export to its file, else to stdout."""
     if output.format is not None:
@@ -98,7 +109,8 @@ def _export(
     from qakhunt.reports.formats import ExportOptions, export_bytes
     from qakhunt.reports.writing import whole_file
 
-    options = ExportOptions(csv_raw=output.csv_raw, details=details or ReportDetails())
+    chosen = details or output.details or ReportDetails()
+    options = ExportOptions(csv_raw=output.csv_raw, details=chosen)
     if output.path is not None:
         with whole_file(output.path, force=output.force) as temporary, temporary.open("wb") as out:
             format_.write(result, out, options)

@@ -61,7 +61,7 @@ def report(
     contact: ro.Contact = "",
     principal: ro.Principal = "",
     time_zone: TimeZone = None,
-    cloud: ro.Cloud = "public",
+    cloud: ro.Cloud = None,
     workspace_resource: ro.Resources = None,
     force: o.Force = False,
     quiet: o.Quiet = False,

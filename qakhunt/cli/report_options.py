@@ -14,13 +14,15 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 Cloud = Annotated[
-    str,
+    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
     typer.Option(
-        "--cloud", metavar="NAME", help=f"Whose portals links lead to: {', '.join(CLOUDS)}."
+        "--cloud",
+        metavar="NAME",
+        help=f"Whose portals links lead to, if not the profile's: {', '.join(CLOUDS)}.",
     ),
 ]
 Resources = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
+    Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--workspace-resource", metavar="[GUID=]ID",
         help="A workspace's Azure resource id, for links to Logs in the Azure portal.",
@@ -39,9 +41,9 @@ Principal = Annotated[
 _GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
-def read_portals(cloud: str, resources: Sequence[str] | None) -> Portals:
+def read_portals(cloud: str | None, resources: Sequence[str] | None) -> Portals:
     """The portals that links lead to. Raises UsageError."""
-    if cloud not in CLOUDS:
+    if cloud is not None and cloud not in CLOUDS:
         raise UsageError(
             f"no cloud named {cloud!r}", hint=nearest(cloud, CLOUDS) or ", ".join(CLOUDS)
         )
@@ -59,7 +61,7 @@ def read_portals(cloud: str, resources: Sequence[str] | None) -> Portals:
                 "Microsoft.OperationalInsights/workspaces/NAME",
             )
         found.append((guid.lower(), resource))
-    return Portals(cloud, tuple(found))
+    return Portals(cloud or "", tuple(found))
 
 
 def read_tlp(text: str) -> str:

@@ -17,7 +17,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli import scheduled as sch
 from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
-from qakhunt.cli.output import Output
+from qakhunt.cli.output import Output, in_zone
 from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.cli.streams import stdout_may_close
@@ -131,6 +131,7 @@ def run(
     Without a configuration the embedded engine hunts in the bundled sample.
     """
     output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
+    output = in_zone(output, time_zone)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
         window, time_zone, config,
@@ -192,6 +193,7 @@ def _hunt(
         result = schedule.run(plan, ask)
         collect(result, plan)
     result.sample = answers.sample
+    result.clouds = answers.clouds
     return result
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -10,17 +12,21 @@ import typer
 from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
+from qakhunt.cli import profiles as p
 from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, present
+from qakhunt.cli.request import read_now
 from qakhunt.cli.run import Events, FormatName, Out, Timeout  # noqa: TC001 - read at run time
 from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.triage.context import DEFAULT_LIMIT
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from qakhunt.backends.base import Backend
     from qakhunt.kql.values import Timespan
-    from qakhunt.runner import PlanLine
+    from qakhunt.plan import PlanLine
     from qakhunt.triage.links import Portals
     from qakhunt.triage.run_result import RunResult
 
@@ -43,7 +49,9 @@ def triage(
     context_hits: ctx.Limit = DEFAULT_LIMIT,
     events: Events = None,
     timeout: Timeout = None,
-    cloud: ro.Cloud = "public",
+    config: p.ConfigPath = None,
+    trust_host: p.TrustedHosts = None,
+    cloud: ro.Cloud = None,
     workspace_resource: ro.Resources = None,
     format_: FormatName = None,
     out: Out = None,
@@ -65,8 +73,10 @@ def triage(
 
         raise UsageError(f"--hit {hit}: the result has {count(len(result.hits), 'hit')}")
     if _may_ask(result, around, events):
-        ask(result, around or ctx.read_around("30m"), context_hits, events, timeout, only=hit,
-            quiet=quiet)  # fmt: skip
+        asker = _Asker(events, timeout, config, trust_host or ())
+        with asker.opened(result, quiet=quiet) as plan:
+            around = around or ctx.read_around("30m")
+            ctx.collect_context(result, plan, around, context_hits, only=hit)
     with stdout_may_close():
         if output.format is not None:
             present(result, output)
@@ -84,29 +94,57 @@ def _may_ask(result: RunResult, around: Timespan | None, events: list[str] | Non
     return result.context is None and result.sample
 
 
-def ask(
-    result: RunResult,
-    around: Timespan | None,
-    limit: int,
-    events: list[str] | None,
-    timeout: float | None,
-    *,
-    only: int | None = None,
-    quiet: bool = False,
-) -> None:
-    """Fetch the context of a saved result from recorded events, or from the sample."""
-    from qakhunt.backends.local import LocalBackend
-    from qakhunt.cli.progress import working
+@dataclass(frozen=True)
+class _Asker:
+    """Who tells what surrounded the hits of a saved result: whoever answered its run."""
 
-    sources = events or _sample(result)
-    product = result.rendered[0].product
-    with working("loading events", quiet=quiet) as say:
-        engine = LocalBackend(sources, now=result.now, product=product, timeout=timeout)
-        try:
-            say("collecting context")
-            ctx.collect_context(result, _plan(result, engine), around, limit, only)
-        finally:
-            engine.close()
+    events: Sequence[str] | None
+    timeout: float | None
+    config: Path | None
+    trusted_hosts: Sequence[str]
+
+    @contextmanager
+    def opened(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
+        """The saved run's questions, to recorded events, the sample or its profiles."""
+        live = {line.backend for line in result.ledger.lines} - {"local"}
+        if self.events or result.sample or not live:
+            with self._local(result, quiet=quiet) as plan:
+                yield plan
+        else:
+            with self._live(result, quiet=quiet) as plan:
+                yield plan
+
+    @contextmanager
+    def _local(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
+        from qakhunt.backends.local import LocalBackend
+        from qakhunt.cli.progress import working
+
+        sources = self.events or _sample(result)
+        product = result.rendered[0].product
+        with working("loading events", quiet=quiet) as say:
+            engine = LocalBackend(sources, now=result.now, product=product, timeout=self.timeout)
+            try:
+                say("collecting context")
+                yield _plan(result, lambda _profile: engine)
+            finally:
+                engine.close()
+
+    @contextmanager
+    def _live(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
+        from qakhunt.cli.progress import working
+        from qakhunt.live import LiveBackends
+        from qakhunt.settings import FROM_ENVIRONMENT
+
+        asked = dict.fromkeys(line.profile for line in result.ledger.lines)
+        names = [name for name in asked if name not in (FROM_ENVIRONMENT, "-")]
+        settings = p.chosen_profiles(p.read_config(self.config), p.Choice(names))
+        live = LiveBackends(read_now(None), trusted_hosts=self.trusted_hosts)
+        with working("collecting context", quiet=quiet):
+            try:
+                backends = {chosen.name: live.open(chosen) for chosen in settings}
+                yield _plan(result, backends.get)
+            finally:
+                live.close()
 
 
 def _sample(result: RunResult) -> list[str]:
@@ -120,18 +158,21 @@ def _sample(result: RunResult) -> list[str]:
     return sample_events()
 
 
-def _plan(result: RunResult, engine: Backend) -> list[PlanLine]:
-    """The saved run's questions, all to the one engine."""
+def _plan(result: RunResult, backend_of: Callable[[str], Backend | None]) -> list[PlanLine]:
+    """The saved run's questions, each to the backend of its profile."""
     from qakhunt.backends.base import Target
-    from qakhunt.runner import PlanLine
+    from qakhunt.plan import PlanLine
 
-    by_name = {rendered.hunt.name: rendered for rendered in result.rendered}
     found: dict[tuple[str, Target], PlanLine] = {}
     for line in result.ledger.lines:
-        rendered = by_name.get(line.hunt)
+        backend = backend_of(line.profile)
+        if backend is None:
+            continue
+        rendered = next((r for r in result.rendered if r.hunt.name == line.hunt
+                         and r.product == backend.product), None)  # fmt: skip
         if rendered is not None:
             target = Target(line.profile, line.tenant, line.workspace)
-            found.setdefault((line.hunt, target), PlanLine(rendered, engine, target))
+            found.setdefault((line.hunt, target), PlanLine(rendered, backend, target))
     return list(found.values())
 
 
@@ -151,10 +192,15 @@ def _show(result: RunResult, hit: int | None, portals: Portals, *, quiet: bool) 
     show_account(result, console)
     if result.hits and result.context is None and not quiet:
         Console(stderr=True, highlight=False).print(
-            "hint: what surrounded the hits was not recorded: name the events with --events, "
-            "or run the hunt again with --context 30m",
+            f"hint: what surrounded the hits was not recorded: {_how_to_get_it(result)}",
             markup=False,
         )
+
+
+def _how_to_get_it(result: RunResult) -> str:
+    if {line.backend for line in result.ledger.lines} - {"local"}:
+        return "--context 30m asks the profiles again, --events names recorded events"
+    return "name the events with --events, or run the hunt again with --context 30m"
 
 
 def _exit_code(result: RunResult) -> int:

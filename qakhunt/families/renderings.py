@@ -45,7 +45,7 @@ def wrapping(issued: str, rendering: str) -> str | None:
 
 def renderings_of(issued: str) -> dict[str, tuple[str, ...]]:
     """Rendering -> the command lines that tell of the command, that of ``cmd /c`` first."""
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for rendering in RENDERINGS:
         wrapper = wrapping(issued, rendering) if rendering != "oneliner" else None
         line = rendered(issued, rendering)

@@ -102,7 +102,7 @@ def _hit(dossier: Dossier, details: ReportDetails) -> Iterator[str]:
 
 
 def _commands(dossier: Dossier) -> Iterator[str]:
-    yield _row(["Offset", "Command", "Counted", "Reveals", "ATT&CK"])
+    yield _row(["Offset", "Command", "Counted by", "Reveals", "ATT&CK"])
     yield "| --- " * 5 + "|"
     for note in dossier.commands:
         techniques = ", ".join(f"{t.id} {t.name}".strip() for t in note.techniques)
@@ -110,7 +110,7 @@ def _commands(dossier: Dossier) -> Iterator[str]:
             [
                 offset(note.offset) if note.offset is not None else "-",
                 _cut(note.command.line),
-                "yes" if note.counted else "no",
+                ", ".join(note.counted_by) or "none",
                 note.reveals or "of no known family",
                 techniques,
             ]

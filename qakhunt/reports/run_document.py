@@ -41,6 +41,10 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "suppressed_hits": [hit_document(hit) for hit in result.suppressed_hits],
         "deliveries": [_delivery(line) for line in result.deliveries],
         "state": dict(result.state) if result.state else None,
+        "clouds": {
+            profile: {"cloud": clouds.cloud, "log_analytics": clouds.log_analytics}
+            for profile, clouds in sorted(result.clouds.items())
+        },
         "warnings": list(result.warnings),
     }
     if result.context is not None:

@@ -37,6 +37,7 @@ def _part(result: RunResult, whose: str) -> RunResult:
     lines = [line for line in result.ledger.lines if customer(line) == whose]
     numbers = [n for n, hit in enumerate(result.hits) if customer(hit) == whose]
     hunts = {line.hunt for line in lines} | {result.hits[n].hunt for n in numbers}
+    profiles = {line.profile for line in lines} | {result.hits[n].profile for n in numbers}
     strangers = _names_of_others(result, whose)
     return replace(
         result,
@@ -45,6 +46,7 @@ def _part(result: RunResult, whose: str) -> RunResult:
         hits=[result.hits[n] for n in numbers],
         columns={name: found for name, found in result.columns.items() if name in hunts},
         warnings=[text for text in result.warnings if not _mentions(text, strangers)],
+        clouds={name: c for name, c in result.clouds.items() if name in profiles},
         context=_context(result.context, whose, numbers) if result.context else None,
     )
 

@@ -147,6 +147,8 @@ def _commands(dossier: Dossier, console: Console, limit: int) -> None:
         line = Text(_cut(note.command.line, limit))
         if note.runs > 1:
             line.append(f"  x{note.runs:,}", "dim")
+        if not note.counted and note.counted_by:
+            line.append(f"  ({', '.join(note.counted_by)})", "dim")
         meaning = Text()
         for number, technique in enumerate(note.techniques):
             meaning.append(" " if number else "")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.families.data import families
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,6 +43,15 @@ class CommandNote:
     runs: int
     counted: bool
     counted_by: tuple[str, ...]
+
+    @property
+    def counted_words(self) -> str:
+        """Who counted it, where that is not this hit's hunt alone; else nothing."""
+        others = len(self.counted_by) - self.counted
+        if self.counted:
+            return f"counted by {count(others, 'other hunt')} too" if others else ""
+        names = ", ".join(self.counted_by)
+        return f"counted by {names} alone" if names else "not counted by the hunt"
 
 
 def technique(identifier: str) -> Technique:

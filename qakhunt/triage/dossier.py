@@ -13,7 +13,7 @@ from qakhunt.triage.command_notes import CommandNote, notes_of
 from qakhunt.triage.entities import Entity, Place, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.findings import Findings, findings_of
-from qakhunt.triage.links import Portals
+from qakhunt.triage.links import CLOUDS, Portals
 from qakhunt.triage.stretches import earlier, hull
 from qakhunt.triage.timeline import Moment, moments_of
 
@@ -73,7 +73,10 @@ class Dossier:
 
 
 def dossiers(result: RunResult, portals: Portals | None = None) -> list[Dossier]:
-    """One dossier for each hit, in the result's order."""
+    """One dossier for each hit, in the result's order.
+
+    ``portals`` is where links lead; a cloud that it does not name is the profile's.
+    """
     contexts = result.context.hits if result.context else {}
     read = {
         number: findings_of(result.hits[number], context)
@@ -84,9 +87,18 @@ def dossiers(result: RunResult, portals: Portals | None = None) -> list[Dossier]
     by_hunt = {rendered.hunt.name: rendered for rendered in result.rendered}
     return [
         _dossier(number, hit, by_hunt.get(hit.hunt), contexts.get(number), read.get(number),
-                 counted.get((hit.profile, hit.device), {}), portals or Portals())
+                 counted.get((hit.profile, hit.device), {}), _portals(result, hit, portals))
         for number, hit in enumerate(result.hits)
     ]  # fmt: skip
+
+
+def _portals(result: RunResult, hit: Hit, given: Portals | None) -> Portals:
+    known = result.clouds.get(hit.profile)
+    if given is not None and given.cloud:
+        return given
+    clouds = (known.cloud, known.log_analytics) if known else ("public", "public")
+    cloud, azure = (name if name in CLOUDS else "public" for name in clouds)
+    return Portals(cloud, given.workspaces if given else (), azure)
 
 
 def _dossier(

@@ -16,6 +16,7 @@ from urllib.parse import quote
 if TYPE_CHECKING:
     from qakhunt.kql.values import Instant, Window
 
+PUBLIC = "public"
 # Portals of Microsoft Defender and Azure by cloud; None where the cloud has none.
 DEFENDER_PORTALS = {
     "public": "https://security.microsoft.com",
@@ -42,17 +43,20 @@ _LONGEST = 8000
 
 @dataclass(frozen=True)
 class Portals:
-    """Where links lead: the cloud, and the resource ids of workspaces by their GUID.
+    """Where links lead: clouds, and the resource ids of workspaces by their GUID.
 
+    ``cloud`` is Defender's, empty where nobody named one; ``azure`` is that of the
+    workspaces where it is another.
     The key ``""`` of ``workspaces`` stands for every workspace.
     """
 
-    cloud: str = "public"
+    cloud: str = ""
     workspaces: tuple[tuple[str, str], ...] = ()
+    azure: str | None = None
 
     def device_page(self, device_id: str, tenant: str | None) -> str | None:
         """The device's page in the Defender portal."""
-        portal = DEFENDER_PORTALS[self.cloud]
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
         if portal is None or not _DEVICE_ID.fullmatch(device_id):
             return None
         return f"{portal}/machines/v2/{device_id.lower()}/overview{_tenant(tenant, '?')}"
@@ -61,7 +65,7 @@ class Portals:
         self, device_id: str, tenant: str | None, start: Instant, end: Instant
     ) -> str | None:
         """The device's timeline in the Defender portal over a stretch of time."""
-        portal = DEFENDER_PORTALS[self.cloud]
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
         if portal is None or not _DEVICE_ID.fullmatch(device_id):
             return None
         times = f"from={_millisecond(start)}&to={_millisecond(end)}"
@@ -70,7 +74,7 @@ class Portals:
 
     def advanced_hunting(self, query: str, tenant: str | None) -> str | None:
         """Advanced hunting in the Defender portal with the query filled in."""
-        portal = DEFENDER_PORTALS[self.cloud]
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
         if portal is None:
             return None
         packed = _packed(query.encode("utf-16-le", "replace"))
@@ -84,7 +88,7 @@ class Portals:
         """Logs in the Azure portal with the query filled in; needs the workspace's resource id."""
         known = dict(self.workspaces)
         resource = known.get((workspace or "").lower()) or known.get("")
-        portal = AZURE_PORTALS[self.cloud]
+        portal = AZURE_PORTALS[self.azure or self.cloud or PUBLIC]
         if resource is None or not is_workspace_resource(resource):
             return None
         text = base64.b64encode(_packed(query.encode("utf-8", "replace"))).decode()

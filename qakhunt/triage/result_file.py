@@ -26,7 +26,7 @@ from qakhunt.hunts.render import RenderedQuery
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.triage.context import Context, ContextQuery, HitContext, Rarity, TableAnswer
 from qakhunt.triage.hits import Hit
-from qakhunt.triage.run_result import RunResult
+from qakhunt.triage.run_result import Clouds, RunResult
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -174,6 +174,11 @@ class _Context(msgspec.Struct, kw_only=True):
     hits: list[_HitContext] = []
 
 
+class _Clouds(msgspec.Struct):
+    cloud: str
+    log_analytics: str
+
+
 class _Run(msgspec.Struct, kw_only=True):
     now: str
     window: _Window
@@ -187,6 +192,7 @@ class _Run(msgspec.Struct, kw_only=True):
     known: list[int] = []
     deliveries: list[_Delivery] = []
     state: dict[str, Any] | None = None
+    clouds: dict[str, _Clouds] = {}
     warnings: list[str] = []
     context: _Context | None = None
 
@@ -255,6 +261,7 @@ def _result(run: _Run) -> RunResult:
         sample=run.sample,
         context=context,
         version=run.qakhunt,
+        clouds={name: Clouds(c.cloud, c.log_analytics) for name, c in run.clouds.items()},
     )
 
 

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from qakhunt.triage.hits import Hit
 
 
+@dataclass(frozen=True)
+class Clouds:
+    """The clouds of a profile: Defender's, and that of its workspaces."""
+
+    cloud: str
+    log_analytics: str
+
+
 @dataclass
 class RunResult:
     """What a run found and how completely it looked.
@@ -27,7 +35,7 @@ class RunResult:
     ``suppressed_hits``. Of a scheduled run: ``deliveries`` is what each sink was sent,
     ``state`` what the state knows, ``known`` the numbers in ``hits`` of findings that
     earlier runs reported. ``context`` is None where nobody asked for what surrounded the hits.
-    ``version`` is that of the qakhunt which ran.
+    ``version`` is that of the qakhunt which ran. ``clouds`` are those of live profiles.
     """
 
     now: Instant
@@ -46,6 +54,7 @@ class RunResult:
     known: frozenset[int] = frozenset()
     context: Context | None = None
     version: str = __version__
+    clouds: Mapping[str, Clouds] = field(default_factory=dict)
 
     @property
     def verdict(self) -> Verdict:

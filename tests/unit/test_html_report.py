@@ -381,7 +381,7 @@ def test_a_hunt_of_ones_own_with_strange_references_makes_no_link() -> None:
         rendered.hunt.notes, references=("javascript:alert(1)", "https://ok.example/")
     )
     hunt = replace(rendered.hunt, notes=notes)
-    result.rendered = (msgspec.structs.replace(rendered, hunt=hunt),)
+    result.rendered = (replace(rendered, hunt=hunt),)
     links = [a.get("href") for tag, a in read(html(result)).found if tag == "a"]
     assert "https://ok.example/" in links
     assert not any(str(link).startswith("javascript") for link in links)
