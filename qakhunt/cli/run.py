@@ -166,6 +166,7 @@ def run(
             with stdout_may_close():
                 schedule.present(result, output)
         report_failures(result)
+        schedule.check_kept()
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)
     return code
