@@ -33,8 +33,6 @@ class ReplayAnswering:
     """The answers of a recording, at the recording's own ``now``."""
 
     sample = False
-    until = float("inf")
-    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
     config: Config | None = None
 
     def __init__(

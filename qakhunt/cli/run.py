@@ -156,7 +156,7 @@ def run(
     if answers.sample:
         schedule.refuse_sample()
     schedule.refuse_output(output)
-    with contextlib.closing(schedule), schedule.errors_logged():
+    with contextlib.closing(schedule), schedule.errors_told():
         result = _hunt(
             answers, schedule.request(request), schedule, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
@@ -166,6 +166,7 @@ def run(
             with stdout_may_close():
                 schedule.present(result, output)
         report_failures(result)
+        schedule.check_kept()
         code = exit_code(result, fail_on_hits=fail_on_hits)
         schedule.log.finished(result, code)
     return code

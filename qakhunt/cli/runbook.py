@@ -11,6 +11,7 @@ import typer
 from qakhunt.cli import options as o
 from qakhunt.cli.profiles import (
     AllProfiles,
+    Choice,
     ConfigPath,
     GroupName,
     ProfileNames,
@@ -27,6 +28,10 @@ app = o.new_app(help="Make what Azure Automation needs.")
 
 LONGEST_SECONDS = 170 * 60
 Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")]
+State = Annotated[
+    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
+    typer.Option("--state", metavar="URL", help="The URL of the blob that the job remembers in."),
+]
 Wheels = Annotated[
     Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
     typer.Option("--wheels", metavar="DIR", help="Take wheels from this folder, no index."),
@@ -41,15 +46,13 @@ def runbook() -> None:
 @app.command()
 def build(
     out: Out,
-    state: Annotated[
-        str, typer.Option("--state", metavar="URL", help="The URL of the state's blob.")
-    ],
     hunt: o.HuntNames = None,
     config: ConfigPath = None,
     profile: ProfileNames = None,
     group: GroupName = None,
     all_profiles: AllProfiles = False,
     hunts: o.HuntFolders = None,
+    state: State = None,
     sink: Annotated[
         Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
         typer.Option(
@@ -96,7 +99,9 @@ def build(
         )
     if wheels is not None and not wheels.is_dir():
         raise UsageError(f"no such folder of wheels: {wheels}")
-    chosen = settings.select(profile or (), group, everything=all_profiles)
+    choice = Choice(profile or (), group, all_profiles)
+    everything = all_profiles or (not choice and settings.file.default_profile is None)
+    chosen = settings.select(choice.names, choice.group, everything=everything)
     names = hunt or [name for p in chosen for name in settings.profiles[p].hunts] or [DEFAULT_HUNT]
     job = Job(
         profiles=chosen, hunts=catalog(hunts or ()).find_all(list(dict.fromkeys(names))),
@@ -106,6 +111,12 @@ def build(
     with working("building the runbook", quiet=quiet) as say:
         manifest = build_bundle(settings, job, out, Source(wheels), now=read_now(now), say=say)
     if not quiet:
+        if state is None:
+            print(
+                "warning: without --state each run reports everything anew, and a window that "
+                "failed is not made up for",
+                file=sys.stderr,
+            )
         size = sum(wheel["bytes"] for wheel in manifest["wheels"]) / 1e6
         print(
             f"{out}: runbook.py, {len(manifest['wheels'])} wheels ({size:.0f} MB), manifest.json, "

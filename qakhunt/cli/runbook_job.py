@@ -50,7 +50,7 @@ class _Settings:
     hunts: Sequence[str]
     profiles: Sequence[str]
     deadline: str
-    state: str
+    state: str | None
 
 
 def run(arguments: Sequence[str], built: Mapping[str, Any]) -> None:
@@ -63,7 +63,7 @@ def run(arguments: Sequence[str], built: Mapping[str, Any]) -> None:
             result = _hunt(settings, built, folder)
     except QakhuntError as problem:
         _say("ERROR", f"{type(problem).__name__}: {problem}")
-        raise JobFailed(f"qakhunt could not look: {problem}") from None
+        raise JobFailed(f"qakhunt failed: {problem}") from None
     _account(result, time.monotonic() - started)
 
 
@@ -143,9 +143,12 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
     request = schedule.request(HuntRequest(settings.hunts, [folder / "hunts"]))
     with (
         contextlib.closing(schedule),
+        schedule.errors_told(),
         answers.opened(request, lambda _: None, None) as plan,
     ):
-        return schedule.run(plan, ask)
+        result = schedule.run(plan, ask)
+        schedule.check_kept()
+        return result
 
 
 def _choice(config: Config, names: Sequence[str]) -> Choice:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qakhunt.cli.request import HuntRequest
     from qakhunt.config import Config
     from qakhunt.runner import PlanLine
-    from qakhunt.schedule.job import JobOptions
+    from qakhunt.schedule.options import JobOptions
     from qakhunt.schedule.sinks.base import Sink, Surroundings
     from qakhunt.schedule.store import Store
     from qakhunt.triage.run_result import RunResult
@@ -80,6 +80,10 @@ LogFormat = Annotated[
 ]
 
 
+DELIVERY_SECONDS = 600
+"""What was found is still delivered for so long after the deadline."""
+
+
 @dataclass(frozen=True)
 class ScheduleOptions:
     """The options as given."""
@@ -112,6 +116,8 @@ class Schedule:
         self._now = now
         self._clock = lambda: now + _seconds(time.monotonic() - started)
         self._sleep = sleep
+        self._told = False
+        self._not_kept: QakhuntError | None = None
         self._every = read_length("--every", options.every)
         self._repeat_after = read_length("--repeat-after", options.repeat_after)
         self._until = until
@@ -149,11 +155,16 @@ class Schedule:
         return "stdout" in self._options.sinks
 
     @contextlib.contextmanager
-    def errors_logged(self) -> Iterator[None]:
-        """With JSON logs an error is one of their lines, and still ends with its code."""
+    def errors_told(self) -> Iterator[None]:
+        """A run that could not look says so through its heartbeat.
+
+        With JSON logs an error is one of their lines, and still ends with its code.
+        """
         try:
             yield
         except QakhuntError as problem:
+            if self._options.heartbeat and not self._told:
+                self._send_failure(problem)
             if not self.log.as_json:
                 raise
             self.log.error(problem)
@@ -195,10 +206,22 @@ class Schedule:
         if self._options.state is None and not self.sinks:
             return self._plain(ask(plan))
         from qakhunt.schedule.job import run_once, run_scheduled
+        from qakhunt.schedule.telling import NotKept
 
-        with self._told_of_failure(), contextlib.closing(self._store()) as store:
+        with contextlib.closing(self._store()) as store:
             job = run_once if self._options.state is None else run_scheduled
-            return job(plan, store, self.sinks, ask, self._job_options())
+            try:
+                return job(plan, store, self.sinks, ask, self._job_options())
+            except NotKept as problem:
+                self._not_kept = problem
+                return problem.result
+            finally:
+                self._told = True
+
+    def check_kept(self) -> None:
+        """Raise, once the result is shown, what kept the state from taking it."""
+        if self._not_kept is not None:
+            raise self._not_kept
 
     @property
     def seconds_left(self) -> float | None:
@@ -224,11 +247,10 @@ class Schedule:
         return result
 
     def _store(self) -> Store:
-        from qakhunt.schedule.store import Store
-        from qakhunt.schedule.store_schema import connect
+        from qakhunt.schedule.store_file import in_memory
 
         if self._options.state is None:
-            return Store(connect(None, "in memory"), "in memory")
+            return in_memory()
         return open_state(self._options.state, self._now, self._around)
 
     def _suppressions(self) -> Any:
@@ -238,35 +260,26 @@ class Schedule:
         return load_suppressions(path) if path else Suppressions()
 
     def _job_options(self) -> JobOptions:
-        from qakhunt.schedule.job import JobOptions
+        from qakhunt.schedule.options import JobOptions
 
         return JobOptions(
             run_id=self.log.run_id, now=self._now, clock=self._clock, sleep=self._sleep,
             repeat_after=self._repeat_after, every=self._every,
             heartbeat=self._options.heartbeat, out_of_time=self._out_of_time,
+            too_late=lambda: time.monotonic() >= self._until + DELIVERY_SECONDS,
             suppressions=self._suppressions(),
         )  # fmt: skip
-
-    @contextlib.contextmanager
-    def _told_of_failure(self) -> Iterator[None]:
-        """A run that cannot even begin says so through its heartbeat."""
-        try:
-            yield
-        except QakhuntError as problem:
-            if self._options.heartbeat:
-                self._send_failure(problem)
-            raise
 
     def _send_failure(self, problem: QakhuntError) -> None:
         from qakhunt.schedule.deliveries import deliver
         from qakhunt.schedule.heartbeat import heartbeat_of_failure
-        from qakhunt.schedule.store import RunRecord, Store
-        from qakhunt.schedule.store_schema import connect
+        from qakhunt.schedule.store import RunRecord
+        from qakhunt.schedule.store_file import in_memory
 
         beat = heartbeat_of_failure(
             problem.message, run_id=self.log.run_id, sent_at=self._now, every=self._every
         )
-        with contextlib.closing(Store(connect(None, "in memory"), "in memory")) as store:
+        with contextlib.closing(in_memory()) as store:
             store.begin(self.log.run_id, self._now)
             messages = [message for sink in self.sinks for message in sink.heartbeat(beat)]
             store.commit(

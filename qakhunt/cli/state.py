@@ -17,9 +17,11 @@ from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from qakhunt.kql.values import Instant, Timespan
+    from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.store import Store
 
 app = o.new_app(help="See, check, reset and prune the state of scheduled runs.")
@@ -232,7 +234,7 @@ def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
     elif ended[0].started < oldest:
         problems.append(f"the last run that came to its end began at {ended[0].started}")
     week = Span.parse(f"{CURRENT_DAYS}d")
-    for entry in store.coverages():
+    for entry in _current(store.coverages()):
         if entry.asked is None or now.since(entry.asked) > max(week, age):
             continue
         if entry.watermark is None or entry.watermark < oldest:
@@ -245,3 +247,17 @@ def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
         if pending.created < oldest:
             problems.append(f"{pending.sink}: {pending.key} waits since {pending.created}")
     return problems
+
+
+def _current(coverages: Sequence[Coverage]) -> list[Coverage]:
+    """Without those of a hunt's earlier text or parameters on the same workspace."""
+    latest: dict[tuple[str, ...], Coverage] = {}
+    for entry in coverages:
+        key = (entry.hunt, entry.key.product, entry.key.customer, entry.key.workspace)
+        if key not in latest or _asked(entry) > _asked(latest[key]):
+            latest[key] = entry
+    return list(latest.values())
+
+
+def _asked(entry: Coverage) -> int:
+    return entry.asked.ticks if entry.asked else 0

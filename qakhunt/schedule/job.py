@@ -1,65 +1,28 @@
-"""One scheduled run: what is due is asked, what is new is told, all of it is kept.
-
-The order makes it safe to stop anywhere: first everything learnt and everything to
-deliver is written in one transaction, then it is delivered. Before that a crash
-leaves no trace and the next run asks again; after it, nothing is forgotten.
-"""
+"""One scheduled run: every window that is due is asked, and what is new is told."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
 from qakhunt.hunts.render import render
-from qakhunt.schedule.coverage import MOST_MADE_UP, CoverageKey, Due, Outcome, due, settle
-from qakhunt.schedule.deliveries import deliver
-from qakhunt.schedule.findings import News, finding_document, findings_of, judge
-from qakhunt.schedule.heartbeat import heartbeat
+from qakhunt.schedule.coverage import CoverageKey, Due, Outcome, due, settle
 from qakhunt.schedule.lookback import LATE_DATA, LateData, lookback_of
-from qakhunt.schedule.sinks.base import Documents, Report
-from qakhunt.schedule.store import RunRecord
-from qakhunt.triage.suppressions import Suppressions
+from qakhunt.schedule.telling import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
-    from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan, Window
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.coverage import Coverage
-    from qakhunt.schedule.findings import Finding, Known
+    from qakhunt.schedule.options import JobOptions
     from qakhunt.schedule.sinks.base import Sink
-    from qakhunt.schedule.store import Message, Store
+    from qakhunt.schedule.store import Store
     from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
-
-
-MOST_TOLD = 2000
-"""Findings that one run reports where there is a state; the next run reports the rest."""
-
-
-@dataclass(frozen=True)
-class JobOptions:
-    """How a job behaves. ``every`` is when the next run is expected after this one.
-
-    ``repeat_after`` is when a finding that is still there is reported again;
-    ``most_made_up`` bounds the owed windows asked per hunt and workspace.
-    """
-
-    run_id: str
-    now: Instant
-    clock: Callable[[], Instant]
-    sleep: Callable[[float], None]
-    repeat_after: Timespan
-    every: Timespan
-    heartbeat: bool = False
-    most_made_up: int = MOST_MADE_UP
-    out_of_time: Callable[[], bool] = lambda: False
-    most_told: int = MOST_TOLD
-    suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 @dataclass
@@ -81,7 +44,8 @@ def run_scheduled(
     """Run the plan against the state: every window that is due, whatever the plan's own.
 
     The result has the hits of all windows; ``known`` names those that earlier runs
-    reported. Raises StateError where the state cannot be read or written.
+    reported. Raises StateError where the state cannot be read, NotKept where the
+    work is done and the state did not take it.
     """
     unfinished = store.begin(options.run_id, options.now)
     asked = [_asked(line, store, options) for line in plan]
@@ -89,7 +53,7 @@ def run_scheduled(
     result.warnings += store.warnings
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
-    return _tell(result, store, sinks, options, coverages, made_up)
+    return tell(result, store, sinks, options, coverages, made_up)
 
 
 def run_once(
@@ -98,10 +62,7 @@ def run_once(
     """Run the plan as it is and tell everything it finds; ``store`` is one in memory."""
     store.begin(options.run_id, options.now)
     result = ask(plan)
-    return _tell(result, store, sinks, options, [])
-
-
-# What is due
+    return tell(result, store, sinks, options, [])
 
 
 def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
@@ -250,101 +211,3 @@ def _settled(asked: Iterable[_Asked], options: JobOptions) -> list[Coverage]:
         )
         for entry in by_key.values()
     ]  # fmt: skip
-
-
-# What is told
-
-
-def _tell(
-    result: RunResult, store: Store, sinks: Sequence[Sink], options: JobOptions,
-    coverages: Sequence[Coverage], made_up: frozenset[int] = frozenset(),
-) -> RunResult:  # fmt: skip
-    """Judge the hits, keep everything in one transaction, then deliver."""
-    hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
-    result.warnings += options.suppressions.expired(options.now)
-    result.hits, result.suppressed_hits = options.suppressions.split(result.hits, options.now)
-    findings, remembered = _judged(result, hunts, store, options, made_up)
-    reported = [finding for finding in findings if finding.reported]
-    if coverages and len(reported) > options.most_told:
-        result.warnings.append(
-            f"{options.most_told} of {len(reported)} findings are reported now, the rest by the "
-            "next runs"
-        )
-        waiting = {finding.fingerprint for finding in reported[options.most_told :]}
-        reported = reported[: options.most_told]
-        remembered = [known for known in remembered if known.fingerprint not in waiting]
-    result.hits = [hit for finding in findings for hit in finding.hits]
-    result.suppressed = len(result.suppressed_hits)
-    known = {id(hit) for finding in findings if not finding.reported for hit in finding.hits}
-    result.known = frozenset(n for n, hit in enumerate(result.hits) if id(hit) in known)
-    result.state = _numbers(findings, result, coverages, options)
-    messages = _messages(result, reported, sinks, options)
-    record = RunRecord(
-        options.run_id, options.now, max(options.clock(), options.now), result.verdict.value,
-        dict(result.state),
-    )  # fmt: skip
-    store.commit(record, coverages, remembered, messages)
-    result.deliveries = deliver(
-        store, sinks, clock=options.clock, sleep=options.sleep, out_of_time=options.out_of_time
-    )
-    return result
-
-
-def _judged(
-    result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions,
-    made_up: frozenset[int],
-) -> tuple[list[Finding], list[Known]]:  # fmt: skip
-    found = findings_of(result.hits, hunts)
-    known = store.known([finding.fingerprint for finding in found])
-    judged = [
-        judge(
-            finding, known.get(finding.fingerprint), now=options.now,
-            repeat_after=options.repeat_after,
-        )
-        for finding in found
-    ]  # fmt: skip
-    return [_shown(finding, made_up) for finding, _ in judged], [entry for _, entry in judged]
-
-
-def _shown(finding: Finding, made_up: frozenset[int]) -> Finding:
-    """Without what an owed window repeats of a finding that the current window shows."""
-    current = tuple(hit for hit in finding.hits if id(hit) not in made_up)
-    return replace(finding, hits=current or finding.hits)
-
-
-def _numbers(
-    findings: Sequence[Finding], result: RunResult, coverages: Sequence[Coverage],
-    options: JobOptions,
-) -> dict[str, Any]:  # fmt: skip
-    counts = {news.value: 0 for news in News}
-    for finding in findings:
-        counts[finding.news.value] += 1
-    return {
-        "run": options.run_id,
-        "findings": counts,
-        "suppressed": result.suppressed,
-        "owed": sum(len(coverage.owed) for coverage in coverages),
-        "lost": sum(1 for line in result.ledger.lines if line.slice == "lost"),
-    }
-
-
-def _messages(
-    result: RunResult, reported: Sequence[Finding], sinks: Sequence[Sink], options: JobOptions
-) -> Iterator[Message]:
-    """Made as they are written, since they can be many and long."""
-    documents = Documents(
-        reported, partial(finding_document, run_id=options.run_id, now=options.now)
-    )
-    hits = [hit for finding in reported for hit in finding.hits]
-    report = Report(
-        options.run_id, options.now, documents, replace(result, hits=hits, known=frozenset())
-    )
-    for sink in sinks:
-        yield from sink.messages(report)
-    if options.heartbeat:
-        beat = heartbeat(
-            result, run_id=options.run_id, sent_at=options.now, every=options.every,
-            state=result.state or {},
-        )  # fmt: skip
-        for sink in sinks:
-            yield from sink.heartbeat(beat)

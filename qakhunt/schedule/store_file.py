@@ -42,6 +42,11 @@ def open_file(path: Path, now: Instant, *, create: bool = True) -> Store:
     return store
 
 
+def in_memory() -> Store:
+    """A state that lasts as long as the run, for runs that keep none."""
+    return Store(connect(None, "in memory"), "in memory")
+
+
 def open_unlocked(path: Path, name: str, now: Instant) -> Store:
     """As ``open_file``, for a caller that holds the state already."""
     _refuse_text(path, name)

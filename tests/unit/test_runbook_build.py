@@ -117,6 +117,11 @@ def test_what_has_no_place_in_automation_is_refused(changes: dict[str, Any], wor
         payload_of(config(), job(**changes))
 
 
+def test_a_job_without_a_state_carries_no_blob_package() -> None:
+    assert payload_of(config(), job()).extras == ("blob",)
+    assert payload_of(config(), job(state=None)).extras == ()
+
+
 def test_a_build_without_a_configuration_or_beyond_three_hours_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -21,7 +21,8 @@ from qakhunt.runner import PlanLine
 from qakhunt.runner import run as run_plan
 from qakhunt.schedule.findings import findings_of
 from qakhunt.schedule.fingerprint import fingerprint
-from qakhunt.schedule.job import JobOptions, run_scheduled
+from qakhunt.schedule.job import run_scheduled
+from qakhunt.schedule.options import JobOptions
 from qakhunt.schedule.sinks.base import NotTaken, Surroundings
 from qakhunt.schedule.sinks.table import make_sink
 from qakhunt.schedule.store import Message, Store

@@ -186,6 +186,38 @@ def test_findings_on_standard_output_are_all_that_is_there(
     assert "both write to standard output" in capsys.readouterr().err
 
 
+def test_a_state_that_cannot_take_the_run_hides_no_finding(
+    events: Path, state: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from qakhunt.schedule import store_schema
+
+    real = store_schema.connect
+
+    def small(path: Path | None, name: str) -> Any:
+        connection = real(path, name)
+        if path is not None:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}")
+        return connection
+
+    many = [event(c, DeviceName=f"ws-{n}") for n in range(20) for c in FOUR]
+    write_ndjson(events, many)
+    open_file(state, Instant.parse(NOW)).close()
+    monkeypatch.setattr("qakhunt.schedule.store_file.connect", small)
+    arguments = ["--state", str(state), "--sink", f"webhook:{receiver.url}", "--json"]
+    assert run(events, *arguments) == 2
+    told = capsys.readouterr()
+    assert len(json.loads(told.out)["hits"]) == 20
+    assert "full" in told.err
+    assert len(receiver.taken) == 20
+    monkeypatch.undo()
+    monkeypatch.setenv("QAKHUNT_WEBHOOK_SECRET", "made-up")
+    assert run(events, *arguments, now=NEXT) == 0
+    ids = [taken.headers["webhook-id"] for taken in receiver.taken]
+    assert sorted(ids[:20]) == sorted(ids[20:])  # told again, under the same ids
+
+
 # The heartbeat, and looking at the state from outside
 
 
@@ -229,6 +261,13 @@ def test_check_serves_a_monitor(
     assert qakhunt([*check, "2026-10-21T08:00:01Z", "--json"]) == 1
     told = document(capsys)
     assert (told["schema"], told["well"]) == ("qakhunt.state-check/1", False)
+
+
+def test_a_changed_threshold_does_not_alarm_for_the_old_one(events: Path, state: Path) -> None:
+    assert run(events, "--state", str(state), "--threshold", "2") == 0
+    assert run(events, "--state", str(state), "--threshold", "1", now=NEXT) == 0
+    check = ["state", "check", str(state), "--max-age", "2h", "--now", "2026-10-21T07:00:00Z"]
+    assert qakhunt(check) == 0
 
 
 def test_the_state_is_shown_pruned_and_reset(

@@ -361,6 +361,21 @@ def test_a_mail_carries_the_report_and_no_header_of_an_attacker(
     assert handler.mails[1][1] == content  # the same bytes, the same Message-ID
 
 
+def test_a_mail_can_carry_the_html_report(mailbox: tuple[Mailbox, str]) -> None:
+    handler, address = mailbox
+    sink = make_sink(
+        f"smtp:{address}?from=a@soc.example&to=b@soc.example&tls=none&report=html", {}, around()
+    )
+    for message in sink.messages(make_report([make_hit(commands=tuple(HOSTILE))])):
+        sink.send(message)
+    mail = email.message_from_bytes(handler.mails[0][1], policy=email.policy.default)
+    (attached,) = list(mail.iter_attachments())
+    assert attached.get_content_type() == "text/html"
+    assert "<img src=x" not in attached.get_content()
+    body: Any = mail.get_body(("plain",))
+    assert "HITS" in body.get_content()
+
+
 def test_one_refused_recipient_does_not_make_the_others_get_it_twice(
     mailbox: tuple[Mailbox, str],
 ) -> None:

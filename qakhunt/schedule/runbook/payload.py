@@ -46,7 +46,7 @@ class Job:
 
     profiles: Sequence[str]
     hunts: Sequence[Hunt]
-    state: str
+    state: str | None
     sinks: Sequence[str] = ()
     heartbeat: bool = True
     every: str = "24h"
@@ -102,11 +102,17 @@ def payload_of(config: Config, job: Job) -> Payload:
         ]
     return Payload(
         config=to_toml(values), files=files, hunts=hunts,
-        extras=("blob", "ingestion") if "log-analytics" in kinds else ("blob",),
+        extras=_extras(kinds, with_state=job.state is not None),
         variables=tuple(dict.fromkeys(named)), vaults=tuple(dict.fromkeys(vaults)),
         lighthouse=tuple(needs_lighthouse(profiles, config.file.schedule.tenant)),
         products=tuple(dict.fromkeys(p.backend for p in profiles.values())), sinks=sinks,
     )  # fmt: skip
+
+
+def _extras(kinds: set[str], *, with_state: bool) -> tuple[str, ...]:
+    """What of qakhunt's extras must travel along."""
+    wanted = {"blob": with_state or "blob" in kinds, "ingestion": "log-analytics" in kinds}
+    return tuple(name for name, needed in wanted.items() if needed)
 
 
 def _check(config: Config, job: Job) -> None:
@@ -114,12 +120,13 @@ def _check(config: Config, job: Job) -> None:
         raise UsageError(
             "a runbook needs at least one profile", hint="the bundled sample is not for it"
         )
-    if not is_blob_url(job.state):
+    if job.state is not None and not is_blob_url(job.state):
         raise UsageError(
             f"--state {job.state}: a file does not outlive the job",
             hint="https://ACCOUNT.blob.core.windows.net/CONTAINER/state.db",
         )
-    check_blob_url(job.state, "--state")
+    if job.state is not None:
+        check_blob_url(job.state, "--state")
     if job.heartbeat and not job.sinks:
         raise UsageError("--heartbeat needs a --sink to go to", hint="or say --no-heartbeat")
     schedule, locate = config.file.schedule, config.document.locate

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from qakhunt.schedule.runbook.payload import Job, Payload
 
 
@@ -65,7 +67,7 @@ def script(payload: Payload, job: Job) -> str:
     return _SCRIPT.format(parameters="\n".join(lines), built=_literal(built))
 
 
-def _literal(built: dict[str, object]) -> str:
+def _literal(built: Mapping[str, object]) -> str:
     """A Python literal, one entry a line, in ASCII."""
     lines = [f"    {json.dumps(name)}: {value!a}," for name, value in built.items()]
     return "{\n" + "\n".join(lines) + "\n}"

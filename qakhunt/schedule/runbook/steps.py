@@ -55,7 +55,8 @@ def _filled(name: str, values: dict[str, str]) -> str:
 
 
 def _values(payload: Payload, job: Job, manifest: dict[str, Any]) -> dict[str, str]:
-    container, _, blob = urlsplit(job.state).path.strip("/").partition("/")
+    state = job.state or "https://ACCOUNT.blob.core.windows.net/qakhunt/state.db"
+    container, _, blob = urlsplit(state).path.strip("/").partition("/")
     kinds = [settings["kind"] for settings in payload.sinks.values()]
     size = sum(wheel["bytes"] for wheel in manifest["wheels"])
     every = Timespan.parse(job.every).seconds
@@ -68,7 +69,7 @@ def _values(payload: Payload, job: Job, manifest: dict[str, Any]) -> dict[str, s
         "MEGABYTES": f"{size / 1e6:.0f}",
         "HUNTS": ", ".join(payload.hunts),
         "PROFILES": ", ".join(job.profiles),
-        "STATE": job.state,
+        "STATE": job.state or "no blob (each run reports everything anew)",
         "SINKS": ", ".join(payload.sinks) or "nobody",
         "DEADLINE": job.deadline,
         "CONTAINER": container,
