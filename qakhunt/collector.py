@@ -67,7 +67,8 @@ class _Group:
 
     @property
     def devices(self) -> list[str]:
-        return sorted({case.device for case in self.cases})
+        # In the order of the hits: a recording under pseudonyms asks the same text.
+        return list(dict.fromkeys(case.device for case in self.cases))
 
     @property
     def window(self) -> Window:
@@ -115,7 +116,7 @@ def _groups(
             context.hits[number] = HitContext(missing=_why_not(hit, line))
             continue
         looked = tuple(stretch.window for stretch in found)
-        case = _Case(number, hit, hit.device.lower(), found, HitContext(looked))
+        case = _Case(number, hit, hit.device, found, HitContext(looked))
         at = next(i for i, other in enumerate(plan) if _same_place(other, line))
         groups.setdefault(at, _Group(line, [])).cases.append(case)
     return list(groups.values())
@@ -170,12 +171,13 @@ def _around(group: _Group, cases: Iterable[_Case], *, only: bool) -> dict[str, A
 
 
 def _everything_else(group: _Group) -> list[_Request]:
-    issuers = {
+    issuers = dict.fromkeys(
         process.file.lower()
         for case in group.cases
         for process in issuing_processes(case.hit, case.context)
-    } - {""}
-    shared = {**_around(group, group.cases, only=False), "Issuers": sorted(issuers)}
+        if process.file
+    )
+    shared = {**_around(group, group.cases, only=False), "Issuers": list(issuers)}
     requests = [
         _Request(hunt, table, group.window, dict(shared)) for table, hunt in TABLE_HUNTS.items()
     ]
@@ -207,19 +209,21 @@ def _ancestors(group: _Group) -> list[dict[str, Any]]:
 
 
 def _rarity(group: _Group) -> dict[str, Any]:
-    issuers, hashes, sets = set(), set(), []
+    issuers: dict[str, None] = {}
+    hashes: dict[str, None] = {}
+    sets = []
     for case in group.cases:
         for process in issuing_processes(case.hit, case.context):
-            issuers.add(process.file.lower())
-            hashes.add(process.sha256.lower())
+            issuers[process.file.lower()] = None
+            hashes[process.sha256.lower()] = None
         families = sorted(core_families(case.hit, case.context))
         sets += [
             {"Set": str(case.number + 1), "Size": len(families), "Family": family}
             for family in families
         ]
     return {
-        "Issuers": sorted(issuers - {""}),
-        "Hashes": sorted(hashes - {""})[:_MOST_HASHES],
+        "Issuers": [name for name in issuers if name],
+        "Hashes": [value for value in hashes if value][:_MOST_HASHES],
         "FamilySets": sets,
     }
 

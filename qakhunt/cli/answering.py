@@ -64,10 +64,7 @@ class Answering(Protocol):
     until: float
     sample: bool
     config: Config | None
-
-    @property
-    def clouds(self) -> dict[str, Clouds]:
-        """The clouds of the profiles that are asked live."""
+    clouds: dict[str, Clouds]
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -109,7 +106,9 @@ def _replay(options: AnswerOptions) -> Answering:
     ):  # fmt: skip
         if given:
             raise UsageError(f"{option} is not for a recording, which has its own")
-    return ReplayAnswering(options.recording, on_source=options.on_source, now=options.now)
+    return ReplayAnswering(
+        options.recording, on_source=options.on_source, now=options.now, until=options.deadline
+    )
 
 
 def _refuse_profiles(options: AnswerOptions) -> None:
@@ -166,24 +165,12 @@ class LiveAnswering:
         self._options, self.config = options, config
         flags = {"backend": options.backend}
         self._profiles = chosen_profiles(config, options.choice, flags)
+        self.clouds = {settings.name: _clouds(settings) for settings in self._profiles}
         self.now = read_now(options.now)
         self.until = options.deadline
         configured = config.file.deadline if config else None
         if configured is not None and self.until == float("inf"):
             self.until = time.monotonic() + length_of_time("deadline", configured).seconds
-
-    @property
-    def clouds(self) -> dict[str, Clouds]:
-        """Each profile's."""
-        from qakhunt.triage.run_result import Clouds
-
-        return {
-            settings.name: Clouds(
-                settings.profile.cloud,
-                settings.profile.log_analytics_cloud or settings.profile.cloud,
-            )
-            for settings in self._profiles
-        }
 
     @contextmanager
     def opened(
@@ -237,3 +224,10 @@ class LiveAnswering:
             for rendered, _ in rendered_hunts(request, now=self.now, product=backend.product):
                 lines.append(PlanLine(rendered, backend, Target("-", tenant)))
         return lines
+
+
+def _clouds(settings: ProfileSettings) -> Clouds:
+    from qakhunt.triage.run_result import Clouds
+
+    profile = settings.profile
+    return Clouds(profile.cloud, profile.log_analytics_cloud or profile.cloud)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.answers.ledger import Verdict
+from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli import slices as sl
@@ -20,6 +21,7 @@ from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
+from qakhunt.triage.context import DEFAULT_LIMIT
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.backends.base import Answer, Target
+    from qakhunt.cli.run import Collect
     from qakhunt.cli.run_progress import Silent
     from qakhunt.plan import PlanLine
     from qakhunt.recordings.redact import Redactor
@@ -77,6 +80,8 @@ def record(
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
     slice_: sl.Slice = None,
+    context: ctx.Around = None,
+    context_hits: ctx.Limit = DEFAULT_LIMIT,
     source_rows: SourceRows = False,
     keep_names: KeepNames = False,
     key: KeyFile = None,
@@ -109,11 +114,14 @@ def record(
         os.environ,
     )  # fmt: skip
     shown = Shown.of(quiet=quiet, verbose=verbose)
+    around = ctx.read_around(context)
     try:
         with new_recording(out, private=keep_names, force=force) as writer:
             result, missing = _recorded(
-                answers, request, writer, shown, source_rows=source_rows, keep=keep_names, key=key
-            )
+                answers, request, writer, shown,
+                lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
+                source_rows=source_rows, keep=keep_names, key=key,
+            )  # fmt: skip
     except _Unanswered as problem:
         report_failures(problem.result)
         return exit_code(problem.result, fail_on_hits=False)
@@ -133,8 +141,8 @@ class _Unanswered(Exception):
 
 
 def _recorded(
-    answers: Answering, request: HuntRequest, writer: RecordingWriter, shown: Shown, *,
-    source_rows: bool, keep: bool, key: Path | None,
+    answers: Answering, request: HuntRequest, writer: RecordingWriter, shown: Shown,
+    collect: Collect, *, source_rows: bool, keep: bool, key: Path | None,
 ) -> tuple[RunResult, list[Answer]]:  # fmt: skip
     from qakhunt.recorder import Tape, fetch_source_rows
     from qakhunt.runner import run as run_plan
@@ -150,6 +158,7 @@ def _recorded(
         result = run_plan(taped, _told(progress), on_pieces=progress.expected)
         if result.verdict is Verdict.FAILED:
             raise _Unanswered(result)
+        collect(result, taped)
         if source_rows and not result.interrupted:
             progress.say("fetching source rows")
             missing = fetch_source_rows(tape, taped, told=_told_of_source(progress))
@@ -177,14 +186,16 @@ def _told_of_source(progress: Silent) -> Callable[[Target, str, Answer], None]:
 def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     """The hunts' own literals stay readable: nothing would match without them."""
     from qakhunt.config_place import user_folder
+    from qakhunt.hunts.catalog import Catalog
     from qakhunt.recordings.pseudonyms import Pseudonyms, load_key
-    from qakhunt.recordings.redact import Redactor, literal_words
+    from qakhunt.recordings.redact import Redactor, literal_texts, literal_words
 
     path = key or user_folder() / "recording.key"
     if not path.exists():
         print(f"note: a key for pseudonyms was made: {path}", file=sys.stderr)
-    kept = literal_words({line.rendered.hunt.query for line in plan})
-    return Redactor(Pseudonyms(load_key(path)), kept)
+    queries = {line.rendered.hunt.query for line in plan}
+    queries |= {hunt.query for hunt in Catalog().find("context")}
+    return Redactor(Pseudonyms(load_key(path)), literal_words(queries), literal_texts(queries))
 
 
 def _tell(result: RunResult, missing: list[Answer]) -> None:

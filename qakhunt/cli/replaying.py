@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from qakhunt.config import Config
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.recordings.manifest import RecordedHunt
+    from qakhunt.triage.run_result import Clouds
 
 _ON_SOURCE = "--on-source runs it on the recorded rows"
 
@@ -33,10 +34,13 @@ class ReplayAnswering:
 
     sample = False
     until = float("inf")
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
     config: Config | None = None
-    until = float("inf")
 
-    def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
+    def __init__(
+        self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf")
+    ) -> None:
+        self.until = until
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source

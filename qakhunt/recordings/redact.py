@@ -33,6 +33,7 @@ _SHAPES = (
     r"|(?P<hexadecimal>(?<![^\W_])(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{32})(?![^\W_]))"
 )
 _PARTS = re.compile(f"{_SHAPES}|(?P<word>{WORD.pattern})", re.IGNORECASE)
+_INSTANT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,7})?Z", re.ASCII)
 _LOOSE = re.compile(
     rf"'[^']*'|\"[^\"]*\"|[^\s'\"]+@[^\s'\"]+|{_SHAPES}|{WORD.pattern}", re.IGNORECASE
 )
@@ -46,6 +47,11 @@ def literal_words(texts: Iterable[str]) -> frozenset[str]:
             found |= words_of(literal)
             found |= {m[0].casefold() for m in _PARTS.finditer(literal) if m.lastgroup != "word"}
     return frozenset(found)
+
+
+def literal_texts(texts: Iterable[str]) -> frozenset[str]:
+    """The string literals of queries, each as a whole."""
+    return frozenset(literal for text in texts for literal in _strings(tokenize(text)))
 
 
 def _strings(tokens: Iterable[Token]) -> Iterable[str]:
@@ -71,15 +77,20 @@ class Redactor:
     """Redacts the answers, queries and account of one recording.
 
     ``kept`` are words and texts that the recorded hunts' own literals hold; they stay
-    readable, since nothing would match without them. Safe from several threads.
+    readable, since nothing would match without them. ``own`` are those literals: where a
+    query holds one as it is, it stays whole. Safe from several threads.
     """
 
-    def __init__(self, pseudonyms: Pseudonyms, kept: Collection[str] = ()) -> None:
+    def __init__(
+        self, pseudonyms: Pseudonyms, kept: Collection[str] = (), own: Collection[str] = ()
+    ) -> None:
         self._pseudonyms = pseudonyms
+        self._own = frozenset(own)
         self._kept = frozenset(kept)
         self._known = vocabulary() | self._kept
         self._needed = family_words() | self._kept | PRINCIPALS
         self._names: set[str] = set()
+        self._whole_names: set[str] = set()
 
     @property
     def key_id(self) -> str:
@@ -106,6 +117,7 @@ class Redactor:
             if names_someone(table.columns[at].name):
                 cells = {row[at] for row in table.rows if isinstance(row[at], str)}
                 found |= {word for cell in cells for word in words_of(cell)}
+                self._whole_names |= {cell.casefold() for cell in cells}
         hidden = frozenset(word for word in found - self._needed if len(word) > 1)
         self._names |= hidden
         return hidden
@@ -179,9 +191,15 @@ class Redactor:
         return str(getattr(self._pseudonyms, str(shape))(found))
 
     def value(self, value: Any) -> Any:
-        """A parameter's value: every text in it."""
+        """A parameter's value: every text in it.
+
+        A name that an answer holds is the name that it is there, and a time is a time:
+        a question about an answer is the same question after redaction.
+        """
         if isinstance(value, str):
-            return self.text(value)
+            if value in self._own or _INSTANT.fullmatch(value):
+                return value
+            return self.name(value) if value.casefold() in self._whole_names else self.text(value)
         if isinstance(value, list):
             return [self.value(item) for item in value]
         if isinstance(value, dict):

@@ -61,7 +61,11 @@ def week(tmp_path_factory: pytest.TempPathFactory) -> Week:
         ]  # fmt: skip
         lab.run(after(0), "all well")
         lab.run(after(1), "a workspace is down", faults={CONTOSO: down(SECOND)})
-        lab.run(after(2), "no permission at one tenant", faults={FABRIKAM: [{"fault": "forbidden", "paths": ["hunting"]}]})
+        lab.run(
+            after(2),
+            "no permission at one tenant",
+            faults={FABRIKAM: [{"fault": "forbidden", "paths": ["hunting"]}]},
+        )
         lab.run(after(3), "24 bursts; killed while it delivers", kill_after=7)
         lab.receiver.answers.extend([Answer()] * 5 + [Answer(400)] * 60)
         lab.run(after(3, 1), "an hour later; the webhook refuses most")
@@ -119,7 +123,12 @@ def test_state_deliveries_and_ledger_agree(week: Week) -> None:
             "SELECT sink, findings FROM outbox WHERE kind = 'findings' AND delivered IS NOT NULL"
         ).fetchall()
     for name, arrived in told.items():
-        ids = [id_ for sink, listed in kept if sink.partition(":")[0] == name for id_ in json.loads(listed)]
+        ids = [
+            id_
+            for sink, listed in kept
+            if sink.partition(":")[0] == name
+            for id_ in json.loads(listed)
+        ]
         assert sorted(ids) == sorted(set(arrived)), name
 
 
@@ -129,4 +138,13 @@ def test_the_runs_said_what_they_could_not_do(week: Week) -> None:
         "hits", "incomplete", "incomplete", "-", "hits", "incomplete", "hits", "hits"
     ]  # fmt: skip
     assert [row.code for row in week.rows] == [0, 4, 4, "killed", 6, 4, 0, 0]
-    assert [row.owed > 0 for row in week.rows] == [False, True, True, False, False, True, False, False]
+    assert [row.owed > 0 for row in week.rows] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+        True,
+        False,
+        False,
+    ]

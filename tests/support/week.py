@@ -259,7 +259,9 @@ class Week:
         last = max(window.end for windows in self.answered.values() for window in windows)
         missing = {}
         for key, windows in self.answered.items():
-            first = START - (HOUR if key[0] == "short-burst" and key[1] != FABRIKAM else Timespan(30 * DAY.ticks))
+            first = START - (
+                HOUR if key[0] == "short-burst" and key[1] != FABRIKAM else Timespan(30 * DAY.ticks)
+            )
             left = subtract([Window(first, last)], windows)
             if left:
                 missing[key] = left

@@ -312,7 +312,9 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
     assert whole["schema"] == "qakhunt.evaluate/1"
     assert whole["date"] == "2026-11-24"
     recall = recall_of(whole["hunts"][0])
-    assert {name: (share.found, share.tried) for name, share in recall.items()} == dict.fromkeys(RENDERINGS, (1, 1))
+    assert {name: (share.found, share.tried) for name, share in recall.items()} == dict.fromkeys(
+        RENDERINGS, (1, 1)
+    )
     recorded = json.loads((tmp_path / "evidence" / "two.json").read_text(encoding="utf-8"))
     assert recorded["hunts"] == whole["hunts"]
     assert (tmp_path / "p.svg").read_text(encoding="utf-8").startswith("<svg")

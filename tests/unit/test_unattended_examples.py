@@ -26,8 +26,9 @@ def example(language: str, start: str) -> str:
 
 def options_of(command: str) -> list[str]:
     """The options of a ``qakhunt run``, once the program accepts them all."""
-    from qakhunt.cli.run import app
     from typer.main import get_command
+
+    from qakhunt.cli.run import app
 
     words = shlex.split(command)
     at = words.index("run")
