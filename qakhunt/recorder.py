@@ -221,9 +221,9 @@ def fetch_source_rows(
     ``plan`` is the tape's own, so that the probes of the tables are kept, too.
     """
     missing: list[Answer] = []
-    groups: dict[tuple[int, Target], list[PlanLine]] = {}
+    groups: dict[tuple[str, Target], list[PlanLine]] = {}
     for line in plan:
-        groups.setdefault((id(line.backend), line.target), []).append(line)
+        groups.setdefault((line.rendered.product, line.target), []).append(line)
     feeds = _feeds(tape, plan)
     for lines in groups.values():
         missing += _fetch_for(tape, lines, feeds, span, told)

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.line_run import Answered, LineRun, Outcome
 from qakhunt.plan import PlanLine
-from qakhunt.slicing.request import DEVICES, TIME
-from qakhunt.slicing.ways import Ways, ways_of
+from qakhunt.slicing.ways import Ways, ways_for
 from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
 from qakhunt.workers import Workers
@@ -83,7 +82,7 @@ class _Run:
         self.workers = {
             id(line.backend): Workers(line.backend.concurrency, self.results) for line in plan
         }
-        ways: dict[tuple[str, str], Ways] = {}
+        ways: dict[tuple[str, str, str], Ways] = {}
         self.warnings: dict[str, None] = {}
         self.lines = [LineRun(line, self._cut(line, ways)) for line in plan]
         self.outcomes: dict[int, Outcome] = {}
@@ -93,13 +92,13 @@ class _Run:
         """Whether some line is not settled."""
         return len(self.outcomes) < len(self.lines)
 
-    def _cut(self, line: PlanLine, known: dict[tuple[str, str], Ways]) -> Any:
+    def _cut(self, line: PlanLine, known: dict[tuple[str, str, str], Ways]) -> Any:
         request, rendered = line.slices, line.rendered
         if request is None:
             return Ways(None, None).cut(rendered, None)[0]
-        key = (rendered.text, rendered.product)
+        key = (rendered.text, rendered.product, request.way)
         if key not in known:
-            known[key] = ways_of(rendered, frozenset([DEVICES, TIME]))
+            known[key] = ways_for(rendered, request)
         cut, why_not = known[key].cut(rendered, request)
         if why_not:
             self.warnings[f"{rendered.hunt.name} cannot be sliced as asked: {why_not}"] = None

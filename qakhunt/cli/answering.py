@@ -106,7 +106,9 @@ def _replay(options: AnswerOptions) -> Answering:
     ):  # fmt: skip
         if given:
             raise UsageError(f"{option} is not for a recording, which has its own")
-    return ReplayAnswering(options.recording, on_source=options.on_source, now=options.now)
+    return ReplayAnswering(
+        options.recording, on_source=options.on_source, now=options.now, until=options.deadline
+    )
 
 
 def _refuse_profiles(options: AnswerOptions) -> None:

@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "hunts": Entry("hunts", "List, show, make and lint hunts."),
     "test": Entry("test_cmd", "Run the test cases of hunts."),
     "import-events": Entry("import_events", "Import Windows events as recorded process events."),
+    "evaluate": Entry("evaluate", "Measure hunts on labelled events."),
     "diff": Entry("diff", "Compare two queries on the same events: what is gained, lost, changed."),
     "sweep": Entry("sweep", "Count a hunt's hits for each value of a parameter."),
 }

@@ -50,6 +50,7 @@ def diff(
     old: Old,
     new: New = None,
     events: p.Events = None,
+    recording: p.RecordingPath = None,
     set_: o.Settings = None,
     set_old: SetOld = None,
     set_new: SetNew = None,
@@ -82,15 +83,15 @@ def diff(
     known = catalog(hunts or ())
     before, after = find_hunt(old, known), find_hunt(new or old, known)
     with p.open_stage(
-        events or (), (before, after), window=window, now=now, dialect=dialect, zone=time_zone,
-        quiet=quiet,
+        events or (), recording, (before, after), window=window, now=now, dialect=dialect,
+        zone=time_zone, quiet=quiet,
     ) as stage:  # fmt: skip
         shared = list(set_ or ())
         one = stage.render(before, p.read_values([*shared, *(set_old or ())]))
         other = stage.render(after, p.read_values([*shared, *(set_new or ())]))
         found = compare(one, other, stage.records.ask)
-        gaps = [*stage.records.gaps(one), *stage.records.gaps(other)]
-        found.unknown += dict.fromkeys(gaps)
+        doubts = [*stage.records.unknown(one), *stage.records.unknown(other)]
+        found.unknown += dict.fromkeys(doubts)
         if not quiet:
             print(f"{stage.rows} events, {other.window}", file=sys.stderr)
     _write(_text(found, format_), out, force=force)

@@ -99,8 +99,22 @@ def _show(hunt: Hunt, console: Any) -> None:
     items("Data sources", hunt.notes.data_sources)
     items("Triage", hunt.notes.triage)
     items("False positives", hunt.notes.false_positives)
+    items("Evidence", _evidence_lines(hunt))
     items("Known limits", hunt.notes.limits)
     items("References", hunt.notes.references)
+
+
+def _evidence_lines(hunt: Hunt) -> tuple[str, ...]:
+    """What 'qakhunt evaluate --record' measured, or nothing."""
+    from qakhunt.proving.evidence import evidence_of, is_of, lines_of
+
+    found = evidence_of(hunt)
+    if found is None:
+        return ()
+    stale = (
+        () if is_of(found, hunt) else ("measured on another text of this hunt: measure it again",)
+    )
+    return (*stale, *lines_of(found))
 
 
 def _technique(technique: str) -> str:

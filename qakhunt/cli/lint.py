@@ -52,6 +52,8 @@ def lint(
 
     if rules:
         return _list_rules()
+    if fix and not names:
+        raise UsageError("--fix changes files: name the hunts to mend")
     if sarif is not None:
         check_target(sarif, force=force)
     known = catalog(hunts or ())

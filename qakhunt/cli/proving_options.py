@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant, Window
-    from qakhunt.proving.records import Records
+    from qakhunt.proving.records import EventSource
 
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -26,6 +27,10 @@ Events = Annotated[
         help="Recorded events: a file, a folder or a glob. None: the bundled sample.",
     ),
 ]  # fmt: skip
+RecordingPath = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--recording", metavar="DIR", help="The source rows of a recording instead."),
+]
 WindowText = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
@@ -40,7 +45,7 @@ WindowText = Annotated[
 class Stage:
     """Opened records, and the clock and window under which hunts are rendered."""
 
-    records: Records
+    records: EventSource
     rows: int
     now: Instant
     window: str | Window
@@ -59,6 +64,7 @@ class Stage:
 @contextmanager
 def open_stage(
     events: Sequence[str],
+    recording: Path | None,
     hunts: Sequence[Hunt],
     *,
     window: str | None,
@@ -67,18 +73,39 @@ def open_stage(
     zone: str | None,
     quiet: bool,
 ) -> Iterator[Stage]:
-    """Load events once; without a window, all of them are looked at, as of their end."""
+    """Load events once; without a window, all of them are looked at, as of their end.
+
+    A recording brings its own clock and window.
+    """
     from qakhunt.cli.progress import working
+
+    if recording is not None and (events or now):
+        other = "--events" if events else "--now"
+        raise UsageError(f"--recording and {other} exclude each other")
+    zone_of_days = read_zone(zone)
+    with ExitStack() as stack:
+        with working("loading events", quiet=quiet):
+            records, own_now = _opened(stack, events, recording, dialect)
+        span, rows = records.span(hunts)
+        moment = own_now or (read_now(now) if now else span.end)
+        yield Stage(records, rows, moment, window or span, zone_of_days)
+
+
+def _opened(
+    stack: ExitStack, events: Sequence[str], recording: Path | None, dialect: str | None
+) -> tuple[EventSource, Instant | None]:
+    """The records, closed with the stack, and the clock that a recording brings."""
+    if recording is not None:
+        from qakhunt.proving.recorded import RecordedSource
+
+        product = read_product(dialect) if dialect else None
+        source = stack.enter_context(RecordedSource(recording, product))
+        return source, source.now
     from qakhunt.proving.records import Records
     from qakhunt.sample import sample_events
 
-    product, time_zone = read_product(dialect), read_zone(zone)
-    with working("loading events", quiet=quiet):
-        records = Records(list(events) or sample_events(), product)
-    with records:
-        span, rows = records.span(hunts)
-        moment = read_now(now) if now else span.end
-        yield Stage(records, rows, moment, window or span, time_zone)
+    inputs = list(events) or sample_events()
+    return stack.enter_context(Records(inputs, read_product(dialect))), None
 
 
 def read_values(settings: Sequence[str]) -> dict[str, str]:

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qakhunt.cli.request import rendered_hunts
-from qakhunt.errors import RecordingError, UsageError
+from qakhunt.errors import RecordingError, UsageError, nearest
+from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.values import Instant
@@ -33,10 +34,13 @@ class ReplayAnswering:
 
     sample = False
     until = float("inf")
-    config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
+    config: Config | None = None
 
-    def __init__(self, folder: Path, *, on_source: bool, now: str | None) -> None:
+    def __init__(
+        self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf")
+    ) -> None:
+        self.until = until
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source
@@ -112,15 +116,33 @@ class ReplayAnswering:
         if request.names:
             own = replace(request, names=[self._named(request, recorded)])
         else:
-            path = str(self._recording.path(recorded.file))
-            own = replace(own, names=[path])
-            given = {text.partition("=")[0] for text in request.settings}
-            kept = [f"{n}={v}" for n, v in recorded.parameters.items() if n not in given]
-            own = replace(own, settings=[*kept, *request.settings])
+            own = self._as_recorded(request, recorded)
         if request.window == PUBLISHED:
             own = replace(own, window=f"{recorded.window.start}/{recorded.window.end}")
         ((rendered, _),) = rendered_hunts(own, now=self.now, product=recorded.product, strict=False)
         return rendered
+
+    def _as_recorded(self, request: HuntRequest, recorded: RecordedHunt) -> HuntRequest:
+        """The recording's own copy of the hunt, with what of the options is meant for it."""
+        path = self._recording.path(recorded.file)
+        hunt = load_hunt(path)
+        known = {name for one in self._manifest.hunts for name in one.parameters}
+        given = dict(text.partition("=")[::2] for text in request.settings)
+        for name in given.keys() - known:
+            raise UsageError(
+                f"no recorded hunt has a parameter {name!r}", hint=nearest(name, known)
+            )
+        values = {**recorded.parameters, **given}
+        takes_commands = hunt.parameter_with_role("commands")
+        takes_threshold = hunt.parameter_with_role("threshold")
+        return replace(
+            request, names=[str(path)],
+            settings=[f"{n}={v}" for n, v in values.items() if n in recorded.parameters],
+            commands=request.commands if takes_commands else (),
+            commands_file=request.commands_file if takes_commands else None,
+            added_commands=request.added_commands if takes_commands else (),
+            threshold=request.threshold if takes_threshold else None,
+        )  # fmt: skip
 
     def _named(self, request: HuntRequest, recorded: RecordedHunt) -> str:
         from qakhunt.cli.request import catalog

@@ -243,7 +243,5 @@ def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
             )
     for pending in store.pending():
         if pending.created < oldest:
-            problems.append(
-                f"{pending.sink}: {pending.key} waits since {pending.created}"
-            )
+            problems.append(f"{pending.sink}: {pending.key} waits since {pending.created}")
     return problems

@@ -11,6 +11,7 @@ from qakhunt.cli import options as o
 from qakhunt.cli import proving_options as p
 from qakhunt.cli.request import catalog
 from qakhunt.errors import ExitCode, UsageError
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,6 +24,7 @@ def sweep(
     hunt: o.HuntName,
     set_: o.Settings = None,
     events: p.Events = None,
+    recording: p.RecordingPath = None,
     window: p.WindowText = None,
     now: o.Now = None,
     dialect: o.Dialect = None,
@@ -40,24 +42,24 @@ def sweep(
     name, text, fixed = _swept(set_ or ())
     values = values_of(found, name, text)
     with p.open_stage(
-        events or (), (found,), window=window, now=now, dialect=dialect, zone=time_zone,
+        events or (), recording, (found,), window=window, now=now, dialect=dialect, zone=time_zone,
         quiet=quiet or as_json,
     ) as stage:  # fmt: skip
-        gaps = stage.records.gaps(stage.render(found, {**fixed, name: values[0]}))
         points = run_sweep(
             found, name, values, lambda more: stage.render(found, {**fixed, **more}),
             stage.records.ask,
         )  # fmt: skip
+        doubts = stage.records.unknown(stage.render(found, {**fixed, name: values[0]}))
         if not quiet and not as_json:
             print(f"{stage.rows} events, {stage.window}", file=sys.stderr)
-    for gap in gaps:
-        print(f"warning: {gap}", file=sys.stderr)
+    for doubt in doubts:
+        print(f"warning: {for_terminal(doubt)}", file=sys.stderr)
     if as_json:
         print(json.dumps(sweep_document(found, name, points), indent=2))
     else:
         bar = "\u2588" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
         print("\n".join(sweep_lines(name, points, shutil.get_terminal_size().columns, bar)))
-    return ExitCode.INCOMPLETE if gaps else ExitCode.OK
+    return ExitCode.INCOMPLETE if doubts else ExitCode.OK
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, str, dict[str, str]]:

@@ -15,8 +15,8 @@ from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, present
-from qakhunt.cli.run import Events, FormatName, Out, Timeout  # noqa: TC001 - read at run time
 from qakhunt.cli.request import read_now
+from qakhunt.cli.run import Events, FormatName, Out, Timeout  # noqa: TC001 - read at run time
 from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.triage.context import DEFAULT_LIMIT

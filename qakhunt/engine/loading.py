@@ -112,8 +112,10 @@ class Loader:
             f"maximum_object_size={_MAX_OBJECT})"
         )
         try:
+            # One record of each structure: the aggregate over all would hold all in memory.
             found = self.connection.execute(
-                f"SELECT json_group_structure(json) FROM {source}"
+                f"SELECT json_group_structure(one) FROM (SELECT any_value(json) AS one "
+                f"FROM {source} GROUP BY CAST(json_structure(json) AS VARCHAR))"
             ).fetchone()
             structure = json.loads(found[0]) if found and found[0] else {}
             if not isinstance(structure, dict):

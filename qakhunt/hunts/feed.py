@@ -18,8 +18,8 @@ from qakhunt.hunts.feed_columns import bare_columns, columns_read, operator_end
 from qakhunt.hunts.product import tables_of
 from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE, WORDS
 from qakhunt.kql.literal import decode_string, encode, literal_type
+from qakhunt.kql.pipeline import pipeline, split, statements
 from qakhunt.kql.schema import TIME_COLUMN, columns, tables
-from qakhunt.kql.structure import operator, split, statements
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _refuse_other_sources(tokens: Sequence[Token], known: Collection[str]) -> No
 
 
 def _has_wildcard(tokens: Sequence[Token]) -> bool:
-    arguments, depth = split(tokens, "|", ";")[0], 0
+    arguments, depth = next(split(tokens, "|", ";")), 0
     for token in arguments:
         depth += (token.text == "(") - (token.text == ")")
         if depth < 0:
@@ -150,9 +150,9 @@ class _FilterReader:
         )
         self.hidden = _function_parameters(tokens) | {n for n, c in defined.items() if c > 1}
         self.lets: dict[str, tuple[Token, ...]] = {}
-        for statement in statements(tokens):
-            if statement.name and self._is_constant(statement.tokens):
-                self.lets[statement.name] = statement.tokens
+        for statement in statements(text):
+            if statement.name and self._is_constant(statement.value):
+                self.lets[statement.name] = statement.value
 
     def _is_constant(self, tokens: Sequence[Token]) -> bool:
         return bool(tokens) and self._is_repeatable(tokens, ())
@@ -223,16 +223,16 @@ class _FilterReader:
         at += 1
         while at + 1 < len(self.tokens) and self.tokens[at].text == "|":
             end = operator_end(self.tokens, at + 2)
-            step = operator(tuple(self.tokens[at + 1 : end]))
-            chosen = bare_columns(step.tokens, own) if step.name == "project" else None
+            step = pipeline(self.tokens[at:end])[1]
+            chosen = bare_columns(step.tokens, own) if step.operator == "project" else None
             if chosen is not None:
                 own, at = chosen, end
                 continue
-            if step.name not in _FILTERS:
+            if step.operator not in _FILTERS:
                 break
             condition = step.tokens
-            has_or = len(split(condition, "or")) > 1
-            parts = [condition] if has_or else split(condition, "and")
+            has_or = len(list(split(condition, "or"))) > 1
+            parts = [condition] if has_or else [tuple(p) for p in split(condition, "and")]
             kept += [part for part in parts if part and self._is_repeatable(part, own)]
             at = end
         return kept

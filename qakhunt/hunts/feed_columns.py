@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.literal import decode_string
-from qakhunt.kql.structure import operator
+from qakhunt.kql.pipeline import pipeline
 from qakhunt.kql.tokens import Kind, Token
 
 if TYPE_CHECKING:
@@ -27,13 +27,13 @@ def columns_read(tokens: Sequence[Token], at: int, own: Collection[str]) -> set[
     at += 1
     while at + 1 < len(tokens) and tokens[at].text == "|":
         end = operator_end(tokens, at + 1)
-        step = operator(tuple(tokens[at + 1 : end]))
-        if step.name not in _ROW_BY_ROW | _CHOOSES:
+        step = pipeline(tokens[at:end])[1]
+        if step.operator not in _ROW_BY_ROW | _CHOOSES:
             return None
         if any(token.text in _UNNAMED for token in step.tokens):
             return None
         found |= _named(step.tokens, own)
-        if step.name in _CHOOSES:
+        if step.operator in _CHOOSES:
             return found
         at = end
     return None

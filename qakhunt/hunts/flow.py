@@ -13,16 +13,16 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.hunts.flow_scalars import Dependent, ScalarReader
+from qakhunt.kql.pipeline import bracketed, by_split, closing, pipeline, split
 from qakhunt.kql.schema import columns, tables
-from qakhunt.kql.structure import bracketed, closing, pipeline, split
 from qakhunt.kql.tokens import Kind, Token
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.kql.structure import Operator, Statement
+    from qakhunt.kql.pipeline import Stage, Statement
 
-Tokens = tuple[Token, ...]
+    Tokens = Sequence[Token]
 
 _CONSTANT_HEADS = frozenset(["datatable", "print", "range", "_GetWatchlist"])
 # Each row of the left by itself; innerunique keeps one row of several with the same key.
@@ -58,7 +58,7 @@ class FlowReader:
         self.sources: set[int] = set()
         self.flows: dict[str, Flow] = {}
         self.scalars = ScalarReader(frozenset(tables(product)), self.flows, self.pipeline)
-        self.steps: dict[str, Callable[[Operator, Flow], Flow]] = {
+        self.steps: dict[str, Callable[[Stage, Flow], Flow]] = {
             "where": self._where, "filter": self._where, "extend": self._extend,
             "serialize": self._extend, "project": self._project, "project-away": self._away,
             "project-keep": self._keep, "project-rename": self._rename,
@@ -75,16 +75,17 @@ class FlowReader:
         flow = Flow(None)
         for part in parts:
             if part.name is None:
-                flow = self.pipeline(part.tokens)
-            elif self._is_tabular(part.tokens):
-                self.flows[part.name] = self.pipeline(part.tokens)
+                flow = self.pipeline(part.value)
+            elif self._is_tabular(part.value):
+                self.flows[part.name] = self.pipeline(part.value)
             else:
-                self.scalars.define(part.name, part.tokens)
+                self.scalars.define(part.name, part.value)
         return flow
 
     def _is_tabular(self, tokens: Tokens) -> bool:
-        head, operators = pipeline(tokens)
-        if operators:
+        source, *stages = pipeline(tokens)
+        head = source.tokens
+        if stages:
             return True
         if bracketed(head):
             return self._is_tabular(head[1:-1])
@@ -97,17 +98,17 @@ class FlowReader:
 
     def pipeline(self, tokens: Sequence[Token]) -> Flow:
         """The flow at the end of one tabular expression."""
-        head, operators = pipeline(tokens)
-        flow = self._head(head)
-        for operator in operators:
-            step = self.steps.get(operator.name)
-            if flow.constant and operator.name not in ("join", "lookup", "union"):
-                self.scalars.check(operator.tokens, flow)
+        source, *stages = pipeline(tokens)
+        flow = self._head(source.tokens)
+        for stage in stages:
+            step = self.steps.get(stage.operator)
+            if flow.constant and stage.operator not in ("join", "lookup", "union"):
+                self.scalars.check(stage.tokens, flow)
                 flow = replace(flow, first=None)
                 continue
             if step is None:
-                raise Dependent(f"the operator {operator.name!r} looks at all devices at once")
-            flow = step(operator, flow)
+                raise Dependent(f"the operator {stage.operator!r} looks at all devices at once")
+            flow = step(stage, flow)
         return flow
 
     def _head(self, head: Tokens) -> Flow:
@@ -130,22 +131,22 @@ class FlowReader:
             return Flow(None, constant=True)
         raise Dependent(f"{name or 'an empty source'!r} is not a table that is known")
 
-    def _where(self, operator: Operator, flow: Flow) -> Flow:
-        self.scalars.check(operator.tokens, flow)
+    def _where(self, stage: Stage, flow: Flow) -> Flow:
+        self.scalars.check(stage.tokens, flow)
         return flow
 
-    def _extend(self, operator: Operator, flow: Flow) -> Flow:
-        for item in split(operator.tokens, ","):
+    def _extend(self, stage: Stage, flow: Flow) -> Flow:
+        for item in split(stage.tokens, ","):
             targets, value = _assignment(item)
             self.scalars.check(value, flow)
             if flow.device in targets:
                 flow = replace(flow, device=None, grouped=False)
         return flow
 
-    def _project(self, operator: Operator, flow: Flow) -> Flow:
+    def _project(self, stage: Stage, flow: Flow) -> Flow:
         kept: str | None = None
         first: str | None = None
-        for number, item in enumerate(split(operator.tokens, ",")):
+        for number, item in enumerate(split(stage.tokens, ",")):
             targets, value = _assignment(item)
             self.scalars.check(value, flow)
             name = targets[0] if targets else _bare(item)
@@ -155,12 +156,12 @@ class FlowReader:
                 first = name
         return replace(flow, device=kept, first=first, grouped=flow.grouped and kept is not None)
 
-    def _away(self, operator: Operator, flow: Flow) -> Flow:
-        gone = _matches(operator.tokens, flow.device)
+    def _away(self, stage: Stage, flow: Flow) -> Flow:
+        gone = _matches(stage.tokens, flow.device)
         return self._without(flow) if gone else _unnamed(flow)
 
-    def _keep(self, operator: Operator, flow: Flow) -> Flow:
-        kept = _matches(operator.tokens, flow.device)
+    def _keep(self, stage: Stage, flow: Flow) -> Flow:
+        kept = _matches(stage.tokens, flow.device)
         return _unnamed(flow) if kept else self._without(flow)
 
     @staticmethod
@@ -168,24 +169,23 @@ class FlowReader:
         return replace(flow, device=None, first=None, grouped=False)
 
     @staticmethod
-    def _rename(operator: Operator, flow: Flow) -> Flow:
-        for item in split(operator.tokens, ","):
+    def _rename(stage: Stage, flow: Flow) -> Flow:
+        for item in split(stage.tokens, ","):
             targets, value = _assignment(item)
             if flow.device and _bare(value) == flow.device and targets:
                 return replace(flow, device=targets[0], first=None)
         return _unnamed(flow)
 
-    def _summarize(self, operator: Operator, flow: Flow) -> Flow:
-        parts = split(operator.tokens, "by")
-        self.scalars.check(parts[0], flow, aggregates=True)
-        keys = split(parts[1], ",") if len(parts) > 1 else []
-        return self._by_device(keys, flow, "the summarize")
+    def _summarize(self, stage: Stage, flow: Flow) -> Flow:
+        aggregates, keys = by_split(stage.tokens)
+        self.scalars.check(aggregates, flow, aggregates=True)
+        return self._by_device(list(split(keys, ",")) if keys else [], flow, "the summarize")
 
-    def _distinct(self, operator: Operator, flow: Flow) -> Flow:
-        if [token.text for token in operator.tokens] == ["*"]:
+    def _distinct(self, stage: Stage, flow: Flow) -> Flow:
+        if [token.text for token in stage.tokens] == ["*"]:
             self._require_device(flow, "the distinct")
             return _unnamed(flow)
-        return self._by_device(split(operator.tokens, ","), flow, "the distinct")
+        return self._by_device(list(split(stage.tokens, ",")), flow, "the distinct")
 
     def _by_device(self, keys: Sequence[Tokens], flow: Flow, what: str) -> Flow:
         self._require_device(flow, what)
@@ -207,20 +207,20 @@ class FlowReader:
         if flow.device is None:
             raise Dependent(f"{what} comes after the device column is gone")
 
-    def _sort(self, operator: Operator, flow: Flow) -> Flow:
-        self.scalars.check(operator.tokens, flow)
-        keys = split(operator.tokens, "by")[-1]
+    def _sort(self, stage: Stage, flow: Flow) -> Flow:
+        self.scalars.check(stage.tokens, flow)
+        keys = by_split(stage.tokens)[1]
         leading = keys[0].text if keys else ""
         plain = len(keys) < 2 or keys[1].text in (",", "asc", "desc", "nulls")
         return replace(flow, grouped=plain and leading == flow.device)
 
-    def _join(self, operator: Operator, flow: Flow) -> Flow:
-        options, right_tokens, condition = _join_parts(operator.tokens)
-        default = "leftouter" if operator.name == "lookup" else "innerunique"
+    def _join(self, stage: Stage, flow: Flow) -> Flow:
+        options, right_tokens, condition = _join_parts(stage.tokens)
+        default = "leftouter" if stage.operator == "lookup" else "innerunique"
         kind = options.get("kind", default)
         right = self._head(right_tokens)
         if not (right.constant and kind in _ROW_BY_ROW):
-            self._check_condition(condition, flow, right, operator.name)
+            self._check_condition(condition, flow, right, stage.operator)
         result = Flow(flow.device, constant=flow.constant and right.constant)
         if kind in _RIGHT_JOINS:
             return replace(result, device=right.device)
@@ -237,8 +237,8 @@ class FlowReader:
                 return
         raise Dependent(f"the {what} does not match by {left.device or 'the device'}")
 
-    def _union(self, operator: Operator, flow: Flow) -> Flow:
-        return self._branches(operator.tokens, flow)
+    def _union(self, stage: Stage, flow: Flow) -> Flow:
+        return self._branches(stage.tokens, flow)
 
     def _branches(self, tokens: Tokens, first: Flow | None) -> Flow:
         flows = [] if first is None else [first]
@@ -252,28 +252,28 @@ class FlowReader:
         device = devices.pop() if len(devices) == 1 else None
         return Flow(device, constant=all(flow.constant for flow in flows))
 
-    def _parse(self, operator: Operator, flow: Flow) -> Flow:
-        parts = split(operator.tokens, "with", "as")
+    def _parse(self, stage: Stage, flow: Flow) -> Flow:
+        parts = list(split(stage.tokens, "with", "as"))
         self.scalars.check(parts[0], flow)
         made = {token.text for part in parts[1:] for token in part}
         return self._without(flow) if flow.device in made else flow
 
-    def _expand(self, operator: Operator, flow: Flow) -> Flow:
+    def _expand(self, stage: Stage, flow: Flow) -> Flow:
         """Row by row, whatever is done to a row's own items."""
-        self.scalars.check(operator.tokens, flow, aggregates=True, inner=True)
-        items = split(operator.tokens, "on")[0]
+        self.scalars.check(stage.tokens, flow, aggregates=True, inner=True)
+        items = next(split(stage.tokens, "on"))
         touched = {item[0].text for item in split(items, ",") if item}
-        assigned = {token.text for token, after in pairwise(operator.tokens) if after.text == "="}
+        assigned = {token.text for token, after in pairwise(stage.tokens) if after.text == "="}
         if flow.device in touched | assigned:
             return self._without(flow)
         return replace(flow, first=None, grouped=False)
 
 
-def _unchanged(_operator: Operator, flow: Flow) -> Flow:
+def _unchanged(_stage: Stage, flow: Flow) -> Flow:
     return flow
 
 
-def _reorder(_operator: Operator, flow: Flow) -> Flow:
+def _reorder(_stage: Stage, flow: Flow) -> Flow:
     return _unnamed(flow)
 
 
@@ -288,7 +288,7 @@ def _bare(tokens: Sequence[Token]) -> str | None:
 
 def _assignment(tokens: Tokens) -> tuple[list[str], Tokens]:
     """The names on the left of ``=``, and the value."""
-    parts = split(tokens, "=")
+    parts = list(split(tokens, "="))
     if len(parts) < 2:
         return [], tokens
     names = [token.text for token in parts[0] if token.kind is Kind.IDENTIFIER]

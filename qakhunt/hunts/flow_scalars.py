@@ -14,7 +14,7 @@ from qakhunt.kql.functions import (
     WINDOW_RESTART,
     WORDS,
 )
-from qakhunt.kql.structure import closing, split
+from qakhunt.kql.pipeline import closing, split
 from qakhunt.kql.tokens import Kind, Token
 
 if TYPE_CHECKING:
@@ -144,7 +144,7 @@ class ScalarReader:
         if name not in WINDOW_RESTART or at + 1 >= len(tokens) or tokens[at + 1].text != "(":
             return None
         close = closing(tokens, at + 1)
-        arguments = split(tokens[at + 2 : close], ",")
+        arguments = list(split(tokens[at + 2 : close], ","))
         place = WINDOW_RESTART[name]
         if not flow.grouped or len(arguments) != place + 1:
             raise Dependent(f"{name}() runs on from one device to the next")
@@ -163,7 +163,7 @@ class ScalarReader:
         """Another reason to start anew may compare with the row before, no further."""
         for at, token in enumerate(term):
             if token.text == "prev" and at + 1 < len(term) and term[at + 1].text == "(":
-                if len(split(term[at + 2 : closing(term, at + 1)], ",")) == 1:
+                if len(list(split(term[at + 2 : closing(term, at + 1)], ","))) == 1:
                     continue
                 raise Dependent("prev() with an offset looks further back than one row")
             self._check_word(term, at, None, aggregates=False)

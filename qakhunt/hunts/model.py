@@ -61,7 +61,11 @@ class ResultNotes(_Strict, frozen=True):
 
 
 class Notes(_Strict, frozen=True):
-    """Everything under ``qakhunt:``."""
+    """Everything under ``qakhunt:``.
+
+    ``behaviour`` is what the hunt looks for, as labelled event sets name it; it is
+    measured on the sets of that name.
+    """
 
     parameters: dict[str, ParameterNotes] = {}
     window: WindowNotes | None = None
@@ -70,6 +74,7 @@ class Notes(_Strict, frozen=True):
     result: ResultNotes = ResultNotes()
     fingerprint: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()
+    behaviour: str = "discovery"
     software: tuple[str, ...] = ()
     data_sources: tuple[str, ...] = ()
     references: tuple[str, ...] = ()

@@ -16,8 +16,8 @@ from qakhunt.hunts.product import tables_of
 from qakhunt.hunts.row_order import SortKey, final_order
 from qakhunt.hunts.source_rows import DEVICE_COLUMNS
 from qakhunt.kql.edits import Edit, apply
+from qakhunt.kql.pipeline import statements
 from qakhunt.kql.schema import columns
-from qakhunt.kql.structure import statements
 from qakhunt.kql.tokens import Token, tokenize
 
 if TYPE_CHECKING:
@@ -131,14 +131,14 @@ def _preferred() -> Sequence[str]:
 
 def _cut(text: str, tokens: Sequence[Token], product: str, column: str) -> Partition:
     reader = FlowReader(product, column)
-    reader.read(statements(tokens))
+    reader.read(statements(text))
     named = [t for t in tokens if t.text in tables_of(tokens, product)]
     for token in named:
         if token.start not in reader.sources:
             raise Dependent(f"how {token.text} is used there is not understood")
     at = {token.start: number for number, token in enumerate(tokens)}
     bare = frozenset(t.start for t in named if not _takes_a_filter(tokens, at[t.start]))
-    return Partition(text, column, tuple(named), bare, final_order(tokens))
+    return Partition(text, column, tuple(named), bare, final_order(text))
 
 
 def _takes_a_filter(tokens: Sequence[Token], at: int) -> bool:

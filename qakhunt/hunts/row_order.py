@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import ResultTable
-from qakhunt.kql.structure import pipeline, split, statements
+from qakhunt.kql.pipeline import by_split, query_statement, split, statements
 from qakhunt.kql.tokens import Kind, Token
 
 if TYPE_CHECKING:
@@ -30,21 +30,20 @@ class SortKey:
     nulls_first: bool
 
 
-def final_order(tokens: Sequence[Token]) -> tuple[SortKey, ...]:
-    """How the result is sorted; empty where it is not, or not by plain columns."""
-    _, operators = pipeline(statements(tokens)[-1].tokens)
-    for operator in reversed(operators):
-        if operator.name in ("sort", "order"):
-            return _keys(operator.tokens)
-        if operator.name not in _KEEPS_ORDER:
+def final_order(text: str) -> tuple[SortKey, ...]:
+    """How the query's result is sorted; empty where it is not, or not by plain columns."""
+    query = query_statement(statements(text))
+    for stage in reversed(query.stages[1:] if query else ()):
+        if stage.operator in ("sort", "order"):
+            return _keys(by_split(stage.tokens)[1])
+        if stage.operator not in _KEEPS_ORDER:
             break
     return ()
 
 
 def _keys(tokens: Sequence[Token]) -> tuple[SortKey, ...]:
-    start = next((at + 1 for at, token in enumerate(tokens) if token.text == "by"), 0)
     keys = []
-    for item in split(tokens[start:], ","):
+    for item in split(tokens, ","):
         words = [token.text for token in item]
         if not item or item[0].kind is not Kind.IDENTIFIER:
             return ()

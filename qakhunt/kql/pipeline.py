@@ -44,6 +44,13 @@ class Statement:
     end: int
 
     @property
+    def value(self) -> tuple[Token, ...]:
+        """What a ``let`` stands for, from its parameter list on; else the whole."""
+        if self.name is None:
+            return self.tokens
+        return self.tokens[3:] if self.tokens[2].text == "=" else self.tokens[2:]
+
+    @property
     def source(self) -> Stage:
         """The stage before the first bar."""
         return self.stages[0]
@@ -106,11 +113,11 @@ def _operator(part: Sequence[Token]) -> tuple[str, int]:
     return text, size
 
 
-def split(tokens: Sequence[Token], separator: str) -> Iterator[list[Token]]:
+def split(tokens: Sequence[Token], *separators: str) -> Iterator[list[Token]]:
     """The tokens between separators that stand outside all brackets."""
     part: list[Token] = []
     for token, depth in _with_depth(tokens):
-        if depth == 0 and token.text == separator:
+        if depth == 0 and token.text in separators:
             yield part
             part = []
         else:
@@ -127,6 +134,27 @@ def _with_depth(tokens: Sequence[Token]) -> Iterator[tuple[Token, int]]:
         yield token, depth
         if token.text in _CLOSING:
             depth -= 1
+
+
+def bracketed(tokens: Sequence[Token]) -> bool:
+    """Whether one pair of parentheses holds all of the tokens."""
+    return (
+        len(tokens) > 1
+        and tokens[0].text == "("
+        and tokens[-1].text == ")"
+        and closing(tokens, 0) == len(tokens) - 1
+    )
+
+
+def closing(tokens: Sequence[Token], at: int) -> int:
+    """Position of the bracket that closes the one at ``at``; the last token's if none does."""
+    depth = 0
+    for position in range(at, len(tokens)):
+        text = tokens[position].text
+        depth += (text in _OPENING) - (text in _CLOSING)
+        if depth == 0:
+            return position
+    return len(tokens) - 1
 
 
 @dataclass(frozen=True)

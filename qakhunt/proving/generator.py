@@ -41,7 +41,7 @@ class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pass
 
 
-class Sequence_(_Strict, frozen=True):
+class Order(_Strict, frozen=True):
     """One known order of the commands."""
 
     about: str
@@ -66,10 +66,19 @@ class Program(_Strict, frozen=True):
     steps: tuple[str, ...]
 
 
+class Behaviour(_Strict, frozen=True):
+    """Something else that Qakbot does: variants, each the command lines of one go."""
+
+    about: str
+    parents: tuple[str, ...]
+    variants: dict[str, tuple[str, ...]]
+
+
 class Bursts(_Strict, frozen=True):
     """The whole data file."""
 
-    sequences: dict[str, Sequence_]
+    sequences: dict[str, Order]
+    behaviours: dict[str, Behaviour]
     benign: dict[str, Program]
 
 
@@ -100,10 +109,14 @@ class _Device:
         self.rows: list[Row] = []
         self.ids = iter(range(chance.randrange(1000, 3000), 10**9, 4))
 
-    def process(self, file: str, line: str, folder: str, began: Instant, parent: _Process | None = None) -> _Process:
+    def process(
+        self, file: str, line: str, folder: str, began: Instant, parent: _Process | None = None
+    ) -> _Process:
         return _Process(next(self.ids), file, line, folder, began, parent)
 
-    def start(self, at: Instant, file: str, line: str, by: _Process, folder: str = SYSTEM32) -> _Process:
+    def start(
+        self, at: Instant, file: str, line: str, by: _Process, folder: str = SYSTEM32
+    ) -> _Process:
         """A process that ``by`` starts, and its record."""
         made = self.process(file, line, folder, at, by)
         grand = by.parent
@@ -138,17 +151,21 @@ def generate(seed: int, per_rendering: int, background: Sequence[Row] = ()) -> l
     from the arguments alone.
     """
     sets = [_positive(rendering, seed, per_rendering, background) for rendering in RENDERINGS]
+    for name, behaviour in recipes().behaviours.items():
+        sets += [_other(name, behaviour, how, seed, per_rendering) for how in _OTHER_RENDERINGS]
     sets += [_benign(name, program, seed) for name, program in recipes().benign.items()]
     return [*sets, *_administrators(seed)]
 
 
 def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) -> LabelledSet:
-    chance = random.Random(f"{seed}/{rendering}")
+    chance = _chance(f"{seed}/{rendering}")
     names = list(recipes().sequences)
     rows: list[Row] = []
     bursts = []
     for number in range(count):
-        device = _Device(f"{rendering}-{number:03d}", chance.choice(["user1", "user2", "system"]), chance)
+        device = _Device(
+            f"{rendering}-{number:03d}", chance.choice(["user1", "user2", "system"]), chance
+        )
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
         sequence = recipes().sequences[names[number % len(names)]]
         _burst(device, sequence, rendering, at)
@@ -159,11 +176,40 @@ def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) 
     rows.sort(key=lambda row: row["Timestamp"].ticks)
     return LabelledSet(
         f"generated, {rendering}", "qakbot", "generated", _SOURCE, rows, rendering,
-        families().renderings[rendering], tuple(bursts),
+        families().renderings[rendering], bursts=tuple(bursts),
     )  # fmt: skip
 
 
-def _burst(device: _Device, sequence: Sequence_, rendering: str, at: Instant) -> None:
+_OTHER_RENDERINGS = ("direct", "cmd", "powershell", "case")
+
+
+def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: int) -> LabelledSet:
+    """One of Qakbot's other behaviours, in turn in each of its variants."""
+    chance = _chance(f"{seed}/{name}/{rendering}")
+    variants = list(behaviour.variants.values())
+    rows: list[Row] = []
+    bursts = []
+    for number in range(count):
+        device = _Device(f"{name}-{rendering}-{number:03d}", "user1", chance)
+        at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
+        loader = device.process("rundll32.exe", "rundll32.exe x.dll,#1", SYSTEM32, at)
+        host = chance.choice(behaviour.parents)
+        parent = device.process(host, host, SYSTEM32, at, loader)
+        for issued in variants[number % len(variants)]:
+            # A line of cmd.exe's own is its wrapper already.
+            family = "env_set" if issued.startswith("cmd") else ""
+            _command(device, parent, family, issued, rendering, at)
+            at = at + _seconds(chance.uniform(0.1, 2))
+        times = [row["Timestamp"] for row in device.rows]
+        bursts.append(Burst(device.name, min(times), max(times)))
+        rows += device.rows
+    return LabelledSet(
+        f"generated, {name}, {rendering}", "qakbot", "generated", _MODEL, rows, rendering,
+        behaviour.about, name, tuple(bursts),
+    )  # fmt: skip
+
+
+def _burst(device: _Device, sequence: Order, rendering: str, at: Instant) -> None:
     chance = device.chance
     issuer = _issuer(device, sequence, rendering, at)
     domain = chance.choice(["contoso.example", "corp.fabrikam.example"])
@@ -176,7 +222,7 @@ def _burst(device: _Device, sequence: Sequence_, rendering: str, at: Instant) ->
         _command(device, issuer, name, issued, rendering, at + _seconds(offset))
 
 
-def _issuer(device: _Device, sequence: Sequence_, rendering: str, at: Instant) -> _Process:
+def _issuer(device: _Device, sequence: Order, rendering: str, at: Instant) -> _Process:
     chance = device.chance
     long_ago = at - _seconds(chance.uniform(60, 5000))
     loader = device.process("regsvr32.exe", "regsvr32.exe -s calc.dat", SYSTEM32, long_ago)
@@ -190,7 +236,7 @@ def _issuer(device: _Device, sequence: Sequence_, rendering: str, at: Instant) -
     return host
 
 
-def _offsets(sequence: Sequence_, chance: random.Random) -> list[float]:
+def _offsets(sequence: Order, chance: random.Random) -> list[float]:
     """Seconds after the first step; net view may hang until it gives up."""
     count = len(sequence.steps)
     whole = chance.uniform(*sequence.seconds)
@@ -218,7 +264,7 @@ def _command(
         by = device.start(at, shell, wrapper, issuer)
         at = at + _seconds(0.02)
     line = rendered(issued, rendering)
-    if is_cmd and rendering == "caret":
+    if issued == "cmd /c set" and rendering == "caret":
         line = "cmd.exe /c s^et"
     file = issued.split()[0].lower().removesuffix(".exe") + ".exe"
     made = device.start(at, file, line, by)
@@ -242,7 +288,7 @@ def _noise(
 
 
 def _benign(name: str, program: Program, seed: int) -> LabelledSet:
-    chance = random.Random(f"{seed}/{name}")
+    chance = _chance(f"{seed}/{name}")
     rows: list[Row] = []
     for number in range(3):
         account = "system" if program.account == "system" else "user1"
@@ -251,7 +297,9 @@ def _benign(name: str, program: Program, seed: int) -> LabelledSet:
         services = device.process("services.exe", "services.exe", SYSTEM32, first)
         for round_ in range(program.repeats):
             at = first + _seconds(round_ * program.every * 3600)
-            parent = device.process(program.parent, program.line, "C:\\Program Files\\X", at, services)
+            parent = device.process(
+                program.parent, program.line, "C:\\Program Files\\X", at, services
+            )
             for step in program.steps:
                 _run(device, parent, step, program.via, at)
                 at = at + _seconds(program.gap * chance.uniform(0.7, 1.3))
@@ -267,7 +315,12 @@ def _run(device: _Device, parent: _Process, step: str, via: str, at: Instant) ->
     file = step.replace('"', "").split()[0].removesuffix(".exe").lower() + ".exe"
     made = device.start(at + _seconds(0.01), file, line, by)
     if file == "net.exe" and line.split()[1] in ("share", "localgroup"):
-        device.start(at + _seconds(0.03), "net1.exe", line.replace("net.exe", "net1").replace("net ", "net1 "), made)
+        device.start(
+            at + _seconds(0.03),
+            "net1.exe",
+            line.replace("net.exe", "net1").replace("net ", "net1 "),
+            made,
+        )
 
 
 def _administrators(seed: int) -> Iterator[LabelledSet]:
@@ -279,7 +332,7 @@ def _administrators(seed: int) -> Iterator[LabelledSet]:
     }
     issued = {name: family.issued[0] for name, family in families().families.items()}
     for name, (file, line, rendering) in shells.items():
-        chance = random.Random(f"{seed}/administrator/{name}")
+        chance = _chance(f"{seed}/administrator/{name}")
         rows: list[Row] = []
         for number, chosen in enumerate(combinations(issued, 3)):
             device = _Device(f"admin-{name}-{number:03d}", "adm-hale", chance)
@@ -299,6 +352,11 @@ def _administrators(seed: int) -> Iterator[LabelledSet]:
 def _typed(rendering: str) -> str:
     """A command typed into cmd.exe has no wrapper; its text is a batch file's."""
     return "batch" if rendering == "cmd" else rendering
+
+
+def _chance(seed: str) -> random.Random:
+    """Not for secrecy: the same seed draws the same."""
+    return random.Random(seed)  # noqa: S311
 
 
 def _seconds(seconds: float) -> Timespan:

@@ -7,6 +7,7 @@
         rendering: direct      # how the commands were started
         origin: reconstructed  # or captured, modelled, generated
         bursts: device         # every device is one burst; or a list with times
+        behaviour: discovery   # what is to be found, as hunts name it
         source: where it comes from, and its licence
 
 Files are Defender's rows (.ndjson, .jsonl, .csv, .parquet, also .gz) or Windows
@@ -67,6 +68,7 @@ class SetText(_Strict, frozen=True):
     origin: Origin = "captured"
     rendering: str = ""
     bursts: Literal["device"] | tuple[BurstText, ...] = "device"
+    behaviour: str = "discovery"
     about: str = ""
 
 
@@ -96,6 +98,7 @@ class LabelledSet:
     rows: Sequence[Row]
     rendering: str = ""
     about: str = ""
+    behaviour: str = "discovery"
     bursts: tuple[Burst, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """File, as the manifest names it -> SHA-256 of its bytes, in hex."""
@@ -152,6 +155,7 @@ def _load(entry: SetText, folder: Path) -> LabelledSet:
         rows=rows,
         rendering=entry.rendering,
         about=entry.about,
+        behaviour=entry.behaviour,
         bursts=_bursts(entry, rows) if entry.label == POSITIVE else (),
         files={name: _sha256(path) for name, path in zip(entry.files, paths, strict=True)},
     )
@@ -199,7 +203,7 @@ def _bursts(entry: SetText, rows: list[Row]) -> tuple[Burst, ...]:
             end = Instant.parse(burst.end) if burst.end else max(spans[name]) + TICK
         except ValueError as problem:
             raise UsageError(f"the set {entry.name!r}: {problem}") from None
-        found.append(Burst(name, start, end))
+        found.append(Burst(name, start.floor_microsecond(), end))
     return tuple(found)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.engine.session import EngineRefused, Session
 from qakhunt.errors import EventsError, RejectedError
@@ -12,14 +12,40 @@ from qakhunt.kql.tokens import tokenize
 from qakhunt.kql.values import Instant, Timespan, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
 
+    Ask = Callable[[RenderedQuery, str], ResultTable]
+
 ALL_TIME = Window(Instant(0), Instant.parse("9999-12-31T23:59:59.999999Z"))
 _MICROSECOND = Timespan.parse("1micro")
+
+
+class EventSource(Protocol):
+    """What a comparison asks: records of one product, and what they cannot tell."""
+
+    product: str
+
+    def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
+        """Answer a text under a rendering's clock and window. Raises RejectedError."""
+
+    def unknown(self, rendered: RenderedQuery) -> list[str]:
+        """Why an answer to the query is no proof."""
+
+    def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
+        """The window to look at where none is named, and how many records there are."""
+
+
+def gaps(ask: Ask, rendered: RenderedQuery) -> list[str]:
+    """Tables that a query reads and of which its window holds no record."""
+    return [
+        f"no record of {table} lies in {rendered.window}"
+        for table in tables_of(tokenize(rendered.text), rendered.product)
+        if not any(row[0] for row in ask(rendered, f"{table} | count").rows)
+    ]
 
 
 class Records:
@@ -47,14 +73,9 @@ class Records:
             place = rendered.locate(problem.line, problem.column) if is_own else None
             raise RejectedError(problem.message, location=place, hint=problem.hint) from None
 
-    def gaps(self, rendered: RenderedQuery) -> list[str]:
-        """Tables that the query reads and of which its window holds no record."""
-        found = []
-        for table in tables_of(tokenize(rendered.text), self.product):
-            count = self.ask(rendered, f"{table} | count").rows[0][0]
-            if not count:
-                found.append(f"no record of {table} lies in {rendered.window}")
-        return found
+    def unknown(self, rendered: RenderedQuery) -> list[str]:
+        """Why an answer to the query is no proof."""
+        return gaps(self.ask, rendered)
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.families.data import families
 from qakhunt.hunts.feed import NoFeed, conditions
 from qakhunt.kql.literal import decode, encode, literal_type
+from qakhunt.kql.pipeline import bracketed, split
 from qakhunt.kql.schema import columns
-from qakhunt.kql.structure import bracketed, split
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -106,14 +106,19 @@ def _is_inside(place: Conditions, alternatives: Alternatives) -> bool:
 
 
 def _sides(condition: str) -> list[Conditions]:
+    return [
+        tuple(_text(condition, part) for part in split(side, "and"))
+        for side in split(_bare(condition), "or")
+        if side
+    ]
+
+
+def _bare(condition: str) -> list[Token]:
+    """The condition's tokens without brackets around all of them."""
     tokens = tokenize(condition)
     while bracketed(tokens):
         tokens = tokens[1:-1]
-    return [
-        tuple(_text(condition, part) for part in split(side, "and"))
-        for side in split(tokens, "or")
-        if side
-    ]
+    return tokens
 
 
 def _text(whole: str, tokens: Sequence[Token]) -> str:
@@ -152,9 +157,7 @@ class _Membership:
 
 
 def _membership(condition: str) -> _Membership | None:
-    tokens = tokenize(condition)
-    while bracketed(tokens):
-        tokens = tokens[1:-1]
+    tokens = _bare(condition)
     if len(tokens) < 3 or tokens[0].kind is not Kind.IDENTIFIER:
         return None
     column, operator, rest = tokens[0].text, tokens[1].text, tokens[2:]

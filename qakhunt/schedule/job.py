@@ -113,9 +113,7 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
     lookback = lookback_of(rendered.hunt)
     coverage = replace(store.coverage(key), hunt=rendered.hunt.name)
     rule = _rule(line, options.now)
-    found = due(
-        coverage, now=options.now, lookback=lookback, rule=rule, most=options.most_made_up
-    )
+    found = due(coverage, now=options.now, lookback=lookback, rule=rule, most=options.most_made_up)
     return _Asked(line, key, lookback, rule, found)
 
 
@@ -218,9 +216,7 @@ def _lost(entry: _Asked, window: Window) -> LedgerLine:
     )  # fmt: skip
 
 
-def _of(
-    entry: _Asked, window: Window, slice_: str, status: Status, detail: str
-) -> LedgerLine:
+def _of(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:
     rendered, target = entry.line.rendered, entry.line.target
     return LedgerLine(
         hunt=rendered.hunt.name, profile=target.profile, tenant=target.tenant,

@@ -88,6 +88,13 @@ def ways_of(rendered: RenderedQuery, wanted: frozenset[str] = frozenset([DEVICES
     return Ways(partition, None if not_by_time else found, not_by_device, not_by_time)
 
 
+def ways_for(rendered: RenderedQuery, request: SliceRequest) -> Ways:
+    """The way that is asked for; the other is looked at only where that one is not exact."""
+    wanted = TIME if request.way == TIME else DEVICES
+    ways = ways_of(rendered, frozenset([wanted]))
+    return ways if ways.by_device or ways.by_time else ways_of(rendered)
+
+
 def describe(ways: Ways) -> list[str]:
     """Lines for a person: each way, whether it is exact, and why."""
     if ways.by_device:

@@ -45,6 +45,7 @@ MOST_OUTPUT = 1024 * 1024
 
 def write_events(path: Path, now: Instant, rows: int = 0) -> str:
     """A burst two days ago on one device, and ``rows`` others."""
+
     def event(device: str, minutes: float, command: str) -> dict[str, Any]:
         moment = now - Timespan(int(minutes * 600_000_000))
         return {

@@ -29,11 +29,12 @@ AZURITE_KEY = (
 
 @dataclass
 class Taken:
-    """One request as it came."""
+    """One request as it came; ``refused`` says that the answer took nothing."""
 
     path: str
     headers: dict[str, str]
     body: bytes
+    refused: bool = False
 
 
 @dataclass
@@ -69,8 +70,9 @@ def http_receiver() -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             headers = {name.lower(): value for name, value in self.headers.items()}
-            receiver.taken.append(Taken(self.path, headers, body))
             answer = receiver.answers.popleft() if receiver.answers else Answer()
+            refused = answer.status >= 300
+            receiver.taken.append(Taken(self.path, headers, body, refused))
             if answer.act is not None:
                 answer.act(self)
                 return

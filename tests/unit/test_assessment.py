@@ -157,6 +157,7 @@ def test_what_was_not_looked_at_is_said() -> None:
     assert "file events: no such table" in said
 
 
+@pytest.mark.engine
 def test_no_hit_is_left_out() -> None:
     result = sample_result()
     assert [d.number for d in dossiers(result)] == [1, 2]

@@ -113,8 +113,8 @@ def families_by_hunt(name: str, events: list[dict[str, Any]], folder: Path) -> d
 @pytest.mark.engine
 @pytest.mark.parametrize("name", HUNTS)
 def test_the_hunts_know_every_rendering_and_its_techniques(name: str, tmp_path: Path) -> None:
-    events: list[dict[str, object]] = []
-    expected: dict[Any, Any] = {}
+    events: list[dict[str, Any]] = []
+    expected: dict[int, Any] = {}
     for family, found in DATA.families.items():
         for issued in found.issued:
             for lines in renderings_of(issued).values():
@@ -136,8 +136,8 @@ def test_the_hunt_reads_hostile_lines_as_python_does(tmp_path: Path) -> None:
     arguments = ["/all", "  /all", "-a", "view", "view /all > x", "share", "print", "-nao", "/ALL 2>&1", "",
                  "localgroup", "localgroup Administrators", "/domain_trusts & whoami", 'gro"u"p /domain',
                  "-querytype=ALL _ldap._tcp.dc._msdcs.x", "v^iew", "\u00e9\u0130", "user"]  # fmt: skip
-    events: list[dict[str, object]] = []
-    expected: dict[Any, Any] = {}
+    events: list[dict[str, Any]] = []
+    expected: dict[int, str] = {}
     for _ in range(400):
         prefix, name, rest = (chance.choice(part) for part in (prefixes, names, arguments))
         line = f"{prefix}{name} {rest}{chance.choice(['', ' ', ')', '&&x'])}"

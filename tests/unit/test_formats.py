@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import re
 from decimal import Decimal
@@ -76,9 +74,21 @@ def exported(name: str, result: RunResult, **options: Any) -> bytes:
     return export_bytes(result, FORMATS[name], ExportOptions(**options))
 
 
+_CELL = re.compile(r'(?:"((?:[^"]|"")*)")?(,|\r\n)')
+
+
 def read_csv(data: bytes) -> list[list[str]]:
-    csv.field_size_limit(1 << 20)
-    return list(csv.reader(io.StringIO(data.decode(), newline=""), strict=True))
+    """RFC 4180, NUL included, which Python 3.10's own reader refuses."""
+    rows: list[list[str]] = [[]]
+    text, at = data.decode(), 0
+    while at < len(text):
+        cell = _CELL.match(text, at)
+        assert cell, text[at : at + 40]
+        rows[-1].append((cell[1] or "").replace('""', '"'))
+        if cell[2] != ",":
+            rows.append([])
+        at = cell.end()
+    return rows[:-1]
 
 
 def test_json_csv_and_ndjson_agree_cell_by_cell() -> None:

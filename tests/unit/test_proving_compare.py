@@ -180,6 +180,48 @@ def test_records_that_cannot_tell_are_no_sameness(
     assert "DeviceFileEvents" in document["unknown"][0]
 
 
+@pytest.fixture
+def recording(events: Path, tmp_path: Path, capsys: Capture) -> Path:
+    path = tmp_path / "recording"
+    code = run([
+        "record", MISSION, "--events", str(events), "--now", "2026-11-05T09:00:00Z",
+        "--window", "2026-10-01/2026-11-01", "--source-rows", "--out", str(path),
+        "--key", str(tmp_path / "key"),
+    ])  # fmt: skip
+    assert code == 0
+    capsys.readouterr()
+    return path
+
+
+def test_a_recording_tells_what_its_filter_let_through(
+    recording: Path, changed: Callable[..., Path], capsys: Capture
+) -> None:
+    code, document = diff(capsys, MISSION, MISSION, "--recording", recording)
+    assert code == 0
+    assert document["counts"]["same"] == 1
+    assert document["now"] == "2026-11-05T09:00:00.0000000Z"
+    arguments = (MISSION, "--set-new", "Threshold=2", "--recording", recording)
+    code, document = diff(capsys, *arguments)
+    assert code == 10
+    assert document["counts"]["gained"] == 1
+    assert document["unknown"] == []
+    path = changed("in (QakBotCommands)", "in~ (QakBotCommands)")
+    code, document = diff(capsys, MISSION, path, "--recording", recording)
+    assert code == 4
+    assert "outside the recorded filter" in document["unknown"][0]
+    assert run(["sweep", MISSION, "--set", "Threshold=2..3", "--recording", str(recording)]) == 0
+
+
+def test_a_recording_and_other_records_exclude_each_other(
+    recording: Path, events: Path, capsys: Capture
+) -> None:
+    arguments = ["diff", MISSION, MISSION, "--recording", str(recording)]
+    assert run([*arguments, "--events", str(events)]) == 2
+    assert "exclude each other" in capsys.readouterr().err
+    assert run([*arguments, "--dialect", "defender"]) == 2
+    assert "no source rows of defender" in capsys.readouterr().err
+
+
 def test_nothing_to_compare_is_a_mistake(capsys: Capture) -> None:
     assert run(["diff", MISSION]) == 2
     assert "nothing to compare" in capsys.readouterr().err

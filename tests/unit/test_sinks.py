@@ -238,7 +238,9 @@ def test_addresses_without_tls_are_refused() -> None:
 def test_a_file_gets_one_line_per_finding_and_a_torn_line_is_mended(tmp_path: Path) -> None:
     path = tmp_path / "findings.ndjson"
     sink = make_sink(f"file:{path}", {}, around())
-    messages = list(sink.messages(make_report([make_hit(), make_hit("ws-02", commands=tuple(HOSTILE))])))
+    messages = list(
+        sink.messages(make_report([make_hit(), make_hit("ws-02", commands=tuple(HOSTILE))]))
+    )
     sink.send(messages[0])
     with path.open("ab") as stream:
         stream.write(messages[1].payload[:200])  # the crash of another run

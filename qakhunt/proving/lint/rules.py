@@ -87,7 +87,6 @@ RULES: dict[str, Rule] = {
         Rule("QH401", "no-technique", _N, "The hunt names no ATT&CK technique."),
         Rule(
             "QH402", "stale-technique", _W, "ATT&CK has no such technique, or has withdrawn it.",
-            fixable=True,
         ),
         Rule("QH403", "duplicate-id", _E, "Two hunts have one id."),
         Rule("QH404", "unused-parameter", _N, "A let is never used.", fixable=True),

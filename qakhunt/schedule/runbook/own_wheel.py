@@ -33,10 +33,11 @@ def own_wheel(source: Source, into: Path) -> Wheel:
     return read_wheel(packed(installed, into))
 
 
-def packed(installed: Distribution, into: Path) -> Path:
+def packed(installed: Distribution, into: Path, package: str = "qakhunt") -> Path:
     """A wheel with the files of an installed distribution, the same bytes every time."""
     files = sorted(
-        (file for file in installed.files or () if _belongs(PurePosixPath(file))), key=str
+        (file for file in installed.files or () if _belongs(PurePosixPath(file), package)),
+        key=str,
     )
     info = next(f.parts[0] for f in files if f.parts[0].endswith(".dist-info"))
     path = into / f"{info.removesuffix('.dist-info')}-py3-none-any.whl"
@@ -52,13 +53,13 @@ def packed(installed: Distribution, into: Path) -> Path:
     return path
 
 
-def _belongs(file: PurePosixPath) -> bool:
+def _belongs(file: PurePosixPath, package: str) -> bool:
     """Package and metadata; not byte code, scripts or what the installer left."""
     if ".." in file.parts or file.is_absolute() or "__pycache__" in file.parts:
         return False
     if file.parts[0].endswith(".dist-info"):
         return file.name not in _LEFT_OUT
-    return file.parts[0] == "qakhunt"
+    return file.parts[0] == package
 
 
 def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:

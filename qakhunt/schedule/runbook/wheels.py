@@ -78,7 +78,12 @@ def closure(own: Wheel, extras: Iterable[str], source: Source, into: Path) -> li
         _again(own, extras, needs)
     else:
         raise QakhuntError(f"the packages' requirements do not settle: {', '.join(open_)}")
-    return sorted((need.wheel for need in needs.values() if need.wheel), key=lambda w: w.project)
+    found = sorted((n.wheel for n in needs.values() if n.wheel), key=lambda w: w.project)
+    kept = {own.path.name, *(wheel.path.name for wheel in found)}
+    for path in into.glob("*.whl"):
+        if path.name not in kept:
+            path.unlink()  # what only a replaced version wanted
+    return found
 
 
 def read_wheel(path: Path) -> Wheel:

@@ -120,7 +120,7 @@ def sink_settings(
     if kind not in KINDS:
         known = [*configured, *(k.form for k in KINDS.values())]
         raise UsageError(
-            f"no sink named {text!r}", hint=nearest(text, [*configured, *KINDS]) or ", ".join(known)
+            f"no sink named {text!r}", hint=nearest(kind, [*configured, *KINDS]) or ", ".join(known)
         )
     if not address and kind != "stdout":
         raise UsageError(f"--sink {kind} needs an address", hint=f"write {KINDS[kind].form}")
