@@ -74,7 +74,10 @@ class CaseText(_Strict, frozen=True):
 
 
 class Explained(_Strict, frozen=True):
-    """A mutant that no case can kill, and the reason why that is right."""
+    """A mutant that no case can kill, and the reason why that is right.
+
+    A ``mutant`` that ends in ``*`` names all whose description begins so.
+    """
 
     mutant: str
     reason: str

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from qakhunt.kql.values import Window
     from qakhunt.proving.case_runner import CaseRunner
-    from qakhunt.proving.cases import Case, Suite
+    from qakhunt.proving.cases import Case, Explained, Suite
 
 SCHEMA = "qakhunt.mutate/1"
 
@@ -56,18 +56,29 @@ def mutate(suite: Suite, runner: CaseRunner, say: Callable[[str], None] | None =
     ``say`` hears how far it is.
     """
     pool = _Pool(suite, runner)
-    reasons = {entry.mutant: entry.reason for entry in suite.survivors}
     fates = []
+    used: set[str] = set()
     every = mutants(suite.hunt)
     for number, mutant in enumerate(every, 1):
         if say:
             say(f"{suite.hunt.name}: change {number} of {len(every)}")
         killer = pool.killer(mutant)
         runner.forget()
-        explained = reasons.get(mutant.description) if killer is None else None
-        fates.append(Fate(mutant, killer, explained))
-    used = {fate.mutant.description for fate in fates if fate.explained is not None}
-    return Mutation(suite, tuple(fates), tuple(name for name in reasons if name not in used))
+        entry = _explanation(suite, mutant) if killer is None else None
+        if entry is not None:
+            used.add(entry.mutant)
+        fates.append(Fate(mutant, killer, entry.reason if entry else None))
+    idle = tuple(entry.mutant for entry in suite.survivors if entry.mutant not in used)
+    return Mutation(suite, tuple(fates), idle)
+
+
+def _explanation(suite: Suite, mutant: Mutant) -> Explained | None:
+    """The entry that names the mutant; one that ends in ``*`` names all that begin so."""
+    for entry in suite.survivors:
+        begins = entry.mutant.endswith("*") and mutant.description.startswith(entry.mutant[:-1])
+        if begins or entry.mutant == mutant.description:
+            return entry
+    return None
 
 
 class _Pool:

@@ -355,6 +355,8 @@ def test_an_explained_survivor_passes_and_an_idle_explanation_does_not(
     entries = [{"mutant": name, "reason": "nothing comes later"} for name in gaps]
     assert run(["test", str(small(weak + f"survivors: {json.dumps(entries)}\n")), "--mutate"]) == 0
     assert "nothing comes later" in capsys.readouterr().out
+    every = [{"mutant": "*", "reason": "all of them"}]
+    assert run(["test", str(small(weak + f"survivors: {json.dumps(every)}\n")), "--mutate"]) == 0
     idle = STRONG + "survivors:\n  - {mutant: grouping by DeviceName dropped, reason: why}\n"
     assert run(["test", str(small(idle)), "--mutate"]) == 1
     assert "no survivor is called" in capsys.readouterr().out
