@@ -202,10 +202,10 @@ def report_failures(result: RunResult) -> None:
     """When nothing answered there is no result to show: say why, on stderr."""
     if result.verdict is not Verdict.FAILED:
         return
-    for line in result.ledger.lines:
-        print(f"error: {for_terminal(line.detail)}", file=sys.stderr)
-        if line.hint:
-            print(f"hint: {for_terminal(line.hint)}", file=sys.stderr)
+    for detail, hint in dict.fromkeys((line.detail, line.hint) for line in result.ledger.lines):
+        print(f"error: {for_terminal(detail)}", file=sys.stderr)
+        if hint:
+            print(f"hint: {for_terminal(hint)}", file=sys.stderr)
 
 
 def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:

@@ -94,7 +94,7 @@ def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
         for suite in suites:
             found.append(mutate(suite, runner, say))
             if not as_json:
-                print("\n".join(mutation_lines(found[-1])))
+                print("\n".join(mutation_lines(found[-1])), flush=True)
     if as_json:
         print(for_json(json.dumps(mutation_document(found), ensure_ascii=False, indent=2)))
     return ExitCode.CHECK_FAILED if any(one.failed for one in found) else ExitCode.OK

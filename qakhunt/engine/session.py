@@ -224,6 +224,11 @@ class Session:
             self._views.pop(table, None)
             self._shown = None
 
+    def forget(self) -> None:
+        """Let go of the translations of past queries; the records stay."""
+        self._translations.clear()
+        self._readings.clear()
+
     def ask(
         self,
         text: str,

@@ -119,19 +119,24 @@ class CaseRunner:
         mutant cannot be rendered or run.
         """
         own = self.render(case, case.hunt, product)
-        rendered = self.render(case, mutant, product)
+        shown: str | Window = case.window
         if earlier or later:
             start = own.window.start - Timespan.parse(f"{earlier}s")
-            rendered = render(
-                mutant, now=case.now, product=product, parameters=case.parameters,
-                window=Window(start, own.window.end + Timespan.parse(f"{later}s")),
-            )  # fmt: skip
+            shown = Window(start, own.window.end + Timespan.parse(f"{later}s"))
+        rendered = render(
+            mutant, now=case.now, product=product, parameters=case.parameters, window=shown
+        )
         clock = Clock(case.now, own.window)
         result = self.ask(rendered, build_tables(case, product, clock), window or rendered.window)
         if case.expect.error is not None:
             return False
         found = Comparison(result, clock, sets_in(own.text)).differences(case.expect)
         return not found and not _judge_warnings(case.expect.warnings, rendered.warnings)
+
+    def forget(self) -> None:
+        """Let go of the translations of queries that will not be asked again."""
+        for session in self._sessions.values():
+            session.forget()
 
     def render(self, case: Case, hunt: Hunt, product: str) -> RenderedQuery:
         """The hunt with the case's parameters and window; equal asks share one rendering."""

@@ -104,7 +104,7 @@ def compare(old: RenderedQuery, new: RenderedQuery, ask: Ask) -> Comparison:
     before, after = _side(old, ask), _side(new, ask)
     names = before.result.names, after.result.names
     shared = [name for name in names[1] if name in names[0]]
-    pairs, lost, gained = _pair(before.hits, after.hits, _key_columns(new, shared), shared)
+    pairs, lost, gained = _pair(before.hits, after.hits, _key_columns(after, shared), shared)
     changed = []
     same = 0
     for one, other in pairs:
@@ -130,10 +130,19 @@ def _side(rendered: RenderedQuery, ask: Ask) -> Side:
     return Side(rendered, result, hits_of(rendered.hunt, Target("local"), result))
 
 
-def _key_columns(rendered: RenderedQuery, shared: Sequence[str]) -> list[str]:
-    """Columns that say which hits are the same one: the fingerprint, else who and where."""
-    wanted = rendered.hunt.notes.fingerprint or ("DeviceName", "Computer", "AccountName", "Account")
-    return [name for name in (*wanted, "TenantId") if name in shared]
+def _key_columns(side: Side, shared: Sequence[str]) -> list[str]:
+    """Columns that say which hits are the same one: the fingerprint, else who and where.
+
+    Times are left out: a hit that begins a little earlier is the same one, changed.
+    """
+    times = {column.name for column in side.result.columns if column.kql_type == "datetime"}
+    wanted = side.rendered.hunt.notes.fingerprint or (
+        "DeviceName",
+        "Computer",
+        "AccountName",
+        "Account",
+    )
+    return [name for name in (*wanted, "TenantId") if name in shared and name not in times]
 
 
 def _pair(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.plain import to_json_value, to_text
@@ -103,9 +104,12 @@ def _step(old: Any, new: Any) -> str:
 
 
 def _event_lines(change: HitChange) -> list[str]:
-    lines = [f"    {_MARKS[e.counted_by]} {_event(e)}" for e in change.events[:MOST_EVENTS]]
-    if len(change.events) > MOST_EVENTS:
-        lines.append(f"      and {len(change.events) - MOST_EVENTS} more events")
+    texts = [f"    {_MARKS[event.counted_by]} {_event(event)}" for event in change.events]
+    # A query that puts an event into several bins counts it as often.
+    told = [(text, len(list(same))) for text, same in groupby(texts)]
+    lines = [text + (f"  ({times}x)" if times > 1 else "") for text, times in told[:MOST_EVENTS]]
+    if len(told) > MOST_EVENTS:
+        lines.append(f"      and {len(told) - MOST_EVENTS} more events")
     if not change.complete:
         lines.append(f"      {_CUT}")
     return lines

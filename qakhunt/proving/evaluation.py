@@ -118,7 +118,7 @@ def evaluate(
     losses: Sequence[int] = LOSSES,
     progress: Progress | None = None,
 ) -> list[HuntEvidence]:
-    """Measure every hunt on every set. ``now`` renders what the window does not."""
+    """Measure every hunt on every set. ``now`` is when."""
     evidence = [HuntEvidence(hunt, _rendered(hunt, now, _span(sets))) for hunt in hunts]
     jobs = list(_jobs(sets, seed, repeats, losses))
     named = _named_columns(hunts)
@@ -131,7 +131,7 @@ def evaluate(
                 for one in members:
                     if progress:
                         progress(f"{one.hunt.name}: {window.start.to_datetime():%Y-%m-%d}")
-                    _measure(one, session, window, chosen, now)
+                    _measure(one, session, window, chosen)
     for one in evidence:
         _count_vanished(one, jobs)
         one.sets.sort(key=lambda outcome: (outcome.label != POSITIVE, outcome.origin, outcome.name))
@@ -230,7 +230,7 @@ def _with_losses(
 
 def _prefixes(key: str, one: LabelledSet, burst: Burst, rows: list[Row]) -> Iterator[_Job]:
     """The burst cut after each of its events; a long one after some of them."""
-    step = -(-len(rows) // _LONGEST_PREFIX)
+    step = max(1, -(-len(rows) // _LONGEST_PREFIX))
     for count in range(1, len(rows) + 1, step):
         at = rows[count - 1]["Timestamp"].since(rows[0]["Timestamp"]).seconds
         yield _Job(f"{key}.p{count}", one, rows[:count], burst, at=at)
@@ -258,11 +258,10 @@ def _long(job: _Job, length: Timespan) -> Iterator[tuple[Window, list[_Job]]]:
         start = start + length
 
 
-def _measure(
-    one: HuntEvidence, session: Session, window: Window, jobs: Sequence[_Job], now: Instant
-) -> None:
-    rendered = render(one.hunt, now=now, window=window)
-    table = session.ask(rendered.text, now=now, window=window)
+def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence[_Job]) -> None:
+    # A hunt that says ago(30d) is asked at the window's end.
+    rendered = render(one.hunt, now=window.end, window=window)
+    table = session.ask(rendered.text, now=window.end, window=window)
     by_job: dict[str, list[Hit]] = {}
     for hit in hits_of(one.hunt, Target("evaluation"), table):
         by_job.setdefault((hit.device or "").partition("|")[0], []).append(hit)

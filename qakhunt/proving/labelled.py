@@ -203,7 +203,7 @@ def _bursts(entry: SetText, rows: list[Row]) -> tuple[Burst, ...]:
             end = Instant.parse(burst.end) if burst.end else max(spans[name]) + TICK
         except ValueError as problem:
             raise UsageError(f"the set {entry.name!r}: {problem}") from None
-        found.append(Burst(name, start, end))
+        found.append(Burst(name, start.floor_microsecond(), end))
     return tuple(found)
 
 

@@ -63,6 +63,7 @@ def mutate(suite: Suite, runner: CaseRunner, say: Callable[[str], None] | None =
         if say:
             say(f"{suite.hunt.name}: change {number} of {len(every)}")
         killer = pool.killer(mutant)
+        runner.forget()
         explained = reasons.get(mutant.description) if killer is None else None
         fates.append(Fate(mutant, killer, explained))
     used = {fate.mutant.description for fate in fates if fate.explained is not None}
