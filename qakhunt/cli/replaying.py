@@ -34,6 +34,7 @@ class ReplayAnswering:
 
     sample = False
     config: Config | None = None
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(
         self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf")
