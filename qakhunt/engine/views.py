@@ -123,6 +123,8 @@ def _time_sql(name: str, sql_type: str) -> str:
         return f"({column} AT TIME ZONE 'UTC')"
     if sql_type == "VARCHAR":
         return f"(TRY_CAST({column} AS TIMESTAMPTZ) AT TIME ZONE 'UTC')"
+    if sql_type == "TIMESTAMP_NS":
+        return f"make_timestamp(epoch_ns({column}) // 1000)"  # a cast would round up
     return f"CAST({column} AS TIMESTAMP)"
 
 

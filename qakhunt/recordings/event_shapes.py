@@ -7,17 +7,17 @@ and the XML of an event. Only process creations are decoded as a whole.
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
-SYSMON, SECURITY = "Sysmon", "Security"
-PROCESS_CREATED = frozenset({(SYSMON, 1), (SECURITY, 4688)})
+from qakhunt.recordings.event_fields import Fields, as_text, attribute, logged_time, splunk_time
+from qakhunt.recordings.event_messages import message_fields
 
-Fields = dict[str, Any]
+SYSMON, SECURITY, UNKNOWN = "Sysmon", "Security", "unknown log"
+PROCESS_CREATED = frozenset({(SYSMON, 1), (SECURITY, 4688)})
 
 
 class Unreadable(ValueError):
@@ -101,13 +101,13 @@ def _seen(line: bytes) -> WindowsEvent | None:
         glance = _glance(line)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
-    if glance.EventID is not None:
+    if glance.EventID is not None and (glance.SourceName or glance.Channel):
         return _headed(glance.EventID, glance.SourceName, glance.Channel)
     if glance.winlog is not None and glance.winlog.event_id is not None:
         return _headed(glance.winlog.event_id, glance.winlog.provider_name, glance.winlog.channel)
     if glance.Event is not None and glance.Event.System is not None:
         system = glance.Event.System
-        return _headed(system.EventID, _attribute(system.Provider, "Name"), system.Channel)
+        return _headed(system.EventID, attribute(system.Provider, "Name"), system.Channel)
     return None
 
 
@@ -127,22 +127,12 @@ def _number(value: Any) -> int | None:
 
 def _log(provider: Any, channel: Any) -> str:
     """A short name of the log: its channel without the vendor's prefix."""
-    name = str(channel or provider or "unknown log")
+    name = str(channel or provider or UNKNOWN).rpartition(":")[2]
     if "Sysmon" in name or "Sysmon" in str(provider or ""):
         return SYSMON
     if name.lower() == "security" or str(provider) == "Microsoft-Windows-Security-Auditing":
         return SECURITY
     return name.removeprefix("Microsoft-Windows-").removesuffix("/Operational")
-
-
-def _attribute(value: Any, name: str) -> Any:
-    """``name`` of an element as the JSON writers put attributes."""
-    if not isinstance(value, dict):
-        return value
-    inner = value.get("#attributes")
-    if isinstance(inner, dict):
-        return inner.get(name)
-    return value.get(f"@{name}", value.get(name))
 
 
 def _from_fields(fields: Fields) -> WindowsEvent:
@@ -156,11 +146,28 @@ def _from_fields(fields: Fields) -> WindowsEvent:
         return _from_evtx(fields["Event"])
     if isinstance(fields.get("winlog"), dict):
         return _from_winlogbeat(fields["winlog"], fields)
-    if isinstance(fields.get("event_data"), dict):
+    if "event_id" in fields:
         return _from_winlogbeat(fields, fields)
+    if "winlog.event_id" in fields:
+        return _from_winlogbeat(_below("winlog.", fields), fields)
     if isinstance(raw, str) and "NewProcessName" not in fields and "Image" not in fields:
         return _from_text(raw, fields)
     return _from_flat(fields)
+
+
+def _below(prefix: str, fields: Fields) -> Fields:
+    """Fields whose names carry their path, as a search's table exports them."""
+    head: Fields = {"event_data": {}}
+    for name, value in fields.items():
+        if name.startswith(f"{prefix}event_data."):
+            head["event_data"][name.removeprefix(f"{prefix}event_data.")] = _single(value)
+        elif name.startswith(prefix):
+            head[name.removeprefix(prefix)] = _single(value)
+    return head
+
+
+def _single(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
 def _require(event_id: Any) -> int:
@@ -176,11 +183,11 @@ def _from_evtx(event: Fields) -> WindowsEvent:
         raise Unreadable("an Event without System")
     data = event.get("EventData")
     return WindowsEvent(
-        log=_log(_attribute(system.get("Provider"), "Name"), system.get("Channel")),
+        log=_log(attribute(system.get("Provider"), "Name"), system.get("Channel")),
         id=_require(system.get("EventID")),
-        host=_text(system.get("Computer")),
-        logged=_text(_attribute(system.get("TimeCreated"), "SystemTime")),
-        record_id=_text(system.get("EventRecordID")),
+        host=as_text(system.get("Computer")),
+        logged=as_text(attribute(system.get("TimeCreated"), "SystemTime")),
+        record_id=as_text(system.get("EventRecordID")),
         data=_named_data(data) if isinstance(data, dict) else {},
     )
 
@@ -192,7 +199,7 @@ def _named_data(data: Fields) -> Fields:
         return {k: v for k, v in data.items() if k != "#attributes"}
     found = {}
     for entry in entries:
-        name = _attribute(entry, "Name") if isinstance(entry, dict) else None
+        name = attribute(entry, "Name") if isinstance(entry, dict) else None
         if name:
             found[str(name)] = entry.get("#text", entry.get("Value", ""))
     return found
@@ -214,9 +221,9 @@ def _from_winlogbeat(head: Fields, whole: Fields) -> WindowsEvent:
             head.get("channel") or head.get("log_name"),
         ),
         id=_require(head.get("event_id")),
-        host=_text(head.get("computer_name")),
-        logged=_text(whole.get("@timestamp")),
-        record_id=_text(head.get("record_id") or head.get("record_number")),
+        host=as_text(head.get("computer_name")),
+        logged=as_text(_single(whole.get("@timestamp"))),
+        record_id=as_text(head.get("record_id") or head.get("record_number")),
         data=data if isinstance(data, dict) else {},
         other={k: v for k, v in head.items() if k not in _WINLOG_HEADER},
     )
@@ -227,6 +234,11 @@ _SPLUNK_NAMES = {
     "Creator_Process_Name": "ParentProcessName", "Creator_Process_ID": "ProcessId",
     "Process_Command_Line": "CommandLine", "Token_Elevation_Type": "TokenElevationType",
     "Mandatory_Label": "MandatoryLabel",
+}  # fmt: skip
+# Lists of two: the creator's and the target's.
+_SPLUNK_SUBJECTS = {
+    "Account_Name": "UserName", "Account_Domain": "DomainName",
+    "Logon_ID": "LogonId", "Security_ID": "UserSid",
 }  # fmt: skip
 _FLAT_HEADER = (
     "EventID", "EventCode", "Channel", "LogName", "SourceName", "ProviderName", "Provider",
@@ -243,66 +255,51 @@ def _from_flat(fields: Fields) -> WindowsEvent:
         get("SourceName") or get("ProviderName") or get("Provider"),
         get("Channel") or get("LogName") or get("source"),
     )
-    number = _require(get("EventID", get("EventCode")))
+    number = _number(get("EventID", get("EventCode", get("Id"))))
+    if number is None:
+        known = "InitiatingProcessFileName" in fields
+        raise Unreadable(
+            "in Defender's columns already: give the file to --events"
+            if known
+            else "no event id: not a Windows event"
+        )
     data = dict(fields)
     for name in _FLAT_HEADER:
         data.pop(name, None)
     if "New_Process_Name" in data:
-        data = {_SPLUNK_NAMES.get(name, name): value for name, value in data.items()}
+        data = _from_splunk_names(data)
+    if log == UNKNOWN:
+        log = SECURITY if "NewProcessName" in data else SYSMON if "ProcessGuid" in data else log
     process_id = "ProcessId" if log == SYSMON else "NewProcessId"
     if isinstance(message, str) and (log, number) in PROCESS_CREATED and process_id not in data:
         # NXLog's own ProcessID hides Sysmon's; the rendered text may still have it.
-        for name, value in _message_fields(message, log).items():
+        for name, value in message_fields(message, sysmon=log == SYSMON).items():
             data.setdefault(name, value)
     return WindowsEvent(
         log=log,
         id=number,
-        host=_text(get("Hostname") or get("Computer") or get("ComputerName") or get("host")),
-        logged=_logged(fields),
-        record_id=_text(get("RecordNumber") or get("EventRecordID") or get("RecordID")),
+        host=as_text(
+            get("Hostname")
+            or get("Computer")
+            or get("ComputerName")
+            or get("MachineName")
+            or get("host")
+        ),
+        logged=logged_time(fields),
+        record_id=as_text(get("RecordNumber") or get("EventRecordID") or get("RecordID")),
         data=data,
     )
 
 
-_CLOCK = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d):(\d\d)")
-
-
-def _logged(fields: Fields) -> str:
-    """When the event was written. NXLog's EventTime is in its collector's zone.
-
-    That zone follows from the two times of receipt, one in each.
-    """
-    for name in ("TimeCreated", "SystemTime"):
-        if fields.get(name):
-            return _text(_attribute(fields[name], "SystemTime"))
-    local = _text(fields.get("EventTime"))
-    if not local:
-        return _text(fields.get("@timestamp")) or _splunk_time(fields)
-    utc, received = _text(fields.get("@timestamp")), _text(fields.get("EventReceivedTime"))
-    hours = _quarter_hours(utc) - _quarter_hours(received) if utc and received else 0
-    if local.endswith("Z") or "+" in local[10:] or not -56 <= hours <= 56:
-        return local
-    sign, minutes = ("-", hours * 15) if hours >= 0 else ("+", -hours * 15)
-    return f"{local}{sign}{minutes // 60:02d}:{minutes % 60:02d}"
-
-
-def _splunk_time(fields: Fields) -> str:
-    """``_time``: ISO text, or seconds since 1970."""
-    text = _text(fields.get("_time"))
-    if not re.fullmatch(r"\d{9,11}(?:\.\d+)?", text):
-        return text
-    seconds, _, fraction = text.partition(".")
-    moment = dt.datetime.fromtimestamp(int(seconds), dt.timezone.utc)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{(fraction + '0' * 7)[:7]}Z"
-
-
-def _quarter_hours(text: str) -> int:
-    """Quarter hours since a fixed day, rounded to the nearest."""
-    match = _CLOCK.match(text)
-    if match is None:
-        return 0
-    day = dt.date.fromisoformat(match[1]).toordinal()
-    return round((day * 1440 + int(match[2]) * 60 + int(match[3])) / 15)
+def _from_splunk_names(data: Fields) -> Fields:
+    found = {_SPLUNK_NAMES.get(name, name): value for name, value in data.items()}
+    for name, part in _SPLUNK_SUBJECTS.items():
+        values = found.pop(name, None)
+        for who, value in zip(
+            ("Subject", "Target"), values if isinstance(values, list) else [values], strict=False
+        ):
+            found.setdefault(who + part, value)
+    return found
 
 
 _TEXT_HEAD = re.compile(
@@ -319,40 +316,11 @@ def _from_text(raw: str, fields: Fields) -> WindowsEvent:
     return WindowsEvent(
         log=log,
         id=_require(number),
-        host=_text(head.get("ComputerName") or fields.get("ComputerName") or fields.get("host")),
-        logged=_splunk_time(fields),
-        record_id=_text(head.get("RecordNumber")),
-        data=_message_fields(message, log) if message else {},
+        host=as_text(head.get("ComputerName") or fields.get("ComputerName") or fields.get("host")),
+        logged=splunk_time(fields),
+        record_id=as_text(head.get("RecordNumber")),
+        data=message_fields(message, sysmon=log == SYSMON) if message else {},
     )
-
-
-_MESSAGE_LINE = re.compile(r"^([ \t]*)([A-Za-z][A-Za-z ]*?):[ \t]*(.*?)[ \t]*\r?$", re.MULTILINE)
-_SECURITY_LINES = {
-    "New Process ID": "NewProcessId", "New Process Name": "NewProcessName",
-    "Token Elevation Type": "TokenElevationType", "Mandatory Label": "MandatoryLabel",
-    "Creator Process ID": "ProcessId", "Creator Process Name": "ParentProcessName",
-    "Process Command Line": "CommandLine",
-}  # fmt: skip
-_SUBJECT_LINES = {
-    "Security ID": "UserSid", "Account Name": "UserName",
-    "Account Domain": "DomainName", "Logon ID": "LogonId",
-}  # fmt: skip
-
-
-def _message_fields(message: str, log: str) -> Fields:
-    """The fields of a rendered (English) message under the names of the event's own."""
-    found: Fields = {}
-    who = "Subject"
-    for _, name, value in _MESSAGE_LINE.findall(message):
-        if log == SYSMON:
-            found.setdefault(name, value)
-        elif name in ("Subject", "Creator Subject", "Target Subject"):
-            who = "Target" if name.startswith("Target") else "Subject"
-        elif name in _SUBJECT_LINES:
-            found.setdefault(who + _SUBJECT_LINES[name], value)
-        elif name in _SECURITY_LINES:
-            found.setdefault(_SECURITY_LINES[name], value)
-    return found
 
 
 def _from_xml(text: str) -> WindowsEvent:
@@ -387,9 +355,3 @@ def _from_xml(text: str) -> WindowsEvent:
         record_id=of("EventRecordID"),
         data=data,
     )
-
-
-def _text(value: Any) -> str:
-    if value is None:
-        return ""
-    return value if isinstance(value, str) else str(value)

@@ -16,7 +16,8 @@ from qakhunt.recordings.event_shapes import SYSMON, Unreadable
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.recordings.event_shapes import Fields, WindowsEvent
+    from qakhunt.recordings.event_fields import Fields
+    from qakhunt.recordings.event_shapes import WindowsEvent
 
 _EPOCH = Instant.parse("1970-01-01").ticks
 _HOURS: dict[str, int] = {}

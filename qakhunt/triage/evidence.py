@@ -24,13 +24,6 @@ if TYPE_CHECKING:
 
 # A burst is what lies within this; the measured ones took one minute.
 BURST = 15 * 60 * TICKS_PER_SECOND
-SHELLS = frozenset(
-    ("cmd.exe", "powershell.exe", "pwsh.exe", "powershell_ise.exe", "bash.exe", "wsl.exe")
-)
-# Processes that public reports name as the ones Qakbot hides in.
-HOSTS = frozenset(
-    ("wermgr.exe", "msra.exe", "mobsync.exe", "explorer.exe", "iexplore.exe", "atbroker.exe")
-)
 _ENCODED = re.compile(r"\s[-/]e(?:c|nc?|nco[a-z]*)?\s+[A-Za-z0-9+/=]{20}", re.IGNORECASE)
 # What loads a script or a library of an attacker's choice.
 LOADERS = frozenset(("wscript.exe", "cscript.exe", "mshta.exe", "rundll32.exe", "regsvr32.exe"))
@@ -56,7 +49,10 @@ class Burst:
     @property
     def by_shell(self) -> bool:
         """Whether the issuing process is a shell."""
-        return self.issuer is not None and self.issuer.process.file.casefold() in SHELLS
+        return (
+            self.issuer is not None
+            and self.issuer.process.file.casefold() in families().parents.shells
+        )
 
 
 @dataclass(frozen=True)
@@ -89,10 +85,12 @@ class Evidence:
     @property
     def injected(self) -> tuple[Node, ...]:
         """Issuing processes that look like a host of injected code: named so, or argument-less."""
+        # The user's own explorer.exe is one, too: it starts without arguments as well.
+        hosts = (*families().parents.injected, "explorer.exe")
         return tuple(
             node
             for node in self.issuers
-            if node.process.file.lower() in HOSTS and without_arguments(node)
+            if node.process.file.casefold() in hosts and without_arguments(node)
         )
 
     def counted(self, kind: str) -> tuple[Rarity, ...]:

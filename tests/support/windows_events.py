@@ -161,9 +161,50 @@ def splunk_text(event_id: int, data: dict[str, Any]) -> dict[str, Any]:
     return {"result": {"_raw": raw, "_time": "1791188101.1234567", "host": "ws-07"}}
 
 
+def splunk_fields(event_id: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Splunk's export of extracted fields alone."""
+    _, channel = _log(event_id)
+    head = {"_time": WRITTEN, "host": "ws-07", "ComputerName": HOST, "EventCode": str(event_id)}
+    if event_id == 1:
+        return {"result": {**head, "source": f"XmlWinEventLog:{channel}", **data}}
+    return {
+        "result": {
+            **head, "source": "WinEventLog:Security",
+            "Account_Name": [data["SubjectUserName"], "-"],
+            "Account_Domain": [data["SubjectDomainName"], "-"],
+            "Logon_ID": [data["SubjectLogonId"], "0x0"],
+            "Security_ID": [data["SubjectUserSid"], "S-1-0-0"],
+            "New_Process_Name": data["NewProcessName"], "New_Process_ID": data["NewProcessId"],
+            "Creator_Process_Name": data["ParentProcessName"], "Creator_Process_ID": data["ProcessId"],
+            "Process_Command_Line": data["CommandLine"], "Mandatory_Label": data["MandatoryLabel"],
+            "Token_Elevation_Type": data["TokenElevationType"],
+        }
+    }  # fmt: skip
+
+
+def elastic_table(event_id: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Fields under their whole paths, each a list, as Elasticsearch's fields come."""
+    whole = winlogbeat(event_id, data)["winlog"]
+    flat = {f"winlog.{k}": [v] for k, v in whole.items() if k != "event_data"}
+    flat |= {f"winlog.event_data.{k}": [v] for k, v in data.items()}
+    return {"@timestamp": [WRITTEN], **flat}
+
+
+def powershell(event_id: int, data: dict[str, Any]) -> dict[str, Any]:
+    """Get-WinEvent | ConvertTo-Json: the rendered message alone."""
+    provider, channel = _log(event_id)
+    raw = splunk_text(event_id, data)["result"]["_raw"]
+    return {
+        "Id": event_id, "ProviderName": provider, "LogName": channel, "MachineName": HOST,
+        "RecordId": 88, "TimeCreated": "/Date(1791188101123)/",
+        "Message": raw.partition("Message=")[2].replace("\n", "\r\n"),
+    }  # fmt: skip
+
+
 SHAPES = {
     "flat": flat, "nxlog": nxlog, "winlogbeat": winlogbeat, "winlogbeat 6": winlogbeat_6,
     "evtx_dump": evtx_dump, "splunk xml": splunk_xml, "splunk text": splunk_text,
+    "splunk fields": splunk_fields, "elastic table": elastic_table, "powershell": powershell,
 }  # fmt: skip
 
 

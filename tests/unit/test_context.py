@@ -256,21 +256,23 @@ def test_a_device_name_cannot_leave_its_literal(tmp_path: Path) -> None:
 
 def test_the_families_in_the_query_are_those_of_the_data_file() -> None:
     hunt = Catalog().find("context-rarity")[0]
-    given = {
-        name: parameter.default
-        for name, parameter in parameters_of(hunt).items()
-        if parameter.kql_type == "string"
-    }
-    known = families().families
+    data = families()
+    given = {name: parameter.default for name, parameter in parameters_of(hunt).items()}
+    for name in ("Issuers", "Hashes", "FamilySets"):
+        assert given.pop(name) == []
     assert given == {
-        "".join(part.capitalize() for part in name.split("_")): f"^(?:{family.arguments})$"
-        for name, family in known.items()
+        **{
+            "".join(part.capitalize() for part in name.split("_")): family.pattern
+            for name, family in data.families.items()
+        },
+        "Programs": list(data.programs),
+        "Wrapper": data.spelling.wrapper,
+        "OneCommand": data.spelling.one_command,
+        "FirstWord": data.spelling.first_word,
     }
-    for name, family in known.items():
+    for name in data.families:
         camel = "".join(part.capitalize() for part in name.split("_"))
-        files = ", ".join(f'"{file}.exe"' for file in family.files)
-        line = f'FileName in~ ({files}) and Arguments matches regex {camel}, "{name}",'
-        assert line in hunt.query
+        assert f'Command matches regex {camel}, "{name}",' in hunt.query
 
 
 def test_an_hour_of_a_busy_device_is_bounded(tmp_path: Path) -> None:

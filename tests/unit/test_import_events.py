@@ -81,7 +81,8 @@ def test_sysmon_of_every_collector_gives_the_same_row(shape: str, tmp_path: Path
 @pytest.mark.parametrize("shape", w.SHAPES)
 def test_4688_of_every_collector_gives_the_same_row(shape: str, tmp_path: Path) -> None:
     rows, account = import_bytes(tmp_path, w.lines(w.SHAPES[shape](4688, w.SECURITY)))
-    whole = "2026-10-05T08:15:01.0000000Z" if shape == "nxlog" else w.WRITTEN
+    coarse = {"nxlog": "2026-10-05T08:15:01.0000000Z", "powershell": "2026-10-05T08:15:01.1230000Z"}
+    whole = coarse.get(shape, w.WRITTEN)
     expected = {
         **COMMON,
         "Timestamp": whole,
@@ -239,6 +240,24 @@ def test_other_events_are_counted(tmp_path: Path) -> None:
     )  # fmt: skip
     assert account.records == 4
     assert account.other == {("Security", 4624): 2, ("Security", 4104): 1}
+
+
+def test_old_winlogbeat_events_without_data_are_counted_too(tmp_path: Path) -> None:
+    other = {
+        "@timestamp": w.WRITTEN,
+        "event_id": 1102,
+        "log_name": "Security",
+        "user_data": {"x": 1},
+    }
+    _, account = import_bytes(tmp_path, w.lines(w.flat(1, w.SYSMON), other))
+    assert (account.other, account.broken) == ({("Security", 1102): 1}, 0)
+
+
+def test_what_is_in_defenders_columns_already_is_said(tmp_path: Path) -> None:
+    row = {"Timestamp": w.WRITTEN, "FileName": "net.exe", "InitiatingProcessFileName": "cmd.exe"}
+    with pytest.raises(EventsError) as refused:
+        import_bytes(tmp_path, w.lines(row), strict=True)
+    assert "give the file to --events" in str(refused.value)
 
 
 BROKEN = b'{"EventID": 1, "Channel": \n'
