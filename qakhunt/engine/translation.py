@@ -92,7 +92,8 @@ def refusals(text: str) -> Iterator[None]:
 
 
 def _offset(text: str, span: Any) -> int:
-    return LineIndex(text).offset(span.line, span.column + 1)
+    # What ends too early is told where it ends, not on the empty line behind.
+    return min(LineIndex(text).offset(span.line, span.column + 1), len(text.rstrip()))
 
 
 _OPERATOR = re.compile(r"\|?\s*([A-Za-z][A-Za-z-]*)")
