@@ -328,6 +328,22 @@ def open_state(
     return open_file(Path(text), now, create=create)
 
 
+def read_state(text: str, surroundings: Surroundings) -> Store:
+    """The state at a path or a blob's URL, to look at while a run may hold it."""
+    from qakhunt.schedule.azure_blob import is_blob_url
+
+    if is_blob_url(text):
+        from qakhunt.schedule.store_blob import read_blob
+
+        return read_blob(
+            text, environment=surroundings.environment, credential=surroundings.credential,
+            verify=surroundings.verify,
+        )  # fmt: skip
+    from qakhunt.schedule.store_file import read_file
+
+    return read_file(Path(text))
+
+
 def read_length(option: str, text: str) -> Timespan:
     """A length of time with its unit, such as 26h."""
     try:

@@ -12,7 +12,7 @@ import typer
 from qakhunt.cli import options as o
 from qakhunt.cli.profiles import ConfigPath, read_config
 from qakhunt.cli.request import read_now
-from qakhunt.cli.scheduled import open_state, read_length, surroundings_of
+from qakhunt.cli.scheduled import open_state, read_length, read_state, surroundings_of
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
 
@@ -40,11 +40,9 @@ Customer = Annotated[
 
 
 @app.command()
-def show(
-    state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None, now: o.Now = None
-) -> int:
+def show(state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None) -> int:
     """Show what was looked at, what is owed or lost, and what waits to be delivered."""
-    with _opened(state, read_now(now), config) as store:
+    with _looked_at(state, config) as store:
         document = state_document(store)
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=True))
@@ -66,7 +64,7 @@ def check(
 ) -> int:
     """Exit with 1 when the job has not looked everywhere lately: for an outside monitor."""
     moment, age = read_now(now), read_length("--max-age", max_age)
-    with _opened(state, moment, config) as store:
+    with _looked_at(state, config) as store:
         problems = problems_of(store, moment, age)
     if as_json:
         print(json.dumps({"schema": "qakhunt.state-check/1", "well": not problems,
@@ -124,6 +122,10 @@ def prune(
         done = store.prune(moment, read_length("--older", older))
     print(_counted(done))
     return 0
+
+
+def _looked_at(state: str, config: Path | None) -> contextlib.closing[Store]:
+    return contextlib.closing(read_state(state, surroundings_of(read_config(config), os.environ)))
 
 
 def _opened(state: str, now: Instant, config: Path | None) -> contextlib.closing[Store]:

@@ -19,13 +19,14 @@ from urllib.parse import urlsplit
 
 from qakhunt.errors import StateBusyError, StateError
 from qakhunt.schedule.azure_blob import blob_client, check_blob_url, error_code
-from qakhunt.schedule.store_file import open_unlocked
+from qakhunt.schedule.store import Store
+from qakhunt.schedule.store_file import open_unlocked, read_file
+from qakhunt.schedule.store_schema import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from qakhunt.kql.values import Instant
-    from qakhunt.schedule.store import Store
 
 LEASE_SECONDS = 60
 RENEW_SECONDS = 20
@@ -51,7 +52,7 @@ def open_blob(
         held = _Held(client, url, create=create)
         closing.append(held.release)
         path = folder / "state.db"
-        fresh = held.fetch(path)
+        had_content = held.fetch(path)
         store = open_unlocked(path, url, now)
         beside = blob_client(url + NOTES, environment, credential, verify, retries=RETRIES)
         notes = _Notes(beside, url)
@@ -61,8 +62,8 @@ def open_blob(
             with _told(url), blob_client(name, environment, credential, verify) as aside:
                 aside.upload_blob(kept.read_bytes(), overwrite=True)
             store.warnings = [w.replace(kept.name, name.rpartition("/")[2]) for w in store.warnings]
-        if fresh:
-            store.warnings.clear()  # an empty blob is how a new state begins
+        if not held.created and not had_content:
+            store.warnings.append(f"the state {url} was an empty blob; a new one was begun in it")
     except BaseException:
         for action in reversed(closing):
             action()
@@ -84,6 +85,41 @@ def open_blob(
     earlier = notes.read()
     if earlier:
         store.confirm(earlier)
+    return store
+
+
+def read_blob(
+    url: str, *, environment: Mapping[str, str], credential: Callable[[], Any] | None,
+    verify: str | bool = True,
+) -> Store:  # fmt: skip
+    """The state in a blob to look at, also while a run holds it; nothing there is changed.
+
+    Raises StateError for a blob that is missing, damaged or cannot be read.
+    """
+    from azure.core.exceptions import ResourceNotFoundError
+
+    check_blob_url(url, "the state")
+    folder = Path(tempfile.mkdtemp(prefix="qakhunt-state-"))
+    path = folder / "state.db"
+    try:
+        beside = blob_client(url + NOTES, environment, credential, verify, retries=RETRIES)
+        notes = _Notes(beside, url)
+        with contextlib.closing(notes), _told(url):
+            confirmed = notes.read()
+            with blob_client(url, environment, credential, verify, retries=RETRIES) as client:
+                try:
+                    path.write_bytes(client.download_blob().readall())
+                except ResourceNotFoundError:
+                    raise StateError(
+                        f"no such state: {url}", hint="'qakhunt run --state' makes it"
+                    ) from None
+        read_file(path, url).close()  # refuses what is damaged before anything touches it
+        store = Store(connect(path, url), url)
+        store.confirm(confirmed)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    store.on_close(lambda: shutil.rmtree(folder, ignore_errors=True))
     return store
 
 
@@ -132,18 +168,19 @@ class _Held:
 
     def __init__(self, client: Any, url: str, *, create: bool) -> None:
         self._client, self._url = client, url
+        self.created = False
         self._stop = threading.Event()
         self._lease = self._acquire(create)
         self._thread = threading.Thread(target=self._renew, daemon=True, name="lease")
         self._thread.start()
 
     def fetch(self, path: Path) -> bool:
-        """Write the blob's bytes to ``path``; whether it was new, and so empty."""
+        """Write the blob's bytes to ``path``; whether there were any."""
         with _told(self._url):
             data = self._client.download_blob(lease=self._lease).readall()
         if data:
             path.write_bytes(data)
-        return not data
+        return bool(data)
 
     def send(self, path: Path) -> None:
         """Replace the blob by the file. Fails when the lease is no longer ours."""
@@ -167,6 +204,7 @@ class _Held:
                     )
                 with contextlib.suppress(ResourceExistsError):
                     self._client.upload_blob(b"", overwrite=False)
+                    self.created = True
             try:
                 return self._client.acquire_lease(LEASE_SECONDS)
             except HttpResponseError as problem:

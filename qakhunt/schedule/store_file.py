@@ -42,6 +42,28 @@ def open_file(path: Path, now: Instant, *, create: bool = True) -> Store:
     return store
 
 
+def read_file(path: Path, name: str | None = None) -> Store:
+    """The state in ``path`` to look at, also while a run holds it; nothing is changed.
+
+    Raises StateError for a missing, foreign or damaged file.
+    """
+    shown = name or str(path)
+    if not path.exists():
+        raise StateError(f"no such state: {shown}", hint="'qakhunt run --state' makes it")
+    if path.is_dir():
+        raise StateError(f"{path} is a folder", hint="give the name of a file in it")
+    _refuse_text(path, shown)
+    if path.stat().st_size == 0:
+        raise StateError(f"the state {shown} is an empty file")
+    try:
+        return Store(connect(path, shown, read_only=True), shown)
+    except sqlite3.DatabaseError as problem:
+        raise StateError(
+            f"the state {shown} is damaged ({problem})",
+            hint="the next run keeps it aside and begins a new one",
+        ) from None
+
+
 def in_memory() -> Store:
     """A state that lasts as long as the run, for runs that keep none."""
     return Store(connect(None, "in memory"), "in memory")

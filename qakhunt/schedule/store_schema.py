@@ -42,15 +42,17 @@ CREATE TABLE outbox(
 """
 
 
-def connect(path: Path | None, name: str) -> sqlite3.Connection:
+def connect(path: Path | None, name: str, *, read_only: bool = False) -> sqlite3.Connection:
     """A connection to the state file, made if missing; None is a state in memory.
 
-    Raises StateError for a file of a newer version or of another program, and
+    ``read_only`` changes nothing and waits for nobody, so the file must exist. Raises
+    StateError for a file of a newer version or of another program, and
     sqlite3.DatabaseError for a damaged one.
     """
     try:
+        place = f"{path.resolve().as_uri()}?mode=ro" if path and read_only else path or ":memory:"
         connection = sqlite3.connect(
-            path or ":memory:", isolation_level=None, timeout=5, check_same_thread=False
+            place, uri=read_only, isolation_level=None, timeout=5, check_same_thread=False
         )
     except sqlite3.OperationalError as problem:
         raise StateError(f"cannot open the state {name}: {problem}", hint=_OPEN_HINT) from None

@@ -17,7 +17,7 @@ from qakhunt.schedule.azure_blob import blob_client
 from qakhunt.schedule.sinks.base import NotTaken, Surroundings
 from qakhunt.schedule.sinks.table import make_sink
 from qakhunt.schedule.store import Store
-from qakhunt.schedule.store_blob import open_blob
+from qakhunt.schedule.store_blob import open_blob, read_blob
 from tests.support import crash_points
 from tests.support.findings import make_hit, make_report
 from tests.support.receivers import AZURITE_KEY, azurite, azurite_command, make_container
@@ -88,6 +88,27 @@ def test_confirmed_deliveries_survive_a_crash_before_the_state_is_sent(container
         crashed.close()
     with contextlib.closing(opened(url)) as store:
         assert [pending.key for pending in store.pending()] == ["id-2"]
+
+
+def test_a_blob_is_looked_at_while_a_run_holds_it(container: str) -> None:
+    url = f"{container}/state.db"
+    with contextlib.closing(opened(url)) as store:
+        store.begin("run", NOW)
+        crash_points.commit(store)
+        store.delivered(store.pending()[0], NOW, 1)
+        with contextlib.closing(read_blob(url, environment=ENVIRONMENT, credential=None)) as seen:
+            assert len(seen.pending()) == 2
+            assert seen.coverage(crash_points.KEY) == crash_points.COVERED
+    with pytest.raises(StateError, match="no such state"):
+        read_blob(f"{container}/none.db", environment=ENVIRONMENT, credential=None)
+
+
+def test_an_emptied_blob_is_reported(container: str) -> None:
+    url = f"{container}/state.db"
+    with blob_client(url, ENVIRONMENT, None) as client:
+        client.upload_blob(b"")
+    with contextlib.closing(opened(url)) as store:
+        assert "empty blob" in store.warnings[0]
 
 
 def test_a_lease_that_was_taken_away_stops_the_run_from_writing(container: str) -> None:

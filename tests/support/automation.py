@@ -54,7 +54,8 @@ def python310() -> Path | None:
     """A CPython 3.10, or None where there is none."""
     named = os.environ.get("QAKHUNT_PYTHON310")
     found = shutil.which("python3.10")
-    pyenv = sorted(Path("/root/.pyenv/versions").glob("3.10.*/bin/python3.10"))
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    pyenv = sorted((root / "versions").glob("3.10.*/bin/python3.10"))
     places = [Path(p) for p in (named, found, *pyenv) if p]
     for place in places:
         works = subprocess.run([place, "-c", "import sqlite3, ssl"], capture_output=True)

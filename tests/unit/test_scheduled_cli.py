@@ -263,6 +263,25 @@ def test_check_serves_a_monitor(
     assert (told["schema"], told["well"]) == ("qakhunt.state-check/1", False)
 
 
+def test_a_state_is_looked_at_while_a_run_holds_it_and_never_moved(
+    events: Path, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(events, "--state", str(state)) == 0
+    check = ["state", "check", str(state), "--now", NEXT]
+    with contextlib.closing(open_file(state, Instant.parse(NEXT))) as held:
+        held.begin("the next", Instant.parse(NEXT))
+        assert qakhunt(check) == 0
+        assert qakhunt(["state", "show", str(state)]) == 0
+    damaged = state.read_bytes()[:5000]
+    state.write_bytes(damaged)
+    capsys.readouterr()
+    assert qakhunt(check) == 2
+    assert "is damaged" in capsys.readouterr().err
+    assert state.read_bytes() == damaged
+    assert run(events, "--state", str(state), "--json", now=NEXT) == 0
+    assert any("was damaged" in warning for warning in document(capsys)["warnings"])
+
+
 def test_a_changed_threshold_does_not_alarm_for_the_old_one(events: Path, state: Path) -> None:
     assert run(events, "--state", str(state), "--threshold", "2") == 0
     assert run(events, "--state", str(state), "--threshold", "1", now=NEXT) == 0
@@ -356,7 +375,7 @@ def test_an_overlapping_run_looks_at_nothing_and_says_who_holds_it(
         err = capsys.readouterr().err
         assert "another run holds the state" in err
         assert "the next run makes up for it" in err
-        assert qakhunt(["state", "show", str(state)]) == 3
+        assert qakhunt(["state", "prune", str(state)]) == 3
     assert qakhunt(["state", "show", f"{state}.none"]) == 2
 
 
