@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -79,7 +79,9 @@ def triage(
             ctx.collect_context(result, plan, around, context_hits, only=hit)
     with stdout_may_close():
         if output.format is not None:
-            present(result, output)
+            from qakhunt.reports.details import ReportDetails
+
+            present(result, replace(output, details=ReportDetails(portals=portals)))
         else:
             _show(result, hit, portals, quiet=quiet)
     return _exit_code(result)

@@ -7,7 +7,7 @@ a tenant is a customer of its own.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Ledger
 
@@ -29,7 +29,7 @@ def customer(source: LedgerLine | Hit | Target) -> str:
 def by_tenant(result: RunResult) -> dict[str, RunResult]:
     """Customer -> that customer's part of the result, in the order of the ledger."""
     customers = dict.fromkeys(customer(line) for line in result.ledger.lines)
-    customers |= dict.fromkeys(customer(hit) for hit in result.hits)
+    customers |= dict.fromkeys(customer(hit) for hit in [*result.hits, *result.suppressed_hits])
     return {whose: _part(result, whose) for whose in customers}
 
 
@@ -46,9 +46,22 @@ def _part(result: RunResult, whose: str) -> RunResult:
         hits=[result.hits[n] for n in numbers],
         columns={name: found for name, found in result.columns.items() if name in hunts},
         warnings=[text for text in result.warnings if not _mentions(text, strangers)],
+        known=frozenset(at for at, number in enumerate(numbers) if number in result.known),
+        **_suppressed(result, whose),
+        # Sinks and state are the operator's, not a customer's.
+        deliveries=[],
+        state=None,
         clouds={name: c for name, c in result.clouds.items() if name in profiles},
         context=_context(result.context, whose, numbers) if result.context else None,
     )
+
+
+def _suppressed(result: RunResult, whose: str) -> dict[str, Any]:
+    """The customer's suppressed hits; a bare count, whose owners are not known, stays."""
+    if not result.suppressed_hits:
+        return {}
+    own = [hit for hit in result.suppressed_hits if customer(hit) == whose]
+    return {"suppressed_hits": own, "suppressed": len(own)}
 
 
 def _context(context: Context, whose: str, numbers: list[int]) -> Context:
@@ -66,7 +79,7 @@ def _names_of_others(result: RunResult, whose: str) -> set[str]:
     for line in result.ledger.lines:
         if customer(line) != whose:
             found |= {line.tenant, line.profile, line.workspace}
-    for hit in result.hits:
+    for hit in [*result.hits, *result.suppressed_hits]:
         if customer(hit) != whose:
             found |= {hit.tenant, hit.profile, hit.workspace, hit.device}
     return {name for name in found if name}

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.answers.ledger import Ledger, Verdict
+from qakhunt.answers.ledger import DeliveryLine, Ledger, Verdict
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import Target
 from qakhunt.hunts.catalog import Catalog
@@ -153,8 +153,10 @@ def two_customers() -> RunResult:
     assert red.context is not None
     assert blue.context is not None
     context = replace(red.context, hits={0: red.context.hits[0], 1: blue.context.hits[0]})
+    hidden = [replace(hit, account=f"vouched-{hit.account}") for hit in red.hits + blue.hits]
     return replace(
-        red, hits=red.hits + blue.hits, ledger=Ledger(red.ledger.lines + blue.ledger.lines),
+        red, hits=red.hits + blue.hits, known=frozenset([1]), suppressed=2, suppressed_hits=hidden,
+        deliveries=[DeliveryLine("webhook profile-blue", 1, 1)], state={"path": "profile-red"}, ledger=Ledger(red.ledger.lines + blue.ledger.lines),
         context=context, warnings=["profile-blue: copies of an event", "the window is not over"],
     )  # fmt: skip
 
@@ -170,6 +172,8 @@ def test_a_customers_file_names_no_other(name: str) -> None:
             assert secret not in text, (name, secret)
         if name != "navigator":
             assert f"pc-{own}" in text
+    assert [part.suppressed for part in parts.values()] == [1, 1]
+    assert [part.known for part in parts.values()] == [frozenset(), frozenset([0])]
     assert parts[TENANTS[0]].warnings == ["the window is not over"]
     assert parts[TENANTS[1]].warnings == [
         "profile-blue: copies of an event",
