@@ -93,11 +93,9 @@ def test_the_chat_text_is_short_and_names_the_worst_first() -> None:
 
 
 def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
-    import msgspec
-
     result = result_with(None)
     one = result.rendered[0]
-    other = msgspec.structs.replace(one, window=Window(one.window.start, one.now))
+    other = replace(one, window=Window(one.window.start, one.now))
     both = replace(result, rendered=(one, other))
     assert "each its own window" in exported(both, "chat")
     assert "each hunt in its own window" in exported(both, "navigator")
