@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from qakhunt.reports.details import clock
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import faults, verdict_line
+from qakhunt.reports.summary import faults, one_window, verdict_line
 from qakhunt.triage.assessment import Kind
 from qakhunt.triage.dossier import dossiers
 from qakhunt.triage.words import count, span
@@ -46,7 +46,8 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
             for line in missing[:MOST]
         ]
     window = f"{clock(result.window.start)[:16]} to {clock(result.window.end)[:16]} UTC"
-    lines.append(plain(f"{result.rendered[0].hunt.name}, {window}"))
+    names = ", ".join(dict.fromkeys(rendered.hunt.name for rendered in result.rendered))
+    lines.append(plain(f"{names}; {window if one_window(result) else 'each its own window'}"))
     if details.case:
         lines.append(plain(f"case {details.case}"))
     out.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))

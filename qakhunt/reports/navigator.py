@@ -11,6 +11,7 @@ from collections import Counter, defaultdict
 from typing import IO, TYPE_CHECKING, Any
 
 from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.reports.summary import one_window
 from qakhunt.triage.command_notes import technique
 from qakhunt.triage.words import count
 
@@ -41,6 +42,8 @@ def write_navigator(result: RunResult, out: IO[bytes], _: ExportOptions) -> None
     }
     titles = ", ".join(dict.fromkeys(rendered.hunt.title for rendered in result.rendered))
     window = f"{result.window.start} to {result.window.end}"
+    if not one_window(result):
+        window = "each hunt in its own window"
     name = f"Observed: {titles}"
     about = f"{count(len(result.hits), 'hit')}, {window}, verdict {result.verdict.value}"
     _write(layer(name, about, hits, comments), out)

@@ -75,6 +75,11 @@ def _fault(line: LedgerLine) -> str:
     return f"{text} ({line.hint})" if line.hint else text
 
 
+def one_window(result: RunResult) -> bool:
+    """Whether all hunts looked at the same stretch of time."""
+    return len({rendered.window for rendered in result.rendered}) == 1
+
+
 def context_lines(result: RunResult) -> list[str]:
     """What was asked about the surroundings of the hits, and what did not answer."""
     if result.context is None:

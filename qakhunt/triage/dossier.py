@@ -14,7 +14,7 @@ from qakhunt.triage.entities import Entity, Place, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.findings import Findings, findings_of
 from qakhunt.triage.links import CLOUDS, Portals
-from qakhunt.triage.stretches import earlier, hull
+from qakhunt.triage.stretches import earlier, hull, later
 from qakhunt.triage.timeline import Moment, moments_of
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ class Dossier:
             assert self.rendered is not None  # noqa: S101 - a hit comes from a hunt
             return self.rendered.window
         last = max(self.hit.last_seen or self.hit.first_seen, self.hit.first_seen)
-        return Window(earlier(self.hit.first_seen, _HALF_HOUR), last + _HALF_HOUR)
+        return Window(earlier(self.hit.first_seen, _HALF_HOUR), later(last, _HALF_HOUR))
 
 
 def dossiers(result: RunResult, portals: Portals | None = None) -> list[Dossier]:

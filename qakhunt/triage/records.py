@@ -119,9 +119,11 @@ def text(record: Mapping[str, Any], name: str) -> str:
 
 
 def number(record: Mapping[str, Any], name: str) -> int | None:
-    """The cell as a whole number, or None."""
+    """The cell as a whole number that a long can hold, or None."""
     value = record.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return value if -(2**63) <= value < 2**63 else None
 
 
 def moment(record: Mapping[str, Any], name: str) -> Instant | None:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
+from qakhunt.kql.values import TICK, TICKS_PER_SECOND, Instant, Timespan, Window
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.triage.hits import Hit
 
+_LAST = Instant.parse("9999-12-31T23:59:59.9999999Z")
 # A hit no longer than this is looked at whole.
 WHOLE = Timespan(6 * 3600 * TICKS_PER_SECOND)
 _LONGEST_COMMAND = 500
@@ -74,12 +75,17 @@ def earlier(moment: Instant, by: Timespan) -> Instant:
     return Instant(max(0, moment.ticks - by.ticks))
 
 
+def later(moment: Instant, by: Timespan) -> Instant:
+    """``moment + by``, no later than time itself."""
+    return Instant(min(_LAST.ticks, moment.ticks + by.ticks))
+
+
 def _stretch(
     first: Instant, last: Instant, around: Timespan, near: Instant, now: Instant
 ) -> Stretch | None:
     start = earlier(first, around)
     # What was seen lies inside even where it lies, by its clock, after now.
-    end = Instant(max(min(last.ticks + around.ticks, now.ticks), last.ticks + 1))
+    end = max(min(later(last, around), now), later(last, TICK))
     return Stretch(Window(start, end), near) if start < end else None
 
 

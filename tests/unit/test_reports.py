@@ -21,6 +21,7 @@ from qakhunt.answers.ledger import DeliveryLine, Ledger, Verdict
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import Target
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.kql.values import Window
 from qakhunt.reports.chat import plain
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
@@ -89,6 +90,17 @@ def test_the_chat_text_is_short_and_names_the_worst_first() -> None:
     ]
     assert lines[3].startswith("2. ws-fin-042.contoso.example (a.moreau), 2026-10-14 09:12:03 UTC")
     assert len(lines) < 9
+
+
+def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
+    result = result_with(None)
+    one = result.rendered[0]
+    other = replace(one, window=Window(one.window.start, one.now))
+    both = replace(result, rendered=(one, other))
+    assert "each its own window" in exported(both, "chat")
+    assert "each hunt in its own window" in exported(both, "navigator")
+    assert "each hunt&#39;s own, in the table below" in exported(both, "html").replace("'", "&#39;")
+    assert "each its own window" not in exported(result, "chat")
 
 
 def test_the_chat_text_of_many_hits_counts_the_rest() -> None:

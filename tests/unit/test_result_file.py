@@ -172,12 +172,13 @@ BASE = json.loads(exported(result_with(burst())))
 PLACES = [path for path in _places(BASE) if path]
 JUNK = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=8), st.just([]),
+    st.sampled_from(["0001-01-01T00:00:00.0000000Z", "9999-12-31T23:59:59.9999999Z"]),
     st.just({}), st.just("9" * 400), st.just(10**40), st.just([[]]), st.just({"x": [None]}),
 )  # fmt: skip
 
 
 @settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(st.sampled_from(PLACES), JUNK)
 def test_whatever_a_file_holds_it_is_read_or_refused(

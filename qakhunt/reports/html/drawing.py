@@ -71,9 +71,10 @@ class Overview:
 def overview(dossier: Dossier) -> Overview | None:
     """The drawing of the whole stretch looked at, or None where nothing lies in it."""
     moments = dossier.moments
-    if not moments or dossier.context is None or dossier.zero is None:
+    context = dossier.context
+    if not moments or context is None or not context.looked or dossier.zero is None:
         return None
-    window = hull(dossier.context.looked)
+    window = hull(context.looked)
     start = min(window.start, moments[0].event.at)
     length = max(window.end.ticks, moments[-1].event.at.ticks + 1) - start.ticks
 

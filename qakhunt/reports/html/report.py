@@ -19,7 +19,7 @@ from qakhunt.answers.plain import to_text
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.html.view import Lines, Times, cut, full_view, short_view
 from qakhunt.reports.safe import for_terminal, lines_for_terminal
-from qakhunt.reports.summary import context_lines, faults, verdict_line
+from qakhunt.reports.summary import context_lines, faults, one_window, verdict_line
 from qakhunt.triage.assessment import TITLES, Kind
 from qakhunt.triage.dossier import dossiers
 from qakhunt.triage.words import count, span
@@ -77,6 +77,7 @@ def _values(result: RunResult, options: ExportOptions) -> dict[str, Any]:
         "verdict_look": _LOOKS[result.verdict],
         "explained": _EXPLAINED[result.verdict],
         "faults": faults(result),
+        "one_window": one_window(result),
         "start": Times.of(result.window.start, details),
         "end": Times.of(result.window.end, details),
         "now": Times.of(result.now, details),
