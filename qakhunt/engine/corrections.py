@@ -39,6 +39,20 @@ _HASH = (
 )
 
 
+# Numbers by value, all else by text, nulls last in both directions as in Kusto; the
+# key holds no null, whose place in a struct DuckDB decides by itself.
+_IS_NULL = "coalesce(json_type(v), 'NULL') {test} 'NULL'"
+_NUMBER = (
+    "CASE WHEN json_type(v) IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN CAST(v AS DOUBLE) ELSE 0 END"
+)
+_SORT = (
+    "CASE WHEN json_type(to_json({0})) = 'ARRAY' THEN to_json(list_transform(list_sort("
+    "list_transform(CAST(to_json({0}) AS JSON[]), lambda v: "
+    f"struct_pack(z := {_IS_NULL}, n := {_NUMBER}, s := coalesce(v ->> '$', ''), v := v)), "
+    "'{direction}'), lambda k: k.v)) END"
+)
+
+
 @cache
 def install() -> None:
     """Replace the table entries, once per process."""
@@ -58,6 +72,11 @@ def install() -> None:
     # Without a modulus the value itself would be seen, and it is not Kusto's: still refused.
     for name in ("hash", "hash_xxhash64"):
         scalars[name] = functions.FunctionSpec(name, "template", _HASH, (2,))
+    for name, direction, test in (("asc", "ASC", "="), ("desc", "DESC", "<>")):
+        template = _SORT.replace("{direction}", direction).replace("{test}", test)
+        scalars[f"array_sort_{name}"] = functions.FunctionSpec(
+            f"array_sort_{name}", "template", template, (1,)
+        )
     _correct_bin(translate)
     _merge_needles(translate, functions)
     _unroll_membership(translate)

@@ -66,6 +66,22 @@ def test_text_that_is_no_json_stays_text(session: Session) -> None:
     assert cells(session, "take 1 | project isnull(parse_json(''))") == [True]
 
 
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [
+        ("array_sort_asc(dynamic([10, 9, 2.5, -1]))", [-1, 2.5, 9, 10]),
+        ("array_sort_desc(dynamic([10, 9, 100]))", [100, 10, 9]),
+        ("array_sort_asc(dynamic([null, 3, 20]))", [3, 20, None]),
+        ("array_sort_desc(dynamic([3, null, 20]))", [20, 3, None]),
+        ("array_sort_asc(dynamic(['b', '10', '9', 'a']))", ["10", "9", "a", "b"]),
+        ("array_sort_desc(make_set(ReportId))", [4, 3, 2, 1]),
+    ],
+)
+def test_arrays_of_numbers_sort_by_value(session: Session, call: str, expected: list[Any]) -> None:
+    query = "summarize x = " if "make_set" in call else "take 1 | project x = "
+    assert cells(session, query + call) == [expected]
+
+
 @pytest.mark.parametrize("function", ["make_set", "make_list"])
 def test_a_set_or_list_keeps_its_size(session: Session, function: str) -> None:
     assert cells(session, f"summarize array_length({function}(ProcessCommandLine, 2))") == [2]
