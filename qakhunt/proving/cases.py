@@ -7,6 +7,7 @@ hunt's result must be. ``case_rows`` makes the rows, ``differences`` the judgeme
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,8 +136,19 @@ def json_schema() -> dict[str, Any]:
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "qakhunt test cases",
-        **msgspec.json.schema(CaseFile),
+        **_described_alike(msgspec.json.schema(CaseFile)),
     }
+
+
+def _described_alike(schema: Any) -> Any:
+    """The same descriptions on every Python: 3.13 takes a docstring's indent away."""
+    if isinstance(schema, dict):
+        return {
+            key: cleandoc(value) if key == "description" and isinstance(value, str)
+            else _described_alike(value)
+            for key, value in schema.items()
+        }  # fmt: skip
+    return [_described_alike(item) for item in schema] if isinstance(schema, list) else schema
 
 
 def is_case_file(path: Path) -> bool:

@@ -151,7 +151,9 @@ def _list_edits(tokens: Sequence[Token]) -> Iterator[tuple[str, Edit]]:
             inner = tokenize(token.text[offset:-1])
             yield from _entries(inner, token.start + offset)
         elif token.text == "(" and at and _takes_list(tokens, at):
-            close = next(i for i in range(at, len(tokens)) if tokens[i].text == ")")
+            close = next((i for i in range(at, len(tokens)) if tokens[i].text == ")"), None)
+            if close is None:
+                return  # a list that never ends has no entries to take away
             yield from _entries(tokens[at : close + 1], 0)
 
 

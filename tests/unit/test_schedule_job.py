@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,8 +108,10 @@ class _Scripted:
 
 
 @pytest.fixture
-def laboratory(tmp_path: Path) -> Laboratory:
-    return Laboratory(tmp_path)
+def laboratory(tmp_path: Path) -> Iterator[Laboratory]:
+    made = Laboratory(tmp_path)
+    yield made
+    made.store.close()
 
 
 def down(_question: Question) -> Answer:
