@@ -160,7 +160,10 @@ def _unroll_membership(translate: Any) -> None:
         quoted = [translate.quote_string(text) for text in texts]
         if node.case_insensitive:
             value, quoted = f"lower({value})", [f"lower({text})" for text in quoted]
-        return translate._in_result(f"({value} IN ({', '.join(quoted)}))", node, value)  # type: ignore[no-any-return]
+        # Null is in no list. Said this way the filter still reaches the Parquet reader.
+        if node.negated:
+            return f"({value} IS NULL OR {value} NOT IN ({', '.join(quoted)}))"
+        return f"({value} IS NOT NULL AND {value} IN ({', '.join(quoted)}))"
 
     translate._render_in_list = render
 

@@ -216,3 +216,14 @@ def test_equal_sort_keys_come_in_one_order(session: Session) -> None:
 )
 def test_a_union_of_like_types_runs(session: Session, query: str) -> None:
     assert session.ask(query, now=NOW, window=parse(OCTOBER, NOW)).rows
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("in", [1]), ("!in", [2, 3, 4])])
+def test_nothing_is_in_no_list(session: Session, operator: str, expected: list[int]) -> None:
+    """What an outer join finds nothing for is in no list, and not in every list."""
+    query = (
+        "project k = ReportId | join kind=leftouter (DeviceProcessEvents | where ReportId == 1 "
+        f"| project k = ReportId, L = ProcessCommandLine) on k | where L {operator} "
+        "(dynamic(['net view'])) | project k"
+    )
+    assert sorted(cells(session, query)) == expected
