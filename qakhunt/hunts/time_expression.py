@@ -6,7 +6,6 @@ instant that the service would compute; anything else is refused, never guessed.
 
 from __future__ import annotations
 
-import calendar
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
@@ -155,6 +154,8 @@ def _datetime_add(_now: Instant, unit: str, count: int, moment: Instant) -> Inst
         return Instant(moment.ticks + count * days[unit] * TICKS_PER_DAY)
     if unit not in ("month", "year"):
         return moment + Timespan(count * Timespan.parse(f"1{unit}").ticks)
+    import calendar
+
     stamp = moment.to_datetime()
     year, month = divmod(
         stamp.year * 12 + stamp.month - 1 + count * (12 if unit == "year" else 1), 12

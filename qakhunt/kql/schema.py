@@ -6,7 +6,6 @@ Data gathered from the vendor's published schemas, one file per product.
 from __future__ import annotations
 
 from functools import cache
-from importlib.resources import files
 
 import msgspec
 
@@ -19,6 +18,8 @@ Columns = dict[str, str]
 @cache
 def tables(product: str) -> dict[str, Columns]:
     """Every known table of ``log-analytics`` or ``defender``."""
+    from importlib.resources import files
+
     name = f"schema_{product.replace('-', '_')}.json"
     data = files("qakhunt.data").joinpath(name).read_text(encoding="utf-8")
     return msgspec.json.decode(data, type=dict[str, Columns])
