@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from qakhunt.kql.schema import Columns
 
-_LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*)\)\n(SELECT \* FROM \w+)\Z")
+_LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*?)( LIMIT \d+)?\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
 _MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
 _MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
@@ -52,7 +52,7 @@ def _refuse_commands(text: str) -> None:
 
 def _steady(sql: str) -> str:
     """Break ties of a last sort by the whole row; sort fully where nothing sorts."""
-    tied = _LAST_SORT.sub(r"\1, \2)\n\3", sql)
+    tied = _LAST_SORT.sub(lambda m: f"{m[1]}, {m[2]}{m[3] or ''})\n{m[4]}", sql)
     if tied != sql or "ORDER BY" in sql or not sql.startswith(("WITH", "SELECT")):
         return tied
     return f"{sql}\nORDER BY ALL"

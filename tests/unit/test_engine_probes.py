@@ -227,3 +227,17 @@ def test_nothing_is_in_no_list(session: Session, operator: str, expected: list[i
         "(dynamic(['net view'])) | project k"
     )
     assert sorted(cells(session, query)) == expected
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("top 2 by ReportId | project ReportId", [4, 3]),
+        ("project ReportId | top 2 by ReportId", [4, 3]),
+        ("project ReportId | top 2 by ReportId asc", [1, 2]),
+        ("project ReportId, n = 1 | top 3 by n | project ReportId", [1, 2, 3]),
+        ("sort by ReportId | take 1 | project ReportId", [4]),
+    ],
+)
+def test_top_takes_the_first_in_order(session: Session, query: str, expected: list[int]) -> None:
+    assert cells(session, query) == expected
