@@ -31,7 +31,10 @@ def probe_query(table: str, product: str, window: Window) -> str:
     """KQL that counts the table's records and devices in the window."""
     known = columns(product, table)
     time = TIME_COLUMN[product]
-    device = next((name for name in DEVICE_COLUMNS if name in known), None)
+    named = [name for name in DEVICE_COLUMNS if name in known]
+    # Records without a device id are told apart by the name.
+    device = f"iff(isempty({named[0]}), {named[1]}, {named[0]})" if len(named) > 1 else None
+    device = device or (named[0] if named else None)
     found = ["SourceRows = count()"]
     lines = [table]
     if device:
