@@ -36,12 +36,19 @@ def run(arguments: list[str] | None = None) -> int:
         _report(problem)
         return int(problem.exit_code)
     except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not undo the order
-        print("interrupted", file=sys.stderr)
-        return int(ExitCode.INTERRUPTED)
-    except Exception:
+        return _interrupted()
+    except Exception as problem:
+        # DuckDB makes this of a Ctrl-C that comes while it works.
+        if type(problem) is RuntimeError and str(problem) == "Query interrupted":
+            return _interrupted()
         return _bug()
     return code
+
+
+def _interrupted() -> int:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not undo the order
+    print("interrupted", file=sys.stderr)
+    return int(ExitCode.INTERRUPTED)
 
 
 def _invoke(app: Any, arguments: list[str] | None) -> int:

@@ -85,14 +85,13 @@ def _print_schema() -> int:
 
 def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
     from qakhunt.cli.progress import working
-    from qakhunt.proving.case_runner import CaseRunner
     from qakhunt.proving.mutation import mutate, mutation_document, mutation_lines
     from qakhunt.reports.safe import for_json
 
     found = []
-    with working("changing", quiet=quiet or as_json) as say, CaseRunner() as runner:
+    with working("changing", quiet=quiet or as_json) as say:
         for suite in suites:
-            found.append(mutate(suite, runner, say))
+            found.append(mutate(suite, say))
             if not as_json:
                 print("\n".join(mutation_lines(found[-1])), flush=True)
     if as_json:

@@ -17,7 +17,7 @@ from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
-from qakhunt.engine.time_limit import time_limit
+from qakhunt.engine.time_limit import limited
 from qakhunt.engine.views import Source, table_view
 from qakhunt.errors import EngineError, EventsError
 from qakhunt.kql.edits import Edit, apply, original_offset
@@ -333,11 +333,14 @@ class Session:
     def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
         duckdb = self._duckdb
         connection = self._connection
+
+        def work() -> tuple[tuple[Column, ...], list[Any]]:
+            result = connection.execute(translated.sql, translated.parameters or None)
+            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            return columns, result.fetchall()
+
         try:
-            with time_limit(timeout, connection.interrupt):
-                result = connection.execute(translated.sql, translated.parameters or None)
-                columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-                rows = result.fetchall()
+            columns, rows = limited(work, timeout, connection.interrupt)
             return ResultTable(columns, decode_rows(columns, rows))
         except duckdb.InterruptException:
             if timeout is None:

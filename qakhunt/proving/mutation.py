@@ -5,19 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import QakhuntError
-from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.proving.killers import killers
 from qakhunt.proving.mutants import Mutant, mutants
-from qakhunt.proving.records import ALL_TIME
 from qakhunt.proving.shown import shown
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.kql.values import Window
-    from qakhunt.proving.case_runner import CaseRunner
-    from qakhunt.proving.cases import Case, Explained, Suite
+    from qakhunt.proving.cases import Explained, Suite
 
 SCHEMA = "qakhunt.mutate/1"
 
@@ -50,20 +46,18 @@ class Mutation:
         return bool(self.idle) or any(fate.is_gap for fate in self.fates)
 
 
-def mutate(suite: Suite, runner: CaseRunner, say: Callable[[str], None] | None = None) -> Mutation:
+def mutate(suite: Suite, say: Callable[[str], None] | None = None) -> Mutation:
     """Run every mutant of the suite's hunt; the suite's cases must pass as they are.
 
     ``say`` hears how far it is.
     """
-    pool = _Pool(suite, runner)
     fates = []
     used: set[str] = set()
     every = mutants(suite.hunt)
-    for number, mutant in enumerate(every, 1):
+    pairs = zip(every, killers(suite, every), strict=True)
+    for number, (mutant, killer) in enumerate(pairs, 1):
         if say:
             say(f"{suite.hunt.name}: change {number} of {len(every)}")
-        killer = pool.killer(mutant)
-        runner.forget()
         entry = _explanation(suite, mutant) if killer is None else None
         if entry is not None:
             used.add(entry.mutant)
@@ -79,51 +73,6 @@ def _explanation(suite: Suite, mutant: Mutant) -> Explained | None:
         if begins or entry.mutant == mutant.description:
             return entry
     return None
-
-
-class _Pool:
-    """Cases in the order of how many mutants they have killed."""
-
-    def __init__(self, suite: Suite, runner: CaseRunner) -> None:
-        self.runner = runner
-        self.kills = dict.fromkeys(range(len(suite.cases)), 0)
-        self.cases = suite.cases
-        # Only the query's own filters may hold records back, or a filter on time that
-        # is dropped or widened would go unnoticed.
-        self.windows: dict[int, Window | None] = {
-            number: ALL_TIME if self._passes_wide(case) else None
-            for number, case in enumerate(suite.cases)
-        }
-
-    def _passes_wide(self, case: Case) -> bool:
-        try:
-            return self.runner.survives(case, case.hunt, _product(case), ALL_TIME)
-        except QakhuntError:
-            return False
-
-    def killer(self, mutant: Mutant) -> str | None:
-        """Name of the first case that fails with the mutant."""
-        for number in sorted(self.kills, key=lambda n: -self.kills[n]):
-            case = self.cases[number]
-            if not self._survives(case, mutant, self.windows[number]):
-                self.kills[number] += 1
-                return case.name
-        return None
-
-    def _survives(self, case: Case, mutant: Mutant, window: Window | None) -> bool:
-        if (mutant.earlier or mutant.later) and window is None:
-            return True
-        try:
-            return self.runner.survives(
-                case, mutant.hunt, _product(case), window, mutant.earlier, mutant.later
-            )
-        except QakhuntError as problem:
-            expected = case.expect.error
-            return expected is not None and expected.casefold() in str(problem).casefold()
-
-
-def _product(case: Case) -> str:
-    return LOG_ANALYTICS if LOG_ANALYTICS in case.products else case.products[0]
 
 
 def mutation_lines(found: Mutation) -> list[str]:

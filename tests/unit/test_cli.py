@@ -230,7 +230,8 @@ def _asks(pid: int) -> bool:
 
 @pytest.mark.engine
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
-def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", ["run", "diff"])
+def test_ctrl_c_ends_in_order(tmp_path: Path, command: str) -> None:
     path = write_ndjson(tmp_path / "e.ndjson", [event(f"c{i}") for i in range(1500)])
     hunt = tmp_path / "slow.kql"
     hunt.write_text(
@@ -240,8 +241,9 @@ def test_ctrl_c_ends_in_order(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    hunts = [str(hunt)] if command == "run" else [str(hunt), str(hunt)]
     process = subprocess.Popen(
-        [sys.executable, "-m", "qakhunt", "run", str(hunt), "--events", str(path), "--now", "2026-11-05"],
+        [sys.executable, "-m", "qakhunt", command, *hunts, "--events", str(path), "--now", "2026-11-05"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, text=True,
     )  # fmt: skip
     deadline = time.monotonic() + 60

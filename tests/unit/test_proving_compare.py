@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qakhunt.__main__ import run
+from qakhunt.errors import EngineError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.proving.case_runner import CaseRunner
+from qakhunt.proving import killers
 from qakhunt.proving.cases import load_suite
 from qakhunt.proving.mutants import mutants
 from qakhunt.proving.mutation import mutate
@@ -331,8 +333,7 @@ def test_mutants_are_of_every_kind(small: Callable[[str], Path]) -> None:
 def test_strong_cases_kill_every_mutant_and_weak_ones_do_not(
     small: Callable[[str], Path], capsys: Capture
 ) -> None:
-    with CaseRunner() as runner:
-        strong = mutate(load_suite(small(STRONG), Catalog()), runner)
+    strong = mutate(load_suite(small(STRONG), Catalog()))
     assert [fate.mutant.description for fate in strong.fates if fate.is_gap] == []
     weak = STRONG.partition("  - {name: one is silent")[0]
     path = small(weak)
@@ -344,12 +345,38 @@ def test_strong_cases_kill_every_mutant_and_weak_ones_do_not(
     assert any("the window begins a second earlier" in line for line in survivors)
 
 
+def test_several_processes_find_what_one_finds(
+    small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(small(STRONG.partition("  - {name: one is silent")[0]), Catalog())
+    alone = mutate(suite)
+    monkeypatch.setattr(killers, "WORTH_A_PROCESS", 1)
+    shared = mutate(suite)
+    assert [(f.mutant, f.is_gap) for f in shared.fates] == [
+        (f.mutant, f.is_gap) for f in alone.fates
+    ]
+    assert {f.is_gap for f in shared.fates} == {True, False}
+
+
+def test_a_worker_that_dies_is_no_verdict(
+    small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = load_suite(small(STRONG), Catalog())
+    monkeypatch.setattr(killers, "WORTH_A_PROCESS", 1)
+    found = killers.killers(suite, mutants(suite.hunt))
+    next(found)
+    for child in multiprocessing.active_children():
+        child.kill()
+    with pytest.raises(EngineError, match="ended"):
+        list(found)
+    assert not multiprocessing.active_children()
+
+
 def test_an_explained_survivor_passes_and_an_idle_explanation_does_not(
     small: Callable[[str], Path], capsys: Capture
 ) -> None:
     weak = STRONG.replace("        - {FileName: a, TimeGenerated: end}\n", "")
-    with CaseRunner() as runner:
-        found = mutate(load_suite(small(weak), Catalog()), runner)
+    found = mutate(load_suite(small(weak), Catalog()))
     gaps = [fate.mutant.description for fate in found.fates if fate.is_gap]
     assert "the window ends a second later" in gaps
     entries = [{"mutant": name, "reason": "nothing comes later"} for name in gaps]
