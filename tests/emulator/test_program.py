@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import sys
@@ -17,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
+from qakhunt.emulator.addresses import LOOPBACK, bound_socket
 from qakhunt.emulator.faults import FAULTS
 from qakhunt.emulator.scenario import TENANT, WORKSPACE
 
@@ -94,6 +97,25 @@ def test_a_stop_in_the_middle_of_an_answer_is_clean(
             with pytest.raises((http.client.IncompleteRead, OSError)):
                 answer.read()
     assert (process.returncode, out, err) == (0, "", "")
+
+
+def test_answers_are_sent_without_delay() -> None:
+    async def nodelay() -> int:
+        accepted: asyncio.Queue[int] = asyncio.Queue()
+
+        async def take(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            sock = writer.get_extra_info("socket")
+            await accepted.put(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        async with await asyncio.start_server(take, sock=bound_socket(LOOPBACK, 0)) as server:
+            host, port = server.sockets[0].getsockname()
+            _, writer = await asyncio.open_connection(host, port)
+            found = await accepted.get()
+            writer.close()
+            return found
+
+    assert asyncio.run(nodelay()) == 1
 
 
 def test_without_tls_there_is_no_ca_and_the_address_is_loopback(events: str) -> None:
