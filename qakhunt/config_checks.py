@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from qakhunt.backends.clouds import cloud_named, is_loopback
 from qakhunt.errors import ConfigError, nearest
 from qakhunt.kql.values import Timespan
+from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -128,6 +129,13 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             "workspaces: log-analytics needs at least one workspace id", location=locate(),
             hint="the id is on the workspace's Overview page in the portal",
         )  # fmt: skip
+    for guid, resource in profile.workspace_resources.items():
+        _check_guid("workspace_resources", guid, locate("workspace_resources", guid))
+        if not is_workspace_resource(resource):
+            raise ConfigError(
+                f"workspace_resources: not the resource id of a workspace: {resource!r}",
+                location=locate("workspace_resources", guid), hint=RESOURCE_HINT,
+            )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))
     if profile.backend == "defender":

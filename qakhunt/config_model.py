@@ -94,6 +94,10 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     workspaces: Annotated[
         list[str], Meta(description="Workspace ids, GUIDs; Defender can do without.")
     ] = []
+    workspace_resources: Annotated[
+        dict[str, str],
+        Meta(description="Workspace id -> its Azure resource id, for links to Logs."),
+    ] = {}
     cloud: Annotated[CloudName, Meta(description="The cloud of Entra ID and Graph.")] = "public"
     log_analytics_cloud: Annotated[
         CloudName | None, Meta(description="The cloud of the workspaces, if it is another.")

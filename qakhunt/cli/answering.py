@@ -230,4 +230,6 @@ def _clouds(settings: ProfileSettings) -> Clouds:
     from qakhunt.triage.run_result import Clouds
 
     profile = settings.profile
-    return Clouds(profile.cloud, profile.log_analytics_cloud or profile.cloud)
+    return Clouds(
+        profile.cloud, profile.log_analytics_cloud or profile.cloud, profile.workspace_resources
+    )

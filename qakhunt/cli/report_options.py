@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.errors import UsageError, nearest
-from qakhunt.triage.links import CLOUDS, Portals, is_workspace_resource
+from qakhunt.triage.links import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -25,7 +25,8 @@ Resources = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--workspace-resource", metavar="[GUID=]ID",
-        help="A workspace's Azure resource id, for links to Logs in the Azure portal.",
+        help="A workspace's Azure resource id, for links to Logs in the Azure portal, "
+        "if the profile names none.",
     ),
 ]  # fmt: skip
 Tlp = Annotated[
@@ -57,8 +58,7 @@ def read_portals(cloud: str | None, resources: Sequence[str] | None) -> Portals:
         if not is_workspace_resource(resource):
             raise UsageError(
                 f"--workspace-resource {text!r}: not the resource id of a workspace",
-                hint="it looks like /subscriptions/../resourceGroups/../providers/"
-                "Microsoft.OperationalInsights/workspaces/NAME",
+                hint=RESOURCE_HINT,
             )
         found.append((guid.lower(), resource))
     return Portals(cloud or "", tuple(found))

@@ -42,7 +42,11 @@ def run_document(result: RunResult) -> dict[str, Any]:
         "deliveries": [_delivery(line) for line in result.deliveries],
         "state": dict(result.state) if result.state else None,
         "clouds": {
-            profile: {"cloud": clouds.cloud, "log_analytics": clouds.log_analytics}
+            profile: {
+                "cloud": clouds.cloud,
+                "log_analytics": clouds.log_analytics,
+                "workspace_resources": dict(clouds.resources),
+            }
             for profile, clouds in sorted(result.clouds.items())
         },
         "warnings": list(result.warnings),

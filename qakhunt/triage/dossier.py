@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -94,11 +94,15 @@ def dossiers(result: RunResult, portals: Portals | None = None) -> list[Dossier]
 
 def _portals(result: RunResult, hit: Hit, given: Portals | None) -> Portals:
     known = result.clouds.get(hit.profile)
+    named = given.workspaces if given else ()
+    own = known.resources.items() if known else ()
+    # The named ones come last, so that they win.
+    resources = (*((guid.lower(), resource) for guid, resource in own), *named)
     if given is not None and given.cloud:
-        return given
+        return replace(given, workspaces=resources)
     clouds = (known.cloud, known.log_analytics) if known else ("public", "public")
     cloud, azure = (name if name in CLOUDS else "public" for name in clouds)
-    return Portals(cloud, given.workspaces if given else (), azure)
+    return Portals(cloud, resources, azure)
 
 
 def _dossier(

@@ -37,6 +37,11 @@ _RESOURCE = re.compile(
     r"/subscriptions/[^/?#]+/resource[gG]roups/[^/?#]+/providers/[^/?#]+/workspaces/[^/?#]+"
 )
 
+RESOURCE_HINT = (
+    "it looks like /subscriptions/../resourceGroups/../providers/"
+    "Microsoft.OperationalInsights/workspaces/NAME"
+)
+
 # Longer addresses are cut or refused on the way.
 _LONGEST = 8000
 

@@ -177,6 +177,7 @@ class _Context(msgspec.Struct, kw_only=True):
 class _Clouds(msgspec.Struct):
     cloud: str
     log_analytics: str
+    workspace_resources: dict[str, str] = {}
 
 
 class _Run(msgspec.Struct, kw_only=True):
@@ -261,7 +262,10 @@ def _result(run: _Run) -> RunResult:
         sample=run.sample,
         context=context,
         version=run.qakhunt,
-        clouds={name: Clouds(c.cloud, c.log_analytics) for name, c in run.clouds.items()},
+        clouds={
+            name: Clouds(c.cloud, c.log_analytics, c.workspace_resources)
+            for name, c in run.clouds.items()
+        },
     )
 
 

@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Clouds:
-    """The clouds of a profile: Defender's, and that of its workspaces."""
+    """The clouds of a profile: Defender's, and that of its workspaces.
+
+    ``resources`` are the Azure resource ids of workspaces by their GUID, where known.
+    """
 
     cloud: str
     log_analytics: str
+    resources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass

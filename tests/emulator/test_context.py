@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import pytest
 
@@ -20,6 +21,10 @@ if TYPE_CHECKING:
 NOW = "2026-11-05T09:00:00Z"
 TENANT, WORKSPACE = guid("tenant", "well"), guid("workspace", "well")
 
+RESOURCE = (
+    "/subscriptions/s/resourceGroups/r/providers/Microsoft.OperationalInsights/workspaces/soc"
+)
+
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
@@ -31,6 +36,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f"  - id: {TENANT}\n    events: {json.dumps(events)}\n    workspaces: [{{id: {WORKSPACE}}}]\n"
     )
     with emulated(folder):
+        with (folder / "config.toml").open("a", encoding="utf-8") as config:
+            for name in ("well-log-analytics", "well-defender"):
+                config.write(f"[profiles.{name}.workspace_resources]\n{WORKSPACE} = {RESOURCE!r}\n")
         yield folder
 
 
@@ -49,7 +57,11 @@ def test_a_service_tells_what_the_engine_tells(home: Path, backend: str) -> None
     done = ask(home, *run, "--context", "30m", "--json", "-q", "--set", "Threshold=4")
     document = json.loads(done.out)
     assert document["verdict"] == "hits"
-    assert document["clouds"] == {f"well-{backend}": {"cloud": "public", "log_analytics": "public"}}
+    assert document["clouds"] == {
+        f"well-{backend}": {
+            "cloud": "public", "log_analytics": "public", "workspace_resources": {WORKSPACE: RESOURCE},
+        }
+    }  # fmt: skip
     held, local = surroundings(document), sample_result().context
     assert local is not None
     expected = {answer.table: answer.found for answer in local.hits[0].tables}
@@ -62,6 +74,24 @@ def test_a_service_tells_what_the_engine_tells(home: Path, backend: str) -> None
     asked = [line for line in document["ledger"] if line["purpose"] == "context"]
     assert {line["tenant"] for line in asked} == {TENANT}
     assert all(line["request_ids"] for line in asked)
+
+
+def test_the_profile_says_where_the_workspace_is(home: Path) -> None:
+    run = (
+        "run",
+        "--profile",
+        "well-log-analytics",
+        "--now",
+        NOW,
+        "--window",
+        "2026-10-07/2026-11-01",
+    )
+    saved, page = home / "linked.json", home / "linked.html"
+    saved.write_text(ask(home, *run, "--json", "-q").out, encoding="utf-8")
+    assert qakhunt("report", str(saved), "--format", "html", "--out", str(page)).code == 0
+    text = page.read_text(encoding="utf-8")
+    assert f"resourceId/{quote(RESOURCE, safe='')}/" in text
+    assert f"https://portal.azure.com/#@{TENANT}/" in text
 
 
 def test_a_saved_result_is_asked_about_again(home: Path) -> None:

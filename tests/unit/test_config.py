@@ -68,6 +68,8 @@ def test_the_schema_for_editors_is_the_one_shipped() -> None:
         (PROFILE + 'cloud = "usgv"', 5, "cloud: no such value: 'usgv'", "did you mean 'usgov'?"),
         (PROFILE + 'sign_in = "azurecli"', 5, "no such value: 'azurecli'", "'azure-cli'?"),
         (PROFILE + "limits.server_wait = 900", 5, "limits.server_wait: expected", ""),
+        (PROFILE + 'workspace_resources.x = "/subscriptions"', 5, "not a GUID: 'x'", ""),
+        (PROFILE + f'workspace_resources.{WORKSPACE} = "soc"', 5, "not the resource id", "providers"),
         (PROFILE + "hunts = 3", 5, "hunts: expected a list", ""),
         (PROFILE + "[groups]\na = ['contosso']", 6, "no profile 'contosso'", "'contoso'?"),
         (PROFILE + "[groups]\ncontoso = []", 6, "is a profile and a group", ""),
