@@ -164,11 +164,10 @@ class LineRun:
         missing = sum(line.status is not Status.COMPLETE for line in lines)
         if not missing or len(lines) == 1:
             return ()
-        target = self._line.target
-        whom = target.workspace or target.tenant or target.profile
         return (
-            f"{self._line.rendered.hunt.name} on {whom}: {missing} of {len(lines)} slices did not "
-            "answer completely; its hits are those of the rest, and their numbers may be too low",
+            f"{self._line.rendered.hunt.name} on {self._line.target.whom}: {missing} of "
+            f"{len(lines)} slices did not answer completely; its hits are those of the "
+            "rest, and their numbers may be too low",
         )
 
     def _filled(self, table: ResultTable) -> ResultTable:

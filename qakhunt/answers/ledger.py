@@ -76,6 +76,20 @@ class LedgerLine:
     elapsed: float = 0.0
     source: SourceRows | None = None
 
+    @property
+    def whom(self) -> str:
+        """Who was asked, in words."""
+        return whom(self.profile, self.tenant, self.workspace)
+
+
+def whom(profile: str, tenant: str | None, workspace: str | None) -> str:
+    """A profile's name and, in brackets, the id that it stands for."""
+    place = workspace or tenant
+    if not place or place == profile:
+        return profile
+    # An expected tenant without a profile stands under "-".
+    return place if profile == "-" else f"{profile} ({place})"
+
 
 @dataclass(frozen=True)
 class DeliveryLine:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from qakhunt.answers.ledger import whom
+
 if TYPE_CHECKING:
     from qakhunt.answers.ledger import Status
     from qakhunt.answers.table import ResultTable
@@ -22,6 +24,11 @@ class Target:
     profile: str
     tenant: str | None = None
     workspace: str | None = None
+
+    @property
+    def whom(self) -> str:
+        """Who is asked, in words."""
+        return whom(self.profile, self.tenant, self.workspace)
 
 
 @dataclass(frozen=True)

@@ -41,10 +41,7 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     missing = faults(result)
     if missing:
         lines.append(f"not looked at completely: {count(len(missing), 'question')}")
-        lines += [
-            plain(f"- {line.workspace or line.tenant or line.profile}: {line.status.value}")
-            for line in missing[:MOST]
-        ]
+        lines += [plain(f"- {line.whom}: {line.status.value}") for line in missing[:MOST]]
     window = f"{clock(result.window.start)[:16]} to {clock(result.window.end)[:16]} UTC"
     names = ", ".join(dict.fromkeys(rendered.hunt.name for rendered in result.rendered))
     lines.append(plain(f"{names}; {window if one_window(result) else 'each its own window'}"))

@@ -68,8 +68,7 @@ def faults(result: RunResult) -> list[LedgerLine]:
 
 
 def _fault(line: LedgerLine) -> str:
-    whom = line.workspace or line.tenant or line.profile
-    text = f"{line.hunt} on {whom}, {line.slice}: {line.status.value}"
+    text = f"{line.hunt} on {line.whom}, {line.slice}: {line.status.value}"
     if line.detail:
         text += f": {line.detail}"
     return f"{text} ({line.hint})" if line.hint else text

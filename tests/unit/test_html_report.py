@@ -155,13 +155,17 @@ def test_the_first_word_is_the_verdict_and_what_was_not_looked_at() -> None:
 
     result = result_of([])
     failed = replace(
-        result.ledger.lines[0], status=Status.FAILED, detail="403 <b>no</b>", workspace="w-2"
+        result.ledger.lines[0],
+        status=Status.FAILED,
+        detail="403 <b>no</b>",
+        profile="contoso",
+        workspace="w-2",
     )
     result.ledger.lines.append(failed)
     text = html(result)
     assert "INCOMPLETE: no hits in what answered" in text
     assert "Not everything was looked at" in text
-    assert "<strong>w-2</strong>" in text
+    assert "<strong>contoso (w-2)</strong>" in text
     assert "403 &lt;b&gt;no&lt;/b&gt;" in text
     assert text.index("INCOMPLETE") < text.index("What was looked at")
 

@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from jinja2 import Environment
 
-    from qakhunt.answers.ledger import LedgerLine
     from qakhunt.reports.formats import ExportOptions
     from qakhunt.triage.dossier import Dossier
     from qakhunt.triage.run_result import RunResult
@@ -138,7 +137,6 @@ def _environment() -> Environment:
         "cell": to_text,
         "status": lambda status: status.value.replace("_", " "),
         "status_look": _status_look,
-        "whom": _whom,
     }
     environment.tests["web_address"] = _is_web_address
     return environment
@@ -159,7 +157,3 @@ def _is_web_address(text: str) -> bool:
 
 def _status_look(status: Status) -> str:
     return "good" if status is Status.COMPLETE else "open"
-
-
-def _whom(line: LedgerLine) -> str:
-    return line.workspace or line.tenant or line.profile
