@@ -6,6 +6,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from qakhunt.proving.case_runner import CaseRunner
 from qakhunt.proving.records import ALL_TIME
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Generator, Iterator, Sequence
     from multiprocessing.connection import Connection
 
     from qakhunt.kql.values import Window
@@ -27,7 +28,7 @@ WORTH_A_PROCESS = 20
 """Mutants that take longer than a process takes to start."""
 
 
-def killers(suite: Suite, mutants: Sequence[Mutant]) -> Iterator[str | None]:
+def killers(suite: Suite, mutants: Sequence[Mutant]) -> Generator[str | None, None, None]:
     """The name of a case that fails with each mutant, in order; None where all pass."""
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(mutants) // WORTH_A_PROCESS)
     if processes < 2:
@@ -48,9 +49,14 @@ def killers(suite: Suite, mutants: Sequence[Mutant]) -> Iterator[str | None]:
             pipes.append(mine)
             workers.append(worker)
         yield from _shared(mutants, pipes)
-    finally:
+    except BaseException:
         for worker in workers:
             worker.terminate()
+        raise
+    finally:
+        for pipe in pipes:
+            pipe.close()
+        for worker in workers:
             worker.join()
 
 
@@ -78,8 +84,9 @@ def _shared(mutants: Sequence[Mutant], pipes: Sequence[Connection]) -> Iterator[
 def _work(suite: Suite, pipe: Connection) -> None:
     """Body of a worker process: a killer for each mutant, until nobody asks."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears it and ends the workers
-    judge = _Judge(suite, CaseRunner())
-    with contextlib.suppress(EOFError, BrokenPipeError):
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # so that temporary folders go
+    with contextlib.suppress(EOFError, OSError), CaseRunner() as runner:
+        judge = _Judge(suite, runner)
         while True:
             number, mutant = pipe.recv()
             pipe.send((number, judge.killer(mutant)))

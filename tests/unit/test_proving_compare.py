@@ -346,16 +346,24 @@ def test_strong_cases_kill_every_mutant_and_weak_ones_do_not(
 
 
 def test_several_processes_find_what_one_finds(
-    small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     suite = load_suite(small(STRONG.partition("  - {name: one is silent")[0]), Catalog())
     alone = mutate(suite)
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
     monkeypatch.setattr(killers, "WORTH_A_PROCESS", 1)
     shared = mutate(suite)
     assert [(f.mutant, f.is_gap) for f in shared.fates] == [
         (f.mutant, f.is_gap) for f in alone.fates
     ]
     assert {f.is_gap for f in shared.fates} == {True, False}
+    interrupted = killers.killers(suite, mutants(suite.hunt))
+    next(interrupted)
+    assert list(temporary.iterdir())
+    interrupted.close()
+    assert not list(temporary.iterdir())
 
 
 def test_a_worker_that_dies_is_no_verdict(
