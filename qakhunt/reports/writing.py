@@ -99,6 +99,8 @@ def check_target(path: Path, *, force: bool = False) -> None:
         raise OutputError(f"{path} is a folder", hint="give the name of a file")
     if not path.parent.is_dir():
         raise OutputError(f"no such folder: {path.parent}", hint="make the folder first")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"{path} is not a regular file", hint="a file would take its place")
     if path.exists() and not force:
         raise OutputError(f"{path} exists", hint="--force replaces it")
 

@@ -152,6 +152,16 @@ def test_a_syntax_error_is_told_at_the_hunts_line(tmp_path: Path) -> None:
     assert done.error_lines == [f"error: {path}:5:15: syntax error: mismatched input '=='"]
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="named pipes are of POSIX")
+def test_a_pipe_or_device_is_never_replaced(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe.json"
+    os.mkfifo(pipe)
+    done = qakhunt("hunts", "coverage", "--out", str(pipe), "--force")
+    assert done.code == 2
+    assert "not a regular file" in done.err
+    assert pipe.is_fifo()
+
+
 @pytest.mark.engine
 def test_a_file_appears_whole_and_is_not_replaced_unasked(tmp_path: Path) -> None:
     target = tmp_path / "out.json"
