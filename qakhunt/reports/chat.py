@@ -42,6 +42,9 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     if missing:
         lines.append(f"not looked at completely: {count(len(missing), 'question')}")
         lines += [plain(f"- {line.whom}: {line.status.value}") for line in missing[:MOST]]
+    lines += [plain(f"warning: {text}") for text in result.warnings[:MOST]]
+    if len(result.warnings) > MOST:
+        lines.append(f"... and {count(len(result.warnings) - MOST, 'further warning')}")
     window = f"{clock(result.window.start)[:16]} to {clock(result.window.end)[:16]} UTC"
     names = ", ".join(dict.fromkeys(rendered.hunt.name for rendered in result.rendered))
     lines.append(plain(f"{names}; {window if one_window(result) else 'each its own window'}"))

@@ -110,6 +110,13 @@ def test_the_chat_text_of_many_hits_counts_the_rest() -> None:
     assert len(text) < 2500
 
 
+def test_the_chat_text_carries_the_run_s_warnings() -> None:
+    result = replace(result_with(None), warnings=["the window is not over <yet>"] * 20)
+    lines = exported(result, "chat").splitlines()
+    assert lines.count("warning: the window is not over \u2039yet\u203a") == 8
+    assert "... and 12 further warnings" in lines
+
+
 @given(st.text())
 def test_no_chat_finds_a_mention_or_a_link(text: str) -> None:
     shown = plain(text)
