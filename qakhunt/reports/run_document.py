@@ -45,7 +45,7 @@ def run_document(result: RunResult) -> dict[str, Any]:
             profile: {
                 "cloud": clouds.cloud,
                 "log_analytics": clouds.log_analytics,
-                "workspace_resources": dict(clouds.resources),
+                "workspace_resources": dict(clouds.workspace_resources),
             }
             for profile, clouds in sorted(result.clouds.items())
         },

@@ -95,7 +95,7 @@ def dossiers(result: RunResult, portals: Portals | None = None) -> list[Dossier]
 def _portals(result: RunResult, hit: Hit, given: Portals | None) -> Portals:
     known = result.clouds.get(hit.profile)
     named = given.workspaces if given else ()
-    own = known.resources.items() if known else ()
+    own = known.workspace_resources.items() if known else ()
     # The named ones come last, so that they win.
     resources = (*((guid.lower(), resource) for guid, resource in own), *named)
     if given is not None and given.cloud:

@@ -262,10 +262,7 @@ def _result(run: _Run) -> RunResult:
         sample=run.sample,
         context=context,
         version=run.qakhunt,
-        clouds={
-            name: Clouds(c.cloud, c.log_analytics, c.workspace_resources)
-            for name, c in run.clouds.items()
-        },
+        clouds={name: Clouds(**msgspec.structs.asdict(c)) for name, c in run.clouds.items()},
     )
 
 

@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 class Clouds:
     """The clouds of a profile: Defender's, and that of its workspaces.
 
-    ``resources`` are the Azure resource ids of workspaces by their GUID, where known.
+    ``workspace_resources`` are Azure resource ids by the workspace's GUID, where known.
     """
 
     cloud: str
     log_analytics: str
-    resources: Mapping[str, str] = field(default_factory=dict)
+    workspace_resources: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass
