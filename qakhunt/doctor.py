@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Question
+from qakhunt.backends.replies import other_workspace
 from qakhunt.backends.token_claims import claims_of
 from qakhunt.errors import QakhuntError
 from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
@@ -154,6 +155,13 @@ def _table(
         yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {answer.detail}",
                     answer.hint)  # fmt: skip
         return
+    probe = backend.ask(
+        Question(probe_query(table, backend.product, window), window, target, (table,))
+    )
+    if probe.table is not None and other_workspace(probe.table, target.workspace):
+        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probe.detail}",
+                    probe.hint)  # fmt: skip
+        return
     yield Check(target.profile, "permission", Grade.OK, f"may read {place}")
     missing = sorted(wanted - set(answer.table.names))
     if missing:
@@ -163,9 +171,6 @@ def _table(
     else:
         yield Check(target.profile, "columns", Grade.OK, f"{place} has the {len(wanted)} needed")
     yield _round_trip(target, answer)
-    probe = backend.ask(
-        Question(probe_query(table, backend.product, window), window, target, (table,))
-    )
     yield _data(target, place, probe, now)
 
 

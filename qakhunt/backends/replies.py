@@ -75,7 +75,7 @@ def incomplete(
         )  # fmt: skip
     if damaged:
         return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
-    other = _other_workspace(table, asked)
+    other = other_workspace(table, asked)
     if other:
         return answer(
             reply, Status.PARTIAL, table, detail=f"the workspace {other} answered instead",
@@ -85,8 +85,8 @@ def incomplete(
     return None
 
 
-def _other_workspace(table: ResultTable, asked: str | None) -> str | None:
-    """A workspace other than ``asked`` that rows name, if any does."""
+def other_workspace(table: ResultTable, asked: str | None) -> str | None:
+    """The workspace other than ``asked`` that rows name, if any does."""
     if asked is None:
         return None
     for position, column in enumerate(table.columns):

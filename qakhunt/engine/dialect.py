@@ -31,21 +31,71 @@ class Unreadable(EngineError):
         self.offset = offset
 
 
-def respell(text: str) -> list[Edit]:
-    """Edits that give every string literal a form that the translator reads right."""
+def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
+    """Edits that give every string literal a form that the translator reads right.
+
+    ``column_ifexists``, which it does not know, becomes what it stands for.
+    """
     try:
         tokens = tokenize(text)
     except KqlLexError as problem:
         raise Unreadable(f"syntax error: {problem.message}", problem.offset) from None
-    edits = []
+    edits = _columns_if_they_exist(tokens, tables)
+    covered = [(edit.start, edit.end) for edit in edits]
     for token in tokens:
+        if any(start <= token.start < end for start, end in covered):
+            continue
         try:
             new = _respelled(token)
         except ValueError as problem:
             raise Unreadable(str(problem), token.start) from None
         if new is not None:
             edits.append(Edit(token.start, token.end, new))
+    return sorted(edits, key=lambda edit: edit.start)
+
+
+def _columns_if_they_exist(tokens: list[Token], tables: Mapping[str, Columns]) -> list[Edit]:
+    """``column_ifexists("Name", default)`` as the column, or as the default.
+
+    Known only where nothing but filters stands between the tables and it.
+    """
+    named = [tables[token.text] for token in tokens if token.text in tables]
+    edits = []
+    for at, token in enumerate(tokens):
+        if token.text not in ("column_ifexists", "columnifexists"):
+            continue
+        bracket, name, comma = tokens[at + 1 : at + 4] if len(tokens) > at + 3 else [token] * 3
+        if (bracket.text, name.kind, comma.text) != ("(", Kind.STRING, ","):
+            raise Unreadable(f"{token.text} needs a column's name as a literal", token.start)
+        column = decode_string(name.text)
+        held = {column in columns for columns in named}
+        if len(held) != 1 or not _filters_alone(tokens[:at]):
+            raise Unreadable(
+                f"whether the column {column} exists here is not known to the embedded engine",
+                token.start, hint="ask for it directly after the table or its 'where' filters",
+            )  # fmt: skip
+        if True in held:
+            end = tokens[_closing(tokens, at + 1)].end
+            edits.append(Edit(token.start, end, f"[{_quote(column)}]"))
+        else:
+            edits.append(Edit(token.start, comma.end, "("))
     return edits
+
+
+def _filters_alone(before: list[Token]) -> bool:
+    """Whether all operators that end in ``before`` are filters."""
+    pipes = [at for at, token in enumerate(before) if token.text == "|"]
+    return all(before[at + 1].text == "where" for at in pipes[:-1])
+
+
+def _closing(tokens: list[Token], at: int) -> int:
+    """Where the bracket that opens at ``at`` closes."""
+    depth = 0
+    for place in range(at, len(tokens)):
+        depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
+        if not depth:
+            return place
+    raise Unreadable("syntax error: a bracket is not closed", tokens[at].start)
 
 
 def _respelled(token: Token) -> str | None:

@@ -259,7 +259,7 @@ class Session:
     def _readable(self, text: str) -> tuple[list[Edit], str]:
         """The text as the translator reads it right, and the edits that made it so."""
         if text not in self._readings:
-            edits = respell(text)
+            edits = respell(text, self._views)
             refuse_wrong_case(text, self._views)
             self._readings[text] = edits, apply(text, edits)
         return self._readings[text]

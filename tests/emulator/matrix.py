@@ -57,9 +57,9 @@ HITS, QUIET = "hits", "quiet"
 USUAL = {"first": QUIET, "middle": HITS, "last": QUIET}
 HARMLESS = ("slow-drip", "large-body", "clock-skew")
 """Faults under which the answer is whole and true all the same."""
-NEED_ROWS = ("truncated", "wrong-workspace")
+NEED_ROWS = ("truncated",)
 """Faults that an empty answer cannot show, nor the one row of a probe."""
-STATES = ("no-source-rows", "aged-out")
+STATES = ("no-source-rows", "aged-out", "wrong-workspace")
 """Faults that are a state of the tenant: they last from the call on."""
 QUERY_FAULTS = tuple(name for name, fault in FAULTS.items() if fault.paths == QUERY_PATHS)
 

@@ -143,3 +143,36 @@ def test_types_come_back_as_kqls(tmp_path: Path) -> None:
     assert cells[8] == "74be27de-1e4e-49d9-b579-fe0b331d3642"
     assert cells[9] != cells[9]
     assert cells[10] is None
+
+
+@pytest.mark.parametrize(
+    ("product", "query", "expected"),
+    [
+        ("log-analytics", 'where X == 1 | project c = column_ifexists("TenantId", "-")', "t"),
+        ("defender", 'where X == 1 | project c = column_ifexists("TenantId", "-")', "-"),
+        ("defender", "summarize c = take_any(columnifexists('no(such', strcat(\"\u0061)\", FileName)))",
+         "a)x"),
+    ],
+)  # fmt: skip
+def test_a_column_that_may_not_exist(
+    tmp_path: Path, product: str, query: str, expected: str
+) -> None:
+    path = write_ndjson(tmp_path / "e.ndjson", [event("x", TenantId="t", FileName="x", X=1)])
+    assert rows(path, f"DeviceProcessEvents | {query}", product=product) == [(expected,)]
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ('summarize count() | project column_ifexists("count_", 0)', "count_ exists here is not"),
+        ("extend f = column_ifexists(FileName, 0)", "needs a column's name as a literal"),
+        ('join (DeviceFileEvents) on DeviceId | project column_ifexists("ProcessId", 0)',
+         "ProcessId exists here is not known"),
+    ],
+)  # fmt: skip
+def test_a_column_that_cannot_be_told_to_exist_is_refused(
+    tmp_path: Path, query: str, words: str
+) -> None:
+    path = write_ndjson(tmp_path / "e.ndjson", [event("x")])
+    with pytest.raises(EngineRefused, match=words):
+        ask(path, f"DeviceProcessEvents | {query}")
