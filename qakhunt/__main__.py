@@ -7,6 +7,7 @@ import signal
 import sys
 from typing import Any
 
+from qakhunt import streams
 from qakhunt.errors import ExitCode, QakhuntError
 
 _COMPLETION = "_QAKHUNT_COMPLETE"
@@ -14,10 +15,15 @@ _COMPLETION = "_QAKHUNT_COMPLETE"
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
+    streams.install()
     code = run(arguments)
+    try:
+        sys.stdout.flush()
+    except QakhuntError as problem:
+        _report(problem)
+        code = code or int(problem.exit_code)
     if code == ExitCode.INTERRUPTED:
         # A request that still waits for a service must not hold an interrupted program.
-        sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     sys.exit(code)
@@ -25,13 +31,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line; the exit code. Never raises for a user's mistake."""
-    code = int(ExitCode.OK)
     try:
         from qakhunt.cli.app import app
-        from qakhunt.cli.streams import stdout_may_close
 
-        with stdout_may_close():
-            code = _invoke(app, arguments)
+        return _invoke(app, arguments)
     except QakhuntError as problem:
         _report(problem)
         return int(problem.exit_code)
@@ -42,7 +45,6 @@ def run(arguments: list[str] | None = None) -> int:
         if type(problem) is RuntimeError and str(problem) == "Query interrupted":
             return _interrupted()
         return _bug()
-    return code
 
 
 def _interrupted() -> int:

@@ -14,7 +14,6 @@ from qakhunt.cli import options as o
 from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, write_export
 from qakhunt.cli.request import read_now, read_zone
-from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
@@ -83,8 +82,7 @@ def report(
         if output.format is None:
             raise UsageError("a report is no table", hint="'qakhunt triage' shows the hits")
         result = load_result(result_file)
-        with stdout_may_close():
-            write_export(result, output, details)
+        write_export(result, output, details)
         return
     from qakhunt.reports.formats import format_named
 

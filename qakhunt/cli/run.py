@@ -20,7 +20,6 @@ from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.output import Output, in_zone
 from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.run_progress import Shown, progress_of
-from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
@@ -163,8 +162,7 @@ def run(
             shown=Shown.of(quiet=quiet, verbose=verbose, as_json=schedule.log.as_json),
         )  # fmt: skip
         if output.format or result.verdict is not Verdict.FAILED:
-            with stdout_may_close():
-                schedule.present(result, output)
+            schedule.present(result, output)
         report_failures(result)
         schedule.check_kept()
         code = exit_code(result, fail_on_hits=fail_on_hits)

@@ -17,7 +17,6 @@ from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, present
 from qakhunt.cli.request import read_now
 from qakhunt.cli.run import Events, FormatName, Out, Timeout  # noqa: TC001 - read at run time
-from qakhunt.cli.streams import stdout_may_close
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.triage.context import DEFAULT_LIMIT
 
@@ -77,13 +76,12 @@ def triage(
         with asker.opened(result, quiet=quiet) as plan:
             around = around or ctx.read_around("30m")
             ctx.collect_context(result, plan, around, context_hits, only=hit)
-    with stdout_may_close():
-        if output.format is not None:
-            from qakhunt.reports.details import ReportDetails
+    if output.format is not None:
+        from qakhunt.reports.details import ReportDetails
 
-            present(result, replace(output, details=ReportDetails(portals=portals)))
-        else:
-            _show(result, hit, portals, quiet=quiet)
+        present(result, replace(output, details=ReportDetails(portals=portals)))
+    else:
+        _show(result, hit, portals, quiet=quiet)
     return _exit_code(result)
 
 

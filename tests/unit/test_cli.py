@@ -215,18 +215,66 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.engine
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX pipe")
-def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "qakhunt", "run", "--json", "-q"]
-    reader, writer = os.pipe()
+def started(writer: int, *arguments: str, unbuffered: str = "") -> subprocess.Popen[bytes]:
+    """The program with the pipe's end, which it then has alone, as stdout."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "qakhunt", *arguments]
     process = subprocess.Popen(command, stdout=writer, stderr=subprocess.PIPE, env=environment)
     os.close(writer)
+    return process
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX pipe")
+@pytest.mark.parametrize("format_", ["json", "table"])
+def test_a_closed_pipe_changes_no_exit_code(format_: str) -> None:
+    reader, writer = os.pipe()
+    process = started(writer, "run", "--format", format_, "-q", "--fail-on-hits")
     os.close(reader)
     _, err = process.communicate(timeout=60)
-    assert err == b""
-    assert process.returncode == 0
+    assert (process.returncode, err) == (10, b"")
+
+
+@pytest.mark.engine
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX pipe")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_pipe_that_takes_little_at_a_time_gets_all(unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    os.write(writer, b"x" * 60_000)  # so that it has little room
+    process = started(writer, "run", "--format", "html", "-q", unbuffered=unbuffered)
+    found = b""
+    while block := os.read(reader, 1_000 if found else 60_000):
+        found += block
+    os.close(reader)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.decode()) == (0, "")
+    assert found.rstrip().endswith(b"</html>")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("arguments", [["--help"], ["hunts", "list"], ["hunts", "list", "--json"]])
+def test_a_stdout_that_takes_nothing_is_one_error(unbuffered: str, arguments: list[str]) -> None:
+    process = started(os.open("/dev/full", os.O_WRONLY), *arguments, unbuffered=unbuffered)
+    _, err = process.communicate(timeout=60)
+    expected = b"error: cannot write to standard output: No space left on device\n"
+    assert (process.returncode, err) == (2, expected)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
+def test_a_closed_stdout_is_one_error_where_it_is_needed(tmp_path: Path) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = f"exec {sys.executable} -m qakhunt hunts coverage"
+    for rest, code, words in (
+        ("", 2, "error: cannot write to standard output: it is closed\n"),
+        (f"--out {tmp_path}/navigator.json", 0, ""),
+    ):
+        done = subprocess.run(
+            ["sh", "-c", f"{command} {rest} >&-"],
+            env=environment, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (code, words)
 
 
 def _asks(pid: int) -> bool:

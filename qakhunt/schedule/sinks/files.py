@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
@@ -13,6 +12,7 @@ from qakhunt.errors import ConfigError, OutputError
 from qakhunt.reports.writing import whole_file
 from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key, to_json
 from qakhunt.schedule.store import Message
+from qakhunt.streams import send_to_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,9 +133,6 @@ class StdoutSink(_JsonSink):
     def send(self, message: Message) -> None:
         """Write the line and flush it."""
         try:
-            sys.stdout.buffer.write(message.payload + b"\n")
-            sys.stdout.buffer.flush()
-        except OSError as problem:
-            raise NotTaken(
-                f"cannot write to standard output: {problem.strerror or problem}", again=False
-            ) from None
+            send_to_stdout(message.payload + b"\n")
+        except OutputError as problem:
+            raise NotTaken(problem.message, again=False) from None
