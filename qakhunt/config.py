@@ -57,6 +57,10 @@ class Config:
         if sum((bool(names), group is not None, everything)) > 1:
             raise UsageError("--profile, --group and --all-profiles exclude each other")
         if everything:
+            if not self.profiles:
+                raise UsageError(
+                    f"{self.path} has no profiles", hint="'qakhunt config show' lists what it has"
+                )
             return list(self.profiles)
         if group is not None:
             if group not in self.file.groups:

@@ -84,6 +84,11 @@ def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
         _check_name("group", name, place)
         if name in file.profiles:
             raise ConfigError(f"{name!r} is a profile and a group", location=place)
+        if not members:
+            raise ConfigError(
+                f"the group {name!r} has no profiles", location=place,
+                hint='name some: ["contoso", "fabrikam"]',
+            )  # fmt: skip
         for member in members:
             if member not in file.profiles:
                 raise ConfigError(
@@ -135,6 +140,12 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             raise ConfigError(
                 f"workspace_resources: not the resource id of a workspace: {resource!r}",
                 location=locate("workspace_resources", guid), hint=RESOURCE_HINT,
+            )  # fmt: skip
+    for key in ("graph_endpoint", "log_analytics_endpoint", "authority"):
+        if "@" in (getattr(profile, key) or ""):
+            raise ConfigError(
+                f"{key}: a name or password does not belong into an address",
+                location=locate(key), hint="sign_in says how to sign in",
             )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))

@@ -22,7 +22,8 @@ SCHEMA = "qakhunt.plan/1"
 class LineForecast:
     """One line of the plan: its slices, and ``probes`` more calls if nothing is found.
 
-    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money.
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
+    ``absent`` why nobody is asked, in which case there are no slices.
     """
 
     line: PlanLine
@@ -30,6 +31,7 @@ class LineForecast:
     probes: int
     note: str = ""
     billed: bool = False
+    absent: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,10 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
     lines = []
     for line in plan:
         rendered = line.rendered
+        absent = getattr(line.backend, "absent", "")
+        if absent:
+            lines.append(LineForecast(line, (), 0, absent=absent))
+            continue
         name = f"{rendered.hunt.name} for {rendered.product}"
         if name not in ways:
             ways[name] = ways_of(rendered)
@@ -114,7 +120,7 @@ def plan_document(told: Forecast) -> dict[str, Any]:
                 "calls": len(entry.slices),
                 "calls_if_empty": entry.probes,
                 "billed": entry.billed,
-                "note": entry.note,
+                "note": entry.note or entry.absent,
             }
             for entry in told.lines
         ],

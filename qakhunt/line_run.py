@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qakhunt import probing
 from qakhunt.answers.ledger import ANSWERED, LedgerLine, Status
 from qakhunt.answers.table import ResultTable
-from qakhunt.backends.base import Answer
+from qakhunt.backends.base import LONGER, OUT_OF_TIME, Answer
 from qakhunt.errors import QakhuntError
 from qakhunt.hunts.model import DEFENDER
 from qakhunt.slicing.pieces import CannotJoinError, Piece
@@ -186,7 +186,8 @@ class LineRun:
         """The line as it stands when the run ends before it did."""
         answered = any(entry.status in ANSWERED for entry in self.entries.values())
         for path in self.waiting | (set() if self.pieces else set(self.begin())):
-            missing = Answer(Status.NOT_RUN, detail=why, attempts=0)
+            hint = LONGER if why == OUT_OF_TIME else ""
+            missing = Answer(Status.NOT_RUN, detail=why, hint=hint, attempts=0)
             entry = self._entry(self.pieces[path], missing)
             self.entries[path] = _with_carried(entry, self._carried.get(path, []))
         outcome = Outcome([self.entries[path] for path in sorted(self.entries)])

@@ -5,8 +5,11 @@ Profiles that sign in as the same identity share its tokens and its pace.
 
 from __future__ import annotations
 
+import math
+import ssl
 import threading
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends import defender, log_analytics
@@ -18,10 +21,10 @@ from qakhunt.backends.pace import Gate, SystemClock
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.config_checks import length_of_time
+from qakhunt.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
-    from pathlib import Path
 
     from qakhunt.backends.base import Backend
     from qakhunt.backends.pace import Clock
@@ -44,13 +47,15 @@ class Service:
 class LiveBackends:
     """Opens backends for profiles; close it when the run is over.
 
-    ``deadline`` is a moment of ``clock``; ``ask`` shows a person what to do to sign
+    ``deadline`` is a moment of ``clock``; ``timeout`` is the most seconds that a query
+    may take, where it is less than the profile allows; ``ask`` shows a person what to do to sign
     in, where there is a person; ``cache`` is the folder of the analysts' sign-ins.
     """
 
     now: Instant
     clock: Clock = field(default_factory=SystemClock)
     deadline: float = float("inf")
+    timeout: float | None = None
     on_wait: OnWait | None = None
     trusted_hosts: Collection[str] = ()
     ask: Callable[[str], None] | None = None
@@ -68,6 +73,8 @@ class LiveBackends:
 
     def _opened(self, profile: Profile) -> Backend:
         service = service_of(profile, self.trusted_hosts)
+        if profile.ca_file:
+            check_ca_file(profile.ca_file)
         tokens = self.tokens(profile, service)
         module: Any = log_analytics if profile.backend == "log-analytics" else defender
         client = module.open_client(
@@ -75,13 +82,15 @@ class LiveBackends:
             connections=self._connections,
         )  # fmt: skip
         wait = profile.limits.server_wait or log_analytics.LONGEST_WAIT
-        timeout = (
+        silence = (
             log_analytics.read_timeout(wait) if module is log_analytics else defender.READ_TIMEOUT
         )
+        if self.timeout is not None:
+            wait = min(wait, max(1, math.ceil(self.timeout)))
         transport = Transport(
             client, service.endpoint, self._gate(profile, service), self.clock,
-            read_timeout=timeout, limits=_retry_limits(profile.limits), deadline=self.deadline,
-            on_wait=self.on_wait, renew=tokens.renew,
+            read_timeout=silence, timeout=self.timeout, limits=_retry_limits(profile.limits),
+            deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
         )  # fmt: skip
         backend = self._backend(profile, transport, wait)
         self._open.append(backend)
@@ -161,6 +170,19 @@ def service_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Service
     return Service(
         check_endpoint(endpoint, place.hosts, trusted_hosts), place.log_analytics_scope, authority
     )
+
+
+def check_ca_file(path: str) -> None:
+    """Raises ConfigError for a file that holds no certificates."""
+    hint = "a PEM file with the certificate of the CA that signs what answers"
+    if Path(path).is_dir():
+        return
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        raise ConfigError(f"ca_file: {path} holds no certificate", hint=hint) from None
+    except OSError as problem:
+        raise ConfigError(f"ca_file: cannot read {path}: {problem.strerror}", hint=hint) from None
 
 
 def targets_of(settings: ProfileSettings) -> list[Target]:

@@ -269,7 +269,8 @@ def _fetch_for(
         feed = feeds[product, table]
         parts = stretches(window, span) if feed.time_column else [window]
         waiting.extend((feed, part) for part in parts)
-    with ThreadPoolExecutor(backend.concurrency, thread_name_prefix="record") as pool:
+    pool = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="record")
+    try:
         running: dict[Future[Answer], tuple[Feed, Window]] = {}
         while waiting or running:
             while waiting and len(running) < backend.concurrency:
@@ -290,6 +291,9 @@ def _fetch_for(
                     told(target, f"{feed.table} {part}", answer)
                 if answer.status is not Status.COMPLETE:
                     missing.append(answer)
+    finally:
+        # Interrupted, what is under way must not hold up the end.
+        pool.shutdown(wait=False, cancel_futures=True)
     return missing
 
 

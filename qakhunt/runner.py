@@ -12,12 +12,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Ledger, LedgerLine
+from qakhunt.backends.base import OUT_OF_TIME
 from qakhunt.line_run import Answered, LineRun, Outcome
 from qakhunt.plan import PlanLine
 from qakhunt.slicing.ways import Ways, ways_for
 from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
-from qakhunt.workers import Workers
+from qakhunt.workers import LISTEN, Workers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 # Lines that can be finished go first, then what came of dividing, then new pieces.
 _FINISH, _DIVIDED, _NEW = 0, 1, 2
-# A bounded wait, so that Ctrl-C and the deadline are heard on every platform.
-_LISTEN = 0.5
 
 
 def run(
@@ -57,10 +56,10 @@ def run(
     try:
         running.start()
         while running.busy and not stopped:
-            left = _LISTEN if until is None else min(_LISTEN, max(until - clock(), 0))
+            left = LISTEN if until is None else min(LISTEN, max(until - clock(), 0))
             running.step(left)
             if until is not None and running.busy and clock() >= until:
-                stopped = "the run's time was up"
+                stopped = OUT_OF_TIME
     except KeyboardInterrupt:
         stopped = "interrupted"
     finally:

@@ -103,9 +103,24 @@ def _checked(
     return ProfileSettings(name, profile, every)
 
 
-def profile_from_environment(environment: Mapping[str, str]) -> bool:
-    """Whether the environment alone describes a profile: its backend and its tenant."""
-    return all(environment.get(VARIABLES[key]) for key in ("backend", "tenant"))
+def profile_from_environment(environment: Mapping[str, str], backend: str | None = None) -> bool:
+    """Whether the environment alone describes a profile: its backend and its tenant.
+
+    ``backend`` is a flag's. Raises ConfigError where it describes half of one, since
+    who set a tenant does not mean to hunt anywhere else.
+    """
+    given = {key: environment.get(VARIABLES[key]) for key in ("backend", *_OF_ONE_TENANT)}
+    missing = [key for key in ("backend", "tenant") if not given[key]]
+    if backend is not None:
+        missing = [key for key in missing if key != "backend"]
+    named = [VARIABLES[key] for key, value in given.items() if value]
+    if named and missing:
+        raise ConfigError(
+            f"{' and '.join(VARIABLES[key] for key in missing)} not set: "
+            f"{' and '.join(named)} alone can be no profile",
+            hint="set it, name a --config, or unset the rest to hunt in the sample",
+        )  # fmt: skip
+    return not missing and bool(named)
 
 
 def _refuse_for_many(key: str, source: str, *, alone: bool) -> None:

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     Done = tuple[Any, Any, "BaseException | None"]
     """The ticket, what the work gave, what it raised."""
+
+Result = TypeVar("Result")
+
+LISTEN = 0.5
+"""Seconds of a bounded wait, so that Ctrl-C is heard on every platform."""
 
 
 class Workers:
@@ -54,3 +60,27 @@ class Workers:
             except BaseException as problem:
                 result = (ticket, None, problem)
             self._results.put(result)
+
+
+def in_order(count: int, works: Sequence[Callable[[], Result]]) -> Iterator[Result]:
+    """What each work gives, in their order, from ``count`` threads; raises what one raised.
+
+    Ctrl-C is heard in between and leaves what is under way to end by itself.
+    """
+    results: queue.SimpleQueue[Done] = queue.SimpleQueue()
+    workers = Workers(count, results)
+    for number, work in enumerate(works):
+        workers.submit(0, number, work)
+    ended: dict[int, tuple[Any, BaseException | None]] = {}
+    try:
+        for number in range(len(works)):
+            while number not in ended:
+                with contextlib.suppress(queue.Empty):
+                    which, result, problem = results.get(timeout=LISTEN)
+                    ended[which] = result, problem
+            result, problem = ended.pop(number)
+            if problem is not None:
+                raise problem
+            yield result
+    finally:
+        workers.stop()

@@ -17,6 +17,8 @@ _PLACES = (
     re.compile(r"\bline (\d+),? position (\d+)", re.IGNORECASE),
 )
 _DEEPEST = 20
+_TOKEN = re.compile(r"\beyJ[\w-]{10,}(?:\.[\w-]*)*", re.ASCII)
+_BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{16,}", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -134,4 +136,11 @@ def _get(value: dict[str, Any], name: str) -> Any:
 
 def _text(value: dict[str, Any], name: str) -> str:
     found = _get(value, name)
-    return "" if found is None or isinstance(found, (dict, list)) else str(found).strip()
+    if found is None or isinstance(found, (dict, list)):
+        return ""
+    return without_tokens(str(found).strip())
+
+
+def without_tokens(text: str) -> str:
+    """``text`` with what looks like an access token or its header masked."""
+    return _TOKEN.sub("[token]", _BEARER.sub(r"\1[token]", text))

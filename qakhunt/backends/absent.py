@@ -7,17 +7,17 @@ from qakhunt.backends.base import Answer, Question
 
 
 class AbsentBackend:
-    """Answers nothing; ``why`` says why nobody could be asked."""
+    """Answers nothing; ``absent`` says why nobody could be asked."""
 
     name = "none"
     concurrency = 1
 
-    def __init__(self, product: str, why: str, hint: str = "") -> None:
-        self.product, self._why, self._hint = product, why, hint
+    def __init__(self, product: str, absent: str, hint: str = "") -> None:
+        self.product, self.absent, self._hint = product, absent, hint
 
     def ask(self, question: Question) -> Answer:
         """The same account for every question."""
-        return Answer(Status.NOT_RUN, detail=self._why, hint=self._hint, attempts=0)
+        return Answer(Status.NOT_RUN, detail=self.absent, hint=self._hint, attempts=0)
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -121,9 +121,12 @@ class TokenSource:
                     self._renew_credential()
 
     def close(self) -> None:
-        """Close the connections."""
-        with self._lock:
-            self._close_credential()
+        """Close the connections; those of a sign-in that is under way end with the program."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._close_credential()
+            finally:
+                self._lock.release()
 
     def _renew_credential(self) -> None:
         """The credential keeps the token in a cache of its own, so that one must go, too."""

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Window
 
 
+OUT_OF_TIME = "the run's time was up"
+LONGER = "a longer --deadline, or fewer tenants at once"
+
+
 @dataclass(frozen=True)
 class Target:
     """Whom to ask: a profile's customer (Entra tenant id) and one workspace."""

@@ -29,7 +29,7 @@ def explain(problem: BaseException, host: str) -> ConnectionFault:
     if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
         return ConnectionFault(
             f"the certificate of {host} is not trusted",
-            "if a proxy or the emulator signs it, name its CA file: ca_file in the profile",
+            "if a proxy or the emulator signs it, ca_file in the profile must name its CA's file",
             passing=False,
         )
     if "407" in text and "roxy" in text:

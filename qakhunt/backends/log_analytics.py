@@ -53,7 +53,7 @@ _ACROSS = re.compile(r"\bworkspace\s*\(")
 _PLAN_ERROR = "UnsupportedApiQueryValidationError"
 _BILLED_HINT = (
     "tables on the Basic or Auxiliary plan are searched for money, by the gigabyte: "
-    "allow_billed_search = true in the profile, or --allow-billed-search"
+    "allow_billed_search = true in the profile, or QAKHUNT_ALLOW_BILLED_SEARCH=true"
 )
 
 

@@ -104,9 +104,11 @@ class RecordedRows:
     name = "recorded rows"
     concurrency = 1
 
-    def __init__(self, recording: Recording, product: str, now: Instant) -> None:
+    def __init__(
+        self, recording: Recording, product: str, now: Instant, *, timeout: float | None = None
+    ) -> None:
         self.product = product
-        self._recording, self._now = recording, now
+        self._recording, self._now, self._timeout = recording, now, timeout
         self._replay = ReplayBackend(recording, self.name, product)
         self._filters = {
             one.table: one.alternatives
@@ -129,7 +131,10 @@ class RecordedRows:
         try:
             with self._lock:
                 table = self._session(origin).ask(
-                    question.text, now=self._now, window=question.window
+                    question.text,
+                    now=self._now,
+                    window=question.window,
+                    timeout=self._timeout,
                 )
         except EngineRefused as problem:
             place = (problem.line, problem.column) if problem.line else None

@@ -42,7 +42,9 @@ def unreadable(reply: Reply, problem: WireError) -> Answer:
     """The answer for a 200 whose body is no result, with the error in it if there is one."""
     error = decode_error(reply.body)
     said = f": {one_line(error.words)}" if error and error.words else ""
-    return answer(reply, Status.FAILED, detail=f"{problem}{said}")
+    page = reply.body[:256].lstrip().startswith(b"<")
+    hint = "a proxy or sign-in page answers instead of the service: check HTTPS_PROXY"
+    return answer(reply, Status.FAILED, detail=f"{problem}{said}", hint=hint if page else "")
 
 
 def incomplete(

@@ -6,6 +6,7 @@ import re
 from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
+from qakhunt.answers.service_error import without_tokens
 from qakhunt.backends.connection_faults import explain as explain_connection
 from qakhunt.errors import UnansweredError
 
@@ -167,7 +168,7 @@ def _kind(credential: str) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    flat = re.sub(r"\s+", " ", _NOISE.sub("", text)).strip()
+    flat = re.sub(r"\s+", " ", _NOISE.sub("", without_tokens(text))).strip()
     sentence = re.split(r"(?<=[.!?])\s", flat, maxsplit=1)[0]
     if len(sentence) < 25:
         sentence = flat

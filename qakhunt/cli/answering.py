@@ -103,12 +103,14 @@ def _replay(options: AnswerOptions) -> Answering:
     for given, option in (
         (options.events, "--events"), (bool(options.choice), "--profile"),
         (options.dialect, "--dialect"), (options.slices, "--slice"),
+        (options.timeout and not options.on_source, "--timeout"),
     ):  # fmt: skip
         if given:
             raise UsageError(f"{option} is not for a recording, which has its own")
     return ReplayAnswering(
-        options.recording, on_source=options.on_source, now=options.now, until=options.deadline
-    )
+        options.recording, on_source=options.on_source, now=options.now, until=options.deadline,
+        timeout=options.timeout,
+    )  # fmt: skip
 
 
 def _refuse_profiles(options: AnswerOptions) -> None:
@@ -182,7 +184,7 @@ class LiveAnswering:
         hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
         live = LiveBackends(
             self.now, on_wait=on_wait, trusted_hosts=self._options.trusted_hosts,
-            deadline=self.until,
+            deadline=self.until, timeout=self._options.timeout,
         )  # fmt: skip
         try:
             say("hunting")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qakhunt.cli import options as o
@@ -13,6 +13,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli.request import HuntRequest, read_now, rendered_hunts
 from qakhunt.errors import ExitCode
 from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.workers import in_order
 
 if TYPE_CHECKING:
     from qakhunt.doctor import Check
@@ -43,14 +44,12 @@ def doctor(
     chosen = p.chosen_profiles(file, p.Choice(profile or (), group, all_profiles))
     live = LiveBackends(moment, trusted_hosts=trust_host or ())
     try:
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            parts = [pool.submit(_examine, settings, live, moment) for settings in chosen]
-            checks = []
-            for part in parts:
-                found = part.result()
-                checks += found
-                if not as_json:
-                    _show(found)
+        checks: list[Check] = []
+        works = [partial(_examine, settings, live, moment) for settings in chosen]
+        for found in in_order(_AT_ONCE, works):
+            checks += found
+            if not as_json:
+                _show(found)
     finally:
         live.close()
     if file is not None and all_profiles:

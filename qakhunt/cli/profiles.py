@@ -75,7 +75,7 @@ def chosen_profiles(
 ) -> list[ProfileSettings]:
     """The chosen profiles with the values in force. Raises UsageError where none is."""
     if config is None:
-        if choice or not profile_from_environment(os.environ):
+        if choice or not profile_from_environment(os.environ, (flags or {}).get("backend")):
             raise UsageError(
                 "there is no configuration",
                 hint=f"copy config.example.toml to {user_folder() / 'config.toml'}, or --config",

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qakhunt.cli.request import rendered_hunts
-from qakhunt.errors import RecordingError, UsageError, nearest
+from qakhunt.cli.request import catalog, refuse_unused, rendered_hunts
+from qakhunt.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
@@ -16,12 +16,13 @@ from qakhunt.plan import PlanLine
 from qakhunt.recordings.store import Recording
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from qakhunt.backends.base import Backend
     from qakhunt.cli.request import HuntRequest
     from qakhunt.config import Config
+    from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.recordings.manifest import RecordedHunt
     from qakhunt.triage.run_result import Clouds
@@ -37,9 +38,10 @@ class ReplayAnswering:
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(
-        self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf")
-    ) -> None:
-        self.until = until
+        self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf"),
+        timeout: float | None = None,
+    ) -> None:  # fmt: skip
+        self.until, self._timeout = until, timeout
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source
@@ -60,6 +62,7 @@ class ReplayAnswering:
         backends: dict[tuple[str, str], Backend] = {}
         try:
             say("replaying")
+            refuse_unused(request, self._hunts(request))
             yield (
                 self._on_rows(request, backends)
                 if self._on_source
@@ -75,12 +78,17 @@ class ReplayAnswering:
         from qakhunt.backends.replay import ReplayBackend, target_of
         from qakhunt.slicing.request import read_slices
 
-        rendered = {
-            place: self._same(self._rendered(request, recorded), recorded)
+        self._refuse_unknown(request)
+        wanted = [
+            (place, recorded)
             for place, recorded in enumerate(self._manifest.hunts)
             if not request.names or recorded.name in self._names(request, recorded.product)
+        ]
+        found = self._rendered(request, [recorded for _, recorded in wanted])
+        rendered = {
+            place: self._same(one, recorded)
+            for (place, recorded), one in zip(wanted, found, strict=True)
         }
-        self._refuse_unknown(request)
         lines = []
         for line in self._manifest.plan:
             if line.hunt not in rendered:
@@ -95,10 +103,7 @@ class ReplayAnswering:
         return lines
 
     def _names(self, request: HuntRequest, product: str) -> set[str]:
-        from qakhunt.cli.request import catalog
-
-        found = catalog(request.folders).find_all(request.names)
-        return {hunt.name for hunt in found if product in hunt.products}
+        return {hunt.name for hunt in self._hunts(request) if product in hunt.products}
 
     def _refuse_unknown(self, request: HuntRequest) -> None:
         known = {hunt.name for hunt in self._manifest.hunts}
@@ -109,45 +114,46 @@ class ReplayAnswering:
                     hint=_ON_SOURCE,
                 )
 
-    def _rendered(self, request: HuntRequest, recorded: RecordedHunt) -> RenderedQuery:
-        """The hunt as asked for now; what is not asked for is as it was recorded."""
-        own = request
-        if request.names:
-            own = replace(request, names=[self._named(request, recorded)])
-        else:
-            own = self._as_recorded(request, recorded)
-        if request.window == PUBLISHED:
-            own = replace(own, window=f"{recorded.window.start}/{recorded.window.end}")
-        ((rendered, _),) = rendered_hunts(own, now=self.now, product=recorded.product, strict=False)
-        return rendered
+    def _rendered(
+        self, request: HuntRequest, recorded: Sequence[RecordedHunt]
+    ) -> list[RenderedQuery]:
+        """The hunts as asked for now; what is not asked for is as it was recorded."""
+        found = []
+        for one in recorded:
+            own = self._meant_for(self._hunt(request, one), one, request)
+            ((rendered, _),) = rendered_hunts(own, now=self.now, product=one.product, strict=False)
+            found.append(rendered)
+        return found
 
-    def _as_recorded(self, request: HuntRequest, recorded: RecordedHunt) -> HuntRequest:
-        """The recording's own copy of the hunt, with what of the options is meant for it."""
-        path = self._recording.path(recorded.file)
-        hunt = load_hunt(path)
-        known = {name for one in self._manifest.hunts for name in one.parameters}
-        given = dict(text.partition("=")[::2] for text in request.settings)
-        for name in given.keys() - known:
-            raise UsageError(
-                f"no recorded hunt has a parameter {name!r}", hint=nearest(name, known)
-            )
-        values = {**recorded.parameters, **given}
+    def _hunts(self, request: HuntRequest) -> list[Hunt]:
+        if request.names:
+            return catalog(request.folders).find_all(request.names)
+        return [self._hunt(request, one) for one in self._manifest.hunts]
+
+    def _hunt(self, request: HuntRequest, recorded: RecordedHunt) -> Hunt:
+        """The catalog's hunt where hunts are named, else the recording's own copy."""
+        if not request.names:
+            return load_hunt(self._recording.path(recorded.file))
+        return next(hunt for hunt in self._hunts(request) if hunt.name == recorded.name)
+
+    def _meant_for(self, hunt: Hunt, recorded: RecordedHunt, request: HuntRequest) -> HuntRequest:
+        """The request with those of its options that the hunt takes."""
+        values = {} if request.names else dict(recorded.parameters)
+        values.update(text.partition("=")[::2] for text in request.settings)
+        known = parameters_of(hunt)
         takes_commands = hunt.parameter_with_role("commands")
         takes_threshold = hunt.parameter_with_role("threshold")
+        window = request.window
+        if window == PUBLISHED:
+            window = f"{recorded.window.start}/{recorded.window.end}"
         return replace(
-            request, names=[str(path)],
-            settings=[f"{n}={v}" for n, v in values.items() if n in recorded.parameters],
+            request, names=[str(hunt.path)], window=window,
+            settings=[f"{name}={value}" for name, value in values.items() if name in known],
             commands=request.commands if takes_commands else (),
             commands_file=request.commands_file if takes_commands else None,
             added_commands=request.added_commands if takes_commands else (),
             threshold=request.threshold if takes_threshold else None,
         )  # fmt: skip
-
-    def _named(self, request: HuntRequest, recorded: RecordedHunt) -> str:
-        from qakhunt.cli.request import catalog
-
-        found = catalog(request.folders).find_all(request.names)
-        return next(hunt.path for hunt in found if hunt.name == recorded.name)
 
     def _same(self, rendered: RenderedQuery, recorded: RecordedHunt) -> RenderedQuery:
         """Refuse a query that is not the recorded one, and say what differs."""
@@ -166,7 +172,7 @@ class ReplayAnswering:
 
         lines = []
         for product in dict.fromkeys(hunt.product for hunt in self._manifest.hunts):
-            backend = RecordedRows(self._recording, product, self.now)
+            backend = RecordedRows(self._recording, product, self.now, timeout=self._timeout)
             backends["recorded rows", product] = backend
             origins = dict.fromkeys(
                 line.origin
@@ -180,7 +186,7 @@ class ReplayAnswering:
     def _wanted(self, request: HuntRequest, product: str) -> list[RenderedQuery]:
         recorded = [hunt for hunt in self._manifest.hunts if hunt.product == product]
         if not request.names:
-            return [self._rendered(request, hunt) for hunt in recorded]
+            return self._rendered(request, recorded)
         span = self._manifest.window
         if request.window == PUBLISHED:
             request = replace(request, window=f"{span.start}/{span.end}")

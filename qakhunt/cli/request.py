@@ -103,6 +103,7 @@ def rendered_hunts(
     """
     hunts = catalog(request.folders, request.config).find_all(request.names)
     zone = read_zone(request.time_zone)
+    refuse_unused(request, hunts)
     settings = _settings(request, hunts)
     found = []
     for hunt in hunts:
@@ -111,7 +112,6 @@ def rendered_hunts(
             hunt, now=now, product=product, parameters=values, window=request.window, zone=zone
         )
         found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
-    _refuse_unused(request, hunts)
     return found
 
 
@@ -184,8 +184,9 @@ def _hopeless_threshold(rendered: RenderedQuery, *, strict: bool) -> list[str]:
     return [message]
 
 
-def _refuse_unused(request: HuntRequest, hunts: Sequence[Hunt]) -> None:
+def refuse_unused(request: HuntRequest, hunts: Sequence[Hunt]) -> None:
     """An option that no hunt takes is a mistake, not a wish to be ignored."""
+    _settings(request, hunts)
     wants = {
         "commands": bool(request.commands or request.commands_file or request.added_commands),
         "threshold": request.threshold is not None,

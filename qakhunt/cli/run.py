@@ -24,6 +24,7 @@ from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.reports.safe import for_terminal
 from qakhunt.triage.context import DEFAULT_LIMIT
+from qakhunt.triage.words import short_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -200,8 +201,14 @@ def report_failures(result: RunResult) -> None:
     """When nothing answered there is no result to show: say why, on stderr."""
     if result.verdict is not Verdict.FAILED:
         return
-    for detail, hint in dict.fromkeys((line.detail, line.hint) for line in result.ledger.lines):
-        print(f"error: {for_terminal(detail)}", file=sys.stderr)
+    where: dict[tuple[str, str], dict[str, None]] = {}
+    for line in result.ledger.lines:
+        told = where.setdefault((line.detail, line.hint), {})
+        if line.tenant or line.workspace:  # the sample and recorded events need no name
+            told[line.whom] = None
+    for (detail, hint), whose in where.items():
+        place = f"{short_list(list(whose))}: " if whose else ""
+        print(f"error: {for_terminal(place + detail)}", file=sys.stderr)
         if hint:
             print(f"hint: {for_terminal(hint)}", file=sys.stderr)
 

@@ -138,7 +138,7 @@ class _Asker:
         asked = dict.fromkeys(line.profile for line in result.ledger.lines)
         names = [name for name in asked if name not in (FROM_ENVIRONMENT, "-")]
         settings = p.chosen_profiles(p.read_config(self.config), p.Choice(names))
-        live = LiveBackends(read_now(None), trusted_hosts=self.trusted_hosts)
+        live = LiveBackends(read_now(None), trusted_hosts=self.trusted_hosts, timeout=self.timeout)
         with working("collecting context", quiet=quiet):
             try:
                 backends = {chosen.name: live.open(chosen) for chosen in settings}

@@ -5,12 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qakhunt.kql.values import Timespan
 
 
 def count(number: int, singular: str, plural: str | None = None) -> str:
     """``1 hit``, ``2 hits``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def short_list(names: Sequence[str], most: int = 3) -> str:
+    """``a, b, c and 47 more``."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def span(seconds: float) -> str:

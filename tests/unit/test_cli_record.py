@@ -85,7 +85,7 @@ def test_a_changed_file_of_the_hunt_is_told_by_its_line(recording: Path, tmp_pat
         (["run", "--recording", "nowhere"], "no such recording"),
         (["run", "--recording", "r", "--now", "2027-01-01"], "--now is not for a recording"),
         (["run", "--recording", "r", "--slice", "1d"], "--slice is not for a recording"),
-        (["run", "--recording", "r", "--set", "Treshold=3"], "no recorded hunt has a parameter"),
+        (["run", "--recording", "r", "--set", "Treshold=3"], "no parameter named 'Treshold'"),
         (["record", "--out", "r", "--key", "key"], "r exists"),
         (["record", "--out", "x", "--keep-names", "--key", "key"], "--keep-names makes none"),
         (["record", "--out", "x", "--key", "r/manifest.json"], "not a key"),
