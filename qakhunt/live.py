@@ -69,12 +69,13 @@ class LiveBackends:
     def open(self, settings: ProfileSettings) -> Backend:
         """The backend of a profile. Raises ConfigError; nothing is asked yet."""
         with self._lock:
-            return self._opened(settings.profile)
+            return self._opened(settings)
 
-    def _opened(self, profile: Profile) -> Backend:
+    def _opened(self, settings: ProfileSettings) -> Backend:
+        profile = settings.profile
         service = service_of(profile, self.trusted_hosts)
         if profile.ca_file:
-            check_ca_file(profile.ca_file)
+            _check_ca_file(settings.name, profile.ca_file)
         tokens = self.tokens(profile, service)
         module: Any = log_analytics if profile.backend == "log-analytics" else defender
         client = module.open_client(
@@ -172,7 +173,7 @@ def service_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Service
     )
 
 
-def check_ca_file(path: str) -> None:
+def _check_ca_file(name: str, path: str) -> None:
     """Raises ConfigError for a file that holds no certificates."""
     hint = "a PEM file with the certificate of the CA that signs what answers"
     if Path(path).is_dir():
@@ -180,9 +181,13 @@ def check_ca_file(path: str) -> None:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
     except ssl.SSLError:
-        raise ConfigError(f"ca_file: {path} holds no certificate", hint=hint) from None
+        raise ConfigError(
+            f"profile {name}: ca_file {path} holds no certificate", hint=hint
+        ) from None
     except OSError as problem:
-        raise ConfigError(f"ca_file: cannot read {path}: {problem.strerror}", hint=hint) from None
+        raise ConfigError(
+            f"profile {name}: cannot read ca_file {path}: {problem.strerror}", hint=hint
+        ) from None
 
 
 def targets_of(settings: ProfileSettings) -> list[Target]:

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 NOW = "2026-10-10T12:00:00Z"
 APP = "cccccccc-0000-4000-8000-000000000001"
 SECRET = "planted~secret.51c0"
-HOME, EMPTY, CLOSED, STALE, SKEWED = (f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in "12345")
+HOME, EMPTY, CLOSED, STALE, SKEWED, ELSEWHERE = (
+    f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in "123456"
+)
 UNKNOWN = "aaaaaaaa-0000-4000-8000-000000000009"
 
 
@@ -48,6 +50,7 @@ def emulator(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
             tenant_with(EMPTY, events, faults=(none,)),
             tenant_with(CLOSED, events, readable=False, roles=()),
             tenant_with(STALE, old),
+            tenant_with(ELSEWHERE, events, faults=(FaultRule(fault="wrong-workspace"),)),
             tenant_with(SKEWED, events, faults=(FaultRule(fault="clock-skew", seconds=900),)),
         ),
         apps=(App(client_id=APP, secret=SECRET), App("04b07795-8ddb-461a-bbee-02f9e1bf7b46")),
@@ -77,7 +80,7 @@ def folder_of(emulator: Emulator, folder: Path) -> Path:
     secret = f'{{ kind = "client-secret", client_id = "{APP}", client_secret_env = "HUNTER" }}'
     for name, tenant in (
         ("sentinel", HOME), ("empty", EMPTY), ("closed", CLOSED), ("stale", STALE),
-        ("skewed", SKEWED),
+        ("skewed", SKEWED), ("elsewhere", ELSEWHERE),
     ):  # fmt: skip
         profile(name, "log-analytics", tenant, secret, f'workspaces = ["{workspace(tenant)}"]\n')
     profile("defender", "defender", HOME, secret)
@@ -131,6 +134,7 @@ def test_the_doctor_finds_nothing_wrong(examined: Finished, profile: str) -> Non
     [
         ("empty", "data", "failed", "no records in seven days", "data connector on"),
         ("closed", "permission", "failed", "no permission", "Log Analytics Reader"),
+        ("elsewhere", "permission", "failed", "answered instead", "permissions on it"),
         ("denied", "token", "failed", "grants nothing", "ThreatHunting.Read.All"),
         ("nowhere", "token", "failed", "no such tenant", "check the tenant id"),
         ("stale", "data", "warning", "4 days old", "connector stopped"),

@@ -85,6 +85,7 @@ def test_a_changed_file_of_the_hunt_is_told_by_its_line(recording: Path, tmp_pat
         (["run", "--recording", "nowhere"], "no such recording"),
         (["run", "--recording", "r", "--now", "2027-01-01"], "--now is not for a recording"),
         (["run", "--recording", "r", "--slice", "1d"], "--slice is not for a recording"),
+        (["run", "--recording", "r", "--timeout", "1"], "--timeout is not for a recording"),
         (["run", "--recording", "r", "--set", "Treshold=3"], "no parameter named 'Treshold'"),
         (["record", "--out", "r", "--key", "key"], "r exists"),
         (["record", "--out", "x", "--keep-names", "--key", "key"], "--keep-names makes none"),
@@ -120,3 +121,27 @@ def test_what_nothing_answered_is_not_kept(tmp_path: Path) -> None:
     assert told.code == 5
     assert told.error_lines
     assert not (tmp_path / "x").exists()
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recording ``r`` of a hunt without parameters, beside the hunt."""
+    folder = tmp_path_factory.mktemp("plain")
+    (folder / "plain.kql").write_text(
+        "DeviceProcessEvents\n| where TimeGenerated > ago(30d)\n| where FileName == 'whoami.exe'\n"
+    )
+    options = ["--out", "r", "--key", "key", "--source-rows"]
+    assert qakhunt("record", "plain.kql", *options, cwd=folder).code == 0
+    return folder
+
+
+@pytest.mark.parametrize("rest", [[], ["--on-source"], ["plain.kql"], ["plain.kql", "--on-source"]])
+@pytest.mark.parametrize("option", ["--threshold", "--add-command"])
+def test_an_option_that_no_recorded_hunt_takes_is_refused(
+    plain: Path, option: str, rest: list[str]
+) -> None:
+    told = qakhunt("run", *rest, "--recording", "r", option, "5", cwd=plain)
+    assert told.code == 2
+    assert len(told.error_lines) == 1
+    assert "plain has no parameter for --" in told.error_lines[0]
+    assert not told.out

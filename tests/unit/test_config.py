@@ -73,6 +73,9 @@ def test_the_schema_for_editors_is_the_one_shipped() -> None:
         (PROFILE + "hunts = 3", 5, "hunts: expected a list", ""),
         (PROFILE + "[groups]\na = ['contosso']", 6, "no profile 'contosso'", "'contoso'?"),
         (PROFILE + "[groups]\ncontoso = []", 6, "is a profile and a group", ""),
+        (PROFILE + "[groups]\na = []", 6, "the group 'a' has no profiles", ""),
+        (PROFILE + 'graph_endpoint = "https://me:p4ss@localhost"', 5, "a name or password", ""),
+        (PROFILE + 'authority = "https:/me:p4ss@localhost"', 5, "authority: a name or", ""),
         ("default_profile = 'x'\n" + PROFILE, 1, "no profile or group named 'x'", ""),
         ("deadline = 'soon'\n" + PROFILE, 1, "not a length of time: 'soon'", "45m"),
         ("expected_tenants = ['x']\n" + PROFILE, 1, "expected_tenants: not a GUID", ""),
@@ -99,6 +102,7 @@ def test_the_schema_for_editors_is_the_one_shipped() -> None:
 def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str, hint: str) -> None:
     problem = refused(text)
     assert words in problem.message
+    assert "p4ss" not in problem.message + (problem.hint or "")
     assert hint in (problem.hint or "")
     assert problem.location is not None
     assert (problem.location.path, problem.location.line) == ("c.toml", line)
@@ -194,6 +198,46 @@ def test_the_environment_alone_can_be_a_profile() -> None:
     profile = effective(None, "environment", environment=environment).profile
     assert profile.workspaces == [WORKSPACE, APP]
     assert profile.allow_billed_search is True
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"TENANT": TENANT}, "QAKHUNT_BACKEND not set: QAKHUNT_TENANT alone"),
+        ({"BACKEND": "defender"}, "QAKHUNT_TENANT not set: QAKHUNT_BACKEND alone"),
+        ({"WORKSPACES": WORKSPACE}, "QAKHUNT_BACKEND and QAKHUNT_TENANT not set"),
+    ],
+)
+def test_half_a_profile_in_the_environment_is_no_wish_to_hunt_in_the_sample(
+    given: dict[str, str], words: str, tmp_path: Path
+) -> None:
+    env = {f"QAKHUNT_{key}": value for key, value in given.items()}
+    done = qakhunt("run", cwd=tmp_path, env={"XDG_CONFIG_HOME": str(tmp_path), **env})
+    assert done.code == 2
+    assert len(done.error_lines) == 1
+    assert words in done.error_lines[0]
+    assert not done.out
+
+
+def test_a_configuration_without_profiles_hunts_nowhere(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    path.write_text(f"expected_tenants = ['{TENANT}']\n")
+    for command in ("run", "doctor"):
+        done = qakhunt(command, "--all-profiles", "--config", str(path))
+        assert done.code == 2
+        assert done.error_lines == [f"error: {path} has no profiles"]
+
+
+def test_a_dry_run_counts_no_call_for_a_tenant_without_a_profile(tmp_path: Path) -> None:
+    path = tmp_path / "c.toml"
+    other = TENANT.replace("1", "7")
+    path.write_text(f"expected_tenants = ['{other}']\n{PROFILE}sign_in = 'azure-cli'\n")
+    arguments = ["run", "--dry-run", "--all-profiles", "--config", str(path)]
+    lines = qakhunt(*arguments).out.splitlines()
+    assert f" on - {other}: not asked: an expected tenant that has no profile" in lines[1]
+    assert lines[-1] == "2 targets, 1 call; nothing was asked"
+    listed = json.loads(qakhunt(*arguments, "--json").out)["lines"]
+    assert [line["calls"] for line in listed] == [1, 0]
 
 
 CHECKED = {name for key, name in VARIABLES.items() if key not in HOST_KEYS}

@@ -331,3 +331,17 @@ def test_a_body_without_an_error_has_none(body: bytes) -> None:
 def test_an_entra_error_is_read() -> None:
     error = decode_error(b'{"error":"invalid_client","error_description":"AADSTS7000222: expired"}')
     assert error == ServiceError("invalid_client", "AADSTS7000222: expired")
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("bad token eyJhbGciOiJub25lIn0.eyJhdWQiOiJ4In0.c2ln, sorry", "bad token [token], sorry"),
+        ("header 'Bearer 0123456789abcdefgh/+=' is bad", "header 'Bearer [token]' is bad"),
+        ("the bearer of this has no role", "the bearer of this has no role"),
+    ],
+)
+def test_a_token_that_a_service_repeats_goes_no_further(said: str, told: str) -> None:
+    error = decode_error(json.dumps({"error": {"code": "x", "message": said}}).encode())
+    assert error is not None
+    assert error.words == told
