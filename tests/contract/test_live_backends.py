@@ -124,6 +124,11 @@ def error(code: str, message: str, **more: Any) -> dict[str, Any]:
     return {"error": {"code": code, "message": message, **more}}
 
 
+def test_a_token_that_the_service_repeats_is_masked(live: Live) -> None:
+    live.service.script(s.send(403, error("Forbidden", f"{SECRET}-1 may not")))
+    assert live.ask().detail.endswith(": [token] may not")
+
+
 def test_a_whole_answer_is_complete_and_asked_once(live: Live) -> None:
     live.service.script(s.send(200, live.body(), {"x-ms-request-id": "r-7"}))
     answer = live.ask()
