@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from qakhunt.errors import EngineError
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode, decode_string
+from qakhunt.kql.pipeline import closing
 from qakhunt.kql.tokens import Kind, KqlLexError, Token, tokenize
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _columns_if_they_exist(tokens: list[Token], tables: Mapping[str, Columns]) -
                 token.start, hint="ask for it directly after the table or its 'where' filters",
             )  # fmt: skip
         if True in held:
-            end = tokens[_closing(tokens, at + 1)].end
+            end = tokens[closing(tokens, at + 1)].end
             edits.append(Edit(token.start, end, f"[{_quote(column)}]"))
         else:
             edits.append(Edit(token.start, comma.end, "("))
@@ -86,16 +87,6 @@ def _filters_alone(before: list[Token]) -> bool:
     """Whether all operators that end in ``before`` are filters."""
     pipes = [at for at, token in enumerate(before) if token.text == "|"]
     return all(before[at + 1].text == "where" for at in pipes[:-1])
-
-
-def _closing(tokens: list[Token], at: int) -> int:
-    """Where the bracket that opens at ``at`` closes."""
-    depth = 0
-    for place in range(at, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[place].text, 0)
-        if not depth:
-            return place
-    raise Unreadable("syntax error: a bracket is not closed", tokens[at].start)
 
 
 def _respelled(token: Token) -> str | None:

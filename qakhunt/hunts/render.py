@@ -15,9 +15,10 @@ from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, leading_lets, parameters_of, place_of, query_tokens
 from qakhunt.hunts.product import defender_edits
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.window import PUBLISHED, has_time_filter, resolve
+from qakhunt.hunts.window import PUBLISHED, refuse_beyond_filters, refuse_without_filter, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
+from qakhunt.kql.pipeline import closing
 from qakhunt.kql.tokens import Kind, LineIndex, Token
 
 if TYPE_CHECKING:
@@ -114,16 +115,11 @@ def _window_edits(
 ) -> tuple[list[Edit], list[str]]:
     notes = hunt.notes.window
     if notes is None:
-        if not has_time_filter(tokens):
-            raise HuntError(
-                f"{hunt.name} has neither a filter on time nor a window",
-                location=hunt.place.locate(1, 1),
-                hint="filter on TimeGenerated in the query, or name its bounds under "
-                "'qakhunt: window:'",
-            )
+        refuse_without_filter(hunt, tokens)
+        doubt = refuse_beyond_filters(hunt, tokens, window, now, values)
         edits = _clock_edits(tokens, now, values)
         warning = f"{hunt.name}: its now() and ago() are rendered as of {now}"
-        return edits, [warning] if edits else []
+        return edits, [warning] * bool(edits) + ([doubt] if doubt else [])
     bounds = {
         notes.start: window.start,
         notes.end: window.last_tick if notes.inclusive_end else window.end,
@@ -156,7 +152,7 @@ def _clock_edits(tokens: Sequence[Token], now: Instant, values: Mapping[str, Any
         if not is_call:
             at += 1
             continue
-        close = _closing(tokens, at + 1)
+        close = closing(tokens, at + 1)
         call = tokens[at : close + 1]
         try:
             text = encode(evaluate(call, now, values), "datetime")
@@ -170,12 +166,3 @@ def _clock_edits(tokens: Sequence[Token], now: Instant, values: Mapping[str, Any
             edits.append(Edit(call[-1].start, call[-1].end, "))"))
             at += 2
     return edits
-
-
-def _closing(tokens: Sequence[Token], at: int) -> int:
-    depth = 0
-    for position in range(at, len(tokens)):
-        depth += {"(": 1, ")": -1}.get(tokens[position].text, 0)
-        if depth == 0:
-            return position
-    return len(tokens) - 1

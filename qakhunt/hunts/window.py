@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.errors import HuntError, SourceLocation, UsageError
 from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
+from qakhunt.hunts.time_filters import TIME_COLUMNS, time_filters
 from qakhunt.kql.tokens import Kind, Token
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 PUBLISHED = "published"
-TIME_COLUMNS = ("TimeGenerated", "Timestamp")
+_COMPARISONS = frozenset(["between", ">", ">=", "<", "<="])
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _OFFSET = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
@@ -124,86 +125,70 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window
         raise HuntError(str(problem), location=SourceLocation(hunt.path)) from None
 
 
-def has_time_filter(tokens: Sequence[Token]) -> bool:
-    """Whether the query compares a time column with anything."""
-    return any(True for _ in _time_comparisons(tokens))
-
-
 def _from_filters(
     hunt: Hunt, tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]
 ) -> Window:
-    """The widest stretch that the query's own filters on time can let through."""
-    starts: list[Instant] = []
-    ends: list[Instant] = []
-    names = dict(parameters)
-    for let in leading_lets(tokens):
-        try:
-            names[let.name] = evaluate(let.tokens, now, names)
-        except NotEvaluable:
-            continue
-    found = False
-    for operator, expression in _time_comparisons(tokens):
-        found = True
-        bounds = _bounds(operator, expression, now, names)
-        starts += bounds[0]
-        ends += bounds[1]
-    if not found:
+    refuse_without_filter(hunt, tokens)
+    filters = time_filters(tokens, now, parameters)
+    own = filters.widest
+    if filters.unknown or own.start is None:
+        bound = "a bound" if filters.unknown else "the start"
+        at = filters.unknown[0].start if filters.unknown else 0
+        raise HuntError(
+            f"{hunt.name}: {bound} of its window cannot be worked out from its filters on time",
+            location=place_of(hunt, at), hint="give one with --window",
+        )  # fmt: skip
+    try:
+        return Window(own.start, own.end or now)
+    except ValueError as problem:
+        raise HuntError(str(problem), location=SourceLocation(hunt.path)) from None
+
+
+def refuse_without_filter(hunt: Hunt, tokens: Sequence[Token]) -> None:
+    """Raises HuntError for a query without window lets that never looks at the time."""
+    if not has_time_filter(tokens):
         raise HuntError(
             f"{hunt.name} has neither a filter on time nor a window",
             location=hunt.place.locate(1, 1),
             hint=f"filter on {TIME_COLUMNS[0]} in the query, or name its bounds under "
             "'qakhunt: window:'",
         )
-    if not starts:
-        raise HuntError(
-            f"{hunt.name}: the start of its window cannot be worked out from its filters on time",
-            location=hunt.place.locate(1, 1),
-            hint="give one with --window",
+
+
+def refuse_beyond_filters(
+    hunt: Hunt, tokens: Sequence[Token], window: Window, now: Instant, parameters: Mapping[str, Any]
+) -> str | None:
+    """Raises HuntError where the query's own filters on time leave out part of ``window``.
+
+    An empty answer would then say nothing of that part. Where that cannot be told, a
+    warning is returned.
+    """
+    filters = time_filters(tokens, now, parameters)
+    if filters.unknown:
+        line = place_of(hunt, filters.unknown[0].start).line
+        return (
+            f"{hunt.name}: whether its filter on time in line {line} covers the window is unknown"
         )
-    return Window(min(starts), max(ends, default=now))
+    own = filters.widest
+    late = own.start is not None and own.start > window.start
+    early = own.end is not None and own.end < window.end
+    if late or early:
+        looked = [f"from {own.start}"] * (own.start is not None)
+        looked += [f"to {own.end}"] * (own.end is not None)
+        raise HuntError(
+            f"{hunt.name} itself looks {' '.join(looked)} only, which is not all of {window}",
+            location=hunt.place.locate(1, 1),
+            hint="name its bounds under 'qakhunt: window:', so that --window can set them",
+        )
+    return None
 
 
-def _time_comparisons(tokens: Sequence[Token]) -> list[tuple[str, Sequence[Token]]]:
-    found = []
-    for at, token in enumerate(tokens[:-1]):
-        if token.kind is Kind.IDENTIFIER and token.text in TIME_COLUMNS:
-            operator = tokens[at + 1].text
-            if operator in ("between", ">", ">=", "<", "<="):
-                found.append((operator, tokens[at + 2 : _expression_end(tokens, at + 2)]))
-    return found
-
-
-def _expression_end(tokens: Sequence[Token], at: int) -> int:
-    depth = 0
-    for position in range(at, len(tokens)):
-        text = tokens[position].text
-        if text == "(":
-            depth += 1
-        elif text == ")":
-            depth -= 1
-            if depth < 0:
-                return position
-        elif depth == 0 and text in ("|", ";", "and", "or", ","):
-            return position
-    return len(tokens)
-
-
-def _bounds(
-    operator: str, expression: Sequence[Token], now: Instant, names: Mapping[str, Any]
-) -> tuple[list[Instant], list[Instant]]:
-    def value(part: Sequence[Token]) -> list[Instant]:
-        try:
-            result = evaluate(part, now, names)
-        except NotEvaluable:
-            return []
-        return [result] if isinstance(result, Instant) else []
-
-    if operator == "between":
-        inner = expression[1:-1]
-        dots = next((i for i, token in enumerate(inner) if token.text == ".."), None)
-        if dots is None:
-            return [], []
-        return value(inner[:dots]), [end + TICK for end in value(inner[dots + 1 :])]
-    if operator in (">", ">="):
-        return value(expression), []
-    return [], [end + TICK if operator == "<=" else end for end in value(expression)]
+def has_time_filter(tokens: Sequence[Token]) -> bool:
+    """Whether the query compares a time column with anything."""
+    beside = ["", *(token.text for token in tokens), ""]
+    return any(
+        token.kind is Kind.IDENTIFIER
+        and token.text in TIME_COLUMNS
+        and not _COMPARISONS.isdisjoint((beside[at], beside[at + 2]))
+        for at, token in enumerate(tokens)
+    )

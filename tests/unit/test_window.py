@@ -127,6 +127,27 @@ def _kql(folder: Path, query: str) -> Hunt:
             "2026-11-05T09:00:00Z",
         ),
         ("TimeGenerated > bin(now(), 7d)", "2026-11-02", "2026-11-05T09:00:00Z"),
+        (
+            "(ago(7d) < TimeGenerated and TimeGenerated > ago(9d))",
+            "2026-10-29T09:00:00Z",
+            "2026-11-05T09:00:00Z",
+        ),
+        # What counts or joins may look at less; what is looked at is the widest of all.
+        (
+            "TimeGenerated > ago(7d) | summarize countif(TimeGenerated < ago(1d))",
+            "2026-10-29T09:00:00Z",
+            "2026-11-05T09:00:00Z",
+        ),
+        (
+            "TimeGenerated > ago(7d) and (X or TimeGenerated < ago(1d))",
+            "2026-10-29T09:00:00Z",
+            "2026-11-05T09:00:00Z",
+        ),
+        (
+            "TimeGenerated > ago(1d) | join (T | where TimeGenerated between (ago(9d) .. ago(1d))) on X",
+            "2026-10-27T09:00:00Z",
+            "2026-11-05T09:00:00Z",
+        ),
     ],
 )
 def test_a_query_without_window_lets_runs_over_what_its_filters_say(
@@ -135,6 +156,55 @@ def test_a_query_without_window_lets_runs_over_what_its_filters_say(
     hunt = _kql(tmp_path, f"DeviceProcessEvents | where {filter_} | take 1")
     window = resolve("published", hunt, NOW, {})
     assert (window.start, window.end) == (Instant.parse(start), Instant.parse(end))
+
+
+@pytest.mark.parametrize(
+    ("query", "start"),
+    [
+        ("let base = T | where TimeGenerated between (ago(9d) .. ago(1d)) | distinct X;\n"
+         "T | where TimeGenerated > ago(1d) and X !in (base)", "2026-10-27T09:00:00Z"),
+        ("let recent = materialize(T | where TimeGenerated > ago(9d) and A);\n"
+         "recent | where TimeGenerated < ago(1d)", "2026-10-27T09:00:00Z"),
+        ("let f = (d: timespan) { T | where TimeGenerated > ago(2d) };\nf(1d)",
+         "2026-11-03T09:00:00Z"),
+    ],
+)  # fmt: skip
+def test_a_window_holds_all_that_the_querys_parts_look_at(
+    tmp_path: Path, query: str, start: str
+) -> None:
+    window = resolve("published", _kql(tmp_path, query), NOW, {})
+    assert window.start == Instant.parse(start)
+
+
+@pytest.mark.parametrize(
+    "filter_",
+    [
+        'TimeGenerated > todatetime("2026-09-01")',
+        'TimeGenerated > ago(1d) and TimeGenerated > todatetime("2026-09-01")',
+        "TimeGenerated > ago(1d) | union (T | where TimeGenerated > max_of(ago(1d), ago(90d)))",
+        "TimeGenerated > ago(1d) | union (T | where TimeGenerated < ago(9d))",
+        "TimeGenerated > ago(9d) or A",
+    ],
+)
+def test_a_window_that_cannot_be_worked_out_is_asked_for(tmp_path: Path, filter_: str) -> None:
+    hunt = _kql(tmp_path, f"T | where {filter_}")
+    with pytest.raises(HuntError, match="cannot be worked out") as caught:
+        resolve("published", hunt, NOW, {})
+    assert caught.value.hint == "give one with --window"
+
+
+@pytest.mark.parametrize("window", ["30d", "2026-09-01/2026-10-01", "2026-11-01/2026-11-05"])
+def test_a_window_that_the_query_does_not_look_at_is_refused(tmp_path: Path, window: str) -> None:
+    hunt = _kql(tmp_path, "T | where TimeGenerated > ago(7d) and TimeGenerated < ago(1d)")
+    with pytest.raises(HuntError, match="itself looks from 2026-10-29T09:00:00Z to"):
+        render(hunt, now=NOW, window=window)
+    assert not render(hunt, now=NOW, window="2026-11-01/2026-11-02").warnings[1:]
+
+
+def test_a_filter_that_cannot_be_worked_out_is_warned_of(tmp_path: Path) -> None:
+    hunt = _kql(tmp_path, "T\n| where TimeGenerated > todatetime('2026-11-01')")
+    (warning,) = render(hunt, now=NOW, window="30d").warnings
+    assert "whether its filter on time in line 2 covers the window is unknown" in warning
 
 
 def test_its_clock_is_rendered_and_that_is_said(tmp_path: Path) -> None:

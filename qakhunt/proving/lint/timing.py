@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from qakhunt.errors import QakhuntError
 from qakhunt.hunts.parameters import leading_lets, parameters_of
-from qakhunt.hunts.window import TIME_COLUMNS, published
+from qakhunt.hunts.time_filters import TIME_COLUMNS
+from qakhunt.hunts.window import published
 from qakhunt.kql.literal import decode
 from qakhunt.kql.pipeline import by_split, items
 from qakhunt.kql.tokens import Kind, Token
