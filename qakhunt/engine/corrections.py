@@ -10,17 +10,36 @@ from __future__ import annotations
 
 import re
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 # 0001-01-01 to 1970-01-01 in microseconds.
 _KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
+_MICROSECONDS = "epoch_us(TRY_CAST(CAST({0} AS VARCHAR) AS INTERVAL))"
+_TIMESPAN = (
+    "(CASE WHEN {u} < 0 THEN '-' ELSE '' END"
+    " || CASE WHEN abs({u}) >= 86400000000 THEN (abs({u}) // 86400000000) || '.' ELSE '' END"
+    " || printf('%02d:%02d:%02d', abs({u}) // 3600000000 % 24, abs({u}) // 60000000 % 60,"
+    " abs({u}) // 1000000 % 60)"
+    " || CASE WHEN abs({u}) % 1000000 > 0 THEN printf('.%06d0', abs({u}) % 1000000) ELSE '' END)"
+).replace("{u}", _MICROSECONDS)
 _ELEMENT = (
     "CASE typeof({0}) WHEN 'TIMESTAMP' THEN "
     "to_json(strftime(TRY_CAST({0} AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z') "
+    f"WHEN 'INTERVAL' THEN to_json({_TIMESPAN}) "
     "ELSE to_json({0}) END"
 )
+_IS_JSON_NULL = "(typeof({0}) = 'JSON' AND CAST({0} AS VARCHAR) = 'null')"
+_NULL_TESTS = {
+    "isnull": "({0} IS NULL OR " + _IS_JSON_NULL + ")",
+    "isnotnull": "({0} IS NOT NULL AND NOT " + _IS_JSON_NULL + ")",
+    "isempty": "({0} IS NULL OR CAST({0} AS VARCHAR) = '' OR " + _IS_JSON_NULL + ")",
+    "isnotempty": "({0} IS NOT NULL AND CAST({0} AS VARCHAR) <> '' AND NOT " + _IS_JSON_NULL + ")",
+}
 _IS_ARRAY = "typeof({0}) = 'JSON' AND json_type(TRY_CAST({0} AS JSON)) = 'ARRAY'"
 # Only a dynamic array is unrolled; a string that looks like one is one element.
 _SET = (
@@ -69,6 +88,8 @@ def install() -> None:
     for name in ("parse_json", "todynamic"):
         if name in scalars:
             scalars[name] = functions.FunctionSpec(name, "template", _PARSE_JSON, (1,))
+    for name, template in _NULL_TESTS.items():
+        scalars[name] = functions.FunctionSpec(name, "template", template, (1,))
     # Without a modulus the value itself would be seen, and it is not Kusto's: still refused.
     for name in ("hash", "hash_xxhash64"):
         scalars[name] = functions.FunctionSpec(name, "template", _HASH, (2,))
@@ -78,6 +99,7 @@ def install() -> None:
             f"array_sort_{name}", "template", template, (1,)
         )
     _correct_bin(translate)
+    _fill_outer_joins(translate)
     _merge_needles(translate, functions)
     _unroll_membership(translate)
 
@@ -112,6 +134,36 @@ def _correct_bin(translate: Any) -> None:
         return original(node, name)  # type: ignore[no-any-return]
 
     translate.render_bin = render_bin
+
+
+def _fill_outer_joins(translate: Any) -> None:
+    """Text of rows without a partner is empty, since Kusto has no null string."""
+    join, lookup = translate.render_join, translate.render_lookup
+    filled = ("leftouter", "rightouter", "fullouter")
+
+    def render_join(op: Any, prev: str, left: list[str], right_sql: str, right: list[str]) -> str:
+        sql = join(op, prev, left, right_sql, right)
+        if op.kind not in filled:
+            return sql  # type: ignore[no-any-return]
+        return without_null_text(translate, sql, [*left, *translate._renamed(left, right)])
+
+    def render_lookup(op: Any, prev: str, left: list[str], right_sql: str, right: list[str]) -> str:
+        from duckdb_kql.schema import lookup_output_columns
+
+        sql = lookup(op, prev, left, right_sql, right)
+        names = lookup_output_columns(left, right, [key.right for key in op.keys])
+        return without_null_text(translate, sql, names)
+
+    translate.render_join, translate.render_lookup = render_join, render_lookup
+
+
+def without_null_text(translate: Any, sql: str, names: Sequence[str]) -> str:
+    """The relation with the columns ``names``, and empty text where it had none."""
+    cells = []
+    for name in map(translate.quote_ident, names):
+        is_hole = f"typeof({name}) = 'VARCHAR' AND {name} IS NULL"
+        cells.append(f"CASE WHEN {is_hole} THEN '' ELSE {name} END AS {name}")
+    return f"SELECT {', '.join(cells)} FROM ({sql})"
 
 
 def _merge_needles(translate: Any, functions: Any) -> None:

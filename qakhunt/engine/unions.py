@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.engine.corrections import without_null_text
 from qakhunt.engine.dialect import Unreadable
 from qakhunt.engine.sql_types import kql_type
 
@@ -28,6 +29,7 @@ _lets: ContextVar[tuple[Any, ...]] = ContextVar("lets", default=())
 def install() -> None:
     """Hook into the translator, once per process."""
     from duckdb_kql import translate
+    from duckdb_kql.schema import union_output_columns
 
     original_union, original_query = translate.render_union, translate._render_query
 
@@ -48,7 +50,9 @@ def install() -> None:
                 kept.append(_arms(translate, op, query, schema))
             finally:
                 _unions.reset(token)
-        return original_union(op, prev, left_cols, query, schema, leading)
+        sql = original_union(op, prev, left_cols, query, schema, leading)
+        # A branch that lacks a column of text has it empty, since Kusto has no null string.
+        return without_null_text(translate, sql, union_output_columns(op, left_cols, schema))
 
     translate.render_union, translate._render_query = render_union, render_query
 

@@ -105,6 +105,8 @@ def _each(value: Any) -> Rows:
         raise ValueError("'each' maps columns to lists")
     if len({len(entries) for entries in value.values()}) != 1:
         raise ValueError("the lists of 'each' must be of one length")
+    if not all(value.values()):
+        raise ValueError("the lists of 'each' are empty, so there is no row")
     return [dict(zip(value, cells, strict=True)) for cells in zip(*value.values(), strict=True)]
 
 
@@ -141,6 +143,8 @@ def typed_cells(cells: Mapping[str, Any], known: Mapping[str, str], clock: Clock
 
 def typed_cell(value: Any, kind: str | None, clock: Clock) -> Any:
     """A value of YAML as a cell of that KQL type. Raises ValueError."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        raise ValueError(f"{value} is beyond 64 bits")
     if value is None or kind in (None, "dynamic"):
         return value
     if kind == "datetime":

@@ -251,6 +251,8 @@ def _check_expectation(expect: Expectation, location: SourceLocation) -> None:
         raise CaseError("'none' and rows exclude each other", location=location)
     if expect.rows is None and (expect.exact or expect.ordered or expect.subset):
         raise CaseError("'exact', 'ordered' and 'subset' speak of 'rows'", location=location)
+    if expect.subset and not expect.rows:
+        raise CaseError("'subset' of no rows is true of every result", location=location)
     if not about_rows and expect.error is None and not expect.warnings:
         raise CaseError(
             "the case expects nothing", location=location,

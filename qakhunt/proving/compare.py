@@ -196,6 +196,9 @@ def _frozen(cell: Any) -> Any:
         return tuple(_frozen(item) for item in cell)
     if isinstance(cell, dict):
         return tuple(sorted((key, _frozen(value)) for key, value in cell.items()))
+    # Python takes True for 1, and NaN for another NaN.
+    if isinstance(cell, bool) or cell != cell:
+        return (type(cell).__name__, str(cell))
     return cell
 
 

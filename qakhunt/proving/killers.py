@@ -98,19 +98,20 @@ class _Judge:
     def __init__(self, suite: Suite, runner: CaseRunner) -> None:
         self._runner = runner
         self._cases = suite.cases
-        self._kills = dict.fromkeys(range(len(suite.cases)), 0)
+        # A case that fails by itself, or cannot run, says nothing of a mutant.
+        self._kills = {n: 0 for n, case in enumerate(suite.cases) if self._passes(case, None)}
         # Only the query's own filters may hold records back, or a filter on time that
         # is dropped or widened would go unnoticed.
         self._windows: dict[int, Window | None] = {
-            number: ALL_TIME if self._passes_wide(case) else None
-            for number, case in enumerate(suite.cases)
+            number: ALL_TIME if self._passes(suite.cases[number], ALL_TIME) else None
+            for number in self._kills
         }
 
-    def _passes_wide(self, case: Case) -> bool:
+    def _passes(self, case: Case, window: Window | None) -> bool:
         try:
-            return self._runner.survives(case, case.hunt, _product(case), ALL_TIME)
-        except QakhuntError:
-            return False
+            return self._runner.survives(case, case.hunt, _product(case), window)
+        except QakhuntError as problem:
+            return _is_expected(case, problem)
 
     def killer(self, mutant: Mutant) -> str | None:
         """Name of the first case that fails with the mutant."""
@@ -132,8 +133,12 @@ class _Judge:
                 case, mutant.hunt, _product(case), window, mutant.earlier, mutant.later
             )
         except QakhuntError as problem:
-            expected = case.expect.error
-            return expected is not None and expected.casefold() in str(problem).casefold()
+            return _is_expected(case, problem)
+
+
+def _is_expected(case: Case, problem: QakhuntError) -> bool:
+    expected = case.expect.error
+    return expected is not None and expected.casefold() in str(problem).casefold()
 
 
 def _product(case: Case) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import stat
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,20 +23,24 @@ def whole_file(path: Path, *, force: bool = False, named: bool = False) -> Itera
     even a killed process leaves nothing; ``named`` gives it one beside ``path``, for
     a writer like DuckDB that makes files beside its own. Raises OutputError for a
     folder that is missing, a file that exists (unless ``force``) and anything the
-    system refuses.
+    system refuses. What is replaced keeps its mode, and a link its place.
     """
     check_target(path, force=force)
+    path = path.resolve() if path.is_symlink() else path
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
     try:
         handle = None if named else _nameless(path.parent)
         if handle is not None:
             with _closing(handle):
                 yield Path(f"/proc/self/fd/{handle}")
+                if mode is not None:
+                    os.fchmod(handle, mode)
                 os.fsync(handle)
                 _name_handle(handle, path, force=force)
             return
         with _named(path) as temporary:
             yield temporary
-            _apply_umask(temporary)
+            _apply_mode(temporary, mode)
             _settle(temporary, path, force=force)
     except OSError as problem:
         raise OutputError(f"cannot write {path}: {problem.strerror or problem}") from None
@@ -119,8 +124,11 @@ def _settle(temporary: Path, path: Path, *, force: bool) -> None:
         temporary.replace(path)  # a file system without hard links
 
 
-def _apply_umask(temporary: Path) -> None:
-    if os.name != "nt":
+def _apply_mode(temporary: Path, mode: int | None) -> None:
+    if os.name == "nt":
+        return
+    if mode is None:
         mask = os.umask(0)
         os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
+        mode = 0o666 & ~mask
+    temporary.chmod(mode)

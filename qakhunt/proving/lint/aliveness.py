@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 _TABLE = "DeviceProcessEvents"
 _COLUMNS = ("ProcessCommandLine",)
+_LEAST_TELLING = 4
+"""Letters from which on a part of a command says which one is meant."""
 _MOMENT = Instant.parse("2024-01-01T00:00:00Z")
 _WINDOW = Window(Instant.parse("2023-01-01T00:00:00Z"), Instant.parse("2025-01-01T00:00:00Z"))
 
@@ -71,9 +73,11 @@ def matrices(subject: Subject, session: Session) -> list[Matrix]:
 
 
 def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
+    known = [(command, None) for command in [*known_commands(), *_programs()]]
+    own = [(text.value, n) for n, text in enumerate(test.texts) if _is_command(text.value)]
     recorded = [
-        (rendering, line)
-        for command in [*known_commands(), *_programs()]
+        (rendering, line, number)
+        for command, number in [*known, *own]
         for rendering, lines in renderings_of(command).items()
         for line in lines
     ]
@@ -81,7 +85,7 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
         _TABLE,
         [
             {"TimeGenerated": _MOMENT, "ReportId": number, "ProcessCommandLine": line}
-            for number, (_, line) in enumerate(recorded)
+            for number, (_, line, _) in enumerate(recorded)
         ],
     )
     left = query[test.start : test.operator_span[0]].strip()
@@ -94,11 +98,18 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
     )
     session.put(_TABLE, [])
     hits: list[set[str]] = [set() for _ in test.texts]
+    possible: set[int] = set()
     for row in answer.rows:
+        rendering, _, whose = recorded[row[0]]
         for number, flag in enumerate(row[1:]):
-            if flag:
-                hits[number].add(recorded[row[0]][0])
-    entries = tuple(_life(text, frozenset(own)) for text, own in zip(test.texts, hits, strict=True))
+            if flag and whose is None:
+                hits[number].add(rendering)
+            elif flag and whose == number:
+                possible.add(number)
+    entries = tuple(
+        _life(text, frozenset(hits[number]), possible=number in possible)
+        for number, text in enumerate(test.texts)
+    )
     return Matrix(test, tuple(families().renderings), entries)
 
 
@@ -114,17 +125,27 @@ def _operand(test: StringTest, text: Text) -> str:
     return f"({literal})" if test.positive in ("in", "in~", "has_any", "has_all") else literal
 
 
-def _life(text: Text, matched: frozenset[str]) -> EntryLife:
+def _is_command(entry: str) -> bool:
+    """Whether the entry begins with a program that known commands run."""
+    first = (
+        entry.split(maxsplit=1)[0].strip('"').lower().removesuffix(".exe") if entry.split() else ""
+    )
+    shown = {command.split()[0].lower().removesuffix(".exe") for command in known_commands()}
+    return first in shown.union(_programs())
+
+
+def _life(text: Text, matched: frozenset[str], *, possible: bool) -> EntryLife:
+    """``possible`` says that it matches a command of its own, which no report shows."""
     if matched:
         return EntryLife(text, matched, Life.ALIVE)
-    meant = _meant(text.value)
+    meant = None if possible else _meant(text.value)
     return EntryLife(text, matched, Life.DEAD if meant else Life.UNPROVEN, meant)
 
 
 def _meant(entry: str) -> str | None:
     """The known command that an entry is plainly written for."""
     compact = _compact(entry)
-    if not compact:
+    if len(compact) < _LEAST_TELLING:
         return None
     for command in known_commands():
         if compact in _compact(command):

@@ -46,12 +46,25 @@ def read_suppressions(text: str, path: str) -> list[Suppression]:
     found = []
     for number, line in enumerate(text.splitlines(), 1):
         match = _COMMENT.search(line)
-        if match is None:
+        if match is None or _is_quoted(line[: match.start()]):
             continue
         codes = tuple(code for code in re.split(r"[ ,]+", match["codes"].strip()) if code)
         location = SourceLocation(path, number, match.start() + 1)
         found.append(Suppression(codes, match["reason"] or "", location, match["mark"] == "#"))
     return found
+
+
+def _is_quoted(before: str) -> bool:
+    """Whether what follows stands in a literal that began on the same line."""
+    quote = ""
+    escaped = False
+    for char in before:
+        if quote:
+            quote = "" if char == quote and not escaped else quote
+            escaped = char == "\\" and not escaped
+        elif char in "\"'`":
+            quote, escaped = char, False
+    return bool(quote)
 
 
 def apply(findings: Iterable[Finding], suppressions: list[Suppression]) -> list[Finding]:
