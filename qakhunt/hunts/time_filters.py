@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.kql.pipeline import bracketed, closing, pipeline, split
+from qakhunt.kql.pipeline import bracketed, groups, pipeline, split
 from qakhunt.kql.tokens import Kind
 from qakhunt.kql.values import TICK, Instant
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from qakhunt.kql.pipeline import Stage
     from qakhunt.kql.tokens import Token
@@ -102,8 +102,8 @@ class _Reader:
         for stage in stages:
             if stage.operator in ("where", "filter"):
                 span = span.cut(self._where(stage.tokens))
-            for group in _groups(stage.tokens):
-                self.statements(group)
+            for part in groups(stage.tokens):
+                self.statements(part)
         if span.bounded:
             self.found.spans.append(span)
         return span
@@ -112,7 +112,7 @@ class _Reader:
         """The span of what the pipeline begins with: a let's, or that of the brackets'."""
         if stage.tokens and stage.tokens[0].text in self._lets:
             return self._lets[stage.tokens[0].text]
-        spans = [self.statements(group) for group in _groups(stage.tokens)]
+        spans = [self.statements(part) for part in groups(stage.tokens)]
         return spans[0] if len(spans) == 1 else Span()
 
     def _where(self, tokens: Sequence[Token]) -> Span:
@@ -155,14 +155,3 @@ class _Reader:
 
 def _is_time(token: Token) -> bool:
     return token.kind is Kind.IDENTIFIER and token.text in TIME_COLUMNS
-
-
-def _groups(tokens: Sequence[Token]) -> Iterator[Sequence[Token]]:
-    """What stands in each outermost pair of brackets."""
-    at = 0
-    while at < len(tokens):
-        if tokens[at].text in ("(", "{", "["):
-            end = closing(tokens, at)
-            yield tokens[at + 1 : end]
-            at = end
-        at += 1

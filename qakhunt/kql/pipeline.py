@@ -157,6 +157,17 @@ def closing(tokens: Sequence[Token], at: int) -> int:
     return len(tokens) - 1
 
 
+def groups(tokens: Sequence[Token], opening: Sequence[str] = _OPENING) -> Iterator[Sequence[Token]]:
+    """What stands in each outermost pair of brackets."""
+    at = 0
+    while at < len(tokens):
+        if tokens[at].text in opening:
+            end = closing(tokens, at)
+            yield tokens[at + 1 : end]
+            at = end
+        at += 1
+
+
 @dataclass(frozen=True)
 class Item:
     """One entry of a list of columns: ``name = expression``, or an expression alone.

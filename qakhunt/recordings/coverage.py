@@ -16,6 +16,7 @@ from qakhunt.kql.literal import decode, encode, literal_type
 from qakhunt.kql.pipeline import bracketed, split
 from qakhunt.kql.schema import columns
 from qakhunt.kql.tokens import Kind, Token, tokenize
+from qakhunt.recordings.shown_columns import shows_unnamed_columns
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -26,7 +27,6 @@ Alternatives = tuple[Conditions, ...]
 _PROCESSES = "DeviceProcessEvents"
 _FILE_NAMES = ("FileName", "ProcessVersionInfoOriginalFileName")
 _LONGEST = 200
-_CHOOSES_COLUMNS = frozenset(["summarize", "project", "distinct", "count"])
 
 
 def default_filter(table: str, product: str, queries: Iterable[str]) -> Alternatives:
@@ -84,13 +84,9 @@ def _short(place: Conditions) -> str:
 def columns_missing(query: str, product: str, table: str, kept: Collection[str]) -> list[str]:
     """Columns of the table that the query reads and the recording has not."""
     own = columns(product, table)
-    tokens = tokenize(query)
-    named = {token.text for token in tokens if token.kind is Kind.IDENTIFIER}
-    missing = [name for name in own if name in named and name not in kept]
-    chooses = any(token.text in _CHOOSES_COLUMNS for token in tokens)
-    if not missing and not chooses:
-        missing = [name for name in own if name not in kept]
-    return missing
+    named = {token.text for token in tokenize(query) if token.kind is Kind.IDENTIFIER}
+    every = shows_unnamed_columns(query)
+    return [name for name in own if (every or name in named) and name not in kept]
 
 
 def _is_inside(place: Conditions, alternatives: Alternatives) -> bool:

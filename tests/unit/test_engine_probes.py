@@ -241,3 +241,49 @@ def test_nothing_is_in_no_list(session: Session, operator: str, expected: list[i
 )
 def test_top_takes_the_first_in_order(session: Session, query: str, expected: list[int]) -> None:
     assert cells(session, query) == expected
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "every | join kind=leftouter (one) on k",
+        "one | join kind=rightouter (every) on k",
+        "one | join kind=fullouter (every) on k",
+        "every | lookup (one) on k",
+        "every | where k > 1 | union (one)",
+    ],
+)
+def test_text_that_a_row_lacks_is_empty_and_not_null(session: Session, query: str) -> None:
+    text = (
+        "let every = DeviceProcessEvents | project k = ReportId;\n"
+        "let one = every | where k == 1 | extend L = 'x', N = 7;\n"
+        f"{query} | summarize e = countif(L == ''), n = countif(isnull(N)), l = make_set(L)"
+    )
+    answer = session.ask(text, now=NOW, window=parse(OCTOBER, NOW))
+    assert list(answer.rows) == [(3, 3, ["", "x"])]
+
+
+@pytest.mark.parametrize(
+    ("call", "expected"),
+    [("isnull", True), ("isnotnull", False), ("isempty", True), ("isnotempty", False)],
+)
+def test_a_null_in_json_is_null(session: Session, call: str, expected: bool) -> None:
+    query = f"take 1 | project {call}(parse_json('{{\"a\": null}}').a)"
+    assert cells(session, query) == [expected]
+    other = f'take 1 | project {call}(parse_json(\'{{"a": "null"}}\').b), {call}(ReportId)'
+    assert cells(session, other) == [(expected, not expected)]
+
+
+@pytest.mark.parametrize("function", ["make_set", "make_list"])
+@pytest.mark.parametrize(
+    ("span", "expected"),
+    [
+        ("26h", "1.02:00:00"), ("-90s", "-00:01:30"), ("2d", "2.00:00:00"),
+        ("1.5s", "00:00:01.5000000"), ("400d", "400.00:00:00"),
+    ],
+)  # fmt: skip
+def test_timespans_in_a_set_are_kustos(
+    session: Session, function: str, span: str, expected: str
+) -> None:
+    query = f"take 1 | extend d = totimespan({span}) | summarize {function}(d)"
+    assert cells(session, query) == [[expected]]
