@@ -8,7 +8,7 @@ import sys
 from typing import Any
 
 from qakhunt import streams
-from qakhunt.errors import ExitCode, QakhuntError
+from qakhunt.errors import ExitCode, OutputError, QakhuntError
 
 _COMPLETION = "_QAKHUNT_COMPLETE"
 
@@ -44,6 +44,9 @@ def run(arguments: list[str] | None = None) -> int:
         # DuckDB makes this of a Ctrl-C that comes while it works.
         if type(problem) is RuntimeError and str(problem) == "Query interrupted":
             return _interrupted()
+        if isinstance(problem, OSError) and problem.filename is not None:
+            _report(OutputError(f"cannot use {problem.filename}: {problem.strerror}"))
+            return int(ExitCode.USAGE)
         return _bug()
 
 

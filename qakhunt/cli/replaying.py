@@ -97,7 +97,10 @@ class ReplayAnswering:
             key = (line.backend, product)
             if key not in backends:
                 backends[key] = ReplayBackend(self._recording, line.backend, product)
-            slices = read_slices(line.slices) if line.slices else None
+            try:
+                slices = read_slices(line.slices) if line.slices else None
+            except ValueError as problem:
+                raise RecordingError(f"{self._recording.folder}: slices: {problem}") from None
             target = target_of(line.origin)
             lines.append(PlanLine(rendered[line.hunt], backends[key], target, slices))
         return lines
@@ -157,7 +160,10 @@ class ReplayAnswering:
 
     def _same(self, rendered: RenderedQuery, recorded: RecordedHunt) -> RenderedQuery:
         """Refuse a query that is not the recorded one, and say what differs."""
-        if rendered.text == recorded.query or rendered.query_hash == recorded.query_hash:
+        from qakhunt.backends.replay import span_of
+
+        same_text = recorded.query == rendered.text or recorded.query_hash == rendered.query_hash
+        if same_text and span_of(rendered.window) == recorded.window:
             return rendered
         raise RecordingError(
             f"{recorded.name} is not as it was recorded: {_difference(rendered, recorded)}",

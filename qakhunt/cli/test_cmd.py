@@ -12,7 +12,7 @@ import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
-from qakhunt.errors import ExitCode, UsageError
+from qakhunt.errors import CheckFailed, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,4 +144,6 @@ def _present(results: Sequence[CaseResult], seconds: float, *, as_json: bool, qu
             for line in case_report.skip_lines(results):
                 print(line)
         print(case_report.summary_line(results, seconds))
+    if results and all(result.outcome is Outcome.SKIPPED for result in results):
+        raise CheckFailed("no case could run, so nothing is proven")
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK

@@ -58,8 +58,9 @@ def values_of(hunt: Hunt, name: str, text: str) -> list[Any]:
             return [from_text(part.strip(), kind) for part in text.split(",")]
         return _steps(kind, *match.groups())
     except (ValueError, InvalidOperation) as problem:
+        why = "not a number" if isinstance(problem, InvalidOperation) else problem
         raise UsageError(
-            f"--set {name}={text}: {problem}", hint="values are 1..10, 1..10..2 or 1,2,5"
+            f"--set {name}={text}: {why}", hint="values are 1..10, 1..10..2 or 1,2,5"
         ) from None
 
 

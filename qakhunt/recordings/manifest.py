@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qakhunt.answers.ledger import Status
 from qakhunt.errors import RecordingError
+from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -184,7 +186,27 @@ def decode(data: bytes, path: Path) -> Manifest:
         raise RecordingError(f"{path}: not a whole manifest: {problem}") from None
     for listed in manifest.files:
         _check_inside(listed.path, path)
+    try:
+        _check_values(manifest)
+    except ValueError as problem:
+        raise RecordingError(f"{path}: not a whole manifest: {problem}") from None
     return manifest
+
+
+def _check_values(manifest: Manifest) -> None:
+    """Raises ValueError for a time, status or reference that is none."""
+    Instant.parse(manifest.now)
+    spans = [manifest.window, *(hunt.window for hunt in manifest.hunts)]
+    spans += [*(a.window for a in manifest.answers), *(file.window for file in manifest.source)]
+    for span in spans:
+        Window(Instant.parse(span.start), Instant.parse(span.end))
+    for status in [*(a.status for a in manifest.answers), *(f.status for f in manifest.source)]:
+        Status(status)
+    if not manifest.plan:
+        raise ValueError("its plan is empty")
+    for line in manifest.plan:
+        if not 0 <= line.hunt < len(manifest.hunts):
+            raise ValueError(f"its plan names hunt {line.hunt} of {len(manifest.hunts)}")
 
 
 def _checksum(plain: dict[str, Any]) -> str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READS = 1
+_SURROGATE = re.compile(r"\\u[dD][89abAB]|\\u[dD][c-fC-F]", re.ASCII)
 _SCHEMA = re.compile(r"qakhunt\.([a-z]+)/(\d+)", re.ASCII)
 
 
@@ -203,6 +204,12 @@ def load_result(path: Path) -> RunResult:
     text = read_text(path, ResultFileError)
     try:
         document = json.loads(text)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ResultFileError(
+            f"{path}: it holds half a surrogate pair, which is no text", hint=_MAKE_ONE
+        ) from None
     except ValueError as problem:
         raise ResultFileError(f"{path}: this is not JSON: {problem}", hint=_MAKE_ONE) from None
     except RecursionError:

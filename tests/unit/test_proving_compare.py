@@ -80,6 +80,24 @@ def test_another_operator_gains_a_hit_by_events_that_only_it_counts(
     assert sorted(lines(gained)) == sorted(("new", line.upper()) for line in FOUR)
 
 
+@pytest.mark.parametrize(
+    ("old", "new", "code"),
+    [("1", "true", 10), ("dynamic([1])", "dynamic([true])", 10), ("real(nan)", "real(nan)", 0)],
+)
+def test_values_are_compared_by_kind(
+    events: Path, tmp_path: Path, capsys: Capture, old: str, new: str, code: int
+) -> None:
+    for name, value in (("old", old), ("new", new)):
+        (tmp_path / f"{name}.kql").write_text(
+            "DeviceProcessEvents | where TimeGenerated > datetime(2026-01-01)"
+            f" | summarize n = count() by DeviceName | extend x = {value}"
+        )
+    now = ("--now", "2026-11-05T00:00:00Z")
+    sides = tmp_path / "old.kql", tmp_path / "new.kql"
+    found, document = diff(capsys, *sides, "--events", events, *now)
+    assert (found, document["differs"]) == (code, code == 10)
+
+
 def test_one_entry_less_changes_or_loses_hits(
     events: Path, changed: Callable[..., Path], capsys: Capture
 ) -> None:
@@ -364,6 +382,20 @@ def test_several_processes_find_what_one_finds(
     assert list(temporary.iterdir())
     interrupted.close()
     assert not list(temporary.iterdir())
+
+
+def test_a_case_that_cannot_run_kills_no_mutant(
+    small: Callable[[str], Path], capsys: Capture
+) -> None:
+    path = small("cases:\n  - {name: it, products: [defender], expect: {none: true}}\n")
+    hunt = path.parent.parent / "small.yaml"
+    hunt.write_text(HUNT.replace("DeviceProcessEvents", "Syslog"), encoding="utf-8")
+    assert run(["test", str(path), "--mutate"]) == 1
+    assert " 0 killed, 0 explained, " in capsys.readouterr().out
+    assert run(["test", str(path)]) == 1
+    told = capsys.readouterr()
+    assert "1 skipped" in told.out
+    assert "error: no case could run" in told.err
 
 
 def test_a_worker_that_dies_is_no_verdict(

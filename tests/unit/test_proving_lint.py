@@ -222,6 +222,24 @@ def test_an_entry_of_an_unknown_program_is_not_called_dead(linter: Linter, tmp_p
     assert lives == [Life.UNPROVEN, Life.ALIVE]
 
 
+def test_a_command_that_no_report_shows_is_not_called_dead(linter: Linter, tmp_path: Path) -> None:
+    entries = ["whoami", "net group", "nltest /domain_trusts", "e", "nltest/domain_trusts"]
+    query = f"DeviceProcessEvents\n| where {WINDOW}\n| where ProcessCommandLine in~ ({{0}})"
+    quoted = ", ".join(f"'{entry}'" for entry in entries)
+    result = lint_text(linter, tmp_path, query.format(quoted))
+    lives = [entry.life for entry in next(iter(result.matrices.values()))[0].entries]
+    assert lives == [Life.UNPROVEN] * 4 + [Life.DEAD]
+
+
+def test_a_suppression_in_a_literal_is_none(linter: Linter, tmp_path: Path) -> None:
+    for mark in ("#", "//"):
+        query = (
+            f"DeviceProcessEvents\n| where {WINDOW}\n"
+            f"| where FileName == '{mark} qakhunt-allow QH205: so says the attacker\n"
+        ).rstrip() + "'"
+        assert [code for code, *_ in found(lint_text(linter, tmp_path, query))] == ["QH205"]
+
+
 def test_a_suppression_needs_a_reason_and_an_effect(linter: Linter, tmp_path: Path) -> None:
     comparison = "| where FileName == 'net.exe'"
     base = f"DeviceProcessEvents\n| where {WINDOW}\n"
@@ -248,8 +266,11 @@ def test_fix_makes_the_exact_mends_and_nothing_else(
         "  | where FileName in (Names)   // as is\n"
         "  | where Devicename =~ 'x'\n"
     )
+    target = tmp_path / "target.yaml"
+    target.write_text(text, encoding="utf-8", newline="")
+    target.chmod(0o600)
     path = tmp_path / "it.yaml"
-    path.write_text(text, encoding="utf-8", newline="")
+    path.symlink_to(target)
     assert run(["hunts", "lint", "--fix"]) == 2
     run(["hunts", "lint", str(path), "--fix"])
     assert "4 mended" in capsys.readouterr().out
@@ -260,6 +281,8 @@ def test_fix_makes_the_exact_mends_and_nothing_else(
         "  | where FileName in~ (Names)   // as is\n"
         "  | where DeviceName =~ 'x'\n"
     )
+    assert path.is_symlink()
+    assert target.stat().st_mode & 0o777 == 0o600
 
 
 def test_published_hunts_have_no_finding_that_is_not_accepted(

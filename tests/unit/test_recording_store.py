@@ -147,6 +147,26 @@ def test_a_manifest_cannot_name_files_outside(name: str, tmp_path: Path) -> None
         Recording.open(folder)
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"now": "bad"}, "bad"),
+        ({"plan": ()}, "its plan is empty"),
+        ({"plan": (RecordedLine(99, "local", Origin("p")),)}, "its plan names hunt 99 of 1"),
+        ({"plan": (RecordedLine(-1, "local", Origin("p")),)}, "its plan names hunt -1 of 1"),
+        ({"window": Span("2026-10-02", "2026-10-01")}, "not a whole manifest"),
+    ],
+)
+def test_a_manifest_that_is_well_signed_nonsense_is_refused(
+    changes: dict[str, Any], words: str, tmp_path: Path
+) -> None:
+    folder = make(tmp_path / "r")
+    manifest = Recording.open(folder).manifest
+    (folder / NAME).write_bytes(encode(msgspec_replace(manifest, **changes)))
+    with pytest.raises(RecordingError, match=words):
+        Recording.open(folder)
+
+
 def msgspec_replace(value: Any, **changes: Any) -> Any:
     import msgspec
 

@@ -123,6 +123,7 @@ REFUSED = {
     "older": ('{"schema": "qakhunt.run/0"}', "older qakhunt (qakhunt.run/0)"),
     "another of ours": ('{"schema": "qakhunt.diff/1"}', "this is a qakhunt.diff/1"),
     "empty": ('{"schema": "qakhunt.run/1"}', "missing required field"),
+    "half a character": ('{"schema": "qakhunt.run/1", "x": "\\ud800"}', "half a surrogate pair"),
     "deep": ("[" * 100_000, "nested too deeply"),
 }
 
