@@ -158,7 +158,7 @@ def _measure(
     moment = read_now(now)
     with working("measuring", quiet=quiet) as say:
         evidence = measure(
-            found, sets, now=moment, seed=seed, repeats=repeats,
+            found, sets, seed=seed, repeats=repeats,
             progress=lambda text: say(for_terminal(text)),
         )  # fmt: skip
     return document(evidence, sets, now=moment, seed=seed, repeats=repeats)

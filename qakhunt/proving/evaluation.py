@@ -112,14 +112,13 @@ def evaluate(
     hunts: Sequence[Hunt],
     sets: Sequence[LabelledSet],
     *,
-    now: Instant,
     seed: int,
     repeats: int = REPEATS,
     losses: Sequence[int] = LOSSES,
     progress: Progress | None = None,
 ) -> list[HuntEvidence]:
-    """Measure every hunt on every set. ``now`` is when."""
-    evidence = [HuntEvidence(hunt, _rendered(hunt, now, _span(sets))) for hunt in hunts]
+    """Measure every hunt on every set."""
+    evidence = [HuntEvidence(hunt, _rendered(hunt, _span(sets).end)) for hunt in hunts]
     jobs = list(_jobs(sets, seed, repeats, losses))
     named = _named_columns(hunts)
     by_lookback: dict[str, list[HuntEvidence]] = {}
@@ -159,8 +158,9 @@ def _named_columns(hunts: Sequence[Hunt]) -> frozenset[str]:
     return frozenset(words & known | set(TIME_COLUMN.values()))
 
 
-def _rendered(hunt: Hunt, now: Instant, window: Window) -> RenderedQuery:
-    return render(hunt, now=now, window=window)
+def _rendered(hunt: Hunt, end: Instant) -> RenderedQuery:
+    window = Window(end - Timespan.parse(hunt.notes.lookback), end)
+    return render(hunt, now=end, window=window)
 
 
 def _span(sets: Sequence[LabelledSet]) -> Window:

@@ -76,7 +76,7 @@ def labelled(name: str, label: str, found: list[dict[str, Any]], **more: Any) ->
 
 
 def measured(folder: Path, *sets: LabelledSet, repeats: int = 40) -> HuntEvidence:
-    return evaluate([two(folder)], sets, now=NOW, seed=1, repeats=repeats, losses=(0, 50, 100))[0]
+    return evaluate([two(folder)], sets, seed=1, repeats=repeats, losses=(0, 50, 100))[0]
 
 
 @pytest.mark.engine
@@ -168,9 +168,7 @@ def test_administrators_run_every_choice_of_three() -> None:
 def test_the_burst_hunt_meets_its_aims_on_a_seed_of_its_own() -> None:
     """Another seed than that of the recorded evidence, so that nothing is tuned to it."""
     sets = generate(20261124, 4)
-    (one,) = evaluate(
-        Catalog().find("qakbot-recon-burst"), sets, now=NOW, seed=7, repeats=4, losses=(40,)
-    )
+    (one,) = evaluate(Catalog().find("qakbot-recon-burst"), sets, seed=7, repeats=4, losses=(40,))
     assert all(share.found == share.tried for share in one.recall().values())
     assert {rendering for rendering, _ in one.recall()} == set(RENDERINGS)
     assert [a for s in one.sets for a in s.alerts if not a.true] == []
@@ -327,7 +325,7 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.engine
 def test_a_document_names_its_data(tmp_path: Path) -> None:
     sets = [labelled("positive", "qakbot", rows("a", 0, 7), rendering="direct")]
-    evidence = evaluate([two(tmp_path)], sets, now=NOW, seed=3, repeats=2, losses=(50,))
+    evidence = evaluate([two(tmp_path)], sets, seed=3, repeats=2, losses=(50,))
     whole = document(evidence, sets, now=NOW, seed=3, repeats=2)
     assert (whole["seed"], whole["data"][0]["name"], whole["data"][0]["bursts"]) == (
         3,

@@ -231,6 +231,29 @@ def test_a_command_that_no_report_shows_is_not_called_dead(linter: Linter, tmp_p
     assert lives == [Life.UNPROVEN] * 4 + [Life.DEAD]
 
 
+@pytest.mark.parametrize(
+    ("expression", "noted"),
+    [
+        ("FileName matches regex @'^\\w+$'", True),
+        ("FileName matches regex '^\\\\d$'", True),
+        ("extract(@'\\bx', 0, FileName) == 'x'", True),
+        ("FileName matches regex '[a-y&&xyz]'", True),
+        ("FileName matches regex '^[0-9A-Za-z_]+ && x$'", False),
+        ("FileName has @'\\d'", False),
+        ("FileName matches regex Pattern", True),
+    ],
+)
+def test_a_regular_expression_that_means_more_in_the_service_is_noted(
+    linter: Linter, tmp_path: Path, expression: str, noted: bool
+) -> None:
+    query = (
+        f"let Pattern = @'\\d';\nDeviceProcessEvents\n| where {WINDOW}\n| where {expression}"
+        "\n| where ProcessCommandLine != Pattern"
+    )
+    codes = [code for code, *_ in found(lint_text(linter, tmp_path, query))]
+    assert ("QH502" in codes) is noted
+
+
 def test_a_suppression_in_a_literal_is_none(linter: Linter, tmp_path: Path) -> None:
     for mark in ("#", "//"):
         query = (

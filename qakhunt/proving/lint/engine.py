@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from qakhunt.engine.session import EngineRefused
 from qakhunt.kql.edits import original_offset
+from qakhunt.kql.literal import decode_string
+from qakhunt.kql.pipeline import closing
 from qakhunt.kql.tokens import Kind, LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.engine.session import Session
+    from qakhunt.kql.tokens import Token
     from qakhunt.proving.lint.model import Finding, Subject
 
 _ESTIMATES = frozenset({"dcount", "dcountif", "percentile", "percentiles", "dcount_hll", "hll"})
+_TAKE_REGEX = frozenset({"extract", "extract_all", "replace_regex", "trim", "trim_start",
+                         "trim_end", "countof"})  # fmt: skip
+# Kusto: \d is \p{Nd}, \w and \b know every script, && -- ~~ combine sets
+# (learn.microsoft.com/kusto/query/regex).
+_UNICODE = re.compile(r"\\[wWdDbB]|(?<=\[)[^\]]*(?:&&|~~|--)")
 _UNNAMED = ("no column named", "no table named")
 
 
@@ -47,3 +56,25 @@ def _differences(subject: Subject) -> Iterator[Finding]:
                 "threshold can differ",
                 "for small numbers use count_distinct, or array_length(make_set(..))",
             )  # fmt: skip
+    for token in _regular_expressions(tokens):
+        found = _UNICODE.search(decode_string(token.text))
+        if found:
+            yield subject.at(
+                "QH502", token.start, token.end,
+                f"{found[0]!r} in a regular expression knows ASCII and no sets of characters "
+                "here, and all of Unicode in the service: other letters and digits match there",
+                "where ASCII is meant, write it out: [0-9A-Za-z_], [0-9]",
+            )  # fmt: skip
+
+
+def _regular_expressions(tokens: Sequence[Token]) -> Iterator[Token]:
+    """Literals that are used as one, directly or by the name of a let."""
+    used = {at + 1 for at, token in enumerate(tokens[:-1]) if token.text == "regex"}
+    for at, token in enumerate(tokens[:-1]):
+        if token.text in _TAKE_REGEX and tokens[at + 1].text == "(":
+            used.update(range(at + 2, closing(tokens, at + 1)))
+    names = {tokens[at].text for at in used}
+    for at, token in enumerate(tokens):
+        is_let = at > 2 and tokens[at - 3].text == "let" and tokens[at - 2].text in names
+        if token.kind is Kind.STRING and (at in used or is_let):
+            yield token
