@@ -6,7 +6,6 @@ that is not what the schema says, is refused with the place at fault.
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
+from qakhunt.answers.json_body import loads_loosely
 from qakhunt.answers.ledger import DeliveryLine, Ledger, LedgerLine, SourceRows, Status
 from qakhunt.answers.table import KQL_TYPES, Column, unique_names
 from qakhunt.backends.base import Target
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READS = 1
-_SURROGATE = re.compile(r"\\u[dD][89abAB]|\\u[dD][c-fC-F]", re.ASCII)
 _SCHEMA = re.compile(r"qakhunt\.([a-z]+)/(\d+)", re.ASCII)
 
 
@@ -203,17 +202,9 @@ def load_result(path: Path) -> RunResult:
     """The run that ``path`` holds. Raises ResultFileError."""
     text = read_text(path, ResultFileError)
     try:
-        document = json.loads(text)
-        if _SURROGATE.search(text):
-            json.dumps(document, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        raise ResultFileError(
-            f"{path}: it holds half a surrogate pair, which is no text", hint=_MAKE_ONE
-        ) from None
+        document = loads_loosely(text)
     except ValueError as problem:
         raise ResultFileError(f"{path}: this is not JSON: {problem}", hint=_MAKE_ONE) from None
-    except RecursionError:
-        raise ResultFileError(f"{path}: the JSON is nested too deeply", hint=_MAKE_ONE) from None
     _check_schema(path, document)
     try:
         run = msgspec.convert(document, _Run)

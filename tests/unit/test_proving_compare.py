@@ -80,6 +80,26 @@ def test_another_operator_gains_a_hit_by_events_that_only_it_counts(
     assert sorted(lines(gained)) == sorted(("new", line.upper()) for line in FOUR)
 
 
+def test_a_hunt_that_filters_on_time_itself_keeps_its_window(
+    events: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    """The events reach back further than it looks."""
+    old = event("whoami", DeviceName="over", TimeGenerated="2026-05-01T00:00:00Z")
+    write_ndjson(tmp_path / "old.ndjson", [old])
+    for name, least in (("one", 1), ("two", 9)):
+        (tmp_path / f"{name}.kql").write_text(
+            "DeviceProcessEvents | where TimeGenerated > ago(30d)"
+            f" | summarize n = count() by DeviceName | where n > {least}"
+        )
+    sides = tmp_path / "one.kql", tmp_path / "two.kql"
+    inputs = ("--events", events, "--events", tmp_path / "old.ndjson")
+    code, document = diff(capsys, *sides, *inputs)
+    assert code == 10
+    assert document["counts"]["lost"] == 3
+    assert run(["diff", *map(str, [*sides, *inputs]), "--window", "2026-04-01/2026-11-01"]) == 2
+    assert "itself looks from" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("old", "new", "code"),
     [("1", "true", 10), ("dynamic([1])", "dynamic([true])", 10), ("real(nan)", "real(nan)", 0)],

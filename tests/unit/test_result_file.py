@@ -123,7 +123,6 @@ REFUSED = {
     "older": ('{"schema": "qakhunt.run/0"}', "older qakhunt (qakhunt.run/0)"),
     "another of ours": ('{"schema": "qakhunt.diff/1"}', "this is a qakhunt.diff/1"),
     "empty": ('{"schema": "qakhunt.run/1"}', "missing required field"),
-    "half a character": ('{"schema": "qakhunt.run/1", "x": "\\ud800"}', "half a surrogate pair"),
     "deep": ("[" * 100_000, "nested too deeply"),
 }
 
@@ -144,6 +143,13 @@ def test_the_place_at_fault_is_named(tmp_path: Path) -> None:
     document["hits"][1]["commands"] = [7]
     with pytest.raises(ResultFileError, match=r"\$\.hits\[1\]\.commands\[0\]"):
         load_result(saved(tmp_path, document))
+
+
+def test_half_a_character_stops_no_report(tmp_path: Path) -> None:
+    document = json.loads(exported(result_of(ROWS[:1])))
+    document["hits"][0]["device"] = "half \ud800"
+    (hit,) = load_result(saved(tmp_path, document)).hits
+    assert hit.device == "half \ufffd"
 
 
 def test_a_missing_file_is_one_line(tmp_path: Path) -> None:
