@@ -117,7 +117,7 @@ def parameters_of(hunt: Hunt) -> dict[str, Parameter]:
             raise HuntError(
                 f"qakhunt.parameters names {name!r}, but no leading let of the query holds "
                 "a literal of that name",
-                location=SourceLocation(hunt.path),
+                location=hunt.place.locate(1, 1),
                 hint=nearest(name, found),
             )
     return found

@@ -130,7 +130,7 @@ def _window_edits(
         if name not in lets:
             raise HuntError(
                 f"qakhunt.window names {name!r}, but no leading let of the query has that name",
-                location=SourceLocation(hunt.path),
+                location=hunt.place.locate(1, 1),
             )
         let = lets[name]
         edits.append(Edit(let.value_start, let.value_end, encode(instant, "datetime")))

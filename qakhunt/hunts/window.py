@@ -12,7 +12,7 @@ import datetime as dt
 import re
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import HuntError, SourceLocation, UsageError
+from qakhunt.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.hunts.time_filters import TIME_COLUMNS, time_filters
@@ -104,7 +104,7 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window
         if let is None:
             raise HuntError(
                 f"qakhunt.window names {name!r}, but no leading let of the query has that name",
-                location=SourceLocation(hunt.path),
+                location=hunt.place.locate(1, 1),
             )
         try:
             values[name] = names[name] = evaluate(let.tokens, now, names)
@@ -122,7 +122,7 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window
     try:
         return Window(start, end)
     except ValueError as problem:
-        raise HuntError(str(problem), location=SourceLocation(hunt.path)) from None
+        raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
 
 
 def _from_filters(
@@ -141,7 +141,7 @@ def _from_filters(
     try:
         return Window(own.start, own.end or now)
     except ValueError as problem:
-        raise HuntError(str(problem), location=SourceLocation(hunt.path)) from None
+        raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
 
 
 def refuse_without_filter(hunt: Hunt, tokens: Sequence[Token]) -> None:

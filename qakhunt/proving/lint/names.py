@@ -44,8 +44,8 @@ def _finding(subject: Subject, rendered: RenderedQuery, problem: Problem) -> Fin
     what = {"table": "table", "column": "column", "function": "function"}[problem.kind]
     place_of_it = f" in {where}" if problem.kind == "table" else ""
     hint = nearest(name, problem.known) or ""
-    same = next((k for k in problem.known if k.casefold() == name.casefold()), None)
-    fix = [Edit(start, end, same)] if same and problem.kind == "column" else []
+    same = [known for known in problem.known if known.casefold() == name.casefold()]
+    fix = [Edit(start, end, same[0])] if len(same) == 1 and problem.kind == "column" else []
     return subject.at(
         _CODES[problem.kind], start, end, f"no {what} named {name!r}{place_of_it}", hint, fix
     )
