@@ -117,7 +117,7 @@ def _window_edits(
     if notes is None:
         refuse_without_filter(hunt, tokens)
         doubt = refuse_beyond_filters(hunt, tokens, window, now, values)
-        edits = _clock_edits(tokens, now, values)
+        edits = _clock_edits(tokens, now)
         warning = f"{hunt.name}: its now() and ago() are rendered as of {now}"
         return edits, [warning] * bool(edits) + ([doubt] if doubt else [])
     bounds = {
@@ -137,7 +137,7 @@ def _window_edits(
     return edits, []
 
 
-def _clock_edits(tokens: Sequence[Token], now: Instant, values: Mapping[str, Any]) -> list[Edit]:
+def _clock_edits(tokens: Sequence[Token], now: Instant) -> list[Edit]:
     """``now(..)`` and ``ago(..)`` as fixed instants, wherever they stand."""
     edits = []
     at = 0
@@ -155,7 +155,8 @@ def _clock_edits(tokens: Sequence[Token], now: Instant, values: Mapping[str, Any
         close = closing(tokens, at + 1)
         call = tokens[at : close + 1]
         try:
-            text = encode(evaluate(call, now, values), "datetime")
+            # Names keep their meaning: a let's may be another one inside a function.
+            text = encode(evaluate(call, now, {}), "datetime")
             edits.append(Edit(token.start, call[-1].end, text))
             at = close + 1
         except NotEvaluable:

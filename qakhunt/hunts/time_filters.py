@@ -1,16 +1,19 @@
-"""What stretch of time a query's own filters let through.
+"""What stretch of time a query's own filters let through, pipeline by pipeline.
 
-Only conjuncts of ``where`` are filters: ``countif(TimeGenerated < ago(1d))`` and an
-alternative of an ``or`` keep no record out.
+Only conjuncts of ``where`` on a table's records are filters: what counts, aggregates or
+computes a time of its own keeps no record out. A ``let`` counts where it is used.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import contextlib
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.kql.pipeline import bracketed, groups, pipeline, split
+from qakhunt.kql.schema import tables
 from qakhunt.kql.tokens import Kind
 from qakhunt.kql.values import TICK, Instant
 
@@ -23,6 +26,13 @@ if TYPE_CHECKING:
 TIME_COLUMNS = ("TimeGenerated", "Timestamp")
 
 _MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
+# Operators that leave a record's time as it is.
+_ROW_BY_ROW = frozenset(
+    ["where", "filter", "extend", "project", "project-away", "project-keep", "project-reorder",
+     "parse", "mv-expand", "serialize", "as"]
+)  # fmt: skip
+_COMBINES = frozenset(["join", "lookup", "union"])
+_TRANSPARENT = frozenset(["", "materialize", "view", "("])
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,6 @@ class Span:
     start: Instant | None = None
     end: Instant | None = None
 
-    @property
-    def bounded(self) -> bool:
-        """Whether it leaves anything out."""
-        return self.start is not None or self.end is not None
-
     def cut(self, other: Span) -> Span:
         """What lies in both."""
         starts = [one.start for one in (self, other) if one.start is not None]
@@ -44,12 +49,29 @@ class Span:
         return Span(max(starts, default=None), min(ends, default=None))
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Records of ``table`` (its name's token) in ``span``; no table where none is read.
+
+    ``filters`` says that they pass row by row so far, so that a filter still is one.
+    """
+
+    table: Token | None = None
+    span: Span = Span()
+    filters: bool = True
+
+
 @dataclass
 class TimeFilters:
-    """Filters of a query, pipeline by pipeline; ``unknown`` are those not worked out."""
+    """The spans in which tables are read; ``unknown`` are filters not worked out.
+
+    ``unfiltered`` are tables without a start; ``doubtful`` is what may be a filter, too.
+    """
 
     spans: list[Span] = field(default_factory=list)
     unknown: list[Token] = field(default_factory=list)
+    unfiltered: list[Token] = field(default_factory=list)
+    doubtful: list[Token] = field(default_factory=list)
 
     @property
     def widest(self) -> Span:
@@ -66,58 +88,103 @@ def time_filters(
     tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]
 ) -> TimeFilters:
     """All filters on time of the query. ``parameters`` are its lets' values."""
-    reader = _Reader(now, dict(parameters))
-    reader.statements(tokens)
-    return reader.found
+    found = TimeFilters()
+    reader = _Reader(found, now, dict(parameters), {})
+    reader.use(reader.statements(tokens, given=frozenset(parameters)))
+    return found
 
 
 class _Reader:
-    def __init__(self, now: Instant, names: dict[str, Any]) -> None:
-        self._now, self._names = now, names
-        self._lets: dict[str, Span] = {}
-        self.found = TimeFilters()
+    """Reads statements in one scope; ``names`` are its scalars, ``lets`` its tables."""
 
-    def statements(self, tokens: Sequence[Token]) -> Span:
-        """Read all statements; the span of the last."""
-        span = Span()
+    def __init__(
+        self, found: TimeFilters, now: Instant, names: dict[str, Any], lets: dict[str, Reading]
+    ) -> None:
+        self._found, self._now = found, now
+        self._names, self._lets = names, lets
+
+    def statements(self, tokens: Sequence[Token], given: frozenset[str] = frozenset()) -> Reading:
+        """Read all statements; the last is returned and not yet used."""
+        reading = Reading()
         for part in split(tokens, ";"):
-            name, body = None, part
+            if not part:
+                continue
             if len(part) > 2 and part[0].text == "let" and part[2].text in ("=", "("):
-                name, body = part[1].text, part[3:] if part[2].text == "=" else part[2:]
-            span = self._pipeline(body)
-            if name is not None:
-                self._let(name, body, span)
-        return span
+                self._let(part[1].text, part[3:] if part[2].text == "=" else part[2:], given)
+            else:
+                reading = self._pipeline(part)
+        return reading
 
-    def _let(self, name: str, body: Sequence[Token], span: Span) -> None:
-        self._lets[name] = span
-        try:
-            self._names.setdefault(name, evaluate(body, self._now, self._names))
-        except NotEvaluable:
+    def use(self, reading: Reading) -> None:
+        """Records that the query looks at."""
+        if reading.table is None:
             return
+        self._found.spans.append(reading.span)
+        if reading.span.start is None:
+            self._found.unfiltered.append(reading.table)
 
-    def _pipeline(self, tokens: Sequence[Token]) -> Span:
+    def _let(self, name: str, body: Sequence[Token], given: frozenset[str]) -> None:
+        if name not in given:
+            self._names.pop(name, None)
+            with contextlib.suppress(NotEvaluable):
+                self._names[name] = evaluate(body, self._now, self._names)
+        self._lets[name] = self._pipeline(body)
+
+    def _inner(self, tokens: Sequence[Token], without: Sequence[str] = ()) -> Reading:
+        names = {name: value for name, value in self._names.items() if name not in without}
+        return _Reader(self._found, self._now, names, dict(self._lets)).statements(tokens)
+
+    def _pipeline(self, tokens: Sequence[Token]) -> Reading:
         source, *stages = pipeline(tokens)
-        span = self._source(source)
+        reading = self._source(source, piped=bool(stages))
         for stage in stages:
-            if stage.operator in ("where", "filter"):
-                span = span.cut(self._where(stage.tokens))
             for part in groups(stage.tokens):
-                self.statements(part)
-        if span.bounded:
-            self.found.spans.append(span)
-        return span
+                self.use(self._inner(part))
+            if stage.operator in _COMBINES:
+                self._operands(stage.tokens)
+            row_by_row = stage.operator in _ROW_BY_ROW and not _makes_time(stage.tokens)
+            reading = replace(reading, filters=reading.filters and row_by_row)
+            if stage.operator in ("where", "filter") and reading.filters:
+                reading = replace(reading, span=reading.span.cut(self._where(stage.tokens)))
+        return reading
 
-    def _source(self, stage: Stage) -> Span:
-        """The span of what the pipeline begins with: a let's, or that of the brackets'."""
-        if stage.tokens and stage.tokens[0].text in self._lets:
-            return self._lets[stage.tokens[0].text]
-        spans = [self.statements(part) for part in groups(stage.tokens)]
-        return spans[0] if len(spans) == 1 else Span()
+    def _source(self, stage: Stage, *, piped: bool) -> Reading:
+        first = stage.tokens[0] if stage.tokens else None
+        if first is None:
+            return Reading()
+        if first.text == "union":
+            for part in groups(stage.tokens):
+                self.use(self._inner(part))
+            self._operands(stage.tokens[1:])
+            return Reading()
+        if first.text in self._lets:
+            return self._lets[first.text]
+        inner = list(groups(stage.tokens))
+        if not inner:
+            alone = piped and first.kind is Kind.IDENTIFIER and len(stage.tokens) == 1
+            return Reading(first) if alone or is_table(first) else Reading()
+        parameters = [
+            t.text for t, colon in zip(inner[0], inner[0][1:], strict=False) if colon.text == ":"
+        ]
+        readings = [self._inner(part, parameters) for part in inner]
+        if first.text in _TRANSPARENT:  # of a function, its body behind the parameters
+            return readings[-1]
+        for reading in readings:
+            self.use(reading)
+        return Reading()
+
+    def _operands(self, tokens: Sequence[Token]) -> None:
+        """Tables and lets that stand by their names."""
+        depth = 0
+        for token in tokens:
+            depth += (token.text in "([{") - (token.text in ")]}")
+            if depth == 0 and token.kind is Kind.IDENTIFIER:
+                self.use(self._lets.get(token.text) or Reading(token if is_table(token) else None))
 
     def _where(self, tokens: Sequence[Token]) -> Span:
         span = Span()
         if len(list(split(tokens, "or"))) > 1:
+            self._doubt(tokens)
             return span
         for part in split(tokens, "and"):
             inner = part[1:-1] if bracketed(part) else None
@@ -130,17 +197,27 @@ class _Reader:
         elif len(part) > 2 and _is_time(part[-1]) and part[-2].text in _MIRRORED:
             operator, operand = _MIRRORED[part[-2].text], part[:-2]
         else:
+            self._doubt(part)
             return Span()
         if operator == "between":
             ends = list(split(operand[1:-1], ".."))
-            if len(ends) != 2:
-                return Span()
-            return Span(self._instant(ends[0])).cut(Span(end=self._instant(ends[1], TICK)))
+            if len(ends) == 2:
+                return Span(self._instant(ends[0])).cut(Span(end=self._instant(ends[1], TICK)))
         if operator in (">", ">="):
             return Span(self._instant(operand))
         if operator in ("<", "<="):
             return Span(end=self._instant(operand, *([TICK] if operator == "<=" else [])))
+        self._doubt(part)
         return Span()
+
+    def _doubt(self, tokens: Sequence[Token]) -> None:
+        """A time that is compared in a way that is not understood; ``hourofday(t)`` is none."""
+        for at, token in enumerate(tokens):
+            inside_call = at > 1 and tokens[at - 1].text == "(" and tokens[at - 2].text != "not"
+            is_call = inside_call and tokens[at - 2].kind is Kind.IDENTIFIER
+            if _is_time(token) and not is_call:
+                self._found.doubtful.append(token)
+                return
 
     def _instant(self, tokens: Sequence[Token], more: Any = None) -> Instant | None:
         try:
@@ -148,10 +225,27 @@ class _Reader:
         except NotEvaluable:
             value = None
         if not isinstance(value, Instant):
-            self.found.unknown.append(tokens[0])
+            self._found.unknown.append(tokens[0])
             return None
         return value + more if more else value
 
 
+def is_table(token: Token) -> bool:
+    """Whether it names a table that either product knows, or a custom one."""
+    return token.kind is Kind.IDENTIFIER and (
+        token.text in tables("log-analytics")
+        or token.text in tables("defender")
+        or token.text.endswith("_CL")
+    )
+
+
 def _is_time(token: Token) -> bool:
     return token.kind is Kind.IDENTIFIER and token.text in TIME_COLUMNS
+
+
+def _makes_time(tokens: Sequence[Token]) -> bool:
+    """Whether the operator gives the time another value or name."""
+    return any(
+        (_is_time(token) and after.text == "=") or (token.text == "=" and _is_time(after))
+        for token, after in pairwise(tokens)
+    )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.time_filters import TIME_COLUMNS, time_filters
+from qakhunt.hunts.time_filters import TIME_COLUMNS, TimeFilters, time_filters
 from qakhunt.kql.tokens import Kind, Token
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 
@@ -131,12 +131,19 @@ def _from_filters(
     refuse_without_filter(hunt, tokens)
     filters = time_filters(tokens, now, parameters)
     own = filters.widest
+    at = next(iter([*filters.unknown, *filters.unfiltered, *filters.doubtful]), None)
+    if filters.unfiltered and not filters.unknown:
+        raise HuntError(
+            f"{hunt.name} reads {filters.unfiltered[0].text} without a filter on time from "
+            "when on, so its window cannot be worked out",
+            location=place_of(hunt, filters.unfiltered[0].start),
+            hint="give that one, too, or say with --window how far to look back",
+        )
     if filters.unknown or own.start is None:
         bound = "a bound" if filters.unknown else "the start"
-        at = filters.unknown[0].start if filters.unknown else 0
         raise HuntError(
             f"{hunt.name}: {bound} of its window cannot be worked out from its filters on time",
-            location=place_of(hunt, at), hint="give one with --window",
+            location=place_of(hunt, at.start if at else 0), hint="give one with --window",
         )  # fmt: skip
     try:
         return Window(own.start, own.end or now)
@@ -164,23 +171,33 @@ def refuse_beyond_filters(
     warning is returned.
     """
     filters = time_filters(tokens, now, parameters)
-    if filters.unknown:
-        line = place_of(hunt, filters.unknown[0].start).line
+    for own in filters.spans:
+        late = own.start is not None and own.start > window.start
+        early = own.end is not None and own.end < window.end
+        if (late or early) and window != _published(filters, now):
+            looked = [f"from {own.start}"] * (own.start is not None)
+            looked += [f"to {own.end}"] * (own.end is not None)
+            raise HuntError(
+                f"{hunt.name} itself looks {' '.join(looked)} only, which is not all of {window}",
+                location=hunt.place.locate(1, 1),
+                hint="name its bounds under 'qakhunt: window:', so that --window can set them",
+            )
+    unsure = [*filters.unknown, *filters.doubtful]
+    if unsure:
+        line = place_of(hunt, unsure[0].start).line
         return (
             f"{hunt.name}: whether its filter on time in line {line} covers the window is unknown"
         )
-    own = filters.widest
-    late = own.start is not None and own.start > window.start
-    early = own.end is not None and own.end < window.end
-    if late or early:
-        looked = [f"from {own.start}"] * (own.start is not None)
-        looked += [f"to {own.end}"] * (own.end is not None)
-        raise HuntError(
-            f"{hunt.name} itself looks {' '.join(looked)} only, which is not all of {window}",
-            location=hunt.place.locate(1, 1),
-            hint="name its bounds under 'qakhunt: window:', so that --window can set them",
-        )
     return None
+
+
+def _published(filters: TimeFilters, now: Instant) -> Window | None:
+    """The window of the filters alone, in which a part may look at less by design."""
+    own = filters.widest
+    if filters.unknown or filters.unfiltered or own.start is None:
+        return None
+    end = own.end or now
+    return Window(own.start, end) if own.start < end else None
 
 
 def has_time_filter(tokens: Sequence[Token]) -> bool:
