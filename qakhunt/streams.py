@@ -21,14 +21,13 @@ class Descriptor(io.RawIOBase):
     """Writes to a file descriptor; None is one that was closed before the program began.
 
     ``failed`` is told once of a fault; whatever is written after one goes nowhere.
-    ``reader_gone`` is True once nobody reads any more, which is no fault.
+    ``lost`` is True from then on, and once nobody reads any more, which is no fault.
     """
 
     def __init__(self, number: int | None, failed: Callable[[str], None]) -> None:
         super().__init__()
         self._number, self._failed = number, failed
-        self._broken = False
-        self.reader_gone = False
+        self.lost = False
 
     def writable(self) -> bool:
         """Always."""
@@ -47,14 +46,14 @@ class Descriptor(io.RawIOBase):
     def write(self, data: Any) -> int:
         """Write some of ``data``; how many bytes."""
         size = memoryview(data).nbytes
-        if self._broken or self.reader_gone:
+        if self.lost:
             return size
         if self._number is None:
             return self._fault("it is closed", size)
         try:
             return self._written(self._number, data)
         except BrokenPipeError:
-            self.reader_gone = True
+            self.lost = True
         except OSError as problem:
             return self._fault(problem.strerror or str(problem), size)
         return size
@@ -67,7 +66,7 @@ class Descriptor(io.RawIOBase):
                 select.select([], [number], [])
 
     def _fault(self, why: str, size: int) -> int:
-        self._broken = True
+        self.lost = True
         self._failed(why)
         return size
 
@@ -103,5 +102,5 @@ def send_to_stdout(data: bytes) -> None:
     """Write and flush. Raises OutputError where it did not arrive, a reader gone included."""
     sys.stdout.buffer.write(data)
     sys.stdout.buffer.flush()
-    if getattr(getattr(sys.stdout.buffer, "raw", None), "reader_gone", False):
-        raise OutputError("cannot write to standard output: nobody reads it any more")
+    if getattr(getattr(sys.stdout.buffer, "raw", None), "lost", False):
+        raise OutputError("cannot write to standard output: what is written there is lost")

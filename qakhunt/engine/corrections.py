@@ -12,6 +12,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.engine.dialect import Unreadable
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -127,6 +129,12 @@ def _correct_bin(translate: Any) -> None:
         if len(node.args) == 2:
             value, size = node.args
             is_span = getattr(size, "kind", None) == "timespan"
+            difference = getattr(value, "op", None) == "-"
+            if is_span and difference and not translate._is_timespan_expr(value.right):
+                raise Unreadable(
+                    "the embedded engine does not bin a difference of times", None,
+                    hint="toint((a - b) / 1h) numbers the bins",
+                )  # fmt: skip
             if is_span and not translate._is_timespan_expr(value):
                 v, r = translate.render_expr(value), f"epoch_us({translate.render_expr(size)})"
                 since = f"(epoch_us({v}) + {_KUSTO_EPOCH})"

@@ -61,10 +61,12 @@ def _columns_if_they_exist(tokens: list[Token], tables: Mapping[str, Columns]) -
     Known only where nothing but filters stands between the tables and it.
     """
     named = [tables[token.text] for token in tokens if token.text in tables]
-    edits = []
+    edits: list[Edit] = []
     for at, token in enumerate(tokens):
         if token.text not in ("column_ifexists", "columnifexists"):
             continue
+        if any(edit.start < token.start < edit.end for edit in edits):
+            continue  # in the default of one that exists
         bracket, name, comma = tokens[at + 1 : at + 4] if len(tokens) > at + 3 else [token] * 3
         if (bracket.text, name.kind, comma.text) != ("(", Kind.STRING, ","):
             raise Unreadable(f"{token.text} needs a column's name as a literal", token.start)

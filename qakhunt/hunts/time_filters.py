@@ -142,6 +142,8 @@ class _Reader:
                 self.use(self._inner(part))
             if stage.operator in _COMBINES:
                 self._operands(stage.tokens)
+            if stage.operator == "extend" and reading.filters:
+                self._doubt_flag(stage.tokens)
             row_by_row = stage.operator in _ROW_BY_ROW and not _makes_time(stage.tokens)
             reading = replace(reading, filters=reading.filters and row_by_row)
             if stage.operator in ("where", "filter") and reading.filters:
@@ -215,9 +217,14 @@ class _Reader:
         for at, token in enumerate(tokens):
             inside_call = at > 1 and tokens[at - 1].text == "(" and tokens[at - 2].text != "not"
             is_call = inside_call and tokens[at - 2].kind is Kind.IDENTIFIER
-            if _is_time(token) and not is_call:
+            if _is_time(token) and (not is_call or _is_compared(tokens, at)):
                 self._found.doubtful.append(token)
                 return
+
+    def _doubt_flag(self, tokens: Sequence[Token]) -> None:
+        """A column that says how old the record is may be filtered on later."""
+        compared = (t for at, t in enumerate(tokens) if _is_time(t) and _is_compared(tokens, at))
+        self._found.doubtful += list(compared)[:1]
 
     def _instant(self, tokens: Sequence[Token], more: Any = None) -> Instant | None:
         try:
@@ -241,6 +248,14 @@ def is_table(token: Token) -> bool:
 
 def _is_time(token: Token) -> bool:
     return token.kind is Kind.IDENTIFIER and token.text in TIME_COLUMNS
+
+
+def _is_compared(tokens: Sequence[Token], at: int) -> bool:
+    beside = {
+        tokens[at - 1].text if at else "",
+        tokens[at + 1].text if at + 1 < len(tokens) else "",
+    }
+    return bool(beside & {*_MIRRORED, "between", "!between", "==", "!="})
 
 
 def _makes_time(tokens: Sequence[Token]) -> bool:

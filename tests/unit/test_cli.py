@@ -262,6 +262,31 @@ def test_a_stdout_that_takes_nothing_is_one_error(unbuffered: str, arguments: li
     assert (process.returncode, err) == (2, expected)
 
 
+@pytest.mark.engine
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_findings_that_stdout_did_not_take_are_sent_by_the_next_run(tmp_path: Path) -> None:
+    hunt = tmp_path / "each.yaml"
+    hunt.write_text(
+        "name: each\nqakhunt:\n  lookback: 1d\n  window: {start: S, end: E}\nquery: |\n"
+        "  let S = ago(1d);\n  let E = now();\n  DeviceProcessEvents\n"
+        "  | where TimeGenerated >= S and TimeGenerated < E\n"
+        "  | summarize n = count() by DeviceName\n",
+        encoding="utf-8",
+    )
+    records = [event("x", DeviceName=f"d{n}") for n in range(3)]
+    path = write_ndjson(tmp_path / "e.ndjson", records)
+    arguments = [
+        "run", str(hunt), "--events", str(path), "--state", str(tmp_path / "state"),
+        "--sink", "stdout", "--now",
+    ]  # fmt: skip
+    process = started(os.open("/dev/full", os.O_WRONLY), *arguments, "2026-10-05T12:00:00Z")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 6
+    assert b"0 of 3 messages delivered" in err
+    again = qakhunt(*arguments, "2026-10-05T13:00:00Z")
+    assert len(again.out.splitlines()) == 3
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX shell")
 def test_a_closed_stdout_is_one_error_where_it_is_needed(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

@@ -58,6 +58,14 @@ def test_bins_of_numbers_and_timespans(session: Session) -> None:
     assert str(cells(session, "take 1 | project bin(3h + 5m, 1h)")[0]) == "03:00:00"
 
 
+def test_a_bin_of_a_difference_of_times_is_refused(session: Session) -> None:
+    with pytest.raises(EngineRefused, match="does not bin a difference of times"):
+        cells(session, "project bin(now() - TimeGenerated, 1h)")
+    assert cells(session, "take 1 | project bin(TimeGenerated - 1h, 1h)") == [
+        Instant.parse("2026-10-05T09:00:00Z")
+    ]
+
+
 def test_text_that_is_no_json_stays_text(session: Session) -> None:
     assert cells(session, "project parse_json(ProcessCommandLine)") == [
         "net view", "NET  VIEW", "(a|b)*", "xnet viewx",

@@ -150,6 +150,7 @@ def test_types_come_back_as_kqls(tmp_path: Path) -> None:
     [
         ("log-analytics", 'where X == 1 | project c = column_ifexists("TenantId", "-")', "t"),
         ("defender", 'where X == 1 | project c = column_ifexists("TenantId", "-")', "-"),
+        ("defender", 'project c = column_ifexists("FileName", column_ifexists("Nope", "-"))', "x"),
         ("defender", "summarize c = take_any(columnifexists('no(such', strcat(\"\u0061)\", FileName)))",
          "a)x"),
     ],

@@ -55,7 +55,7 @@ def test_a_public_hunt_loads_unchanged(tmp_path: Path) -> None:
     assert hunt.description == "Looks for something."
     assert hunt.techniques == ("T1033",)
     assert list(parameters_of(hunt)) == ["timeframe"]
-    assert "datetime(2026-11-04T09:00:00Z)" in render(hunt, now=NOW).text
+    assert "(datetime(2026-11-05T09:00:00Z) - (timeframe))" in render(hunt, now=NOW).text
 
 
 def test_a_bare_kql_file_loads(tmp_path: Path) -> None:

@@ -243,6 +243,8 @@ def test_a_parameter_of_a_function_is_not_the_let_of_its_name(tmp_path: Path) ->
         ("TimeGenerated > ago(40d) and (A or TimeGenerated > ago(1d))", True),
         ("TimeGenerated > ago(40d) and not(TimeGenerated < ago(1d))", True),
         ("TimeGenerated > ago(40d) and TimeGenerated + 1h > ago(1d)", True),
+        ("TimeGenerated > ago(40d) and iff(TimeGenerated > ago(1d), true, false)", True),
+        ("TimeGenerated > ago(40d) | extend r = TimeGenerated > ago(1d) | where r", True),
         ("TimeGenerated > ago(40d) and hourofday(TimeGenerated) < 6", False),
     ],
 )

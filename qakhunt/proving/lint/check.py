@@ -11,6 +11,7 @@ from qakhunt.errors import EngineError, HuntError, NotAvailableError, QakhuntErr
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS
 from qakhunt.hunts.render import RenderedQuery, render
+from qakhunt.hunts.time_filters import Span
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.tokens import KqlLexError, tokenize
 from qakhunt.kql.values import Timespan, Window
@@ -151,14 +152,22 @@ def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], lis
 
 
 def _window(hunt: Hunt, now: Instant) -> str | Window:
-    """The hunt's own window, or a month where its own cannot be worked out."""
-    from qakhunt.hunts.parameters import parameters_of
+    """The hunt's own window, or where it cannot be worked out one that its filters allow."""
+    from qakhunt.hunts.parameters import parameters_of, query_tokens
+    from qakhunt.hunts.time_filters import time_filters
     from qakhunt.hunts.window import published
 
+    values = {name: p.default for name, p in parameters_of(hunt).items()}
     try:
-        published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
+        published(hunt, now, values)
     except QakhuntError:
-        return Window(now - _MONTH, now)
+        allowed = Span(now - _MONTH, now)
+        if hunt.notes.window is None:
+            for own in time_filters(query_tokens(hunt), now, values).spans:
+                allowed = allowed.cut(own)
+        if allowed.start is None or allowed.end is None or allowed.start >= allowed.end:
+            return Window(now - _MONTH, now)
+        return Window(allowed.start, allowed.end)
     return PUBLISHED
 
 
