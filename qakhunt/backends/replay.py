@@ -12,6 +12,8 @@ from qakhunt.backends.base import Answer, Question, Target
 from qakhunt.kql.values import Instant, Window
 from qakhunt.recordings.coverage import columns_missing, outside
 from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
+from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
+from qakhunt.recordings.redact import literal_words
 
 if TYPE_CHECKING:
     from qakhunt.engine.session import Session
@@ -109,6 +111,7 @@ class RecordedRows:
     ) -> None:
         self.product = product
         self._recording, self._now, self._timeout = recording, now, timeout
+        self._literals = literal_words(hunt.query for hunt in recording.manifest.hunts)
         self._replay = ReplayBackend(recording, self.name, product)
         self._filters = {
             one.table: one.alternatives
@@ -153,6 +156,8 @@ class RecordedRows:
 
     def _doubts(self, question: Question, origin: Origin) -> list[str]:
         doubts = outside(question.text, self.product, self._filters)
+        if self._recording.manifest.redacted:
+            doubts += pseudonym_doubts(question.text, self.product, self._literals)
         for table in question.tables:
             files = [file for file in self._files(origin) if file.table == table]
             doubts += _gaps(table, files, question.window)

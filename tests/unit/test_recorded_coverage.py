@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
+from qakhunt.kql.values import Instant
 from qakhunt.recordings.coverage import columns_missing
+from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
+from qakhunt.recordings.redact import literal_words
 
 KEPT = ["TimeGenerated", "DeviceName", "FileName"]
 
@@ -53,3 +60,37 @@ def test_a_column_that_is_named_is_missed() -> None:
     query = "DeviceProcessEvents | where AccountName == 'x' | project DeviceName"
     missing = columns_missing(query, "log-analytics", "DeviceProcessEvents", KEPT)
     assert missing == ["AccountName"]
+
+
+@pytest.mark.parametrize(
+    ("condition", "recorded", "changed"),
+    [
+        ("FileName =~ 'whoami.exe'", False, False),
+        ("ProcessCommandLine in ('whoami /all', 'cmd /c set')", False, False),
+        ("ProcessCommandLine contains '^'", False, False),
+        ("ProcessCommandLine contains 'net view'", False, False),
+        # A word of its own stays as it is where the recorded hunt has it.
+        ("FileName == 'evilthing.exe'", False, True),
+        ("tolower(FileName) in ('net.exe', 'evilthing.exe')", False, True),
+        ("ProcessCommandLine has_any (dynamic(['whoami', 'frobnicate']))", False, True),
+        # These look inside of words, or for letters that are none of a switch.
+        ("FileName =~ 'x.exe'", True, True),
+        ("FileName startswith 'evil'", True, True),
+        ("FileName matches regex '^evil'", True, True),
+        ("ProcessCommandLine contains 'hunter'", True, True),
+        ("strlen(FileName) == 13", True, True),
+    ],
+)
+def test_comparisons_that_pseudonyms_may_decide_otherwise(
+    condition: str, recorded: bool, changed: bool
+) -> None:
+    query = f"DeviceProcessEvents | where {condition}"
+    assert bool(pseudonym_doubts(query, "log-analytics", literal_words([query]))) is recorded
+    assert bool(pseudonym_doubts(query, "log-analytics", ())) is changed
+
+
+@pytest.mark.parametrize("hunt", Catalog().find_all(["qakbot"]), ids=lambda hunt: str(hunt.name))
+def test_the_built_in_hunts_find_on_a_redacted_recording_what_they_found(hunt: Any) -> None:
+    for product in hunt.products:
+        text = render(hunt, now=Instant.parse("2026-11-01"), product=product).text
+        assert not pseudonym_doubts(text, product, literal_words([text]))
