@@ -15,7 +15,7 @@ from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.kql.pipeline import bracketed, groups, pipeline, split
 from qakhunt.kql.schema import tables
 from qakhunt.kql.tokens import Kind
-from qakhunt.kql.values import TICK, Instant
+from qakhunt.kql.values import TICK, Instant, Timespan
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -204,13 +204,22 @@ class _Reader:
         if operator == "between":
             ends = list(split(operand[1:-1], ".."))
             if len(ends) == 2:
-                return Span(self._instant(ends[0])).cut(Span(end=self._instant(ends[1], TICK)))
+                return self._between(*ends)
         if operator in (">", ">="):
             return Span(self._instant(operand))
         if operator in ("<", "<="):
             return Span(end=self._instant(operand, *([TICK] if operator == "<=" else [])))
         self._doubt(part)
         return Span()
+
+    def _between(self, first: Sequence[Token], last: Sequence[Token]) -> Span:
+        """Both ends included; a length of time as the second counts from the first."""
+        start = self._instant(first)
+        with contextlib.suppress(NotEvaluable):
+            length = evaluate(last, self._now, self._names)
+            if isinstance(length, Timespan) and start is not None:
+                return Span(start, start + length + TICK)
+        return Span(start, self._instant(last, TICK))
 
     def _doubt(self, tokens: Sequence[Token]) -> None:
         """A time that is compared in a way that is not understood; ``hourofday(t)`` is none."""

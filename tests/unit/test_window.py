@@ -126,6 +126,11 @@ def _kql(folder: Path, query: str) -> Hunt:
             "2026-10-05T07:00:00Z",
             "2026-11-05T09:00:00Z",
         ),
+        (
+            "TimeGenerated between (datetime(2026-10-01) .. 2d)",
+            "2026-10-01",
+            "2026-10-03T00:00:00.0000001Z",
+        ),
         ("TimeGenerated > bin(now(), 7d)", "2026-11-02", "2026-11-05T09:00:00Z"),
         (
             "(ago(7d) < TimeGenerated and TimeGenerated > ago(9d))",
