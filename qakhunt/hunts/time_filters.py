@@ -29,7 +29,7 @@ _MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 # Operators that leave a record's time as it is.
 _ROW_BY_ROW = frozenset(
     ["where", "filter", "extend", "project", "project-away", "project-keep", "project-reorder",
-     "parse", "mv-expand", "serialize", "as"]
+     "parse", "mv-expand", "serialize", "as", "sort", "order", "distinct", "union"]
 )  # fmt: skip
 _COMBINES = frozenset(["join", "lookup", "union"])
 _TRANSPARENT = frozenset(["", "materialize", "view", "("])
@@ -51,14 +51,21 @@ class Span:
 
 @dataclass(frozen=True)
 class Reading:
-    """Records of ``table`` (its name's token) in ``span``; no table where none is read.
+    """Records of tables (their names' tokens), each in a span.
 
     ``filters`` says that they pass row by row so far, so that a filter still is one.
     """
 
-    table: Token | None = None
-    span: Span = Span()
+    tables: tuple[tuple[Token, Span], ...] = ()
     filters: bool = True
+
+    def cut(self, span: Span) -> Reading:
+        """What of it lies in the span, too."""
+        return replace(self, tables=tuple((table, own.cut(span)) for table, own in self.tables))
+
+    def with_(self, other: Reading) -> Reading:
+        """The records of both."""
+        return Reading(self.tables + other.tables, self.filters and other.filters)
 
 
 @dataclass
@@ -117,11 +124,10 @@ class _Reader:
 
     def use(self, reading: Reading) -> None:
         """Records that the query looks at."""
-        if reading.table is None:
-            return
-        self._found.spans.append(reading.span)
-        if reading.span.start is None:
-            self._found.unfiltered.append(reading.table)
+        for table, span in reading.tables:
+            self._found.spans.append(span)
+            if span.start is None:
+                self._found.unfiltered.append(table)
 
     def _let(self, name: str, body: Sequence[Token], given: frozenset[str]) -> None:
         if name not in given:
@@ -138,16 +144,16 @@ class _Reader:
         source, *stages = pipeline(tokens)
         reading = self._source(source, piped=bool(stages))
         for stage in stages:
-            for part in groups(stage.tokens):
-                self.use(self._inner(part))
-            if stage.operator in _COMBINES:
-                self._operands(stage.tokens)
+            others = self._operands(stage.tokens, named=stage.operator in _COMBINES)
+            if stage.operator == "union":
+                reading = reading.with_(others)
+            else:
+                self.use(others)
             if stage.operator == "extend" and reading.filters:
                 self._doubt_flag(stage.tokens)
-            row_by_row = stage.operator in _ROW_BY_ROW and not _makes_time(stage.tokens)
-            reading = replace(reading, filters=reading.filters and row_by_row)
+            reading = replace(reading, filters=reading.filters and _keeps_time(stage))
             if stage.operator in ("where", "filter") and reading.filters:
-                reading = replace(reading, span=reading.span.cut(self._where(stage.tokens)))
+                reading = reading.cut(self._where(stage.tokens))
         return reading
 
     def _source(self, stage: Stage, *, piped: bool) -> Reading:
@@ -155,16 +161,13 @@ class _Reader:
         if first is None:
             return Reading()
         if first.text == "union":
-            for part in groups(stage.tokens):
-                self.use(self._inner(part))
-            self._operands(stage.tokens[1:])
-            return Reading()
+            return self._operands(stage.tokens[1:], named=True)
         if first.text in self._lets:
             return self._lets[first.text]
         inner = list(groups(stage.tokens))
         if not inner:
             alone = piped and first.kind is Kind.IDENTIFIER and len(stage.tokens) == 1
-            return Reading(first) if alone or is_table(first) else Reading()
+            return _whole(first) if alone or is_table(first) else Reading()
         parameters = [
             t.text for t, colon in zip(inner[0], inner[0][1:], strict=False) if colon.text == ":"
         ]
@@ -175,13 +178,18 @@ class _Reader:
             self.use(reading)
         return Reading()
 
-    def _operands(self, tokens: Sequence[Token]) -> None:
-        """Tables and lets that stand by their names."""
+    def _operands(self, tokens: Sequence[Token], *, named: bool) -> Reading:
+        """What stands in brackets and, with ``named``, tables and lets by their names."""
+        found = Reading()
+        for part in groups(tokens):
+            found = found.with_(self._inner(part))
         depth = 0
-        for token in tokens:
+        for token in tokens if named else ():
             depth += (token.text in "([{") - (token.text in ")]}")
             if depth == 0 and token.kind is Kind.IDENTIFIER:
-                self.use(self._lets.get(token.text) or Reading(token if is_table(token) else None))
+                whole = _whole(token) if is_table(token) else Reading()
+                found = found.with_(self._lets.get(token.text, whole))
+        return found
 
     def _where(self, tokens: Sequence[Token]) -> Span:
         span = Span()
@@ -265,6 +273,17 @@ def _is_compared(tokens: Sequence[Token], at: int) -> bool:
         tokens[at + 1].text if at + 1 < len(tokens) else "",
     }
     return bool(beside & {*_MIRRORED, "between", "!between", "==", "!="})
+
+
+def _whole(table: Token) -> Reading:
+    return Reading(((table, Span()),))
+
+
+def _keeps_time(stage: Stage) -> bool:
+    """Whether each row that comes out has the time that it had as a record."""
+    if stage.operator in ("join", "lookup"):
+        return not any(token.text.startswith(("right", "full")) for token in stage.tokens[:4])
+    return stage.operator in _ROW_BY_ROW and not _makes_time(stage.tokens)
 
 
 def _makes_time(tokens: Sequence[Token]) -> bool:

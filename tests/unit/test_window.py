@@ -175,6 +175,12 @@ def test_a_query_without_window_lets_runs_over_what_its_filters_say(
          "| where TimeGenerated > ago(1d)", "2026-10-27T09:00:00Z"),
         ("T | where TimeGenerated > ago(9d) | extend TimeGenerated = TimeGenerated + 1d\n"
          "| where TimeGenerated > ago(1d)", "2026-10-27T09:00:00Z"),
+        ("union DeviceInfo, (T | where TimeGenerated > ago(2d)) | where TimeGenerated > ago(9d)",
+         "2026-10-27T09:00:00Z"),
+        ("T | union isfuzzy=true DeviceInfo | sort by X | where TimeGenerated > ago(2d)",
+         "2026-11-03T09:00:00Z"),
+        ("T | join kind=inner (U | where TimeGenerated > ago(9d)) on X\n"
+         "| where TimeGenerated > ago(2d)", "2026-10-27T09:00:00Z"),
         # Only what is used is looked at.
         ("let wide = T | where TimeGenerated > ago(9d);\nlet unused = T;\n"
          "wide | where TimeGenerated > ago(2d)", "2026-11-03T09:00:00Z"),
