@@ -253,8 +253,10 @@ def test_a_pipe_that_takes_little_at_a_time_gets_all(unbuffered: str) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-@pytest.mark.parametrize("unbuffered", ["", "1"])
-@pytest.mark.parametrize("arguments", [["--help"], ["hunts", "list"], ["hunts", "list", "--json"]])
+@pytest.mark.parametrize(
+    ("unbuffered", "arguments"),
+    [("", ["--help"]), ("", ["hunts", "list", "--json"]), ("1", ["hunts", "list"])],
+)
 def test_a_stdout_that_takes_nothing_is_one_error(unbuffered: str, arguments: list[str]) -> None:
     process = started(os.open("/dev/full", os.O_WRONLY), *arguments, unbuffered=unbuffered)
     _, err = process.communicate(timeout=60)
