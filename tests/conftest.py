@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,6 +17,8 @@ HAS_ENGINE = sys.version_info >= (3, 11)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Hundreds of tests start the program: each would compile all of it again.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     config.addinivalue_line("markers", "engine: needs the embedded engine (Python 3.11 or newer)")
 
 

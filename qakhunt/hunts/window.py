@@ -171,10 +171,11 @@ def refuse_beyond_filters(
     warning is returned.
     """
     filters = time_filters(tokens, now, parameters)
+    is_own = window == _published(filters, now)
     for own in filters.spans:
         late = own.start is not None and own.start > window.start
         early = own.end is not None and own.end < window.end
-        if (late or early) and window != _published(filters, now):
+        if (late or early) and not is_own:
             looked = [f"from {own.start}"] * (own.start is not None)
             looked += [f"to {own.end}"] * (own.end is not None)
             raise HuntError(
