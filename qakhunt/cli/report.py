@@ -67,7 +67,7 @@ def report(
 ) -> None:
     """Make a report of a saved result, to hand over."""
     from qakhunt.reports.details import ReportDetails
-    from qakhunt.triage.result_file import load_result
+    from qakhunt.triage.run_document import load_result
 
     if split not in (None, "tenant"):
         raise UsageError(f"--split {split!r}: a report can be split by tenant")

@@ -59,7 +59,7 @@ def triage(
     quiet: o.Quiet = False,
 ) -> int:
     """Assess each hit, with its commands, timeline, process tree and entities."""
-    from qakhunt.triage.result_file import load_result
+    from qakhunt.triage.run_document import load_result
 
     output = Output.of(format_, out, as_json=as_json, csv_raw=False, force=force, quiet=quiet)
     if hit is not None and output.format is not None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.kql.values import Instant
 from qakhunt.proving.compare import Comparison, CountedBy, EventRow, HitChange
-from qakhunt.reports.run_document import hit_document
 from qakhunt.reports.safe import for_markdown, for_terminal
+from qakhunt.triage.run_document import hit_document
 
 if TYPE_CHECKING:
     from qakhunt.hunts.render import RenderedQuery

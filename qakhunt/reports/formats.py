@@ -13,8 +13,9 @@ from qakhunt.answers.plain import to_text
 from qakhunt.errors import UsageError, nearest
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
-from qakhunt.reports.run_document import hit_document, run_document
 from qakhunt.reports.safe import for_json, for_spreadsheet
+from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.run_document import hit_document, run_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,8 @@ class Format:
 
 def write_json(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     """The whole run, ``qakhunt.run/1``."""
-    text = json.dumps(run_document(result), ensure_ascii=False, indent=2)
+    assessments = {d.number: d.assessment for d in dossiers(result)} if result.context else {}
+    text = json.dumps(run_document(result, assessments), ensure_ascii=False, indent=2)
     out.write(for_json(text).encode() + b"\n")
 
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.reports.run_document import hit_document
 from qakhunt.schedule.fingerprint import fingerprint
+from qakhunt.triage.run_document import hit_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -22,9 +22,9 @@ from qakhunt.recordings.pseudonyms import Pseudonyms
 from qakhunt.recordings.redact import Redactor, literal_words
 from qakhunt.recordings.store import Recording, new_recording
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.reports.run_document import run_document
 from qakhunt.runner import PlanLine, run
 from qakhunt.slicing.request import read_slices
+from qakhunt.triage.run_document import run_document
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 

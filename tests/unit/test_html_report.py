@@ -20,7 +20,7 @@ import pytest
 from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
-from qakhunt.triage.result_file import load_result
+from qakhunt.triage.run_document import load_result
 from tests.support.browser import elements, open_page
 from tests.support.triage import burst, created, result_with, sample_document, sample_result
 from tests.unit.test_formats import ROWS, result_of

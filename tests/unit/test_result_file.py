@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from qakhunt.errors import ResultFileError
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.result_file import load_result
+from qakhunt.triage.run_document import json_schema, load_result
 from tests.support.cli import ROOT, qakhunt
 from tests.support.triage import burst, result_with, sample_document, sample_json, sample_result
 from tests.unit.test_formats import COLUMNS, ROWS, result_of
@@ -52,6 +52,11 @@ def strict(schema: Any) -> Any:
 def check(document: Any) -> None:
     jsonschema.Draft202012Validator.check_schema(SCHEMA)
     jsonschema.Draft202012Validator(strict(SCHEMA)).validate(document)
+
+
+def test_the_published_schema_is_the_models() -> None:
+    """``python -m tests.golden.refresh`` writes it."""
+    assert json_schema() == SCHEMA
 
 
 @pytest.mark.engine

@@ -84,7 +84,7 @@ def test_links_are_hyperlinks_where_the_terminal_has_them() -> None:
 
 
 def test_hostile_text_moves_no_cursor(tmp_path: Path) -> None:
-    from qakhunt.triage.result_file import load_result
+    from qakhunt.triage.run_document import load_result
 
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps(hostile(sample_document(), 9)), encoding="utf-8")
