@@ -14,7 +14,8 @@ from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.config_model import ConfigFile, Profile, SignIn
+    from qakhunt.backends.auth.identity import SignIn
+    from qakhunt.config_model import ConfigFile, Profile
     from qakhunt.documents import Document
     from qakhunt.errors import SourceLocation
 

@@ -7,50 +7,10 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
+from qakhunt.backends.auth.identity import SignIn, SignInKind
+
 CloudName = Literal["public", "usgov", "usgov-dod", "china"]
 BackendName = Literal["log-analytics", "defender"]
-SignInKind = Literal[
-    "default", "login", "azure-cli", "managed-identity", "client-secret", "client-certificate",
-    "workload-identity", "federated", "none",
-]  # fmt: skip
-AssertionSource = Literal["github", "azure-pipelines", "managed-identity"]
-
-_VariableName = Annotated[str | None, Meta(description="The name of an environment variable.")]
-
-
-class SignIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """How to sign in. Which keys a kind takes is told in config.example.toml."""
-
-    kind: Annotated[SignInKind, Meta(description="The way to sign in.")]
-    client_id: Annotated[
-        str | None, Meta(description="The app registration's or managed identity's client id.")
-    ] = None
-    client_secret_env: _VariableName = None
-    client_secret_vault: Annotated[
-        str | None, Meta(description="A Key Vault secret: https://VAULT/secrets/NAME")
-    ] = None
-    certificate_path: Annotated[
-        str | None, Meta(description="A PEM or PFX file with the certificate and its key.")
-    ] = None
-    certificate_password_env: _VariableName = None
-    token_file: Annotated[
-        str | None, Meta(description="Where Kubernetes puts the workload's token.")
-    ] = None
-    assertion: Annotated[
-        AssertionSource | None, Meta(description="Who vouches for the app, instead of a secret.")
-    ] = None
-    managed_identity_client_id: Annotated[
-        str | None,
-        Meta(description="The user-assigned managed identity that vouches or opens the vault."),
-    ] = None
-    service_connection_id: Annotated[
-        str | None, Meta(description="The Azure Pipelines service connection.")
-    ] = None
-    system_access_token_env: _VariableName = None
-    account: Annotated[
-        str | None, Meta(description="Which signed-in account, as 'qakhunt accounts' lists it.")
-    ] = None
-
 
 _Count = Annotated[int, Meta(ge=1)]
 _Positive = Annotated[float, Meta(gt=0)]

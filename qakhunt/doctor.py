@@ -11,9 +11,9 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
+from qakhunt.backends.auth.identity import claims_of
 from qakhunt.backends.base import Question
 from qakhunt.backends.replies import other_workspace
-from qakhunt.backends.token_claims import claims_of
 from qakhunt.errors import QakhuntError
 from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
 from qakhunt.kql.schema import columns

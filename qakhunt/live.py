@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends import defender, log_analytics
-from qakhunt.backends.analysts import cache_folder
-from qakhunt.backends.auth import Identity, TokenSource, checked_authority
+from qakhunt.backends.auth.credentials import TokenSource
+from qakhunt.backends.auth.identity import Identity, checked_authority
+from qakhunt.backends.auth.interactive import cache_folder
 from qakhunt.backends.base import Target
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.pace import Gate, SystemClock

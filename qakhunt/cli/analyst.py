@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from qakhunt.backends.auth import Identity
+    from qakhunt.backends.auth.identity import Identity
 
 CloudOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -32,10 +32,9 @@ def analyst_identity(
     trusted: Collection[str] = (),
 ) -> tuple[Identity, str]:
     """Who signs in where, and the scope to ask for: a profile's, or the options' alone."""
-    from qakhunt.backends.analysts import cache_folder
-    from qakhunt.backends.auth import Identity, checked_authority
+    from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority
+    from qakhunt.backends.auth.interactive import cache_folder
     from qakhunt.backends.clouds import cloud_named
-    from qakhunt.config_model import SignIn
     from qakhunt.live import service_of
 
     if not profiles:

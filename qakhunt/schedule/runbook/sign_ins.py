@@ -14,7 +14,8 @@ from qakhunt.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qakhunt.config_model import Profile, Schedule, SignIn
+    from qakhunt.backends.auth.identity import SignIn
+    from qakhunt.config_model import Profile, Schedule
     from qakhunt.errors import SourceLocation
 
     Locate = Callable[..., SourceLocation | None]
