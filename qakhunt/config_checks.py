@@ -6,7 +6,8 @@ import re
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from qakhunt.backends.clouds import cloud_named, is_loopback
+from qakhunt.backends.clouds import is_loopback
+from qakhunt.backends.services import service_named
 from qakhunt.errors import ConfigError, nearest
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qakhunt.backends.auth.identity import SignIn
-    from qakhunt.config_model import ConfigFile, Profile
+    from qakhunt.backends.profile import Profile
+    from qakhunt.config_model import ConfigFile
     from qakhunt.documents import Document
     from qakhunt.errors import SourceLocation
 
@@ -130,9 +132,10 @@ def check_profile(profile: Profile, locate: Locate) -> None:
     folded = [workspace.casefold() for workspace in profile.workspaces]
     if len(set(folded)) < len(folded):
         raise ConfigError("workspaces: one stands twice", location=locate("workspaces"))
-    if profile.backend == "log-analytics" and not profile.workspaces:
+    service = service_named(profile.backend)
+    if service.needs_workspaces and not profile.workspaces:
         raise ConfigError(
-            "workspaces: log-analytics needs at least one workspace id", location=locate(),
+            f"workspaces: {service.name} needs at least one workspace id", location=locate(),
             hint="the id is on the workspace's Overview page in the portal",
         )  # fmt: skip
     for guid, resource in profile.workspace_resources.items():
@@ -150,29 +153,17 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))
-    if profile.backend == "defender":
-        try:
-            _ = cloud_named(profile.cloud).graph_host
-        except ConfigError as problem:
-            raise ConfigError(
-                problem.message, location=locate("cloud"), hint=problem.hint
-            ) from None
-    if profile.sign_in_settings.kind == "none" and not _stays_here(profile):
+    try:
+        place = service.place(profile)
+    except ConfigError as problem:
+        raise ConfigError(problem.message, location=locate("cloud"), hint=problem.hint) from None
+    on_this_machine = place.own is not None and is_loopback(urlsplit(place.own).hostname or "")
+    if profile.sign_in_settings.kind == "none" and not on_this_machine:
         raise ConfigError(
             "sign_in: none is for services on this machine alone", location=locate("sign_in"),
             hint="such as the emulator: log_analytics_endpoint or graph_endpoint on localhost",
         )  # fmt: skip
     _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
-
-
-def _stays_here(profile: Profile) -> bool:
-    """Whether what the profile asks is on this machine."""
-    asked = (
-        profile.log_analytics_endpoint
-        if profile.backend == "log-analytics"
-        else profile.graph_endpoint
-    )
-    return asked is not None and is_loopback(urlsplit(asked).hostname or "")
 
 
 def _check_sign_in(sign_in: SignIn, locate: Locate) -> None:

@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Protocol
 from qakhunt.answers.ledger import whom
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from qakhunt.answers.ledger import Status
     from qakhunt.answers.table import ResultTable
-    from qakhunt.kql.values import Window
+    from qakhunt.kql.values import Instant, Window
 
 
 OUT_OF_TIME = "the run's time was up"
@@ -74,11 +76,26 @@ class Answer:
 
 
 class Backend(Protocol):
-    """A backend: its name, the product whose columns it speaks, and ``ask``."""
+    """A backend: its name, the product whose columns it speaks, and ``ask``.
+
+    ``missing`` says why there is nothing to query; ``oldest`` is how far back its records
+    reach, ``clock_skew`` how many seconds its clock is ahead, each where it is known.
+    """
 
     name: str
     product: str
     concurrency: int
+    missing: str = ""
+    oldest: Instant | None = None
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return None
+
+    def is_billed(self, tables: Collection[str]) -> bool:
+        """Whether a query that names ``tables`` costs money by the gigabyte."""
+        return False
 
     def ask(self, question: Question) -> Answer:
         """Answer one question. Safe to call from ``concurrency`` threads at once."""

@@ -9,15 +9,18 @@ from qakhunt.answers import wire_hunting
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import decode_error
+from qakhunt.backends.base import Backend
+from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
+from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
     from qakhunt.backends.base import Answer, Question
+    from qakhunt.backends.profile import Profile
 
-CONCURRENCY = 5
-CALLS, PER_SECONDS = 45, 60.0
+RATE = RateLimit(concurrency=5, calls=45, per_seconds=60.0, per_tenant=True)
 READ_TIMEOUT = 210.0  # the service gives up after 180 s
 ROW_LIMIT = 100_000
 RETENTION = Timespan(30 * TICKS_PER_DAY)
@@ -75,14 +78,18 @@ def open_client(
     return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
-class DefenderBackend:
+class DefenderBackend(Backend):
     """Answers from advanced hunting of one tenant."""
 
     name = "defender"
     product = "defender"
 
     def __init__(
-        self, transport: Transport, settings: DefenderSettings, *, concurrency: int = CONCURRENCY
+        self,
+        transport: Transport,
+        settings: DefenderSettings,
+        *,
+        concurrency: int = RATE.concurrency,
     ) -> None:
         self.concurrency = concurrency
         self._transport = transport
@@ -135,3 +142,21 @@ class DefenderBackend:
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip
         return answer(reply, Status.COMPLETE, table)
+
+
+def _place(profile: Profile) -> Place:
+    cloud = cloud_named(profile.cloud)
+    return Place("graph_endpoint", profile.graph_endpoint, (cloud.graph_host,), cloud.graph_scope)
+
+
+def _open(transport: Transport, profile: Profile, run: RunLimits) -> DefenderBackend:
+    settings = DefenderSettings(run.now, profile.limits.row_limit or ROW_LIMIT)
+    concurrency = profile.limits.concurrency or RATE.concurrency
+    return DefenderBackend(transport, settings, concurrency=concurrency)
+
+
+SERVICE = Service(
+    name="defender", product="defender", place=_place, open_client=open_client,
+    open_backend=_open, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
+    app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
+)  # fmt: skip

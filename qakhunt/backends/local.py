@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Question
+from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
 
 
-class LocalBackend:
+class LocalBackend(Backend):
     """Answers from event files; one question at a time, each on all cores."""
 
     name = "local"

@@ -14,6 +14,8 @@ from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.backends.base import Backend
+from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     answer,
     bad_request,
@@ -22,17 +24,17 @@ from qakhunt.backends.replies import (
     one_line,
     unreadable,
 )
+from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
+    from qakhunt.backends.profile import Profile
     from qakhunt.kql.values import Instant, Window
 
-CONCURRENCY = 5
-BILLED_CONCURRENCY = 2
-CALLS, PER_SECONDS = 200, 30.0
+RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
 LONGEST_WAIT = 600
 READ_MARGIN = 30
 ROW_LIMIT = 500_000
@@ -96,7 +98,7 @@ def open_client(
     )  # fmt: skip
 
 
-class LogAnalyticsBackend:
+class LogAnalyticsBackend(Backend):
     """Answers from live workspaces of one profile."""
 
     name = "log-analytics"
@@ -107,7 +109,7 @@ class LogAnalyticsBackend:
         transport: Transport,
         settings: LogAnalyticsSettings | None = None,
         *,
-        concurrency: int = CONCURRENCY,
+        concurrency: int = RATE.concurrency,
     ) -> None:
         self.concurrency = concurrency
         self._transport = transport
@@ -239,3 +241,30 @@ def _other_plan(reply: Reply, error: ServiceError) -> Answer:
         rejected=not error.mentions(_PLAN_ERROR), place=error.query_place,
         hint=f"the table is not connected, or is on another plan; {_BILLED_HINT}",
     )  # fmt: skip
+
+
+def _place(profile: Profile) -> Place:
+    cloud = cloud_named(profile.log_analytics_cloud or profile.cloud)
+    return Place(
+        "log_analytics_endpoint", profile.log_analytics_endpoint, cloud.log_analytics,
+        cloud.log_analytics_scope,
+    )  # fmt: skip
+
+
+def _open(transport: Transport, profile: Profile, run: RunLimits) -> LogAnalyticsBackend:
+    settings = LogAnalyticsSettings(
+        server_wait=run.server_wait,
+        row_limit=profile.limits.row_limit or ROW_LIMIT,
+        allow_billed_search=profile.allow_billed_search,
+        billed_tables=frozenset(profile.billed_tables),
+        oldest=run.now - run.retention if run.retention else None,
+    )
+    concurrency = profile.limits.concurrency or RATE.concurrency
+    return LogAnalyticsBackend(transport, settings, concurrency=concurrency)
+
+
+SERVICE = Service(
+    name="log-analytics", product="log-analytics", place=_place, open_client=open_client,
+    open_backend=_open, read_timeout=read_timeout, rate=RATE,
+    app_id="ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", needs_workspaces=True, foreign_tokens=True,
+)  # fmt: skip

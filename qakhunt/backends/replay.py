@@ -8,7 +8,7 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.kql.values import Instant, Window
 from qakhunt.recordings.coverage import columns_missing, outside
 from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
@@ -42,7 +42,7 @@ def window_of(span: Span) -> Window:
     return Window(Instant.parse(span.start), Instant.parse(span.end))
 
 
-class ReplayBackend:
+class ReplayBackend(Backend):
     """Answers exactly the questions that were recorded, as they were answered.
 
     ``name`` is who answered then.
@@ -96,7 +96,7 @@ class ReplayBackend:
         """Nothing is open."""
 
 
-class RecordedRows:
+class RecordedRows(Backend):
     """Runs queries on the source rows of a recording, and says what these cannot tell.
 
     An answer is ``partial`` where the query may match outside the recorded filter,

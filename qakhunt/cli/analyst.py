@@ -35,7 +35,7 @@ def analyst_identity(
     from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority
     from qakhunt.backends.auth.interactive import cache_folder
     from qakhunt.backends.clouds import cloud_named
-    from qakhunt.live import service_of
+    from qakhunt.live import address_of
 
     if not profiles:
         place = cloud_named(cloud or "public")
@@ -49,7 +49,7 @@ def analyst_identity(
         raise UsageError("one --profile says which cloud and app", hint="--tenant alone may differ")
     file = p.read_config(config)
     settings = p.chosen_profiles(file, p.Choice(profiles))[0].profile
-    service = service_of(settings, trusted)
+    service = address_of(settings, trusted)
     named = settings.sign_in_settings
     sign_in = SignIn(kind="login", client_id=client_id or named.client_id, account=named.account)
     identity = Identity(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.base import Target
+from qakhunt.backends.services import MODULES
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.config_checks import length_of_time
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 REPLAY = "replay"
-BACKENDS = (LOCAL, "log-analytics", "defender", REPLAY)
+BACKENDS = (LOCAL, *MODULES, REPLAY)
 
 
 @dataclass(frozen=True)
@@ -215,11 +216,11 @@ class LiveAnswering:
         """Expected tenants without a profile are part of what was not looked at."""
         if self.config is None or not self._options.choice.everything:
             return []
-        from qakhunt.backends.absent import AbsentBackend
+        from qakhunt.backends.missing_tenant import MissingTenant
 
         lines = []
         for tenant in self.config.missing_tenants():
-            backend = AbsentBackend(
+            backend = MissingTenant(
                 "log-analytics", "an expected tenant that has no profile",
                 hint=f"add a profile to {self.config.path}",
             )  # fmt: skip

@@ -91,8 +91,8 @@ def _plan_lines(told: Forecast) -> list[str]:
     for entry in told.lines:
         target = entry.line.target
         whom = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
-        if entry.absent:
-            lines.append(f"{entry.line.rendered.hunt.name} on {whom}: not asked: {entry.absent}")
+        if entry.missing:
+            lines.append(f"{entry.line.rendered.hunt.name} on {whom}: not asked: {entry.missing}")
             continue
         text = f"{entry.line.rendered.hunt.name} on {whom} ({entry.line.backend.name}): "
         text += count(len(entry.slices), "call")

@@ -81,7 +81,7 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
 def _rule(line: PlanLine, now: Instant) -> LateData:
     """The product's rules, with the workspace's own retention where the backend knows it."""
     rule = LATE_DATA[line.rendered.product]
-    oldest: Instant | None = getattr(line.backend, "oldest", None)
+    oldest: Instant | None = line.backend.oldest
     return rule if oldest is None else replace(rule, retention=now.since(oldest))
 
 

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from qakhunt.config_model import Limits, Profile
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.auth.identity import SignIn
-from qakhunt.config_model import Limits, Profile
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.faults import FAULTS
 from qakhunt.emulator.scenario import FaultRule

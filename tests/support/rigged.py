@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.table import ResultTable
+from qakhunt.backends.base import Backend
 from qakhunt.backends.local import LocalBackend
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class Rigged:
+class Rigged(Backend):
     """Answers as the embedded engine does, but for what ``rule`` says instead.
 
     ``rule`` gets the question and how often exactly it was asked before. Answers of

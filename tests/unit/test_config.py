@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from qakhunt.backends.auth.identity import SignIn
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.config import Config, load_config, parse_config
 from qakhunt.config_checks import HOST_KEYS, SIGN_IN_KEYS
-from qakhunt.config_model import Limits, Profile, json_schema
+from qakhunt.config_model import json_schema
 from qakhunt.config_place import find_config
 from qakhunt.errors import ConfigError, UsageError
 from qakhunt.settings import VARIABLES, effective, shown

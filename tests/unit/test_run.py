@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from qakhunt.answers.ledger import LedgerLine, Status, Verdict, verdict
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Window
@@ -48,7 +48,7 @@ def probe(rows: int) -> ResultTable:
 
 
 @dataclass
-class Scripted:
+class Scripted(Backend):
     """A backend that gives its answers in turn and keeps the questions."""
 
     answers: list[Answer]

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
@@ -91,7 +91,7 @@ class Laboratory:
         return [json.loads(line) for line in lines]
 
 
-class _Scripted:
+class _Scripted(Backend):
     """The real engine behind faults that a test scripts."""
 
     name, product, concurrency = "local", "log-analytics", 1

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from qakhunt.backends.auth.identity import SignIn
-    from qakhunt.config_model import Profile, Schedule
+    from qakhunt.backends.profile import Profile
+    from qakhunt.config_model import Schedule
     from qakhunt.errors import SourceLocation
 
     Locate = Callable[..., SourceLocation | None]
