@@ -1,14 +1,16 @@
 """How large a query may be, in one place, and the refusal of what is larger.
 
 Within these limits a query is read, translated and bound in seconds and in less than
-a gigabyte, whatever it holds. The numbers stand in docs/ too (tests compare them).
+a gigabyte, whatever it holds. What DuckDB itself holds is bounded by ``limit_memory``.
 """
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from qakhunt.engine.dialect import Unreadable
+from qakhunt.errors import UsageError
 from qakhunt.kql.tokens import KqlLexError, tokenize
 
 if TYPE_CHECKING:
@@ -27,8 +29,27 @@ MAX_DEPTH = 50
 MAX_SQL = 1_000_000
 """Characters of the SQL that a query becomes."""
 
+DEFAULT_MEMORY = "25%"
+"""Of what the machine, or the container, has."""
+
+_SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B|%)", re.IGNORECASE)
+_memory = DEFAULT_MEMORY
+
 _BINARY = frozenset({"and", "or", "+", "-", "*", "/", "%", "=="})
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
+
+
+def limit_memory(size: str | None) -> None:
+    """Let the engine hold this much at most in this process: ``2GB``, ``500MiB``, ``25%``."""
+    global _memory
+    if size is not None and not _SIZE.fullmatch(size.strip()):
+        raise UsageError(f"--memory-limit: no size: {size!r}", hint="such as 2GB or 25%")
+    _memory = size.strip() if size else DEFAULT_MEMORY
+
+
+def memory_limit() -> str:
+    """What ``limit_memory`` was given last, else the default."""
+    return _memory
 
 
 def refuse_oversized(text: str) -> None:

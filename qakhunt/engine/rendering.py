@@ -88,7 +88,7 @@ def install() -> None:
         now = _now.get()
         if now is not None:
             _refuse_unknown(now, source, translate._let_cte)
-        return table_ref(source)  # type: ignore[no-any-return]
+        return table_ref(source)
 
     def render_query(node: Any, schema: Any = None) -> Any:
         now = _now.get()
@@ -100,7 +100,7 @@ def install() -> None:
     def render_expr(node: Any) -> str:
         now = _now.get()
         if now is None or not isinstance(node, ir.Expr) or isinstance(node, plain):
-            return expression(node)  # type: ignore[no-any-return]
+            return expression(node)
         child = now.children.get(id(node))
         if child is None:
             return written(now, node)
@@ -115,8 +115,9 @@ def install() -> None:
         refuse_long_sql(sql)
         return sql
 
-    translate.render_expr, translate.render_table_ref = render_expr, render_table_ref
-    translate._render_query = render_query
+    hooks: Any = translate
+    hooks.render_expr, hooks.render_table_ref = render_expr, render_table_ref
+    hooks._render_query = render_query
 
 
 def _refuse_unknown(now: _Rendering, source: Any, let_cte: Any) -> None:

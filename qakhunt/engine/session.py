@@ -19,11 +19,11 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
-from qakhunt.engine.limits import refuse_oversized
+from qakhunt.engine.limits import memory_limit, refuse_oversized
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import Result, Stopped, limited
 from qakhunt.engine.views import Source, table_view
-from qakhunt.errors import EngineError, EventsError, ExitCode, UsageError
+from qakhunt.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
 _MOST_TRANSLATIONS = 1000
 _RECURSION = 5000
-MEMORY_LIMIT = "25%"
-"""Of what the machine, or the container, has."""
 
 
 class EngineRefused(EngineError):
@@ -72,8 +70,8 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema. ``timeout`` is in seconds, for reading the inputs;
-    ``memory_limit`` is a size such as ``2GB``. Raises EngineTimeout.
+    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
+    Raises EngineTimeout.
     """
 
     def __init__(
@@ -83,11 +81,9 @@ class Session:
         shapes: Mapping[str, Columns] | None = None,
         *,
         timeout: float | None = None,
-        memory_limit: str | None = None,
     ) -> None:
         self._duckdb = require_engine()
         self.product = product
-        self._memory_limit = memory_limit or MEMORY_LIMIT
         self._told_to_stop = threading.Event()
         self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
@@ -145,19 +141,14 @@ class Session:
             ) from None
         except (self._duckdb.OutOfMemoryException, MemoryError):
             raise EngineTimeout(
-                f"{what} took more memory than {self._memory_limit}",
+                f"{what} took more memory than {memory_limit()}",
                 hint="raise --memory-limit or narrow the window",
             ) from None
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
-        try:
-            connection.execute(f"SET memory_limit={literal(self._memory_limit)}")
-        except self._duckdb.Error:
-            raise UsageError(
-                f"no amount of memory: {self._memory_limit}", hint="give --memory-limit as 2GB"
-            ) from None
         for statement in (
+            f"SET memory_limit={literal(memory_limit())}",
             "SET TimeZone='UTC'",
             f"SET temp_directory={literal(str(self._folder / 'spill'))}",
             "SET python_enable_replacements=false",
