@@ -35,7 +35,7 @@ DEFAULT_MEMORY = "25%"
 _SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B|%)", re.IGNORECASE)
 _memory = DEFAULT_MEMORY
 
-_BINARY = frozenset({"and", "or", "+", "-", "*", "/", "%", "=="})
+_BINARY = frozenset({"and", "or", "+", "-", "*", "/", "%"})
 _OPEN, _CLOSE = frozenset("([{"), frozenset(")]}")
 
 
@@ -55,13 +55,13 @@ def memory_limit() -> str:
 def refuse_oversized(text: str) -> None:
     """Raise Unreadable, with the limit and the place, for a query beyond a limit."""
     if len(text) > MAX_CHARACTERS:
-        raise _too_large(f"has {len(text):,} characters", MAX_CHARACTERS, None)
+        raise _too_large(f"{len(text):,} characters, more than {MAX_CHARACTERS:,}", None)
     try:
         tokens = tokenize(text)
     except KqlLexError:
         return  # its own refusal follows
     if len(tokens) > MAX_TOKENS:
-        raise _too_large(f"has {len(tokens):,} words and signs", MAX_TOKENS, None)
+        raise _too_large(f"{len(tokens):,} words and signs, more than {MAX_TOKENS:,}", None)
     _refuse_shape(tokens)
 
 
@@ -84,7 +84,7 @@ def _refuse_shape(tokens: list[Token]) -> None:
             (max(depth, inner), MAX_DEPTH, "brackets inside each other"),
         ):
             if many > limit:
-                raise _too_large(f"has more than {limit:,} {what}", limit, token.start)
+                raise _too_large(f"more than {limit:,} {what}", token.start)
 
 
 def _depth_inside(literal: str) -> int:
@@ -95,9 +95,9 @@ def _depth_inside(literal: str) -> int:
     return deepest
 
 
-def _too_large(what: str, limit: int, offset: int | None) -> Unreadable:
+def _too_large(what: str, offset: int | None) -> Unreadable:
     return Unreadable(
-        f"the query is too large for the embedded engine: it {what}; the limit is {limit:,}",
+        f"the query is too large for the embedded engine, it has {what}",
         offset,
         hint="name values in a list, in (dynamic([...])), or hunt in several queries",
     )
@@ -107,7 +107,7 @@ def refuse_long_sql(sql: str) -> None:
     """Raise Unreadable for SQL that DuckDB would take too long to bind."""
     if len(sql) > MAX_SQL:
         raise Unreadable(
-            "the query is too large for the embedded engine: its SQL has more than "
+            "the query is too large for the embedded engine, its SQL has more than "
             f"{MAX_SQL:,} characters",
             None,
             hint="hunt in several queries, or in fewer steps",
