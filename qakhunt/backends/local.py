@@ -33,7 +33,7 @@ class LocalBackend(Backend):
         self.product = product
         self._now = now
         self._timeout = timeout
-        self._session = Session(inputs, product)
+        self._session = Session(inputs, product, timeout=timeout)
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:

@@ -183,7 +183,7 @@ class RecordedRows(Backend):
                 for file in self._files(origin)
                 if file.file
             ]
-            self._sessions[origin] = Session(inputs, self.product)
+            self._sessions[origin] = Session(inputs, self.product, timeout=self._timeout)
         return self._sessions[origin]
 
     def close(self) -> None:

@@ -10,8 +10,15 @@ from typing import TYPE_CHECKING, Protocol
 from qakhunt.backends.base import Target
 from qakhunt.backends.services import MODULES
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
-from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.request import (
+    HuntRequest,
+    read_now,
+    read_product,
+    refuse_oversized_hunt,
+    rendered_hunts,
+)
 from qakhunt.config_checks import length_of_time
+from qakhunt.engine.limits import limit_memory
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
 from qakhunt.settings import profile_from_environment
@@ -53,6 +60,7 @@ class AnswerOptions:
     """A moment of ``time.monotonic``."""
     recording: Path | None = None
     on_source: bool = False
+    memory_limit: str | None = None
 
 
 class Answering(Protocol):
@@ -75,6 +83,7 @@ class Answering(Protocol):
 
 def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answering:
     """Choose by the options, then by the configuration; with neither, the sample."""
+    limit_memory(options.memory_limit)
     if options.backend is not None and options.backend not in BACKENDS:
         raise UsageError(
             f"no backend named {options.backend!r}",
@@ -145,6 +154,8 @@ class LocalAnswering:
         from qakhunt.backends.local import LocalBackend
 
         found = rendered_hunts(request, now=self.now, product=self._product)
+        for rendered, _ in found:
+            refuse_oversized_hunt(rendered)
         say("loading events")
         engine = LocalBackend(
             self._events, now=self.now, product=self._product, timeout=self._options.timeout

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qakhunt.cli.request import catalog, refuse_unused, rendered_hunts
+from qakhunt.cli.request import catalog, refuse_oversized_hunt, refuse_unused, rendered_hunts
 from qakhunt.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
@@ -186,6 +186,7 @@ class ReplayAnswering:
                 if self._manifest.hunts[line.hunt].product == product
             )
             for rendered in self._wanted(request, product):
+                refuse_oversized_hunt(rendered)
                 lines += [PlanLine(rendered, backend, target_of(origin)) for origin in origins]
         return lines
 

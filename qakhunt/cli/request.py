@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.config_place import find_config, user_folder
 from qakhunt.documents import read_text
-from qakhunt.errors import UsageError, nearest
+from qakhunt.errors import HuntError, UsageError, nearest
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.model import LOG_ANALYTICS, PRODUCTS
 from qakhunt.hunts.parameters import Parameter, parameters_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
+from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
@@ -113,6 +114,20 @@ def rendered_hunts(
         )
         found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
     return found
+
+
+def refuse_oversized_hunt(rendered: RenderedQuery) -> None:
+    """Raise HuntError, before any work, for a hunt that is too large for the engine."""
+    from qakhunt.engine.dialect import Unreadable
+    from qakhunt.engine.limits import refuse_oversized
+
+    try:
+        refuse_oversized(rendered.text)
+    except Unreadable as problem:
+        place = LineIndex(rendered.text).locate(problem.offset or 0)
+        raise HuntError(
+            problem.message, location=rendered.locate(*place), hint=problem.hint
+        ) from None
 
 
 def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:

@@ -69,8 +69,18 @@ Out = Annotated[
 ]
 Timeout = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Stop a query that takes longer."),
-]
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0.001,
+        help="Stop a query, or reading the events, when it takes longer.",
+    ),
+]  # fmt: skip
+MemoryLimit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--memory-limit", metavar="SIZE",
+        help="What the embedded engine may hold, such as 2GB; a quarter of the machine's memory.",
+    ),
+]  # fmt: skip
 
 
 @app.command()
@@ -96,6 +106,7 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    memory_limit: MemoryLimit = None,
     slice_: sl.Slice = None,
     explain: sl.Explain = False,
     dry_run: sl.DryRun = False,
@@ -143,6 +154,7 @@ def run(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
             sch.read_deadline(deadline), recording=recording, on_source=on_source,
+            memory_limit=memory_limit,
         ),
         os.environ,
     )  # fmt: skip

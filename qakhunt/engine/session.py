@@ -7,7 +7,10 @@ to the window. After the views exist DuckDB may read those files and nothing els
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+import threading
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,22 +19,23 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
+from qakhunt.engine.limits import memory_limit, refuse_oversized
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
-from qakhunt.engine.time_limit import limited
+from qakhunt.engine.time_limit import Result, Stopped, limited
 from qakhunt.engine.views import Source, table_view
-from qakhunt.errors import EngineError, EventsError
+from qakhunt.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
 _MOST_TRANSLATIONS = 1000
-MEMORY_LIMIT = "700MB"
+_RECURSION = 5000
 
 
 class EngineRefused(EngineError):
@@ -43,7 +47,9 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit, or was interrupted."""
+    """It took longer, or more memory, than it may, or was interrupted."""
+
+    exit_code = ExitCode.NOTHING_ANSWERED
 
 
 def require_engine() -> Any:
@@ -64,20 +70,28 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema.
+    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
+    Raises EngineTimeout.
     """
 
     def __init__(
-        self, inputs: Sequence[str], product: str, shapes: Mapping[str, Columns] | None = None
+        self,
+        inputs: Sequence[str],
+        product: str,
+        shapes: Mapping[str, Columns] | None = None,
+        *,
+        timeout: float | None = None,
     ) -> None:
         self._duckdb = require_engine()
         self.product = product
+        self._told_to_stop = threading.Event()
         self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
             self._connection = self._open()
-            self._sources = self._load(find_files(inputs))
+            with self._within(timeout, "reading the events"):
+                self._sources = self._limited(lambda: self._load(find_files(inputs)), timeout)
             self._lock_down()
         except BaseException:
             self.close()
@@ -106,14 +120,37 @@ class Session:
     def interrupt(self) -> None:
         """Stop the query that runs, if one does; safe to call from another thread."""
         if not self._closed:
+            self._told_to_stop.set()
             self._connection.interrupt()
+
+    def _limited(self, work: Callable[[], Result], timeout: float | None) -> Result:
+        self._told_to_stop.clear()
+        return limited(work, timeout, self._connection.interrupt, self._told_to_stop)
+
+    @contextmanager
+    def _within(self, timeout: float | None, what: str) -> Iterator[None]:
+        """A limit that was reached as EngineTimeout, which names it."""
+        try:
+            yield
+        except (Stopped, self._duckdb.InterruptException):
+            if timeout is None or self._told_to_stop.is_set():
+                raise EngineTimeout(f"{what} was interrupted") from None
+            raise EngineTimeout(
+                f"{what} took longer than {timeout:g} s",
+                hint="raise --timeout or narrow the window",
+            ) from None
+        except (self._duckdb.OutOfMemoryException, MemoryError):
+            raise EngineTimeout(
+                f"{what} took more memory than {memory_limit()}",
+                hint="raise --memory-limit or narrow the window",
+            ) from None
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
         for statement in (
+            f"SET memory_limit={literal(memory_limit())}",
             "SET TimeZone='UTC'",
             f"SET temp_directory={literal(str(self._folder / 'spill'))}",
-            f"SET memory_limit='{MEMORY_LIMIT}'",
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
             "SET enable_progress_bar=false",
@@ -246,15 +283,30 @@ class Session:
         """
         self._show(window, workspace)
         edits: list[Edit] = []
+        _prepare_translator()
+
+        def work() -> ResultTable:
+            refuse_oversized(text)
+            changes, engine_text = self._readable(text)
+            edits.extend(changes)
+            self._supply_named_tables(engine_text)
+            self._connection.execute("BEGIN TRANSACTION READ ONLY")
+            return self._execute(self._translate(engine_text, now), engine_text)
+
         try:
-            edits, engine_text = self._readable(text)
-            translated = self._translate(engine_text, now)
-            return self._execute(translated, engine_text, timeout)
+            with self._within(timeout, "the query"):
+                return self._limited(work, timeout)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
+        finally:
+            self._end_transaction()
+
+    def _end_transaction(self) -> None:
+        with suppress(self._duckdb.TransactionException):  # none has begun
+            self._connection.rollback()
 
     def _readable(self, text: str) -> tuple[list[Edit], str]:
         """The text as the translator reads it right, and the edits that made it so."""
@@ -295,14 +347,10 @@ class Session:
         import duckdb_kql
 
         from qakhunt.engine import unions
-        from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
-        install()
-        unions.install()
         moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
-            self._supply_named_tables(text)
             found = translate(duckdb_kql, text, self._views, moment)
             unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
             return found
@@ -310,12 +358,19 @@ class Session:
     def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
         used = {name: value for name, value in parameters.items() if f"${name}" in sql}
         try:
-            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+            found = self._select(sql, used, "LIMIT 0").description
         except self._duckdb.Error as problem:
             raise Unreadable(
                 f"a branch of the union cannot be read: {_words(problem)}", None
             ) from None
-        return [(row[0], str(row[1])) for row in described]
+        return [(row[0], str(row[1])) for row in found]
+
+    def _select(self, sql: str, parameters: Mapping[str, Any], rest: str = "") -> Any:
+        """Run what must be one SELECT; as a subquery it can write nothing."""
+        statements = self._connection.extract_statements(f"SELECT * FROM (\n{sql}\n) {rest}")
+        if [s.type for s in statements] != [self._duckdb.StatementType.SELECT]:
+            raise Unreadable("a hunt is one query and may read the loaded tables only", None)
+        return self._connection.execute(statements[0], parameters or None)
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
@@ -330,30 +385,30 @@ class Session:
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"
             )
 
-    def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
+    def _execute(self, translated: Any, text: str) -> ResultTable:
         duckdb = self._duckdb
-        connection = self._connection
-
-        def work() -> tuple[tuple[Column, ...], list[Any]]:
-            result = connection.execute(translated.sql, translated.parameters or None)
-            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-            return columns, result.fetchall()
-
         try:
-            columns, rows = limited(work, timeout, connection.interrupt)
-            return ResultTable(columns, decode_rows(columns, rows))
-        except duckdb.InterruptException:
-            if timeout is None:
-                raise EngineTimeout("the query was interrupted") from None
-            raise EngineTimeout(
-                f"the query took longer than {timeout:g} s",
-                hint="raise --timeout or narrow the window",
-            ) from None
+            result = self._select(translated.sql, translated.parameters)
+            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            return ResultTable(columns, decode_rows(columns, result.fetchall()))
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            raise
         except duckdb.Error as problem:
             from qakhunt.engine.translation import explain
 
             message, word, hint = explain(problem, self._views, text)
             raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+
+
+def _prepare_translator() -> None:
+    """Load it and fix its tables where no time limit can come between."""
+    from qakhunt.engine import corrections, rendering, unions
+
+    corrections.install()
+    unions.install()
+    rendering.install()
+    # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
 
 
 def _converts(sql_type: str, kind: str) -> bool:

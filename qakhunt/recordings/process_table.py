@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.engine.session import MEMORY_LIMIT, require_engine
+from qakhunt.engine.limits import memory_limit
+from qakhunt.engine.session import require_engine
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.recordings.process_chains import STATEMENTS
 from qakhunt.recordings.process_columns import select_processes, table_columns
@@ -60,7 +61,7 @@ class ProcessTable:
         self._connection = duckdb.connect(":memory:")
         for statement in (
             "SET TimeZone='UTC'",
-            f"SET memory_limit='{MEMORY_LIMIT}'",
+            f"SET memory_limit={literal(memory_limit())}",
             f"SET temp_directory={literal(str(folder / 'spill'))}",
             "SET python_enable_replacements=false",
             "SET enable_progress_bar=false",
