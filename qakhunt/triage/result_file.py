@@ -21,7 +21,7 @@ from qakhunt.backends.base import Target
 from qakhunt.documents import read_text
 from qakhunt.errors import ResultFileError
 from qakhunt.families.commands import understand
-from qakhunt.hunts.model import Hunt, Notes, QueryPlace
+from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes
 from qakhunt.hunts.render import RenderedQuery
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.triage.context import Context, ContextQuery, HitContext, Rarity, TableAnswer
@@ -67,6 +67,7 @@ class _Hunt(_Query, kw_only=True):
     false_positives: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    result: ResultNotes = ResultNotes()
     columns: list[_Column] = []
 
 
@@ -296,6 +297,7 @@ def _hunt(query: _Hunt) -> Hunt:
         false_positives=query.false_positives,
         limits=query.limits,
         references=query.references,
+        result=query.result,
     )
     return replace(
         _bare_hunt(query), notes=notes, description=query.description, severity=query.severity,
