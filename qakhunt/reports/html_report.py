@@ -128,6 +128,7 @@ def _environment() -> Environment:
     environment.filters |= {
         "count": count,
         "clock": lambda moment: clock(moment)[:19],
+        "exact": lambda moment: f"{clock(moment)} UTC",
         "lines": Lines,
         "long": lambda text: Lines(cut(text, 1000)),
         "whole": lambda text: Lines(cut(text, 4000)),
