@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 MOST = 8
 _LONGEST = 60
-_ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "](": "] (", "://": "[:]//"}
+_ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "://": "[:]//"}
 _ANY = re.compile("|".join(map(re.escape, sorted(_ACTIVE, key=len, reverse=True))))
 
 
@@ -82,4 +82,5 @@ def _rows(table: OwnTable) -> Iterator[str]:
 
 def plain(text: str) -> str:
     """Text in which no chat finds a mention, a link or markup."""
-    return _ANY.sub(lambda match: _ACTIVE[match[0]], for_terminal(text))
+    shown = _ANY.sub(lambda match: _ACTIVE[match[0]], for_terminal(text))
+    return shown.replace("](", "] (")

@@ -110,7 +110,7 @@ def _show_hits(view: ReportView, console: Console) -> None:
     hunts = {hit.hit.hunt for finding in view.findings for hit in finding.hits}
     if view.findings:
         several = len(hunts) > 1
-        title = count(len(view.findings), "finding") if several else titles.get(*hunts, "")
+        title = count(len(view.findings), "finding") if several else titles.get(hunts.pop(), "")
         console.print(Text(for_terminal(title), style="bold"))
         columns = _Columns(view.findings, console.width)
         if columns.fit:
@@ -210,7 +210,7 @@ def _commands(view: HitView, width: int) -> RenderableType:
 def _own(table: OwnTable, width: int) -> RenderableType:
     """A hunt's own columns: as a table where it fits, else a list for each row."""
     widths = [
-        min(max(len(name), *(len(row[at]) for _, row in table.rows)), 24)
+        max(len(name), min(max(len(row[at]) for _, row in table.rows), 16))
         for at, name in enumerate(table.names)
     ]
     if sum(widths) + 2 * len(widths) <= width:

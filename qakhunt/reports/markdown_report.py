@@ -215,7 +215,10 @@ def _query(rendered: RenderedQuery) -> Iterator[str]:
     yield f"- SHA\\-256 of the hunt without its window: {rendered.hunt_hash}"
     for name, value in rendered.parameters.items():
         yield f"- {_text(name)} \\= {_text(to_text(value))}"
-    for title, texts in (("limit", hunt.notes.limits), ("false positive", hunt.notes.false_positives)):
+    for title, texts in (
+        ("limit", hunt.notes.limits),
+        ("false positive", hunt.notes.false_positives),
+    ):
         yield from (f"- {title}: {_prose(text)}" for text in texts)
     yield ""
     yield from _fenced(rendered.text.splitlines(), "kusto")

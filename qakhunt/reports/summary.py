@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def verdict_line(result: RunResult) -> str:
     """One sentence that says what may be said, and no more."""
     verdict, hits = result.verdict, len(result.hits)
-    devices = len({(hit.profile, hit.device) for hit in result.hits})
-    found = f"{count(hits, 'hit')} on {count(devices, 'device')}"
+    devices = len({(hit.profile, hit.device) for hit in result.hits if hit.device is not None})
+    found = count(hits, "hit") + (f" on {count(devices, 'device')}" if devices else "")
     if result.known:
         found += f", {len(result.known)} of them reported before"
     if result.suppressed:

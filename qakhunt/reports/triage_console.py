@@ -81,8 +81,8 @@ def _show(dossier: Dossier, console: Console, *, full: bool) -> None:
         lines = rarity_lines(dossier)
         if lines:
             _heading(console, "How rare")
-            for line in lines:
-                _item(console, "", for_terminal(line))
+            for text in lines:
+                _item(console, "", for_terminal(text))
     if full:
         _entities(dossier, console)
 

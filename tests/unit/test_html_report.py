@@ -90,7 +90,7 @@ def test_it_holds_what_a_reader_needs() -> None:
     reader = read(text)
     for words in (
         "TLP:AMBER", "IR-7", "N. Okoro", "soc@a.example", "hunter@a.example", "HITS: 2 hits on 2 devices",
-        "synthetic sample", "What was looked at", "Consistent with Qakbot, as other loaders are too",
+        "synthetic sample", "Coverage", "Recommended next steps", "Consistent with Qakbot, as other loaders are too",
         "2026-10-14 09:12:03.118 UTC", "2026-10-14 17:12:03 AWST", "Process tree", "wermgr.exe (9204)",
         "Not looked at", "not counted by the hunt", "T1069.001", "This is high-fidelity detections",
         "fdf046389ed64d3cce9187764ef2113bcfd522aca0e75c235f60264c291f4f4b",
@@ -164,15 +164,15 @@ def test_the_first_word_is_the_verdict_and_what_was_not_looked_at() -> None:
     result.ledger.lines.append(failed)
     text = html(result)
     assert "INCOMPLETE: no hits in what answered" in text
-    assert "Not everything was looked at" in text
+    assert "Coverage is incomplete" in text
     assert "<strong>contoso (w-2)</strong>" in text
     assert "403 &lt;b&gt;no&lt;/b&gt;" in text
-    assert text.index("INCOMPLETE") < text.index("What was looked at")
+    assert text.index("INCOMPLETE") < text.index(">Coverage<") < text.index("contoso (w-2)")
 
 
 def test_without_context_it_says_so() -> None:
     text = html(result_with(None))
-    assert "What surrounded the hits was not asked for" in text
+    assert "The events around the hits were not fetched" in text
     assert "Process tree" not in text
 
 
