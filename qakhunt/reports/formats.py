@@ -118,9 +118,9 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
 
 def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The report as one self-contained HTML file."""
-    from qakhunt.reports.html import report
+    from qakhunt.reports import html_report
 
-    report.write_html(result, out, options)
+    html_report.write_html(result, out, options)
 
 
 FORMATS: dict[str, Format] = {
