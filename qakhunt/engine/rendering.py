@@ -25,7 +25,9 @@ if TYPE_CHECKING:
     from qakhunt.kql.schema import Columns
 
 _SMALL = 200
-"""Characters of SQL that may be repeated: a binding costs a list for each row."""
+"""Characters of SQL that are put in without a look."""
+_REPEATED = 16_000
+"""Characters that the copies of one value may take: a binding costs a list for each row."""
 _LAZY = frozenset({"iff", "iif", "case", "coalesce"})
 # DuckDB takes neither in a lambda.
 _UNBINDABLE = re.compile(r"\(\s*(?:SELECT|WITH)\b| OVER \(")
@@ -155,7 +157,13 @@ def _bound(sql: str, children: Iterable[_Child]) -> str:
         return sql
     pattern = re.compile(r"\b(?:" + "|".join(texts) + r")\b")
     found = Counter(pattern.findall(sql))
-    repeated = () if _UNBINDABLE.search(sql) else [name for name in texts if found[name] > 1]
+    repeated = [
+        name
+        for name, text in texts.items()
+        if found[name] > 1 and found[name] * len(text) > _REPEATED
+    ]
+    if _UNBINDABLE.search(sql):
+        repeated = []
     body = pattern.sub(lambda name: name[0] if name[0] in repeated else texts[name[0]], sql)
     for name in repeated:
         body = f"list_transform([{texts[name]}], lambda {name}: {body})[1]"

@@ -101,6 +101,7 @@ class Session:
         self._translations: dict[tuple[str, Instant], Any] = {}
         self._readings: dict[str, tuple[list[Edit], str]] = {}
         self._memory: dict[str, MemoryTable] = {}
+        self._supplied: set[str] = set()
 
     def __enter__(self) -> Session:
         return self
@@ -375,7 +376,7 @@ class Session:
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
         for name, kinds in self._views.items():
-            if name in self._sources or name not in text:
+            if name in self._sources or name in self._supplied or name not in text:
                 continue
             cells = ", ".join(
                 f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
@@ -384,6 +385,7 @@ class Session:
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"
             )
+            self._supplied.add(name)
 
     def _execute(self, translated: Any, text: str) -> ResultTable:
         duckdb = self._duckdb
