@@ -8,10 +8,10 @@ no JSON, honours the size of a set or list, and writes times in them as ISO 8601
 
 from __future__ import annotations
 
-import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.engine import membership
 from qakhunt.engine.dialect import Unreadable
 
 if TYPE_CHECKING:
@@ -107,8 +107,7 @@ def install() -> None:
         )
     _correct_bin(translate)
     _fill_outer_joins(translate)
-    _merge_needles(translate, functions)
-    _unroll_membership(translate)
+    membership.install(translate, functions)
 
 
 def _sized(functions: Any, name: str, element: str, template: str, *, conditional: bool) -> Any:
@@ -184,62 +183,3 @@ def without_null_text(translate: Any, sql: str, names: Sequence[str]) -> str:
         is_hole = f"typeof({name}) = 'VARCHAR' AND {name} IS NULL"
         cells.append(f"CASE WHEN {is_hole} THEN '' ELSE {name} END AS {name}")
     return f"SELECT {', '.join(cells)} FROM ({sql})"
-
-
-def _merge_needles(translate: Any, functions: Any) -> None:
-    """``has_any`` of literals as one regular expression instead of one per term."""
-    original = translate._render_has_list
-
-    def render(node: Any, value: str) -> str:
-        needles = None if node.require_all or node.subquery is not None else _needles(node.items)
-        if not needles or not all(map(functions.can_fold_term_boundary, needles)):
-            return original(node, value)  # type: ignore[no-any-return]
-        terms = []
-        for needle in dict.fromkeys(needles):
-            start = functions._TERM_START if functions.is_term_char(needle[:1]) else ""
-            end = functions._TERM_END if functions.is_term_char(needle[-1:]) else ""
-            terms.append(f"{start}{_regex_escape(needle)}{end}")
-        pattern = translate.quote_string("(?i)(?:" + "|".join(terms) + ")")
-        return translate._has_list_result(f"regexp_matches({value}, {pattern})", node)  # type: ignore[no-any-return]
-
-    def _needles(items: Any) -> list[str] | None:
-        found: list[str] = []
-        for item in items:
-            if getattr(item, "kind", None) == "string":
-                found.append(str(item.value))
-            elif getattr(item, "kind", None) == "dynamic":
-                literal = translate._literal_needles(item)
-                if literal is None or None in literal:
-                    return None
-                found += literal
-            else:
-                return None
-        return found
-
-    translate._render_has_list = render
-
-
-def _unroll_membership(translate: Any) -> None:
-    """``in`` over a literal array of strings as IN, which DuckDB can push down and hash."""
-    original = translate._render_in_list
-
-    def render(node: Any, value: str) -> str:
-        items = node.items
-        texts = translate._literal_needles(items[0]) if len(items) == 1 else None
-        if node.subquery is not None or not texts or None in texts:
-            return original(node, value)  # type: ignore[no-any-return]
-        value = f"CAST({value} AS VARCHAR)"
-        quoted = [translate.quote_string(text) for text in texts]
-        if node.case_insensitive:
-            value, quoted = f"lower({value})", [f"lower({text})" for text in quoted]
-        # Null is in no list. Said this way the filter still reaches the Parquet reader.
-        if node.negated:
-            return f"({value} IS NULL OR {value} NOT IN ({', '.join(quoted)}))"
-        return f"({value} IS NOT NULL AND {value} IN ({', '.join(quoted)}))"
-
-    translate._render_in_list = render
-
-
-def _regex_escape(text: str) -> str:
-    """As RE2's QuoteMeta: a backslash before ASCII that is no letter, digit or ``_``."""
-    return re.sub(r"([^A-Za-z0-9_\x80-\U0010ffff])", r"\\\1", text).replace("\\\0", "\\x00")
