@@ -9,7 +9,14 @@ from qakhunt.answers import wire_hunting
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import decode_error
-from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
+from qakhunt.backends.replies import (
+    answer,
+    bad_request,
+    failure,
+    incomplete,
+    unknown_members,
+    unreadable,
+)
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
@@ -122,9 +129,8 @@ class DefenderBackend:
             return unreadable(reply, problem)
         table = decoded.table
         cut = incomplete(
-            reply, table, asked=question.target.workspace, row_limit=self._settings.row_limit,
-            partial=decoded.partial, damaged=decoded.damaged,
-        )  # fmt: skip
+            reply, decoded, asked=question.target.workspace, row_limit=self._settings.row_limit
+        )
         if cut:
             return cut
         oldest = self._settings.now - RETENTION
@@ -134,4 +140,4 @@ class DefenderBackend:
                 detail=f"Defender keeps 30 days: nothing before {oldest} was looked at",
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip
-        return answer(reply, Status.COMPLETE, table)
+        return answer(reply, Status.COMPLETE, table, detail=unknown_members(decoded))

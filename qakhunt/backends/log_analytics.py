@@ -20,6 +20,7 @@ from qakhunt.backends.replies import (
     failure,
     incomplete,
     one_line,
+    unknown_members,
     unreadable,
 )
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
@@ -178,10 +179,7 @@ class LogAnalyticsBackend:
             return unreadable(reply, problem)
         table = decoded.table
         asked = None if _ACROSS.search(question.text) else question.target.workspace
-        cut = incomplete(
-            reply, table, asked=asked, row_limit=self._settings.row_limit,
-            partial=decoded.partial, damaged=decoded.damaged,
-        )  # fmt: skip
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self._settings.row_limit)
         if cut:
             return cut
         oldest = self._settings.oldest
@@ -193,10 +191,8 @@ class LogAnalyticsBackend:
                 hint="ask for a window that its retention covers",
             )  # fmt: skip
         age = reply.headers.get("age")
-        return answer(
-            reply, Status.COMPLETE, table,
-            detail=f"from the service's cache, {age} s old" if age else "",
-        )  # fmt: skip
+        notes = [f"from the service's cache, {age} s old" if age else "", unknown_members(decoded)]
+        return answer(reply, Status.COMPLETE, table, detail="; ".join(filter(None, notes)))
 
 
 def _after(first: Reply, found: Answer) -> Answer:

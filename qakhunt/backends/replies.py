@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qakhunt.answers.json_body import WireError
+    from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
 
 _SIZE = (
@@ -49,19 +50,18 @@ def unreadable(reply: Reply, problem: WireError) -> Answer:
 
 def incomplete(
     reply: Reply,
-    table: ResultTable,
+    response: Response,
     *,
     asked: str | None,
     row_limit: int,
-    partial: ServiceError | None,
-    damaged: bool,
 ) -> Answer | None:
     """The answer for a result that is not all of it, or another workspace's, else None.
 
-    ``asked`` is the workspace that was to answer, ``partial`` the service's own word.
+    ``asked`` is the workspace that was to answer.
     """
+    table, partial = response.table, response.partial
     if partial:
-        words = one_line(partial.words)
+        words = one_line(partial.words) or "the service sent an error without words"
         if hit_size_limit(partial):
             return answer(
                 reply, Status.TRUNCATED, table, detail=f"result too large: {words}",
@@ -75,8 +75,10 @@ def incomplete(
             reply, Status.TRUNCATED, table, divisible=True, hint=SHORTER,
             detail=f"cut at the service's limit of {row_limit:,} rows",
         )  # fmt: skip
-    if damaged:
+    if response.damaged:
         return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+    if response.faults:
+        return answer(reply, Status.PARTIAL, table, detail=one_line("; ".join(response.faults)))
     other = other_workspace(table, asked)
     if other:
         return answer(
@@ -85,6 +87,13 @@ def incomplete(
             "cannot be read: check its id and the permissions on it",
         )  # fmt: skip
     return None
+
+
+def unknown_members(response: Response) -> str:
+    """A note of the members of a whole answer that the format does not have."""
+    if not response.unknown:
+        return ""
+    return one_line(f"the answer also has {', '.join(map(repr, response.unknown[:10]))}")
 
 
 def other_workspace(table: ResultTable, asked: str | None) -> str | None:
