@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.hunts.source_rows import tables_named
+from qakhunt.hunts.sources import sources_of
 from qakhunt.slicing.pieces import WHOLE
 from qakhunt.slicing.ways import Ways, describe, ways_of
 
@@ -20,7 +21,7 @@ SCHEMA = "qakhunt.plan/1"
 
 @dataclass(frozen=True)
 class LineForecast:
-    """One line of the plan: its slices, and ``probes`` more calls if nothing is found.
+    """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
     ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
     ``absent`` why nobody is asked, in which case there are no slices.
@@ -76,7 +77,8 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         tables = tables_named(rendered)
         is_billed = getattr(line.backend, "is_billed", None)
         billed = bool(is_billed and is_billed(tables))
-        lines.append(LineForecast(line, labels or (WHOLE,), len(tables), note, billed))
+        probes = len(sources_of(rendered.text, rendered.product).tables)
+        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
     return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
 
 
@@ -85,7 +87,7 @@ def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
     for entry in lines:
         backend, target = entry.line.backend, entry.line.target
         whose = target.tenant or target.profile if backend.name == "defender" else "one identity"
-        calls[backend.name, whose] += len(entry.slices)
+        calls[backend.name, whose] += len(entry.slices) + entry.probes
     found = []
     for (name, whose), number in calls.items():
         limit = _limit(name)

@@ -56,7 +56,8 @@ class Answer:
     in the question's text, from 1, that a rejection names. ``divisible`` says that a
     limit of size or time was hit, so that the same question about a shorter stretch
     may be answered whole. ``bytes`` counts the body as received; ``waits`` and
-    ``elapsed`` are seconds.
+    ``elapsed`` are seconds. ``gaps`` are stretches of the window of which the service
+    has nothing.
     """
 
     status: Status
@@ -71,6 +72,7 @@ class Answer:
     waits: tuple[float, ...] = ()
     request_ids: tuple[str, ...] = field(default=())
     elapsed: float = 0.0
+    gaps: tuple[Window, ...] = ()
 
 
 class Backend(Protocol):

@@ -12,6 +12,7 @@ from qakhunt.answers.service_error import decode_error
 from qakhunt.backends.replies import (
     answer,
     bad_request,
+    before,
     failure,
     incomplete,
     unknown_members,
@@ -109,7 +110,7 @@ class DefenderBackend:
             return self._result(reply, question)
         error = decode_error(reply.body) if reply.status == 400 else None
         if error is None:
-            return failure(reply, _REFUSALS)
+            return failure(reply, _REFUSALS, question.window)
         unresolved = error.mentions("failed to resolve table")
         return bad_request(reply, error, _UNRESOLVED if unresolved else "")
 
@@ -136,7 +137,7 @@ class DefenderBackend:
         oldest = self._settings.now - RETENTION
         if question.window.start < oldest:
             return answer(
-                reply, Status.UNCOVERED, table,
+                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
                 detail=f"Defender keeps 30 days: nothing before {oldest} was looked at",
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip

@@ -17,6 +17,7 @@ from qakhunt.answers.service_error import ServiceError, decode_error
 from qakhunt.backends.replies import (
     answer,
     bad_request,
+    before,
     failure,
     incomplete,
     one_line,
@@ -170,7 +171,7 @@ class LogAnalyticsBackend:
             return self._result(reply, question)
         if error and reply.status == 400:
             return bad_request(reply, error)
-        return failure(reply, _REFUSALS)
+        return failure(reply, _REFUSALS, question.window)
 
     def _result(self, reply: Reply, question: Question) -> Answer:
         try:
@@ -185,7 +186,7 @@ class LogAnalyticsBackend:
         oldest = self._settings.oldest
         if oldest is not None and question.window.start < oldest:
             return answer(
-                reply, Status.UNCOVERED, table,
+                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
                 detail=f"the workspace keeps no older records: nothing before {oldest} "
                 "was looked at",
                 hint="ask for a window that its retention covers",

@@ -90,6 +90,7 @@ class ReplayBackend:
             rejected=recorded.rejected, divisible=recorded.divisible, place=recorded.place,
             bytes=recorded.bytes, attempts=recorded.attempts, waits=recorded.waits,
             request_ids=recorded.request_ids, elapsed=recorded.elapsed,
+            gaps=tuple(map(window_of, recorded.gaps)),
         )  # fmt: skip
 
     def close(self) -> None:

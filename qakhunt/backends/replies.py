@@ -9,6 +9,7 @@ from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
 from qakhunt.backends.base import Answer
 from qakhunt.backends.transport import Outcome, Reply
+from qakhunt.kql.values import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.json_body import WireError
     from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
+    from qakhunt.kql.values import Instant
 
 _SIZE = (
     "exceed the set limit", "-2133196797", "0x80DA0003", "E_QUERY_RESULT_SET_TOO_LARGE",
@@ -120,7 +122,12 @@ def bad_request(reply: Reply, error: ServiceError, hint: str = "") -> Answer:
     )
 
 
-def failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> Answer:
+def before(window: Window, oldest: Instant) -> tuple[Window, ...]:
+    """What of the window is older than all records that are kept."""
+    return (Window(window.start, min(oldest, window.end)),)
+
+
+def failure(reply: Reply, permission: Mapping[int, tuple[str, str]], window: Window) -> Answer:
     """The answer for a reply that holds no result.
 
     ``permission`` gives words and mend for the statuses 401, 403 and 404, which mean
@@ -135,7 +142,8 @@ def failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> Answer:
         )  # fmt: skip
     if reply.status == 204:
         return answer(
-            reply, Status.UNCOVERED, detail="the service answered that there is no data at all",
+            reply, Status.UNCOVERED, gaps=(window,),
+            detail="the service answered that there is no data at all",
             hint="is the data connector on, and is this the right workspace?",
         )  # fmt: skip
     return _http_failure(reply, permission)

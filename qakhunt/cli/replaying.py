@@ -11,7 +11,7 @@ from qakhunt.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.kql.values import Instant
+from qakhunt.kql.values import Instant, Timespan
 from qakhunt.plan import PlanLine
 from qakhunt.recordings.store import Recording
 
@@ -102,7 +102,8 @@ class ReplayAnswering:
             except ValueError as problem:
                 raise RecordingError(f"{self._recording.folder}: slices: {problem}") from None
             target = target_of(line.origin)
-            lines.append(PlanLine(rendered[line.hunt], backends[key], target, slices))
+            longest = Timespan.parse(line.longest_gap) if line.longest_gap else None
+            lines.append(PlanLine(rendered[line.hunt], backends[key], target, slices, longest))
         return lines
 
     def _names(self, request: HuntRequest, product: str) -> set[str]:
