@@ -269,7 +269,7 @@ class _Asker:
     def _plan_line(self, group: _Group, request: _Request) -> PlanLine:
         backend, target = group.line.backend, group.line.target
         rendered = self._rendered(request, backend.product)
-        return PlanLine(rendered, backend, target, longest_gap=None)
+        return PlanLine(rendered, backend, target, gaps_count=False)
 
     def _rendered(self, request: _Request, product: str) -> RenderedQuery:
         return render(

@@ -149,6 +149,13 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))
+    if profile.longest_gap is not None:
+        place = locate("longest_gap")
+        if length_of_time("longest_gap", profile.longest_gap, place) < Timespan.parse("1h"):
+            raise ConfigError(
+                f"longest_gap: {profile.longest_gap!r} is shorter than an hour", location=place,
+                hint="records are counted by the hour: 24h, 72h or 7d",
+            )  # fmt: skip
     if profile.backend == "defender":
         try:
             _ = cloud_named(profile.cloud).graph_host

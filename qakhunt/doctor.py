@@ -185,7 +185,7 @@ def _data(target: Target, place: str, probe: Probe, probed: Answer, now: Instant
     if probed.table is None or probed.status is not Status.COMPLETE:
         return Check(target.profile, "data", Grade.FAILED, f"{place}: {probed.detail}", probed.hint)
     try:
-        seen = probe.read(probed.table, now=now, longest=None).source
+        seen = probe.read(probed.table, now=now, longest=LOOK_BACK).source
     except UnsoundProbe as problem:
         words = f"{place}: the service answered the coverage check with {problem}"
         return Check(target.profile, "data", Grade.FAILED, words)

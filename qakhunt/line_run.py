@@ -148,7 +148,13 @@ class LineRun:
         if outcome.hits and self._line.longest_gap is None:
             return outcome  # there was something to look at, and gaps do not count
         finding = probing.probe(self._line, self._probes)
-        return replace(outcome, lines=probing.apply(finding, outcome.lines))
+        notes = tuple(
+            f"{self._line.rendered.hunt.name} on {self._line.target.whom}: {note}; "
+            "what happened then is not in what was looked at"
+            for note in finding.notes
+        )
+        lines = probing.apply(finding, outcome.lines)
+        return replace(outcome, lines=lines, warnings=outcome.warnings + notes)
 
     def _joined(self) -> Outcome:
         lines = [self.entries[path] for path in sorted(self.entries)]

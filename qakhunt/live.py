@@ -22,6 +22,7 @@ from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.config_checks import length_of_time
 from qakhunt.errors import ConfigError
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from qakhunt.backends.pace import Clock
     from qakhunt.backends.transport import OnWait
     from qakhunt.config_model import Limits, Profile
-    from qakhunt.kql.values import Instant
+    from qakhunt.kql.values import Instant, Timespan
     from qakhunt.settings import ProfileSettings
 
 
@@ -137,6 +138,11 @@ class LiveBackends:
             return None
         return self.now - length_of_time("retention", profile.retention)
 
+    def _longest_gap(self, profile: Profile) -> Timespan:
+        if profile.longest_gap is None:
+            return LONGEST_GAP
+        return length_of_time("longest_gap", profile.longest_gap)
+
     def _backend(self, profile: Profile, transport: Transport, wait: int) -> Backend:
         limits = profile.limits
         if profile.backend == "log-analytics":
@@ -146,13 +152,16 @@ class LiveBackends:
                 allow_billed_search=profile.allow_billed_search,
                 billed_tables=frozenset(profile.billed_tables),
                 oldest=self._oldest(profile),
+                longest_gap=self._longest_gap(profile),
             )
             return log_analytics.LogAnalyticsBackend(
                 transport, settings, concurrency=limits.concurrency or log_analytics.CONCURRENCY
             )
         return defender.DefenderBackend(
             transport,
-            defender.DefenderSettings(self.now, limits.row_limit or defender.ROW_LIMIT),
+            defender.DefenderSettings(
+                self.now, limits.row_limit or defender.ROW_LIMIT, self._longest_gap(profile)
+            ),
             concurrency=limits.concurrency or defender.CONCURRENCY,
         )
 

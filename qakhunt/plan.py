@@ -19,12 +19,19 @@ class PlanLine:
     """One question of the plan: a rendered hunt for one target, on one backend.
 
     ``slices`` asks for it in pieces, where that gives exactly the same result.
-    ``longest_gap`` is the longest stretch without source records that is no gap; None
-    where gaps do not count, so that only an empty answer is checked.
+    Without ``gaps_count`` only an empty answer is checked for records to look at.
     """
 
     rendered: RenderedQuery
     backend: Backend
     target: Target
     slices: SliceRequest | None = None
-    longest_gap: Timespan | None = LONGEST_GAP
+    gaps_count: bool = True
+
+    @property
+    def longest_gap(self) -> Timespan | None:
+        """The longest stretch without source records that is no gap; None where none is."""
+        if not self.gaps_count:
+            return None
+        longest: Timespan | None = getattr(self.backend, "longest_gap", LONGEST_GAP)
+        return longest

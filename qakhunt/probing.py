@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import LedgerLine, SourceRows, Status
 from qakhunt.backends.base import Answer, Backend, Question
-from qakhunt.hunts.source_rows import Probe, UnsoundProbe
+from qakhunt.hunts.source_rows import LONGEST_GAP, Probe, UnsoundProbe
 from qakhunt.hunts.sources import sources_of
 from qakhunt.kql.values import Window
 from qakhunt.triage.words import count, span
@@ -27,13 +27,17 @@ _GAP_HINT = (
 
 @dataclass(frozen=True)
 class Finding:
-    """What the check found, or why the answer proves nothing (``detail``)."""
+    """What the check found, or why the answer proves nothing (``detail``).
+
+    ``notes`` tell of gaps that do not count.
+    """
 
     source: SourceRows | None = None
     detail: str = ""
     hint: str = ""
     gaps: tuple[Window, ...] = ()
     asked: tuple[Answer, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class Probes:
@@ -73,10 +77,11 @@ class _Check:
     sources: list[SourceRows] = field(default_factory=list)
     gaps: set[Window] = field(default_factory=set)
     words: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     hint: str = ""
 
     def table(self, table: str) -> None:
-        rendered, target = self.line.rendered, self.line.target
+        rendered, target, longest = self.line.rendered, self.line.target, self.line.longest_gap
         probe = Probe(table, rendered.product, rendered.window)
         question = Question(probe.text, rendered.window, target, (table,))
         answer, asked_now = self.probes.ask(self.line.backend, question)
@@ -87,11 +92,14 @@ class _Check:
             self._fault(f"{unknown}: {answer.detail}", answer.hint)
             return
         try:
-            found = probe.read(answer.table, now=rendered.now, longest=self.line.longest_gap)
+            found = probe.read(answer.table, now=rendered.now, longest=longest or LONGEST_GAP)
         except UnsoundProbe as problem:
             self._fault(f"{unknown}: the service answered the coverage check with {problem}")
             return
         self.sources.append(found.source)
+        if longest is None and found.source.rows:
+            self.notes += [_gap_words(table, found.gaps)] if found.gaps else []
+            return
         self.gaps.update(found.gaps)
         if not found.source.rows:
             self._fault(f"{table} holds no records in the window", _HINT)
@@ -107,7 +115,7 @@ class _Check:
         least = min(self.sources, key=lambda source: source.rows, default=None)
         return Finding(
             least, "; ".join(self.words), self.hint, tuple(sorted(self.gaps, key=_by_start)),
-            tuple(self.asked),
+            tuple(self.asked), tuple(self.notes),
         )  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from qakhunt.backends.replies import (
     unreadable,
 )
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.hunts.source_rows import LONGEST_GAP
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
@@ -50,10 +51,14 @@ _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}
 
 @dataclass(frozen=True)
 class DefenderSettings:
-    """``now`` is the run's instant: records older than 30 days before it are gone."""
+    """``now`` is the run's instant: records older than 30 days before it are gone.
+
+    ``longest_gap`` is the longest silence of a table that is no gap.
+    """
 
     now: Instant
     row_limit: int = ROW_LIMIT
+    longest_gap: Timespan = LONGEST_GAP
 
 
 def open_client(
@@ -95,6 +100,7 @@ class DefenderBackend:
         self.concurrency = concurrency
         self._transport = transport
         self._settings = settings
+        self.longest_gap = settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the tenant, or one workspace of it. Failures of the service are answers, too."""

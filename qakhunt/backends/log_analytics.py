@@ -25,12 +25,13 @@ from qakhunt.backends.replies import (
     unreadable,
 )
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant, Timespan, Window
 
 CONCURRENCY = 5
 BILLED_CONCURRENCY = 2
@@ -63,7 +64,8 @@ _BILLED_HINT = (
 class LogAnalyticsSettings:
     """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
 
-    ``oldest`` is how far back the workspace's records reach, where that is known.
+    ``oldest`` is how far back the workspace's records reach, where that is known;
+    ``longest_gap`` the longest silence of its tables that is no gap.
     """
 
     server_wait: int = LONGEST_WAIT
@@ -71,6 +73,7 @@ class LogAnalyticsSettings:
     allow_billed_search: bool = False
     billed_tables: frozenset[str] = frozenset()
     oldest: Instant | None = None
+    longest_gap: Timespan = LONGEST_GAP
 
 
 def read_timeout(server_wait: int) -> float:
@@ -115,6 +118,7 @@ class LogAnalyticsBackend:
         self._transport = transport
         self._settings = settings or LogAnalyticsSettings()
         self.oldest = self._settings.oldest
+        self.longest_gap = self._settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's workspace. Failures of the service are answers, too."""

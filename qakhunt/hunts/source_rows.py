@@ -117,12 +117,11 @@ class Probe:
         lines.append(f"| summarize {', '.join(found)}")
         return "\n".join(lines) + "\n"
 
-    def read(self, table: ResultTable, *, now: Instant, longest: Timespan | None) -> Coverage:
+    def read(self, table: ResultTable, *, now: Instant, longest: Timespan) -> Coverage:
         """What the one row says. Raises UnsoundProbe where it is not what was asked for.
 
-        ``longest`` is the longest stretch without records that is no gap; without it only
-        a window without any record has one. What is younger at ``now`` than the
-        product's usual delay is not missed.
+        ``longest`` is the longest stretch without records that is no gap. What is younger
+        at ``now`` than the product's usual delay is not missed.
         """
         if len(table) != 1:
             raise UnsoundProbe(f"{len(table)} rows instead of one")
@@ -139,7 +138,7 @@ class Probe:
             silent_end = end if end > self.window.start else self.window.end
             return Coverage(source, (Window(self.window.start, silent_end),))
         first, last = source.first, source.last
-        if longest is None or first is None or last is None:
+        if first is None or last is None:
             return Coverage(source)
         gaps = self._silences(hours, longest)
         if first.since(self.window.start) > longest:

@@ -104,6 +104,7 @@ class _Line(msgspec.Struct, kw_only=True):
     request_ids: tuple[str, ...] = ()
     elapsed: float = 0.0
     source: _Source | None = None
+    gaps: tuple[_Window, ...] = ()
 
 
 class _Hit(msgspec.Struct, kw_only=True):
@@ -314,6 +315,7 @@ def _line(line: _Line) -> LedgerLine:
     fields = msgspec.structs.asdict(line)
     del fields["purpose"]
     fields["window"] = _window(line.window)
+    fields["gaps"] = tuple(map(_window, line.gaps))
     source = line.source
     if source is not None:
         fields["source"] = SourceRows(
