@@ -153,6 +153,13 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))
+    if profile.longest_gap is not None:
+        line = locate("longest_gap")
+        if length_of_time("longest_gap", profile.longest_gap, line) < Timespan.parse("1h"):
+            raise ConfigError(
+                f"longest_gap: {profile.longest_gap!r} is shorter than an hour", location=line,
+                hint="records are counted by the hour: 24h, 72h or 7d",
+            )  # fmt: skip
     try:
         place = service.place(profile)
     except ConfigError as problem:

@@ -16,7 +16,7 @@ from qakhunt.backends.base import Question
 from qakhunt.backends.replies import other_workspace
 from qakhunt.backends.services import service_named
 from qakhunt.errors import QakhuntError
-from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
+from qakhunt.hunts.source_rows import Probe, UnsoundProbe, tables_named
 from qakhunt.kql.schema import columns
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
@@ -151,12 +151,11 @@ def _table(
         yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {answer.detail}",
                     answer.hint)  # fmt: skip
         return
-    probe = backend.ask(
-        Question(probe_query(table, backend.product, window), window, target, (table,))
-    )
-    if probe.table is not None and other_workspace(probe.table, target.workspace):
-        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probe.detail}",
-                    probe.hint)  # fmt: skip
+    probe = Probe(table, backend.product, window)
+    probed = backend.ask(Question(probe.text, window, target, (table,)))
+    if probed.table is not None and other_workspace(probed.table, target.workspace):
+        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probed.detail}",
+                    probed.hint)  # fmt: skip
         return
     yield Check(target.profile, "permission", Grade.OK, f"may read {place}")
     missing = sorted(wanted - set(answer.table.names))
@@ -167,7 +166,7 @@ def _table(
     else:
         yield Check(target.profile, "columns", Grade.OK, f"{place} has the {len(wanted)} needed")
     yield _round_trip(target, answer)
-    yield _data(target, place, probe, now)
+    yield _data(target, place, probe, probed, now)
 
 
 def _round_trip(target: Target, answer: Answer) -> Check:
@@ -178,10 +177,14 @@ def _round_trip(target: Target, answer: Answer) -> Check:
     return Check(target.profile, "round trip", grade, words)
 
 
-def _data(target: Target, place: str, probe: Answer, now: Instant) -> Check:
-    if probe.table is None or probe.status is not Status.COMPLETE:
-        return Check(target.profile, "data", Grade.FAILED, f"{place}: {probe.detail}", probe.hint)
-    seen = read_probe(probe.table)
+def _data(target: Target, place: str, probe: Probe, probed: Answer, now: Instant) -> Check:
+    if probed.table is None or probed.status is not Status.COMPLETE:
+        return Check(target.profile, "data", Grade.FAILED, f"{place}: {probed.detail}", probed.hint)
+    try:
+        seen = probe.read(probed.table, now=now, longest=LOOK_BACK).source
+    except UnsoundProbe as problem:
+        words = f"{place}: the service answered the coverage check with {problem}"
+        return Check(target.profile, "data", Grade.FAILED, words)
     if not seen.rows:
         return Check(
             target.profile, "data", Grade.FAILED, f"{place}: no records in seven days",

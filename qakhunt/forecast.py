@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.services import MODULES, service_named
 from qakhunt.hunts.source_rows import tables_named
+from qakhunt.hunts.sources import sources_of
 from qakhunt.slicing.pieces import WHOLE
 from qakhunt.slicing.ways import Ways, describe, ways_of
 
@@ -21,7 +22,7 @@ SCHEMA = "qakhunt.plan/1"
 
 @dataclass(frozen=True)
 class LineForecast:
-    """One line of the plan: its slices, and ``probes`` more calls if nothing is found.
+    """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
     ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
     ``missing`` why nothing is queried, in which case there are no slices.
@@ -75,7 +76,8 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         cut.close()
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
-        lines.append(LineForecast(line, labels or (WHOLE,), len(tables), note, billed))
+        probes = len(sources_of(rendered.text, rendered.product).tables)
+        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
     return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
 
 
@@ -86,7 +88,7 @@ def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
         if name in MODULES:
             shared = not service_named(name).rate.per_tenant
             whose = "one identity" if shared else target.tenant or target.profile
-            calls[name, whose] += len(entry.slices)
+            calls[name, whose] += len(entry.slices) + entry.probes
     return [
         Quota(f"{name}, {whose}", number, str(service_named(name).rate))
         for (name, whose), number in calls.items()

@@ -23,6 +23,7 @@ from qakhunt.backends.services import RunLimits, Service, service_named
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.config_checks import length_of_time
 from qakhunt.errors import ConfigError
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -96,7 +97,9 @@ class LiveBackends:
             deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
         )  # fmt: skip
         kept = profile.retention and length_of_time("retention", profile.retention)
-        backend = service.open_backend(transport, profile, RunLimits(self.now, wait, kept or None))
+        gap = profile.longest_gap and length_of_time("longest_gap", profile.longest_gap)
+        run = RunLimits(self.now, wait, kept or None, gap or LONGEST_GAP)
+        backend = service.open_backend(transport, profile, run)
         self._open.append(backend)
         return backend
 

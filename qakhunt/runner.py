@@ -15,6 +15,7 @@ from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.backends.base import OUT_OF_TIME
 from qakhunt.line_run import Answered, LineRun, Outcome
 from qakhunt.plan import PlanLine
+from qakhunt.probing import Probes
 from qakhunt.slicing.ways import Ways, ways_for
 from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
@@ -83,7 +84,8 @@ class _Run:
         }
         ways: dict[tuple[str, str, str], Ways] = {}
         self.warnings: dict[str, None] = {}
-        self.lines = [LineRun(line, self._cut(line, ways)) for line in plan]
+        probes = Probes()
+        self.lines = [LineRun(line, self._cut(line, ways), probes) for line in plan]
         self.outcomes: dict[int, Outcome] = {}
 
     @property

@@ -10,13 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.answers.ledger import whom
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.answers.ledger import Status
     from qakhunt.answers.table import ResultTable
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant, Timespan, Window
 
 
 OUT_OF_TIME = "the run's time was up"
@@ -58,7 +59,8 @@ class Answer:
     in the question's text, from 1, that a rejection names. ``divisible`` says that a
     limit of size or time was hit, so that the same question about a shorter stretch
     may be answered whole. ``bytes`` counts the body as received; ``waits`` and
-    ``elapsed`` are seconds.
+    ``elapsed`` are seconds. ``gaps`` are stretches of the window of which the service
+    has nothing.
     """
 
     status: Status
@@ -73,13 +75,15 @@ class Answer:
     waits: tuple[float, ...] = ()
     request_ids: tuple[str, ...] = field(default=())
     elapsed: float = 0.0
+    gaps: tuple[Window, ...] = ()
 
 
 class Backend(Protocol):
     """A backend: its name, the product whose columns it speaks, and ``ask``.
 
     ``missing`` says why there is nothing to query; ``oldest`` is how far back its records
-    reach, ``clock_skew`` how many seconds its clock is ahead, each where it is known.
+    reach, where it is known; ``longest_gap`` the longest silence of a source that is normal,
+    None where any is.
     """
 
     name: str
@@ -87,6 +91,7 @@ class Backend(Protocol):
     concurrency: int
     missing: str = ""
     oldest: Instant | None = None
+    longest_gap: Timespan | None = LONGEST_GAP
 
     @property
     def clock_skew(self) -> float | None:

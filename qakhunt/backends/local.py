@@ -13,13 +13,17 @@ from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.kql.values import Instant
+    from qakhunt.kql.values import Instant, Timespan
 
 
 class LocalBackend(Backend):
-    """Answers from event files; one question at a time, each on all cores."""
+    """Answers from event files; one question at a time, each on all cores.
+
+    Files are often an extract, so that a stretch without events is no fault of theirs.
+    """
 
     name = "local"
+    longest_gap: Timespan | None = None
     concurrency = 1
 
     def __init__(

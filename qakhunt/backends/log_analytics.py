@@ -19,20 +19,23 @@ from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     answer,
     bad_request,
+    before,
     failure,
     incomplete,
     one_line,
+    unknown_members,
     unreadable,
 )
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
     from qakhunt.backends.profile import Profile
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant, Timespan, Window
 
 RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
 LONGEST_WAIT = 600
@@ -63,7 +66,8 @@ _BILLED_HINT = (
 class LogAnalyticsSettings:
     """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
 
-    ``oldest`` is how far back the workspace's records reach, where that is known.
+    ``oldest`` is how far back the workspace's records reach, where that is known;
+    ``longest_gap`` the longest silence of its tables that is no gap.
     """
 
     server_wait: int = LONGEST_WAIT
@@ -71,6 +75,7 @@ class LogAnalyticsSettings:
     allow_billed_search: bool = False
     billed_tables: frozenset[str] = frozenset()
     oldest: Instant | None = None
+    longest_gap: Timespan = LONGEST_GAP
 
 
 def read_timeout(server_wait: int) -> float:
@@ -115,6 +120,7 @@ class LogAnalyticsBackend(Backend):
         self._transport = transport
         self._settings = settings or LogAnalyticsSettings()
         self.oldest = self._settings.oldest
+        self.longest_gap = self._settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's workspace. Failures of the service are answers, too."""
@@ -171,7 +177,7 @@ class LogAnalyticsBackend(Backend):
             return self._result(reply, question)
         if error and reply.status == 400:
             return bad_request(reply, error)
-        return failure(reply, _REFUSALS)
+        return failure(reply, _REFUSALS, question.window)
 
     def _result(self, reply: Reply, question: Question) -> Answer:
         try:
@@ -180,25 +186,20 @@ class LogAnalyticsBackend(Backend):
             return unreadable(reply, problem)
         table = decoded.table
         asked = None if _ACROSS.search(question.text) else question.target.workspace
-        cut = incomplete(
-            reply, table, asked=asked, row_limit=self._settings.row_limit,
-            partial=decoded.partial, damaged=decoded.damaged,
-        )  # fmt: skip
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self._settings.row_limit)
         if cut:
             return cut
         oldest = self._settings.oldest
         if oldest is not None and question.window.start < oldest:
             return answer(
-                reply, Status.UNCOVERED, table,
+                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
                 detail=f"the workspace keeps no older records: nothing before {oldest} "
                 "was looked at",
                 hint="ask for a window that its retention covers",
             )  # fmt: skip
         age = reply.headers.get("age")
-        return answer(
-            reply, Status.COMPLETE, table,
-            detail=f"from the service's cache, {age} s old" if age else "",
-        )  # fmt: skip
+        notes = [f"from the service's cache, {age} s old" if age else "", unknown_members(decoded)]
+        return answer(reply, Status.COMPLETE, table, detail="; ".join(filter(None, notes)))
 
 
 def _after(first: Reply, found: Answer) -> Answer:
@@ -258,6 +259,7 @@ def _open(transport: Transport, profile: Profile, run: RunLimits) -> LogAnalytic
         allow_billed_search=profile.allow_billed_search,
         billed_tables=frozenset(profile.billed_tables),
         oldest=run.now - run.retention if run.retention else None,
+        longest_gap=run.longest_gap,
     )
     concurrency = profile.limits.concurrency or RATE.concurrency
     return LogAnalyticsBackend(transport, settings, concurrency=concurrency)

@@ -77,6 +77,10 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     retention: Annotated[
         str | None, Meta(description="How long the workspaces keep records, such as '90d'.")
     ] = None
+    longest_gap: Annotated[
+        str | None,
+        Meta(description="The longest silence of a source table that is normal; '72h' if unset."),
+    ] = None
     limits: Annotated[Limits, Meta(description="How fast, how long.")] = Limits()
     graph_endpoint: Annotated[
         str | None, Meta(description="Graph's address, if not the cloud's.")

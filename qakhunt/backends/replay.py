@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Answer, Backend, Question, Target
-from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.recordings.coverage import columns_missing, outside
 from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
 from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
@@ -45,13 +45,16 @@ def window_of(span: Span) -> Window:
 class ReplayBackend(Backend):
     """Answers exactly the questions that were recorded, as they were answered.
 
-    ``name`` is who answered then.
+    ``name`` is who answered then, ``longest_gap`` what was no gap then.
     """
 
     concurrency = 2
 
-    def __init__(self, recording: Recording, name: str, product: str) -> None:
+    def __init__(
+        self, recording: Recording, name: str, product: str, longest_gap: Timespan | None = None
+    ) -> None:
         self.name, self.product = name, product
+        self.longest_gap = longest_gap
         self._recording = recording
         self._answers: dict[Key, list[RecordedAnswer]] = {}
         self._asked: Counter[Key] = Counter()
@@ -90,6 +93,7 @@ class ReplayBackend(Backend):
             rejected=recorded.rejected, divisible=recorded.divisible, place=recorded.place,
             bytes=recorded.bytes, attempts=recorded.attempts, waits=recorded.waits,
             request_ids=recorded.request_ids, elapsed=recorded.elapsed,
+            gaps=tuple(map(window_of, recorded.gaps)),
         )  # fmt: skip
 
     def close(self) -> None:

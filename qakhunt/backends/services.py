@@ -61,12 +61,16 @@ class RateLimit:
 
 @dataclass(frozen=True)
 class RunLimits:
-    """What a run says to a backend: its ``now``, the seconds a query may run on the
-    server, and how far back the records of the profile reach, where it says so."""
+    """What a run says to a backend: its ``now`` and the seconds a query may run there.
+
+    ``retention`` is how long the profile's records are kept, where it says so, and
+    ``longest_gap`` the longest silence of a source table that is normal.
+    """
 
     now: Instant
     server_wait: int
-    retention: Timespan | None = None
+    retention: Timespan | None
+    longest_gap: Timespan
 
 
 @dataclass(frozen=True)

@@ -98,7 +98,7 @@ def _plan_lines(told: Forecast) -> list[str]:
         text += count(len(entry.slices), "call")
         if len(entry.slices) > 1:
             text += f", {entry.slices[0]} to {entry.slices[-1]}"
-        text += f"; {entry.probes} more if nothing is found"
+        text += f"; {entry.probes} more to check what there was to look at"
         lines.append(text)
         if entry.billed:
             lines.append("  a search of Basic or Auxiliary tables: billed by the gigabyte")

@@ -8,6 +8,7 @@ no JSON, honours the size of a set or list, and writes times in them as ISO 8601
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 

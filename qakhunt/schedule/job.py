@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
 from qakhunt.hunts.render import render
+from qakhunt.kql.values import Window
 from qakhunt.schedule.coverage import CoverageKey, Due, Outcome, due, settle
 from qakhunt.schedule.lookback import LATE_DATA, LateData, lookback_of
 from qakhunt.schedule.telling import tell
@@ -14,7 +15,7 @@ from qakhunt.schedule.telling import tell
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from qakhunt.kql.values import Instant, Timespan, Window
+    from qakhunt.kql.values import Instant, Timespan
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.options import JobOptions
@@ -51,6 +52,8 @@ def run_scheduled(
     asked = [_asked(line, store, options) for line in plan]
     result, made_up = _ask_all(asked, ask, options.now, options.out_of_time)
     result.warnings += store.warnings
+    if store.backlog_unknown:
+        result.ledger.lines += [_unknown(entry, store, options.now) for entry in asked]
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
     return tell(result, store, sinks, options, coverages, made_up)
@@ -175,6 +178,18 @@ def _lost(entry: _Asked, window: Window) -> LedgerLine:
         f"lost: no run looked at {window} before it aged out of the {kept.seconds / 86400:.0f} "
         f"days that {rendered.product} keeps",
     )  # fmt: skip
+
+
+def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
+    """The line of all that earlier runs may not have answered."""
+    own = entry.due.own
+    oldest = now - entry.rule.retention
+    window = Window(oldest, own.start) if oldest < own.start else own
+    line = _of(
+        entry, window, "backlog", Status.UNCOVERED,
+        f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
+    )  # fmt: skip
+    return replace(line, hint="'qakhunt run --window 30d' looks once at all of it")
 
 
 def _of(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:

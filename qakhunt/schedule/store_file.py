@@ -83,8 +83,10 @@ def open_unlocked(path: Path, name: str, now: Instant) -> Store:
             "was begun: what was owed or undelivered before is unknown, and findings are "
             "reported anew"
         )
+        store.backlog_unknown = "the state was damaged"
         return store
     if empty:
+        store.backlog_unknown = "the state was an empty file"
         store.warnings.append(f"the state {name} was an empty file; a new one was begun in it")
     return store
 

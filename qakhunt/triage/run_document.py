@@ -173,6 +173,10 @@ class LineRecord(Record, kw_only=True):
     request_ids: Annotated[tuple[str, ...], _about("Ids for the service's support.")] = ()
     elapsed: Annotated[Seconds, _about("Seconds from query to answer.")] = 0.0
     source: Annotated[SourceRecord | None, _about("The coverage check, where one was made.")] = None
+    gaps: Annotated[
+        tuple[WindowRecord, ...],
+        _about("Time ranges without a record, longer than the profile's longest_gap."),
+    ] = ()
 
 
 class HitRecord(Record, kw_only=True):
@@ -346,8 +350,8 @@ def _plain(value: Any) -> Any:
         return SourceRecord.of(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
     return to_json_value(value)
 
 
@@ -553,7 +557,8 @@ def _read_line(line: LineRecord) -> LedgerLine:
     seen, source = line.source, None
     if seen is not None:
         source = SourceRows(seen.rows, seen.devices, _instant(seen.first), _instant(seen.last))
-    return LedgerLine(**line.fields("purpose", "source"), source=source)
+    gaps = tuple(gap.read() for gap in line.gaps)
+    return LedgerLine(**line.fields("purpose", "source", "gaps"), source=source, gaps=gaps)
 
 
 def _instant(text: str | None) -> Instant | None:

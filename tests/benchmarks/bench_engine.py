@@ -5,7 +5,8 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.engine.session import MEMORY_LIMIT, Session
+from qakhunt.engine.limits import memory_limit
+from qakhunt.engine.session import Session
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
@@ -67,7 +68,7 @@ def rows(count: int) -> Iterator[Row]:
         duckdb.connect() as connection,
         Session([f"DeviceProcessEvents={path}"], "log-analytics") as session,
     ):
-        connection.execute(f"SET memory_limit='{MEMORY_LIMIT}'")
+        connection.execute("SET memory_limit='{memory_limit()}'")
         for name, write, aim in (
             (MISSION, mission_sql, 1.1),
             (ANY, any_sql, 1.2),

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Instant
+    from qakhunt.kql.values import Instant, Timespan
 
     Rule = Callable[[Question, int], "Answer | BaseException | None"]
 
@@ -34,6 +34,7 @@ class Rigged(Backend):
     concurrency: int = 4
     name: str = "rigged"
     product: str = ""
+    longest_gap: Timespan | None = None
     asked: list[Question] = field(default_factory=list)
     answered: list[Question] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
