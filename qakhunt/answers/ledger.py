@@ -53,7 +53,8 @@ class LedgerLine:
     """One question to one workspace about one slice, and how it was answered.
 
     ``bytes`` counts the answer's body as received, ``waits`` and ``elapsed`` are
-    seconds; ``rejected`` marks a failure that is the query's own.
+    seconds; ``rejected`` marks a failure that is the query's own. ``notes`` say what the
+    window means for the query and change nothing.
     """
 
     hunt: str
@@ -75,6 +76,7 @@ class LedgerLine:
     request_ids: tuple[str, ...] = ()
     elapsed: float = 0.0
     source: SourceRows | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def whom(self) -> str:

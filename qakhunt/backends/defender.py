@@ -92,7 +92,7 @@ class DefenderBackend:
         """Ask the tenant, or one workspace of it. Failures of the service are answers, too."""
         body = {
             "Query": question.text,
-            "Timespan": f"{question.window.start.isoformat()}/{question.window.end.isoformat()}",
+            "Timespan": question.timespan,
         }
         if question.target.workspace:
             body["workspaceId"] = question.target.workspace

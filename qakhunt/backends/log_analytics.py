@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant
 
 CONCURRENCY = 5
 BILLED_CONCURRENCY = 2
@@ -152,7 +152,7 @@ class LogAnalyticsBackend:
     def _call(self, question: Question, kind: str) -> Call:
         workspace = question.target.workspace or ""
         url = f"/workspaces/{quote(workspace, safe='')}/{kind}"
-        span = timespan(question.window)
+        span = question.timespan
         body = {"query": question.text}
         if kind == "search":
             url += f"?timespan={quote(span, safe='')}"
@@ -208,11 +208,6 @@ def _after(first: Reply, found: Answer) -> Answer:
         request_ids=first.request_ids + found.request_ids,
         elapsed=first.elapsed + found.elapsed,
     )
-
-
-def timespan(window: Window) -> str:
-    """The window as the services take it; the query's own half-open filter decides its ends."""
-    return f"{window.start.isoformat()}/{window.end.isoformat()}"
 
 
 def _error(reply: Reply) -> ServiceError | None:

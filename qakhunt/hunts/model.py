@@ -137,7 +137,10 @@ class QueryPlace:
 
 @dataclass(frozen=True)
 class Hunt:
-    """A hunt as loaded: ``name`` is the file's stem, ``title`` the YAML ``name``."""
+    """A hunt as loaded: ``name`` is the file's stem, ``title`` the YAML ``name``.
+
+    ``period`` is its ``queryPeriod`` as written, ``remarks`` what its reader should know.
+    """
 
     name: str
     query: str
@@ -153,6 +156,8 @@ class Hunt:
     entity_mappings: tuple[EntityMapping, ...] = ()
     notes: Notes = field(default_factory=Notes)
     source: str = "file"
+    period: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def products(self) -> tuple[str, ...]:

@@ -95,6 +95,7 @@ def _line(line: LedgerLine, purpose: str) -> dict[str, Any]:
         "request_ids": list(line.request_ids),
         "elapsed": round(line.elapsed, 6),
         "source": _source(line.source),
+        "notes": list(line.notes),
     }
 
 

@@ -47,6 +47,9 @@ def coverage_lines(result: RunResult) -> list[str]:
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
+    lines += dict.fromkeys(
+        f"note: {line.hunt}: {note}" for line in result.ledger.lines for note in line.notes
+    )
     lines += [_fault(line) for line in faults(result)]
     return lines
 

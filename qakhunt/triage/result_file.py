@@ -104,6 +104,7 @@ class _Line(msgspec.Struct, kw_only=True):
     request_ids: tuple[str, ...] = ()
     elapsed: float = 0.0
     source: _Source | None = None
+    notes: tuple[str, ...] = ()
 
 
 class _Hit(msgspec.Struct, kw_only=True):
