@@ -99,7 +99,13 @@ def _made(tokens: Sequence[Token]) -> set[str]:
 
 
 def _is_member(tokens: Sequence[Token], at: int) -> bool:
-    return at > 0 and tokens[at - 1].text == "."
+    """Whether it names part of a value; a column of a join's side or a scan's step is none."""
+    if at < 2 or tokens[at - 1].text != ".":
+        return False
+    owner = tokens[at - 2].text
+    return owner not in ("$left", "$right") and not any(
+        before.text == "step" and token.text == owner for before, token in pairwise(tokens)
+    )
 
 
 def _is_bare_in_by(tokens: Sequence[Token], at: int) -> bool:

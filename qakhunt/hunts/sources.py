@@ -86,6 +86,8 @@ def _reads(tokens: Sequence[Token], lets: Lets, *, alone: bool = False) -> list[
         combines = stage.operator in _COMBINING or (stage is head and _begins(head, "union"))
         if stage.operator in _COMBINING:
             found += _operands(stage.tokens, lets)
+        elif stage.operator == "as" and stage.tokens:
+            lets[stage.tokens[-1].text] = list(found)
         before = ["", "|" if stage is head else ""]
         for at, token in _outside(stage.tokens):
             after = stage.tokens[at + 1].text if at + 1 < len(stage.tokens) else ""

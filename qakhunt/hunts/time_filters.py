@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 TIME_COLUMNS = ("TimeGenerated", "Timestamp")
 
 _COMPARISONS = frozenset([">", ">=", "<", "<="])
+_BEFORE_BRACKET = frozenset(["and", "where", "filter"])
 _OPERAND_ENDS = _COMPARISONS | frozenset(
     ["and", "or", "|", ",", ";", "=", "==", "!=", "..", "where", "filter", "by", "(", ")", "{", "}"]
 )
@@ -30,11 +31,12 @@ _OPERAND_ENDS = _COMPARISONS | frozenset(
 class Reach:
     """The bounds on time that could be read; ``unread`` are those that could not.
 
-    ``starts`` hold each ``ago()`` and each time that a record's must be later than, ``ends``
-    those that it must be earlier than.
+    ``starts`` hold each ``ago()`` and each time that a record's is later than. ``kept``
+    are those without which a record is left out, ``ends`` those before which it must be.
     """
 
     starts: tuple[Instant, ...] = ()
+    kept: tuple[Instant, ...] = ()
     ends: tuple[Instant, ...] = ()
     unread: tuple[Token, ...] = ()
 
@@ -53,7 +55,7 @@ def time_filters(tokens: Sequence[Token], now: Instant, parameters: Mapping[str,
         elif token.text == "between" and at and is_time(tokens[at - 1]):
             reader.between(at)
     reader.other_starts()
-    return Reach(tuple(reader.starts), tuple(reader.ends), tuple(reader.unread))
+    return Reach(tuple(reader.starts), tuple(reader.kept), tuple(reader.ends), tuple(reader.unread))
 
 
 def has_time_filter(tokens: Sequence[Token]) -> bool:
@@ -76,6 +78,7 @@ class _Reader:
     ) -> None:
         self.tokens, self.now = tokens, now
         self.starts: list[Instant] = []
+        self.kept: list[Instant] = []
         self.ends: list[Instant] = []
         self.unread: list[Token] = []
         self._read: set[int] = set()  # offsets of tokens that need no second look
@@ -100,8 +103,8 @@ class _Reader:
         left, right = _operand(self.tokens, at, -1), _operand(self.tokens, at, 1)
         if self.tokens[at].text in ("<", "<="):
             left, right = right, left
-        self._bound(self.starts, column=left, value=right)
-        self._bound(self.ends, column=right, value=left)
+        self._bound(at, column=left, value=right)
+        self._bound(at, column=right, value=left, is_end=True)
         self._read.update(token.start for token in left)
 
     def between(self, at: int) -> None:
@@ -109,24 +112,27 @@ class _Reader:
         ends = list(split(self.tokens[at + 2 : closing(self.tokens, at + 1)], ".."))
         column = [self.tokens[at - 1]]
         if len(ends) == 2:
-            self._bound(self.starts, column=column, value=ends[0])
+            self._bound(at, column=column, value=ends[0])
             length = self._evaluated(ends[1], self.names)
             start = self._evaluated(ends[0], self.names)
-            if isinstance(length, Timespan) and isinstance(start, Instant):
+            if not isinstance(length, Timespan) or not isinstance(start, Instant):
+                self._bound(at, column=column, value=ends[1], is_end=True)
+            elif _is_kept(self.tokens, at):
                 self.ends.append(start + length)
-            else:
-                self._bound(self.ends, column=column, value=ends[1])
 
     def _bound(
-        self, bounds: list[Instant], *, column: Sequence[Token], value: Sequence[Token]
+        self, at: int, *, column: Sequence[Token], value: Sequence[Token], is_end: bool = False
     ) -> None:
         if len(column) != 1 or not is_time(column[0]) or not value:
             return
         self._read.update(token.start for token in value)
         instant = self._evaluated(value, self.names)
         if isinstance(instant, Instant):
-            bounds.append(instant)
-        elif bounds is self.starts:
+            if not is_end:
+                self.starts.append(instant)
+            if _is_kept(self.tokens, at):
+                (self.ends if is_end else self.kept).append(instant)
+        elif not is_end:
             self.unread.append(value[0])
 
     def other_starts(self) -> None:
@@ -152,6 +158,29 @@ class _Reader:
             return evaluate(tokens, self.now, names)
         except NotEvaluable:
             return None
+
+
+def _is_kept(tokens: Sequence[Token], at: int) -> bool:
+    """Whether the comparison at ``at`` must hold for a record to pass: part of a ``where``."""
+    for step in (1, -1):
+        position, depth, least = at, 0, 0
+        while 0 <= position + step < len(tokens):
+            position += step
+            text = tokens[position].text
+            depth += step * ((text in ("(", "[", "{")) - (text in (")", "]", "}")))
+            if depth < least and step < 0:
+                word = tokens[position - 1] if position else None
+                if word and word.kind is Kind.IDENTIFIER and word.text not in _BEFORE_BRACKET:
+                    return False  # inside a call, such as not() or countif()
+            least = min(least, depth)
+            if depth == least and text == "or":
+                return False
+            if depth == least and text in ("|", ";"):
+                break
+        if step < 0:
+            after = tokens[position + 1 : position + 2]
+            return tokens[position].text == "|" and after[0].text in ("where", "filter")
+    return False
 
 
 def _operand(tokens: Sequence[Token], at: int, step: int) -> Sequence[Token]:

@@ -18,7 +18,7 @@ from qakhunt.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
 from qakhunt.hunts.sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.time_filters import time_filters
+from qakhunt.hunts.time_filters import Reach, time_filters
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 
 if TYPE_CHECKING:
@@ -111,9 +111,9 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[
         return Window(_before(now, period), now), f"the hunt's queryPeriod, {hunt.period}"
     start = time_filters(query_tokens(hunt), now, parameters).start
     if start is not None and start < now:
-        return Window(start, now), f"the furthest that the query looks back, {length(start, now)}"
+        return Window(start, now), f"the query itself looks at {length(start, now)}"
     return Window(_before(now, DEFAULT), now), (
-        "the query says nothing of time that could be read: --window sets another"
+        "the query sets no start that could be read; --window sets one"
     )
 
 
@@ -138,11 +138,11 @@ def read_period(text: str) -> Timespan | None:
 def length(start: Instant, end: Instant) -> str:
     """The time between, as KQL writes it (``7d``, ``36h``), or the start where it is odd."""
     ticks = end.ticks - start.ticks
-    for unit in ("d", "h", "m"):
-        size = Timespan.parse(f"1{unit}").ticks
-        if ticks > 0 and ticks % size == 0:
-            return f"{ticks // size}{unit}"
-    return f"from {start}"
+    for unit, most in (("d", 36500), ("h", 72), ("m", 120)):
+        count, rest = divmod(ticks, Timespan.parse(f"1{unit}").ticks)
+        if not rest and 0 < count <= most:
+            return f"{count}{unit}"
+    return f"time from {start}"
 
 
 def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str, Any]) -> Window:
@@ -197,23 +197,27 @@ def account(
     """What the window cuts and what it does not bound, as far as the query can be read."""
     read = sources(tokens)
     bounded = [source for source in read if not is_unbounded(source, product)]
-    reach = time_filters(tokens, now, names)
-    start, notes, partial = reach.start, [], ""
-    end = max(reach.ends) if len(reach.ends) >= len(read) > 0 else None
-    if (start is not None and start >= window.end) or (end is not None and end <= window.start):
-        looked = f"from {start} on" if start is not None and start >= window.end else f"to {end}"
-        partial = f"the query itself looks {looked} only, at nothing of the window"
+    reach = time_filters(tokens, now, names) if bounded else Reach()
+    places = len({source.start for source in bounded})
+    notes, partial = [], ""
+    start = reach.start
+    kept = min(reach.kept) if len(reach.kept) >= places > 0 else None
+    end = max(reach.ends) if len(reach.ends) >= places > 0 else None
+    if kept is not None and kept >= window.end:
+        partial = f"the query itself looks at {length(kept, now)}, at nothing of the window"
+    elif end is not None and end <= window.start:
+        partial = f"the query itself looks to {end} only, at nothing of the window"
     elif start is not None and start < window.start:
         back = length(start, now)
         if are_several(bounded):
             partial = f"the window cuts the {back} that the query compares with"
         else:
-            notes.append(f"the query itself would look back {back}, further than the window")
-    elif start is not None and start > window.start:
-        notes.append(f"the query itself looks at {length(start, now)}, less than the window")
+            notes.append(f"the query itself looks at {back}, more than the window")
+    elif kept is not None and kept > window.start:
+        notes.append(f"the query itself looks at {length(kept, now)}, less than the window")
     if not partial and end is not None and window.start < end < min(window.end, now):
         notes.append(f"the query itself looks to {end} only")
-    if are_several(bounded) and 0 < len(reach.starts) < len(bounded):
+    if are_several(bounded) and 0 < len(reach.kept) < places:
         notes.append("of sources without a filter on time of their own the query sees the window")
     if reach.unread:
         notes.append("how far a filter on time of the query reaches cannot be read")
