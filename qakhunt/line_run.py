@@ -113,7 +113,10 @@ class LineRun:
 
     def _entry(self, piece: Piece, answer: Answer) -> LedgerLine:
         rendered, target = self._line.rendered, self._line.target
-        detail, hint = answer.detail, answer.hint
+        status, detail, hint = answer.status, answer.detail, answer.hint
+        if status is Status.COMPLETE and rendered.partial:
+            status, detail = Status.PARTIAL, "; ".join(filter(None, [rendered.partial, detail]))
+            hint = hint or "a --window that holds all that the query looks at"
         place = piece.locate(rendered, answer.place) if answer.place else None
         if place is not None:
             detail = f"{place}: {detail}"
@@ -128,7 +131,7 @@ class LineRun:
             window=piece.window,
             backend=self._line.backend.name,
             query_hash=piece.query_hash,
-            status=answer.status,
+            status=status,
             detail=detail,
             hint=hint,
             rejected=answer.rejected,
@@ -138,6 +141,7 @@ class LineRun:
             request_ids=answer.request_ids,
             elapsed=answer.elapsed,
             gaps=answer.gaps,
+            notes=rendered.notes,
         )
 
     def finish(self) -> Outcome:

@@ -54,7 +54,8 @@ class LedgerLine:
 
     ``bytes`` counts the answer's body as received, ``waits`` and ``elapsed`` are
     seconds; ``rejected`` marks a failure that is the query's own. ``gaps`` are the
-    stretches of the window of which there is no record to look at.
+    time ranges of the window without a source record; ``notes`` say what the window
+    means for the query and change nothing.
     """
 
     hunt: str
@@ -77,6 +78,7 @@ class LedgerLine:
     elapsed: float = 0.0
     source: SourceRows | None = None
     gaps: tuple[Window, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def whom(self) -> str:

@@ -50,6 +50,15 @@ class Question:
     target: Target
     tables: tuple[str, ...] = ()
 
+    @property
+    def timespan(self) -> str:
+        """The window as the services take it: ISO 8601, seven digits, both ends included.
+
+        The end is the last tick inside, so that a service that includes its end shows no
+        record of the next window.
+        """
+        return f"{self.window.start.isoformat()}/{self.window.last_tick.isoformat()}"
+
 
 @dataclass(frozen=True)
 class Answer:

@@ -113,7 +113,7 @@ class DefenderBackend(Backend):
         """Ask the tenant, or one workspace of it. Failures of the service are answers, too."""
         body = {
             "Query": question.text,
-            "Timespan": f"{question.window.start.isoformat()}/{question.window.end.isoformat()}",
+            "Timespan": question.timespan,
         }
         if question.target.workspace:
             body["workspaceId"] = question.target.workspace

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from qakhunt.backends.base import Answer, Question
     from qakhunt.backends.profile import Profile
-    from qakhunt.kql.values import Instant, Timespan, Window
+    from qakhunt.kql.values import Instant, Timespan
 
 RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
 LONGEST_WAIT = 600
@@ -160,7 +160,7 @@ class LogAnalyticsBackend(Backend):
     def _call(self, question: Question, kind: str) -> Call:
         workspace = question.target.workspace or ""
         url = f"/workspaces/{quote(workspace, safe='')}/{kind}"
-        span = timespan(question.window)
+        span = question.timespan
         body = {"query": question.text}
         if kind == "search":
             url += f"?timespan={quote(span, safe='')}"
@@ -211,11 +211,6 @@ def _after(first: Reply, found: Answer) -> Answer:
         request_ids=first.request_ids + found.request_ids,
         elapsed=first.elapsed + found.elapsed,
     )
-
-
-def timespan(window: Window) -> str:
-    """The window as the services take it; the query's own half-open filter decides its ends."""
-    return f"{window.start.isoformat()}/{window.end.isoformat()}"
 
 
 def _error(reply: Reply) -> ServiceError | None:

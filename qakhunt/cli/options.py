@@ -18,6 +18,10 @@ HuntNames = Annotated[
     typer.Argument(metavar="[HUNT]...", help="A hunt's name, id or path, or a named set."),
 ]
 HuntName = Annotated[str, typer.Argument(metavar="HUNT", help="A hunt's name, id or path.")]
+OptionalHuntName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(metavar="[HUNT]", help="A hunt's name, id or path."),
+]
 HuntFolders = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Option(

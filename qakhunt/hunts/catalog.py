@@ -48,10 +48,13 @@ class Catalog(msgspec.Struct, frozen=True):
         return [load_hunt(path, source) for _, (path, source) in sorted(self.paths().items())]
 
     def find(self, wanted: str) -> list[Hunt]:
-        """The hunt of that path, name or id, or the hunts of that set.
+        """The hunt of that path (``page.md#2``), name or id, or the hunts of that set.
 
         Raises UsageError with the nearest name when there is none.
         """
+        page, _, number = wanted.rpartition("#")
+        if page.endswith(".md") and number.isdigit() and Path(page).exists():
+            return [load_hunt(Path(page), number=int(number))]
         as_path = Path(wanted)
         if as_path.suffix and as_path.exists():
             return [load_hunt(as_path)]
@@ -76,5 +79,5 @@ class Catalog(msgspec.Struct, frozen=True):
         found: dict[str, Hunt] = {}
         for name in wanted or [DEFAULT_HUNT]:
             for hunt in self.find(name):
-                found.setdefault(hunt.path, hunt)
+                found.setdefault(f"{hunt.path}#{hunt.name}", hunt)
         return list(found.values())

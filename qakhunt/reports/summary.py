@@ -49,9 +49,9 @@ def coverage_lines(result: RunResult) -> list[str]:
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
-    for line in result.ledger.lines:
-        if line.status is Status.COMPLETE:
-            lines += [f"{line.hunt} on {line.whom}: {note}" for note in line_notes(line)]
+    lines += dict.fromkeys(
+        f"note: {line.hunt}: {prose(note)}" for line in result.ledger.lines for note in line.notes
+    )
     return lines + [_fault(line) for line in faults(result)]
 
 
@@ -107,8 +107,8 @@ def _coverage_row(lines: list[LedgerLine], hits: int) -> CoverageRow:
 
 def line_notes(line: LedgerLine) -> list[str]:
     """What else a line says: gaps in its source records, and notes on its window."""
-    gaps = [f"no records from {gap.start} to {gap.end}" for gap in getattr(line, "gaps", ())]
-    return [*gaps, *map(prose, getattr(line, "notes", ()))]
+    gaps = [f"no records from {gap.start} to {gap.end}" for gap in line.gaps]
+    return [*gaps, *map(prose, line.notes)]
 
 
 def delivery_line(line: DeliveryLine) -> str:

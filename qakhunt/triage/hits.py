@@ -128,7 +128,7 @@ def _entity_columns(hunt: Hunt) -> dict[str, str]:
     """Entity type -> the first column that the hunt maps to it."""
     found: dict[str, str] = {}
     for mapping in hunt.entity_mappings:
-        for field in mapping.fieldMappings:
+        for field in mapping.fieldMappings or ():
             found.setdefault(mapping.entityType, field.columnName)
     return found
 

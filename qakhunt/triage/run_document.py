@@ -177,6 +177,7 @@ class LineRecord(Record, kw_only=True):
         tuple[WindowRecord, ...],
         _about("Time ranges without a record, longer than the profile's longest_gap."),
     ] = ()
+    notes: Annotated[tuple[str, ...], _about("What the window means for the query.")] = ()
 
 
 class HitRecord(Record, kw_only=True):

@@ -68,7 +68,7 @@ def rows(count: int) -> Iterator[Row]:
         duckdb.connect() as connection,
         Session([f"DeviceProcessEvents={path}"], "log-analytics") as session,
     ):
-        connection.execute("SET memory_limit='{memory_limit()}'")
+        connection.execute(f"SET memory_limit='{memory_limit()}'")
         for name, write, aim in (
             (MISSION, mission_sql, 1.1),
             (ANY, any_sql, 1.2),

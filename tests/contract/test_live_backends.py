@@ -146,7 +146,7 @@ def test_what_log_analytics_is_asked(live: Live) -> None:
     assert sent.path == f"/v1/workspaces/{WORKSPACE}/query"
     assert sent.json == {
         "query": "DeviceProcessEvents | take 1",
-        "timespan": "2026-10-01T00:00:00.0000000Z/2026-11-01T00:00:00.0000000Z",
+        "timespan": "2026-10-01T00:00:00.0000000Z/2026-10-31T23:59:59.9999999Z",
     }
     assert sent.headers["authorization"] == f"Bearer {SECRET}-1"
     assert sent.headers["cache-control"] == "no-cache"
@@ -163,7 +163,7 @@ def test_what_defender_is_asked(live: Live) -> None:
     assert sent.path == "/v1.0/security/runHuntingQuery"
     assert sent.json == {
         "Query": "T | take 1",
-        "Timespan": "2026-10-01T00:00:00.0000000Z/2026-11-01T00:00:00.0000000Z",
+        "Timespan": "2026-10-01T00:00:00.0000000Z/2026-10-31T23:59:59.9999999Z",
         "workspaceId": WORKSPACE,
     }
     assert sent.headers["content-type"] == "application/json; charset=utf-8"
@@ -433,7 +433,7 @@ def test_a_billed_search_is_made_only_where_it_is_allowed(live: Live, body: Any)
     sent = live.service.received[1]
     assert sent.path == (
         f"/v1/workspaces/{WORKSPACE}/search"
-        "?timespan=2026-10-01T00%3A00%3A00.0000000Z%2F2026-11-01T00%3A00%3A00.0000000Z"
+        "?timespan=2026-10-01T00%3A00%3A00.0000000Z%2F2026-10-31T23%3A59%3A59.9999999Z"
     )
     assert sent.json == {"query": "DeviceProcessEvents | take 1"}
 
