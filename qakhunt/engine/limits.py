@@ -29,6 +29,8 @@ MAX_DEPTH = 50
 MAX_SQL = 1_000_000
 """Characters of the SQL that a query becomes."""
 
+MAX_TRANSLATION = 60.0
+"""Seconds: some small queries grow without end, such as ``let`` on ``let`` that double."""
 DEFAULT_MEMORY = "25%"
 """Of what the machine, or the container, has."""
 

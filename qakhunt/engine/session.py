@@ -10,12 +10,14 @@ import shutil
 import sys
 import tempfile
 import threading
+import time
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
+from qakhunt.engine import limits
 from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.engine.inputs import EventFile, find_files
@@ -286,17 +288,20 @@ class Session:
         edits: list[Edit] = []
         _prepare_translator()
 
-        def work() -> ResultTable:
+        def translation() -> tuple[Any, str]:
             refuse_oversized(text)
             changes, engine_text = self._readable(text)
             edits.extend(changes)
             self._supply_named_tables(engine_text)
             self._connection.execute("BEGIN TRANSACTION READ ONLY")
-            return self._execute(self._translate(engine_text, now), engine_text)
+            return self._translate(engine_text, now), engine_text
 
+        started = time.monotonic()
         try:
             with self._within(timeout, "the query"):
-                return self._limited(work, timeout)
+                translated, engine_text = self._translated(translation, timeout)
+                left = None if timeout is None else timeout - (time.monotonic() - started)
+                return self._limited(lambda: self._execute(translated, engine_text), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
@@ -304,6 +309,19 @@ class Session:
             raise EngineRefused(problem.message, line, column, problem.hint) from None
         finally:
             self._end_transaction()
+
+    def _translated(self, work: Callable[[], Result], timeout: float | None) -> Result:
+        most = limits.MAX_TRANSLATION
+        try:
+            return self._limited(work, most if timeout is None else min(timeout, most))
+        except Stopped:
+            if self._told_to_stop.is_set() or (timeout is not None and timeout <= most):
+                raise
+            raise Unreadable(
+                "the query is too large for the embedded engine, "
+                f"translating it takes longer than {most:g} s",
+                None, hint="hunt in several queries, or in fewer steps",
+            ) from None  # fmt: skip
 
     def _end_transaction(self) -> None:
         with suppress(self._duckdb.TransactionException):  # none has begun

@@ -276,6 +276,19 @@ def test_the_time_limit_covers_the_translation(session: Session) -> None:
     assert session.ask(f"{T} | count", now=NOW, window=WINDOW).rows == [(3000,)]
 
 
+def test_a_translation_without_end_is_refused(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "MAX_TRANSLATION", 0.3)
+    doubled = f"let T0 = {T};" + "".join(f"let T{i + 1} = T{i} | union T{i};" for i in range(40))
+    for timeout in (None, 60):
+        started = time.monotonic()
+        with pytest.raises(EngineRefused, match=r"translating it takes longer than 0\.3 s"):
+            session.ask(f"{doubled} T40 | count", now=NOW, window=WINDOW, timeout=timeout)
+        assert time.monotonic() - started < 5
+    assert session.ask(f"{T} | count", now=NOW, window=WINDOW).rows == [(3000,)]
+
+
 def test_a_translation_can_be_interrupted(session: Session) -> None:
     session.ask(f"{T} | count", now=NOW, window=WINDOW)
     timer = threading.Timer(0.2, session.interrupt)
@@ -325,6 +338,27 @@ SLOW_TO_RUN = (
     f"on k | join kind=inner ({T} | extend k = 1) on k "
     "| summarize n = dcount(strcat(ProcessCommandLine, ProcessCommandLine1, DeviceName2))"
 )
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals to another process")
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_reading_and_leaves_no_temporary_file(
+    tmp_path: Path, sent: signal.Signals
+) -> None:
+    events = write_ndjson(tmp_path / "e.ndjson", [event(f"c{i}") for i in range(100_000)])
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qakhunt", "run", *["--events", str(events)] * 8],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path,
+    )  # fmt: skip
+    while not list(folder.glob("qakhunt-*")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, b"interrupted\n")
+    assert not list(folder.iterdir())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to another process")
