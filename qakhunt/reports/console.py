@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 WIDE = 80
 LONGEST = 400
+_RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
     Verdict.HITS: "bold red",
@@ -139,21 +140,29 @@ class _Columns:
         device = max(6, *(len(for_terminal(view.device)) for view in views))
         account = max(7, *(len(for_terminal(view.hit.account or "-")) for view in views))
         if device + account > left:
-            account = min(account, max(left // 3, left - device))
+            account = min(account, max(8, left - device))
             device = left - account
         self.widths = (number, device, account, 8, when, assessment)
         self.indent = number + self.gap
 
-    def row(self, cells: Sequence[Text]) -> Table:
+    def row(self, cells: Sequence[Text]) -> RenderableType:
         """One row of the table; what does not fit continues below."""
+        aligned = list(zip(cells, self.widths, strict=True))
+        if all(cell.cell_len <= width for cell, width in aligned):  # Rich's tables are slow
+            line = Text()
+            for at, (cell, width) in enumerate(aligned):
+                blank = " " * (width - cell.cell_len)
+                line.append(blank if at in _RIGHT else "").append_text(cell)
+                line.append(("" if at in _RIGHT else blank) + " " * self.gap)
+            line.rstrip()
+            return line
         grid = Table.grid(padding=(0, self.gap, 0, 0))
         for at, width in enumerate(self.widths):
-            justify = "right" if at in (0, 3) else "left"
-            grid.add_column(width=width, overflow="fold", justify=justify)  # type: ignore[arg-type]
+            grid.add_column(width=width, overflow="fold", justify="right" if at in _RIGHT else None)  # type: ignore[arg-type]
         grid.add_row(*cells)
         return grid
 
-    def heading(self) -> Table:
+    def heading(self) -> RenderableType:
         """The names of the columns."""
         names = ("", "Device", "Account", "Distinct", "When (UTC)", "Assessment")
         return self.row([Text(name, "bold") for name in names])
@@ -183,28 +192,29 @@ def _show_finding(
         where = f"{titles[hit.hunt]}, {view.place}" if hit.hunt in titles else view.place
         if number == 0 and len(finding.hunts) > 1:
             where += f", {len(finding.hunts)} hunts agree"
-        indented(console, where, "dim", by)
-        console.print(Padding(_commands(view, console.width - by), (0, 0, 0, by), expand=False))
+        lines = [_text(where, "dim"), *_commands(view, console.width - by)]
+        if max(line.cell_len for line in lines) <= console.width - by:
+            console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
+        else:
+            console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
 
 
-def _commands(view: HitView, width: int) -> RenderableType:
+def _commands(view: HitView, width: int) -> Iterator[Text]:
     """The commands with their techniques, side by side where they are short."""
     items = []
     for command in view.hit.commands:
-        text = _text(cut(command.line, LONGEST))
-        items.append((text, " ".join(command.techniques)))
+        items.append((_text(cut(command.line, LONGEST)), " ".join(command.techniques)))
     longest = max((text.cell_len for text, _ in items), default=0)
-    if longest > width // 2:
-        return Group(*(t.append(f"  {more}" if more else "", "cyan") for t, more in items))
-    cell = longest + max((len(more) for _, more in items), default=0) + 5
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    number = max(1, min(width // cell, len(items)))
-    for at in range(0, len(items), number):
-        row: list[Text] = []
-        for text, more in items[at : at + number]:
-            row += [text, Text(more, "cyan")]
-        grid.add_row(*row)
-    return grid
+    techniques = max((len(more) for _, more in items), default=0)
+    across = max(1, width // (longest + techniques + 4))
+    for at in range(0, len(items), across):
+        line = Text()
+        for text, more in items[at : at + across]:
+            blank = min(longest, max(width // 2, text.cell_len)) - text.cell_len
+            line.append_text(text).append(" " * blank)
+            line.append(f"  {more:<{techniques}}  ", "cyan")
+        line.rstrip()
+        yield line
 
 
 def _own(table: OwnTable, width: int) -> RenderableType:

@@ -1,4 +1,4 @@
-"""Where marks stand in the drawings: the time range around a hit, and its commands.
+"""Where marks stand in the drawings: the time range around a hit.
 
 Horizontal places are percentages, so that a drawing fits a phone and paper alike
 while its text keeps its size. Everything is to scale.
@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.kql.values import TICKS_PER_SECOND, Instant
 from qakhunt.triage.stretches import hull
 from qakhunt.triage.words import offset
 
@@ -25,7 +25,7 @@ LANES = (
 )  # fmt: skip
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400,
           172_800, 604_800)  # fmt: skip
-_MOST_MARKS, _MOST_RUNS = 400, 60
+_MOST_MARKS = 400
 
 
 @dataclass(frozen=True)
@@ -149,35 +149,3 @@ def tick_label(seconds: int) -> str:
     if size > 3600:
         return f"{sign}{size // 3600} h {size % 3600 // 60:02d}"
     return f"{sign}{size} s" if size < 60 else f"{sign}{size // 60} min {size % 60:02d}"
-
-
-def tracks(dossier: Dossier) -> dict[str, list[float]]:
-    """Command line -> where its runs lie between the first and the last command, in percent.
-
-    Empty where single times are not known.
-    """
-    runs = _runs(dossier)
-    if len(runs) < 2:
-        return {}
-    first = runs[0].event.at.ticks
-    length = max(runs[-1].event.at.ticks - first, 1)
-    found: dict[str, list[float]] = {}
-    for moment in runs:
-        process = moment.event.process
-        if process is not None:
-            places = found.setdefault(process.line, [])
-            if len(places) < _MOST_RUNS:
-                places.append(round((moment.event.at.ticks - first) * 100 / length, 3))
-    return found
-
-
-def track_length(dossier: Dossier) -> str:
-    """The length of the tracks in words: the offset of the last command."""
-    runs = _runs(dossier)
-    if len(runs) < 2:
-        return ""
-    return offset(Timespan(runs[-1].event.at.ticks - runs[0].event.at.ticks))
-
-
-def _runs(dossier: Dossier) -> list[Moment]:
-    return [m for m in dossier.moments if m.own or (m.discovery and m.related)]

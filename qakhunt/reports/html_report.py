@@ -16,7 +16,7 @@ from qakhunt import __version__
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
 from qakhunt.reports.details import TLP, clock
-from qakhunt.reports.drawing import overview, track_length, tracks
+from qakhunt.reports.drawing import overview
 from qakhunt.reports.safe import for_terminal, lines_for_terminal
 from qakhunt.reports.summary import context_lines, one_window
 from qakhunt.reports.view import (
@@ -94,8 +94,6 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         # What a hit's own part asks for.
         "full": MOST_IN_FULL,
         "overview": overview,
-        "tracks": tracks,
-        "track_length": track_length,
         "events": lambda dossier: timeline(dossier, details, fold=False, most=_MOST_EVENTS),
         "tree": lambda dossier: [*tree_lines(dossier.findings)] if dossier.findings else [],
         "rarity": rarity_lines,

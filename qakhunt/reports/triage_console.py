@@ -15,7 +15,7 @@ from rich.text import Text
 from qakhunt.reports.console import KIND_STYLES, unpadded
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.view import timeline, tree_lines
+from qakhunt.reports.view import cell_text, timeline, tree_lines
 from qakhunt.triage.assessment import Side
 from qakhunt.triage.rarity_words import rarity_lines
 from qakhunt.triage.words import count, offset, span
@@ -66,7 +66,10 @@ def _show(dossier: Dossier, console: Console, *, full: bool) -> None:
     limit = _LONG if full else _SHORT
     _head(dossier, console)
     _assessment(dossier, console)
-    _commands(dossier, console, limit)
+    if dossier.commands:
+        _commands(dossier, console, limit)
+    else:
+        _row(dossier, console, limit)
     if dossier.moments:
         _timeline(dossier, console, limit, full=full)
     if dossier.findings and dossier.findings.issuers:
@@ -157,6 +160,17 @@ def _commands(dossier: Dossier, console: Console, limit: int) -> None:
         when = Text(offset(note.offset) if note.offset is not None else "", "dim")
         grid.add_row(when, Text("*" if note.counted else "o"), line, meaning)
     console.print(Padding(grid, (0, 0, 0, 2)))
+
+
+def _row(dossier: Dossier, console: Console, limit: int) -> None:
+    """The hunt's own columns, where it names no commands."""
+    _heading(console, "Row")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold", max_width=30)
+    grid.add_column(overflow="fold")
+    for name, cell in dossier.hit.row.items():
+        grid.add_row(Text(_cut(name, _SHORT), "dim"), Text(_cut(cell_text(cell), limit)))
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
 
 def _timeline(dossier: Dossier, console: Console, limit: int, *, full: bool) -> None:

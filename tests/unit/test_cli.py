@@ -27,7 +27,7 @@ def test_without_arguments_the_sample_is_hunted(tmp_path: Path) -> None:
     assert done.code == 0
     for words in (
         "ws-fin-042.contoso.example",
-        "within 55 s",
+        "09:12:03, 55 s",
         "HITS: 2 hits on 2 devices",
         SAMPLE_WORDS,
     ):
