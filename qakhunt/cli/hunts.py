@@ -166,7 +166,8 @@ def _window_line(hunt: Hunt) -> str:
 
     notes = hunt.notes.window
     if notes is None:
-        return "as its own filters on time say; now() and ago() are those of the run"
+        own = f"its queryPeriod, {hunt.period}" if hunt.period else "its furthest ago(), else 30d"
+        return f"{own}; --window changes it"
     spans = {
         let.name: hunt.query[let.value_start : let.value_end]
         for let in leading_lets(query_tokens(hunt))

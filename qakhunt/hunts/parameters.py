@@ -6,6 +6,7 @@ the literal's span and nothing else.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,11 +50,16 @@ class Parameter(msgspec.Struct, frozen=True):
 def query_tokens(hunt: Hunt) -> list[Token]:
     """The query's tokens. Raises HuntError at the place that cannot be read."""
     try:
-        return tokenize(hunt.query)
+        return list(_tokens(hunt.query))
     except KqlLexError as problem:
         raise HuntError(
             f"syntax error: {problem.message}", location=place_of(hunt, problem.offset)
         ) from None
+
+
+@lru_cache(maxsize=32)
+def _tokens(query: str) -> tuple[Token, ...]:
+    return tuple(tokenize(query))
 
 
 def place_of(hunt: Hunt, offset: int) -> SourceLocation:

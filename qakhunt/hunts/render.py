@@ -15,7 +15,7 @@ from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, query_tokens
 from qakhunt.hunts.product import defender_edits
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.window import PUBLISHED, account, published, resolve, window_let
+from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.pipeline import closing
@@ -131,11 +131,11 @@ def _window_edits(hunt: Hunt, window: Window) -> dict[str, Edit]:
     if notes is None:
         return {}
     last = window.last_tick if notes.inclusive_end else window.end
-    edits = {}
-    for name, instant in ((notes.start, window.start), (notes.end, last)):
-        let = window_let(hunt, name)
-        edits[name] = Edit(let.value_start, let.value_end, encode(instant, "datetime"))
-    return edits
+    lets = bound_lets(hunt, notes)
+    return {
+        let.name: Edit(let.value_start, let.value_end, encode(instant, "datetime"))
+        for let, instant in zip(lets, (window.start, last), strict=True)
+    }
 
 
 def _clock_edits(tokens: Sequence[Token], now: Instant) -> list[Edit]:

@@ -45,7 +45,10 @@ def sources(tokens: Sequence[Token], *, unused: bool = False) -> list[Token]:
     query itself writes out are none.
     """
     lets: Lets = {}
-    found = _statements(tokens, lets)
+    try:
+        found = _statements(tokens, lets)
+    except RecursionError:  # hundreds of brackets within each other: nothing is known of it
+        return []
     return [*found, *(token for own in lets.values() for token in own)] if unused else found
 
 

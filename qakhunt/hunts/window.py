@@ -149,8 +149,8 @@ def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str
     """What the lets hold that the hunt names as its bounds."""
     names = dict(parameters)
     values = {}
-    for name in (notes.start, notes.end):
-        let = window_let(hunt, name)
+    for let in bound_lets(hunt, notes):
+        name = let.name
         try:
             values[name] = names[name] = evaluate(let.tokens, now, names)
         except NotEvaluable as problem:
@@ -168,15 +168,16 @@ def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str
         raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
 
 
-def window_let(hunt: Hunt, name: str) -> LetStatement:
-    """The leading let that holds a bound. Raises HuntError where there is none."""
-    for let in leading_lets(query_tokens(hunt)):
-        if let.name == name:
-            return let
-    raise HuntError(
-        f"qakhunt.window names {name!r}, but no leading let of the query has that name",
-        location=hunt.place.locate(1, 1),
-    )
+def bound_lets(hunt: Hunt, notes: WindowNotes) -> list[LetStatement]:
+    """The leading lets of start and end. Raises HuntError where one is not there."""
+    lets = {let.name: let for let in leading_lets(query_tokens(hunt))}
+    for name in (notes.start, notes.end):
+        if name not in lets:
+            raise HuntError(
+                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
+                location=hunt.place.locate(1, 1),
+            )
+    return [lets[notes.start], lets[notes.end]]
 
 
 @dataclass(frozen=True)

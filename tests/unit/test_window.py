@@ -340,3 +340,9 @@ def test_a_clock_beside_named_bounds_is_rendered_too(tmp_path: Path) -> None:
     text = render(load_hunt(path), now=NOW, window="1d").text
     assert "let S = datetime(2026-11-04T09:00:00Z);" in text
     assert "age = datetime(2026-11-05T09:00:00Z) - TimeGenerated" in text
+
+
+def test_brackets_without_end_are_no_traceback(tmp_path: Path) -> None:
+    deep = "(" * 1200 + "ago(1d)" + ")" * 1200
+    rendered = render(_kql(tmp_path, f"SecurityEvent | where TimeGenerated > {deep}"), now=NOW)
+    assert "datetime(2026-11-04T09:00:00Z)" in rendered.text
