@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ from qakhunt.hunts.parameters import Parameter, parameters_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
 from qakhunt.kql.values import Instant
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +47,21 @@ class HuntRequest:
 
 
 def catalog(folders: Sequence[Path] = (), config: Path | None = None) -> Catalog:
-    """The user's folders (options, QAKHUNT_HUNTS, configuration), then the built-in hunts."""
+    """The user's folders (options, QAKHUNT_HUNTS, configuration), then the built-in hunts.
+
+    A hunt that hides another is announced on stderr, once.
+    """
     listed = os.environ.get("QAKHUNT_HUNTS", "")
     named = (Path(part) for part in listed.split(os.pathsep) if part)
-    return Catalog((*folders, *named, *_configured_folders(config)))
+    found = Catalog((*folders, *named, *_configured_folders(config)))
+    _announce_hidden(found)
+    return found
+
+
+@cache
+def _announce_hidden(found: Catalog) -> None:
+    for sentence in found.hidden():
+        print(f"note: {for_terminal(sentence)}", file=sys.stderr)
 
 
 def _configured_folders(option: Path | None) -> tuple[Path, ...]:

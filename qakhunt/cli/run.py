@@ -105,7 +105,7 @@ def run(
     out: Out = None,
     as_json: o.AsJson = False,
     csv_raw: Annotated[
-        bool, typer.Option("--csv-raw", help="Leave CSV cells unguarded against formulas.")
+        bool, typer.Option("--csv-raw", help="Keep CSV cells as they are, unguarded and unescaped.")
     ] = False,
     force: o.Force = False,
     fail_on_hits: Annotated[
