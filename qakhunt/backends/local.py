@@ -13,11 +13,16 @@ from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qakhunt.engine.inputs import InputOptions
     from qakhunt.kql.values import Instant
 
 
 class LocalBackend:
-    """Answers from event files; one question at a time, each on all cores."""
+    """Answers from event files; one question at a time, each on all cores.
+
+    ``warnings`` tell what was left out of the files; an answer without some of their
+    records is partial.
+    """
 
     name = "local"
     concurrency = 1
@@ -29,11 +34,13 @@ class LocalBackend:
         now: Instant,
         product: str = "log-analytics",
         timeout: float | None = None,
+        options: InputOptions | None = None,
     ) -> None:
         self.product = product
         self._now = now
         self._timeout = timeout
-        self._session = Session(inputs, product)
+        self._session = Session(inputs, product, options=options)
+        self.warnings = self._session.inputs.warnings()
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:
@@ -55,7 +62,9 @@ class LocalBackend:
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
-        return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
+        skipped = self._session.inputs.skipped
+        status = Status.PARTIAL if skipped else Status.COMPLETE
+        return Answer(status, table, detail=skipped, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
         """Stop a query that still runs and remove the engine's temporary files."""

@@ -11,6 +11,7 @@ from qakhunt.backends.base import Target
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.config_checks import length_of_time
+from qakhunt.engine.inputs import InputOptions
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
 from qakhunt.settings import profile_from_environment
@@ -52,6 +53,7 @@ class AnswerOptions:
     """A moment of ``time.monotonic``."""
     recording: Path | None = None
     on_source: bool = False
+    inputs: InputOptions = field(default_factory=InputOptions)
 
 
 class Answering(Protocol):
@@ -146,8 +148,9 @@ class LocalAnswering:
         found = rendered_hunts(request, now=self.now, product=self._product)
         say("loading events")
         engine = LocalBackend(
-            self._events, now=self.now, product=self._product, timeout=self._options.timeout
-        )
+            self._events, now=self.now, product=self._product, timeout=self._options.timeout,
+            options=self._options.inputs,
+        )  # fmt: skip
         try:
             target = Target("sample" if self.sample else LOCAL)
             say("hunting")

@@ -11,10 +11,11 @@ import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qakhunt.config_place import find_config, user_folder
 from qakhunt.documents import read_text
+from qakhunt.engine.inputs import InputOptions
 from qakhunt.errors import UsageError, nearest
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.model import LOG_ANALYTICS, PRODUCTS
@@ -106,6 +107,21 @@ def read_zone(name: str | None) -> dt.tzinfo | None:
         raise UsageError(
             f"no time zone named {name!r}", hint=nearest(name, available_timezones())
         ) from None
+
+
+def read_input_options(
+    time_zone: str | None, date_order: str | None, max_expanded: float, *, strict: bool
+) -> InputOptions:
+    """How event files are read. Raises UsageError."""
+    if date_order not in (None, "day-first", "month-first"):
+        raise UsageError(f"--date-order {date_order!r}: it is day-first or month-first")
+    read_zone(time_zone)
+    return InputOptions(
+        time_zone,
+        cast("Any", date_order),
+        strict=strict,
+        max_expanded=int(max_expanded * (1 << 30)),
+    )
 
 
 def rendered_hunts(

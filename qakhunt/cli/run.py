@@ -18,7 +18,7 @@ from qakhunt.cli import scheduled as sch
 from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.output import Output, in_zone
-from qakhunt.cli.request import HuntRequest
+from qakhunt.cli.request import HuntRequest, read_input_options
 from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
@@ -85,6 +85,9 @@ def run(
     events: Events = None,
     recording: Recording = None,
     on_source: OnSource = False,
+    strict: o.Strict = False,
+    date_order: o.DateOrder = None,
+    max_expanded: o.MaxExpanded = 16,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -143,6 +146,7 @@ def run(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
             sch.read_deadline(deadline), recording=recording, on_source=on_source,
+            inputs=read_input_options(time_zone, date_order, max_expanded, strict=strict),
         ),
         os.environ,
     )  # fmt: skip
