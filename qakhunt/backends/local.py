@@ -41,6 +41,7 @@ class LocalBackend:
         self._timeout = timeout
         self._session = Session(inputs, product, options=options)
         self.warnings = self._session.inputs.warnings()
+        self.assumptions = self._session.inputs.assumptions()
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:

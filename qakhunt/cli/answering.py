@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from qakhunt.config_checks import length_of_time
 from qakhunt.engine.inputs import InputOptions
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
+from qakhunt.reports.safe import for_terminal
 from qakhunt.settings import profile_from_environment
 
 if TYPE_CHECKING:
@@ -54,6 +56,8 @@ class AnswerOptions:
     recording: Path | None = None
     on_source: bool = False
     inputs: InputOptions = field(default_factory=InputOptions)
+    announce: bool = False
+    """Whether stderr says what is taken for granted: the screen that would is elsewhere."""
 
 
 class Answering(Protocol):
@@ -152,6 +156,8 @@ class LocalAnswering:
             options=self._options.inputs,
         )  # fmt: skip
         try:
+            for text in engine.assumptions if self._options.announce else ():
+                print(f"note: {for_terminal(text)}", file=sys.stderr)
             target = Target("sample" if self.sample else LOCAL)
             say("hunting")
             yield [

@@ -12,6 +12,7 @@ import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import read_input_options
+from qakhunt.engine.inputs import ASSUMED_UTC
 from qakhunt.errors import UsageError
 from qakhunt.reports.safe import for_json, for_terminal
 
@@ -119,10 +120,7 @@ def warnings_of(account: ImportAccount) -> list[str]:
         found.append(
             f"files that hold no events left out: {shown}{f' and {more} more' if more > 0 else ''}"
         )
-    found += [
-        f"{name}: its times name no zone and were read as UTC; --time-zone says otherwise"
-        for name in account.assumed_utc
-    ]
+    found += [ASSUMED_UTC.format(name) for name in account.assumed_utc]
     for shift in account.table.shifts:
         found.append(
             f"{shift.source}: the log of {shift.device} is not in UTC; "

@@ -147,6 +147,7 @@ def run(
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
             sch.read_deadline(deadline), recording=recording, on_source=on_source,
             inputs=read_input_options(time_zone, date_order, max_expanded, strict=strict),
+            announce=output.format is None and not quiet and not sys.stdout.isatty(),
         ),
         os.environ,
     )  # fmt: skip

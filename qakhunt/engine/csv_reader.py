@@ -431,4 +431,4 @@ def _broken_records(text: Path, delimiter: str, width: int) -> Iterator[tuple[in
 
 
 def _first_line(problem: Exception) -> Any:
-    return str(problem).strip().splitlines()[0]
+    return str(problem).strip().splitlines()[0][:300]

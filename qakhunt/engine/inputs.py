@@ -32,6 +32,8 @@ FORMATS = {
 MAX_EXPANDED = 16 << 30
 """Bytes that one compressed file may expand to."""
 
+ASSUMED_UTC = "{}: its times name no zone and were read as UTC; --time-zone says otherwise"
+
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
 _BOMS = (
@@ -80,11 +82,11 @@ class InputAccount:
             shown = ", ".join(self.foreign[:5])
             more = f" and {len(self.foreign) - 5} more" if len(self.foreign) > 5 else ""
             found.append(f"files that hold no events were left out: {shown}{more}")
-        found += [
-            f"{name}: its times name no zone and were read as UTC; --time-zone says otherwise"
-            for name in self.assumed_utc
-        ]
-        return found
+        return found + self.assumptions()
+
+    def assumptions(self) -> list[str]:
+        """What was taken for granted: it is among the warnings."""
+        return [ASSUMED_UTC.format(name) for name in self.assumed_utc]
 
 
 @dataclass(frozen=True)

@@ -340,4 +340,4 @@ def _decapitalised(problem: Exception) -> str:
 
 
 def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0]
+    return str(problem).strip().splitlines()[0][:300]
