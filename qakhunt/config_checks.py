@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt.backends.clouds import is_loopback
@@ -30,8 +30,19 @@ _VAULT_SECRET = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/secrets/[A-Za-z0-9-]+
 _SECRET_KEY = re.compile(r"secret|password|token|api_?key|credential", re.IGNORECASE)
 _PLACES_OF_SECRETS = ("_env", "_vault", "_path", "_file")
 
-HOST_KEYS = ("graph_endpoint", "log_analytics_endpoint", "authority", "ca_file")
-"""What a file that merely lies in the current folder may not set."""
+LOCAL_KEYS: dict[str, tuple[str, ...]] = {
+    "the file": ("default_profile", "expected_tenants", "groups", "profiles"),
+    "a profile": (
+        "backend", "tenant", "workspaces", "cloud", "log_analytics_cloud", "sign_in",
+    ),
+    "sign_in": ("kind", "client_id", "account"),
+}  # fmt: skip
+"""All that a file may set which merely lies in the current folder: who is hunted, and as whom.
+
+Nothing that costs money (billed tables), hides a result (hunts, folders of hunts, limits,
+retention), sends a secret or a token anywhere (addresses, vaults, token files, certificates)
+or acts unattended (sinks, schedule).
+"""
 
 SIGN_IN_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "default": ((), ("client_id", "account")),
@@ -75,13 +86,11 @@ def _is_a_name(path: tuple[str | int, ...]) -> bool:
 
 def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
     """Check all profiles and groups and what names them. Raises ConfigError."""
+    if local:
+        _refuse_beyond_local(document)
     for name, profile in file.profiles.items():
         _check_name("profile", name, document.locate(("profiles", name)))
-        if local:
-            _refuse_hosts(document, name)
         check_profile(profile, lambda *key, name=name: document.locate(("profiles", name, *key)))
-    if local:
-        _refuse_unattended(document)
     for name, members in file.groups.items():
         place = document.locate(("groups", name))
         _check_name("group", name, place)
@@ -221,23 +230,26 @@ def _check_secret_source(sign_in: SignIn, locate: Locate) -> None:
         )
 
 
-def _refuse_hosts(document: Document, profile: str) -> None:
-    for key in HOST_KEYS:
-        if key in document.value["profiles"][profile]:
-            raise ConfigError(
-                f"{key}: a file found in the current folder cannot set it",
-                location=document.locate(("profiles", profile, key)),
-                hint="name the file with --config if it is yours",
-            )
+def _refuse_beyond_local(document: Document) -> None:
+    """Refuse what a file of the current folder cannot set, by its key and place."""
+    _refuse_keys(document, "the file", document.value, ())
+    for name, profile in document.value.get("profiles", {}).items():
+        _refuse_keys(document, "a profile", profile, ("profiles", name))
+        sign_in = profile.get("sign_in")
+        if isinstance(sign_in, dict):
+            _refuse_keys(document, "sign_in", sign_in, ("profiles", name, "sign_in"))
 
 
-def _refuse_unattended(document: Document) -> None:
-    for key in ("sinks", "schedule"):
-        if key in document.value:
+def _refuse_keys(
+    document: Document, what: str, table: dict[str, Any], place: tuple[str, ...]
+) -> None:
+    for key in table:
+        if key not in LOCAL_KEYS[what]:
             raise ConfigError(
                 f"{key}: a file found in the current folder cannot set it",
-                location=document.locate((key,)),
-                hint="name the file with --config if it is yours",
+                location=document.locate((*place, key)),
+                hint="if the file is yours, name it with --config or QAKHUNT_CONFIG; found here, "
+                f"{what} may set {', '.join(LOCAL_KEYS[what])}",
             )
 
 

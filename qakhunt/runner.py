@@ -171,6 +171,8 @@ class _Run:
         rendered: dict[str, RenderedQuery] = {}
         warnings = dict.fromkeys(text for line in self.plan for text in line.rendered.warnings)
         warnings.update(self.warnings)
+        for line in self.plan:
+            warnings.update(dict.fromkeys(getattr(line.backend, "warnings", ())))
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)

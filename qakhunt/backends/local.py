@@ -13,6 +13,7 @@ from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from qakhunt.engine.inputs import InputOptions
     from qakhunt.kql.values import Instant, Timespan
 
 
@@ -20,6 +21,8 @@ class LocalBackend(Backend):
     """Answers from event files; one question at a time, each on all cores.
 
     Files are often an extract, so that a stretch without events is no fault of theirs.
+    ``warnings`` tell what was left out of the files; an answer without some of their
+    records is partial.
     """
 
     name = "local"
@@ -33,11 +36,14 @@ class LocalBackend(Backend):
         now: Instant,
         product: str = "log-analytics",
         timeout: float | None = None,
+        options: InputOptions | None = None,
     ) -> None:
         self.product = product
         self._now = now
         self._timeout = timeout
-        self._session = Session(inputs, product, timeout=timeout)
+        self._session = Session(inputs, product, timeout=timeout, options=options)
+        self.warnings = self._session.inputs.warnings()
+        self.assumptions = self._session.inputs.assumptions()
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:
@@ -59,7 +65,9 @@ class LocalBackend(Backend):
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
-        return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
+        skipped = self._session.inputs.skipped
+        status = Status.PARTIAL if skipped else Status.COMPLETE
+        return Answer(status, table, detail=skipped, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
         """Stop a query that still runs and remove the engine's temporary files."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -18,9 +19,11 @@ from qakhunt.cli.request import (
     rendered_hunts,
 )
 from qakhunt.config_checks import length_of_time
+from qakhunt.engine.inputs import InputOptions
 from qakhunt.engine.limits import limit_memory
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
+from qakhunt.reports.safe import for_terminal
 from qakhunt.settings import profile_from_environment
 
 if TYPE_CHECKING:
@@ -61,6 +64,9 @@ class AnswerOptions:
     recording: Path | None = None
     on_source: bool = False
     memory_limit: str | None = None
+    inputs: InputOptions = field(default_factory=InputOptions)
+    announce: bool = False
+    """Whether stderr says what is taken for granted: the screen that would is elsewhere."""
 
 
 class Answering(Protocol):
@@ -158,9 +164,12 @@ class LocalAnswering:
             refuse_oversized_hunt(rendered)
         say("loading events")
         engine = LocalBackend(
-            self._events, now=self.now, product=self._product, timeout=self._options.timeout
-        )
+            self._events, now=self.now, product=self._product, timeout=self._options.timeout,
+            options=self._options.inputs,
+        )  # fmt: skip
         try:
+            for text in engine.assumptions if self._options.announce else ():
+                print(f"note: {for_terminal(text)}", file=sys.stderr)
             target = Target("sample" if self.sample else LOCAL)
             say("hunting")
             yield [

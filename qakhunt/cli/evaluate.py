@@ -169,7 +169,7 @@ def _update(page: Path, whole: Document) -> None:
 def _write_text(path: Path, text: str, *, force: bool) -> None:
     from qakhunt.reports.writing import whole_file
 
-    with whole_file(path, force=force) as temporary:
+    with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 

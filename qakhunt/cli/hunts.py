@@ -213,7 +213,7 @@ def new(
 
     check_name(name)
     path = folder / f"{name}.yaml"
-    with whole_file(path, force=force) as temporary:
+    with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(skeleton(name), encoding="utf-8", newline="\n")
     print(path)
     print(f"hint: try 'qakhunt run {path}'", file=sys.stderr)

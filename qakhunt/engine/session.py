@@ -20,14 +20,14 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.engine import limits
 from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
-from qakhunt.engine.inputs import EventFile, find_files
+from qakhunt.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.engine.limits import memory_limit, refuse_oversized
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.engine.time_limit import Result, Stopped, limited
 from qakhunt.engine.views import Source, table_view
 from qakhunt.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.edits import Edit, apply, original_offset
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
+from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -73,8 +73,11 @@ class Session:
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
     those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
-    Raises EngineTimeout.
+    ``inputs``
+    has what was left out of them. Raises EngineTimeout.
     """
+
+    inputs: InputAccount
 
     def __init__(
         self,
@@ -83,6 +86,7 @@ class Session:
         shapes: Mapping[str, Columns] | None = None,
         *,
         timeout: float | None = None,
+        options: InputOptions | None = None,
     ) -> None:
         self._duckdb = require_engine()
         self.product = product
@@ -93,7 +97,9 @@ class Session:
         try:
             self._connection = self._open()
             with self._within(timeout, "reading the events"):
-                self._sources = self._limited(lambda: self._load(find_files(inputs)), timeout)
+                self._sources = self._limited(
+                    lambda: self._load(inputs, options or InputOptions()), timeout
+                )
             self._lock_down()
         except BaseException:
             self.close()
@@ -161,13 +167,17 @@ class Session:
             connection.execute(statement)
         return connection
 
-    def _load(self, files: list[EventFile]) -> dict[str, list[Source]]:
+    def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
         from qakhunt.engine.loading import Loader
 
-        loader = Loader(self._connection, self._folder)
+        loader = Loader(self._connection, self._folder, options)
+        self.inputs = loader.account
         sources: dict[str, list[Source]] = {}
-        for file in files:
-            path = loader.load(file).resolve()
+        for file in find_files(inputs, self.inputs, strict=options.strict):
+            loaded = loader.load(file)
+            if loaded is None:
+                continue
+            path = loaded.resolve()
             types = self._describe(file, path)
             relation = f"read_parquet({literal(str(path))})"
             sources.setdefault(file.table, []).append(
@@ -183,7 +193,6 @@ class Session:
         except self._duckdb.Error as problem:
             raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
         types = {row[0]: str(row[1]) for row in found}
-        self._check_times(file, path, types)
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
@@ -196,21 +205,6 @@ class Session:
             [str(path)],
         ).fetchall()
         return frozenset(row[0] for row in found)
-
-    def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
-        """Refuse records without a time: they would be in no window, and never be seen."""
-        present = [identifier(name) for name in TIME_COLUMN.values() if name in types]
-        if not present:
-            return
-        found = self._connection.execute(
-            f"SELECT count(*) FROM read_parquet({literal(str(path))}) "
-            f"WHERE coalesce({', '.join(present)}) IS NULL"
-        ).fetchone()
-        if found and found[0]:
-            raise EventsError(
-                f"{file.path}: records without a time: {found[0]:,}",
-                hint="a record without a time is in no window; give it one or leave it out",
-            )
 
     def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse a column whose values cannot be read as the schema's type."""

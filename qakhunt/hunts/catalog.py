@@ -37,11 +37,21 @@ class Catalog(msgspec.Struct, frozen=True):
         self._collect(queries_folder(), "built-in", found)
         return found
 
+    def hidden(self) -> list[str]:
+        """One sentence for each hunt that another of the same name hides."""
+        taken = self.paths()
+        sentences = []
+        for folder in [*self.folders, queries_folder()] if self.folders else []:
+            for path in _hunt_files(folder):
+                used = taken[path.stem][0]
+                if path.resolve() != used.resolve():
+                    sentences.append(f"the hunt {path.stem} is {used}, which hides {path}")
+        return sentences
+
     @staticmethod
     def _collect(folder: Path, source: str, found: dict[str, tuple[Path, str]]) -> None:
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and is_hunt_file(path):
-                found.setdefault(path.stem, (path, source))
+        for path in _hunt_files(folder):
+            found.setdefault(path.stem, (path, source))
 
     def all(self) -> list[Hunt]:
         """Every hunt, loaded, by name."""
@@ -81,3 +91,7 @@ class Catalog(msgspec.Struct, frozen=True):
             for hunt in self.find(name):
                 found.setdefault(f"{hunt.path}#{hunt.name}", hunt)
         return list(found.values())
+
+
+def _hunt_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_hunt_file(path)]

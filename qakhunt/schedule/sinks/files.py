@@ -9,7 +9,7 @@ from typing import IO, TYPE_CHECKING, Any
 import msgspec
 
 from qakhunt.errors import ConfigError, OutputError
-from qakhunt.reports.writing import whole_file
+from qakhunt.reports.writing import open_private, whole_file
 from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key, to_json
 from qakhunt.schedule.store import Message
 from qakhunt.streams import send_to_stdout
@@ -63,7 +63,7 @@ class FileSink(_JsonSink):
     def send(self, message: Message) -> None:
         """Append the line."""
         try:
-            with self._path.open("a+b") as stream:
+            with open_private(self._path) as stream:
                 _mend(stream)
                 stream.write(message.payload + b"\n")
                 stream.flush()
