@@ -233,12 +233,9 @@ class _Reading:
             f"SELECT DISTINCT {_plain(column)} FROM (SELECT {column} FROM {self.raw} "
             f"WHERE {column} <> '' AND {sql} IS NULL LIMIT 2000)"
         ).fetchall()
-        found: dict[str, None] = {}
-        for (value,) in rows:
-            form = _form_of(value)
-            if form is not None:
-                found[form.format(*self._date_order(name)) if "{" in form else form] = None
-        return list(found)
+        found = dict.fromkeys(form for (value,) in rows if (form := _form_of(value)))
+        order = self._date_order(name) if any("{" in form for form in found) else ("", "")
+        return [form.format(*order) for form in found]
 
     def _date_order(self, name: str) -> tuple[str, str]:
         """Which of 11/5 is the day, by the column's own values or the user's word."""
