@@ -65,7 +65,7 @@ def merged(terms: list[str], value: str, *, require_all: bool = False) -> str:
 
     items = tuple(ir.Literal(term, "string") for term in terms)
     node = ir.HasList(ir.ColumnRef("x"), items, require_all)
-    return translate._render_has_list(node, value)  # type: ignore[no-any-return]
+    return translate._render_has_list(node, value)
 
 
 @settings(deadline=None, max_examples=40)
