@@ -129,7 +129,8 @@ def _unroll_membership(translate: Any) -> None:
     def render(node: Any, value: str) -> str:
         items = node.items
         texts = translate._literal_needles(items[0]) if len(items) == 1 else None
-        if len(items) == 1 and getattr(items[0], "kind", None) == "dynamic" and _is_empty(items[0]):
+        empty = len(items) == 1 and getattr(items[0], "value", None) == "[]"
+        if empty and translate._is_dynamic(items[0]):
             # The value stays, so that its columns must exist.
             return f"({value} IS NULL OR TRUE)" if node.negated else f"({value} IS NULL AND FALSE)"
         if node.subquery is not None or not texts or None in texts:
@@ -144,10 +145,6 @@ def _unroll_membership(translate: Any) -> None:
         return f"({value} IS NOT NULL AND {value} IN ({', '.join(quoted)}))"
 
     translate._render_in_list = render
-
-
-def _is_empty(item: Any) -> bool:
-    return str(getattr(item, "value", "")).translate({32: None}) == "[]"
 
 
 def _regex_escape(text: str) -> str:
