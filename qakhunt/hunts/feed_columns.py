@@ -52,7 +52,7 @@ def operator_end(tokens: Sequence[Token], at: int) -> int:
     depth = 0
     for position in range(at, len(tokens)):
         text = tokens[position].text
-        if depth == 0 and text in ("|", ";", ")"):
+        if depth == 0 and text in ("|", ";", ")", "}"):
             return position
         depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
     return len(tokens)

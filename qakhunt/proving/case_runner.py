@@ -96,7 +96,7 @@ class CaseRunner:
             return _judge_error(expect.error, problem), []
         if expect.error is not None:
             return [Difference(f"expected the error {expect.error!r}, but the query ran")], []
-        differences = _judge_warnings(expect.warnings, rendered.warnings)
+        differences = _judge_warnings(expect.warnings, (*rendered.warnings, *rendered.notes))
         sets = sets_in(rendered.text)
         differences += Comparison(result, clock, sets).differences(expect)
         if not differences:
@@ -131,7 +131,9 @@ class CaseRunner:
         if case.expect.error is not None:
             return False
         found = Comparison(result, clock, sets_in(own.text)).differences(case.expect)
-        return not found and not _judge_warnings(case.expect.warnings, rendered.warnings)
+        return not found and not _judge_warnings(
+            case.expect.warnings, (*rendered.warnings, *rendered.notes)
+        )
 
     def forget(self) -> None:
         """Let go of the translations of queries that will not be asked again."""
