@@ -105,7 +105,7 @@ def run(
     threshold: o.Threshold = None,
     set_: o.Settings = None,
     window: o.WindowText = PUBLISHED,
-    time_zone: o.TimeZone = None,
+    time_zone: o.TimeZoneOfEvents = None,
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from typing import TYPE_CHECKING
 
 from qakhunt.engine.session import Session
 from qakhunt.kql.tokens import Kind, KqlLexError, tokenize
 from qakhunt.kql.values import Instant
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from qakhunt.answers.table import ResultTable
@@ -28,7 +30,10 @@ class EventStore:
         key = (inputs, product)
         with self._opening:
             if key not in self._sessions:
-                self._sessions[key] = (Session(inputs, product), threading.Lock())
+                session = Session(inputs, product)
+                for text in session.inputs.warnings():
+                    print(f"warning: {for_terminal(text)}", file=sys.stderr)
+                self._sessions[key] = (session, threading.Lock())
             return self._sessions[key]
 
     def ask(
