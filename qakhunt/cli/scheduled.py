@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from qakhunt.config import Config
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.options import JobOptions
-    from qakhunt.schedule.sinks.base import Sink, Surroundings
+    from qakhunt.schedule.sinks.base import Sink, SinkContext
     from qakhunt.schedule.store import Store
     from qakhunt.triage.run_result import RunResult
 
@@ -43,8 +43,8 @@ Sinks = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--sink", metavar="NAME|KIND:ADDRESS",
-        help="Send findings there: file:, folder:, webhook:, teams:, log-analytics:, blob:, "
-        "smtp:, stdout, or a sink of the configuration. Repeatable.",
+        help="Send findings there: file:, webhook:, teams:, log-analytics:, smtp:, stdout, "
+        "or a sink of the configuration. Repeatable.",
     ),
 ]  # fmt: skip
 Heartbeat = Annotated[
@@ -109,7 +109,7 @@ class Schedule:
         self, options: ScheduleOptions, *, now: Instant, until: float = float("inf"),
         config: Config | None = None, sleep: Callable[[float], None] = time.sleep,
     ) -> None:  # fmt: skip
-        from qakhunt.schedule.sinks.table import make_sink
+        from qakhunt.schedule.sinks import make_sink
 
         started = time.monotonic()
         self._options = options
@@ -288,14 +288,14 @@ class Schedule:
             deliver(store, self.sinks, clock=self._clock, sleep=self._sleep)
 
 
-def surroundings_of(config: Config | None, environment: Mapping[str, str]) -> Surroundings:
+def surroundings_of(config: Config | None, environment: Mapping[str, str]) -> SinkContext:
     """What sinks and the state need of the configuration and the environment."""
     from qakhunt.config_model import Schedule as Settings
-    from qakhunt.schedule.identity import credential_of, resolve_reference
-    from qakhunt.schedule.sinks.base import Surroundings
+    from qakhunt.schedule.azure_blob import credential_of
+    from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 
     settings = config.file.schedule if config else Settings()
-    return Surroundings(
+    return SinkContext(
         secret=lambda text: resolve_reference(text, environment, settings),
         environment=environment,
         credential=lambda: credential_of(settings),
@@ -310,9 +310,7 @@ def _places(config: Config | None) -> Any:
     return lambda name, path: config.document.locate(("sinks", name, *path))
 
 
-def open_state(
-    text: str, now: Instant, surroundings: Surroundings, *, create: bool = True
-) -> Store:
+def open_state(text: str, now: Instant, surroundings: SinkContext, *, create: bool = True) -> Store:
     """The state at a path or a blob's URL, held until it is closed."""
     from qakhunt.schedule.azure_blob import is_blob_url
 
@@ -328,7 +326,7 @@ def open_state(
     return open_file(Path(text), now, create=create)
 
 
-def read_state(text: str, surroundings: Surroundings) -> Store:
+def read_state(text: str, surroundings: SinkContext) -> Store:
     """The state at a path or a blob's URL, to look at while a run may hold it."""
     from qakhunt.schedule.azure_blob import is_blob_url
 

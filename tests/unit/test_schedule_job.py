@@ -23,8 +23,8 @@ from qakhunt.schedule.findings import findings_of
 from qakhunt.schedule.fingerprint import fingerprint
 from qakhunt.schedule.job import run_scheduled
 from qakhunt.schedule.options import JobOptions
-from qakhunt.schedule.sinks.base import NotTaken, Surroundings
-from qakhunt.schedule.sinks.table import make_sink
+from qakhunt.schedule.sinks import make_sink
+from qakhunt.schedule.sinks.base import NotTaken, SinkContext
 from qakhunt.schedule.store import Message, Store
 from qakhunt.schedule.store_schema import connect
 from qakhunt.triage.run_result import RunResult
@@ -46,7 +46,7 @@ class Laboratory:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
         self.store = Store(connect(None, "memory"), "memory")
-        self.sink = make_sink(f"file:{folder}/out.ndjson", {}, Surroundings(secret=str))
+        self.sink = make_sink(f"file:{folder}/out.ndjson", {}, SinkContext(secret=str))
         self.fault: Callable[[Question], Answer | None] = lambda question: None
         self.asked: list[Question] = []
         self.slept: list[float] = []
