@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from qakhunt.emulator.clock import Clock
+    from qakhunt.emulator.server import Clock
 
 LOG_ANALYTICS = (
     "https://api.loganalytics.io", "https://api.loganalytics.azure.com",
