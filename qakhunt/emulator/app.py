@@ -25,16 +25,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
 from qakhunt.answers.json_body import WireError, decode_body
-from qakhunt.emulator import tokens
-from qakhunt.emulator.aadsts import aadsts_reply
-from qakhunt.emulator.entra import Entra
+from qakhunt.emulator import identity
 from qakhunt.emulator.events import EventStore
 from qakhunt.emulator.faults import FAULTS, Delivery, Fault, Situation
-from qakhunt.emulator.managed_identity import managed_identity, pipeline_assertion
+from qakhunt.emulator.identity import (
+    Entra,
+    Issuer,
+    Refusal,
+    aadsts_reply,
+    managed_identity,
+    pipeline_assertion,
+)
 from qakhunt.emulator.queries import ROWS, Asked, Query, QueryServices
 from qakhunt.emulator.replies import Reply, error_reply, json_reply
 from qakhunt.emulator.scenario import Script
-from qakhunt.emulator.tokens import Issuer, Refusal
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -193,7 +197,7 @@ class Emulation:
 
     async def _hunting(self, request: Request) -> _Response:
         asked = await _asked(request)
-        claims = self.issuer.read(tokens.bearer(asked.headers.get("authorization"))) or {}
+        claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
         admitted = self.queries.admit_hunting(asked)
         return await self._run(request, admitted, "hunting", self.queries.tenant_of(claims), None)
 
@@ -215,7 +219,7 @@ class Emulation:
 
     async def _ingest(self, request: Request) -> _Response:
         asked = await _asked(request)
-        claims = self.issuer.judge(asked.headers.get("authorization"), tokens.INGESTION)
+        claims = self.issuer.judge(asked.headers.get("authorization"), identity.INGESTION)
 
         async def answer(_fault: Fault | None, at: Situation) -> Reply:
             if isinstance(claims, Refusal):

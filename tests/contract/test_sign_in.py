@@ -20,7 +20,7 @@ from qakhunt.backends.auth import Identity, TokenSource, checked_authority
 from qakhunt.backends.managed_identity import seconds_of
 from qakhunt.backends.token_claims import claims_of
 from qakhunt.config_model import SignIn
-from qakhunt.emulator.aadsts import AADSTS
+from qakhunt.emulator.identity import AADSTS
 from qakhunt.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant
 from qakhunt.emulator.server import Emulator
 from qakhunt.errors import ConfigError, UnansweredError
