@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.documents import read_text
 from qakhunt.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
-from qakhunt.schedule.lookback import lookback_of
+from qakhunt.schedule.coverage import lookback_of
 from qakhunt.schedule.sinks import KINDS, sink_settings
 
 if TYPE_CHECKING:

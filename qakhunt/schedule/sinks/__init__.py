@@ -7,14 +7,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.config_model import Schedule
 from qakhunt.documents import convert_value
 from qakhunt.errors import ConfigError, SourceLocation, UsageError, nearest
+from qakhunt.schedule.azure_blob import credential_of
 from qakhunt.schedule.sinks import files, log_analytics, mail, web
+from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
-    from qakhunt.schedule.sinks.base import Sink, SinkContext, SinkKind
+    from qakhunt.config import Config
+    from qakhunt.schedule.sinks.base import Sink, SinkKind
 
     Locate = Callable[[str, tuple[str | int, ...]], SourceLocation]
 
@@ -73,3 +77,25 @@ def sink_settings(
         return SourceLocation(f"--sink {name}")
 
     return name, kind, convert_value(given, kind.settings, ConfigError, place)
+
+
+def open_sinks(texts: Iterable[str], config: Config | None, context: SinkContext) -> list[Sink]:
+    """The sinks that ``--sink`` names, each once."""
+    configured = config.file.sinks if config else {}
+    locate = _places(config) if config else None
+    return [make_sink(text, configured, context, locate) for text in dict.fromkeys(texts)]
+
+
+def _places(config: Config) -> Locate:
+    return lambda name, path: config.document.locate(("sinks", name, *path))
+
+
+def sink_context(config: Config | None, environment: Mapping[str, str]) -> SinkContext:
+    """What sinks and the state need of the configuration and the environment."""
+    settings = config.file.schedule if config else Schedule()
+    return SinkContext(
+        secret=lambda text: resolve_reference(text, environment, settings),
+        environment=environment,
+        credential=lambda: credential_of(settings),
+        verify=settings.ca_file or environment.get("QAKHUNT_CA_FILE") or True,
+    )
