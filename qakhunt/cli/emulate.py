@@ -70,13 +70,19 @@ def emulate(
     if list_faults:
         _list_faults()
         return 0
-    _check_options(host, expose=expose, tls=tls, ca_file=ca_file)
+    _require_server()
+    from qakhunt.emulator.server import Emulator, is_loopback
+
+    if not is_loopback(host) and not expose:
+        raise UsageError(
+            f"{host} can be reached from other machines",
+            hint="the emulator lets anybody in: add --expose if that is what you want",
+        )
+    if ca_file is not None and not tls:
+        raise UsageError("--ca-file is for --tls")
     loaded = _loaded(events, scenario).at(now)
     if no_faults:
         loaded = loaded.without_faults()
-    _require_server()
-    from qakhunt.emulator.server import Emulator
-
     emulator = Emulator(loaded, host=host, port=port, tls=tls, ca_file=ca_file)
 
     def ready() -> None:
@@ -94,18 +100,6 @@ def _list_faults() -> None:
         print(f"{name:<{width}}  {fault.summary}")
 
 
-def _check_options(host: str, *, expose: bool, tls: bool, ca_file: Path | None) -> None:
-    from qakhunt.emulator.addresses import is_loopback
-
-    if not is_loopback(host) and not expose:
-        raise UsageError(
-            f"{host} can be reached from other machines",
-            hint="the emulator lets anybody in: add --expose if that is what you want",
-        )
-    if ca_file is not None and not tls:
-        raise UsageError("--ca-file is for --tls")
-
-
 def _loaded(events: list[str] | None, scenario: Path | None) -> LoadedScenario:
     from qakhunt.emulator.scenario import load_scenario, single_tenant
 
@@ -121,8 +115,8 @@ def _loaded(events: list[str] | None, scenario: Path | None) -> LoadedScenario:
 
 def _require_server() -> None:
     try:
-        import cryptography  # noqa: F401
         import starlette  # noqa: F401
+        import trustme  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as problem:
         raise QakhuntError(

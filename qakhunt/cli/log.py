@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import sys
+import time
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.errors import UsageError, nearest
+from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
 from qakhunt.reports.safe import for_json
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.errors import QakhuntError
     from qakhunt.kql.values import Instant
@@ -30,19 +31,24 @@ def read_log_format(text: str) -> bool:
 
 
 class RunLog:
-    """Events of one run; silent unless the format is JSON."""
+    """Events of one run; silent unless the format is JSON. ``now`` is when it began."""
 
-    def __init__(self, run_id: str, clock: Callable[[], Instant], *, as_json: bool) -> None:
-        self.run_id = run_id
+    def __init__(self, now: Instant, *, as_json: bool) -> None:
+        self.run_id = uuid.uuid4().hex
         self.as_json = as_json
-        self._clock = clock
+        self.now = now
+        self._started = time.monotonic()
+
+    def clock(self) -> Instant:
+        """The run's time."""
+        return self.now + Timespan(int((time.monotonic() - self._started) * TICKS_PER_SECOND))
 
     def event(self, name: str, level: str = "info", **fields: Any) -> None:
         """Write one event; fields that are None are left out."""
         if not self.as_json:
             return
         record = {
-            "time": self._clock().isoformat(), "level": level, "event": name, "run": self.run_id,
+            "time": self.clock().isoformat(), "level": level, "event": name, "run": self.run_id,
             **{key: value for key, value in fields.items() if value is not None},
         }  # fmt: skip
         print(for_json(json.dumps(record, ensure_ascii=False)), file=sys.stderr, flush=True)

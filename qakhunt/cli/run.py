@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli import scheduled as sch
 from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
+from qakhunt.cli.log import RunLog, read_log_format
 from qakhunt.cli.output import Output, in_zone
 from qakhunt.cli.request import HuntRequest, read_input_options
 from qakhunt.cli.run_progress import Shown, progress_of
@@ -163,33 +163,28 @@ def run(
         ),
         os.environ,
     )  # fmt: skip
-    schedule = sch.Schedule(
-        sch.ScheduleOptions(
-            state, sink or (), heartbeat, every, repeat_after, suppressions, log_format,
-            show_suppressed, show_known,
-        ),
-        now=answers.now, until=answers.until, config=answers.config,
-    )  # fmt: skip
-    if answers.sample:
-        schedule.refuse_sample()
-    schedule.refuse_output(output)
-    with contextlib.closing(schedule), schedule.errors_told():
+    options = sch.ScheduleOptions(
+        state, sink or (), heartbeat, every, repeat_after, suppressions, show_suppressed, show_known
+    )
+    options.check(output, sample=answers.sample)
+    log = RunLog(answers.now, as_json=read_log_format(log_format))
+    run_lines = sch.run_of(options, log, until=answers.until, config=answers.config)
+    with run_lines.reporting_errors():
         result = _hunt(
-            answers, schedule.request(request), schedule, slicing,
+            answers, options.request(request), run_lines, slicing,
             lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
-            shown=Shown.of(quiet=quiet, verbose=verbose, as_json=schedule.log.as_json),
+            shown=Shown.of(quiet=quiet, verbose=verbose, as_json=log.as_json),
         )  # fmt: skip
         if output.format or result.verdict is not Verdict.FAILED:
-            schedule.present(result, output)
+            sch.present_run(result, output, options, log)
         report_failures(result)
-        schedule.check_kept()
-        code = exit_code(result, fail_on_hits=fail_on_hits)
-        schedule.log.finished(result, code)
+    code = exit_code(result, fail_on_hits=fail_on_hits)
+    log.finished(result, code)
     return code
 
 
 def _hunt(
-    answers: Answering, request: HuntRequest, schedule: sch.Schedule, slicing: sl.Slicing,
+    answers: Answering, request: HuntRequest, run_lines: sch.Run, slicing: sl.Slicing,
     collect: Collect, shown: Shown,
 ) -> RunResult:  # fmt: skip
     from qakhunt.runner import run as run_plan
@@ -203,11 +198,11 @@ def _hunt(
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
             return run_plan(
-                lines, progress.both(schedule.progress), on_pieces=progress.expected,
-                deadline=schedule.seconds_left,
+                lines, progress.both(lambda _, line: run_lines.log.line(line)),
+                on_pieces=progress.expected, deadline=sch.seconds_left(answers.until),
             )  # fmt: skip
 
-        result = schedule.run(plan, ask)
+        result = run_lines(plan, ask)
         collect(result, plan)
     result.sample = answers.sample
     result.clouds = answers.clouds

@@ -79,7 +79,6 @@ def build(
     """Make the runbook, its wheels for Python 3.10, and the steps to put it in place."""
     from qakhunt.schedule.runbook.build import build as build_bundle
     from qakhunt.schedule.runbook.payload import Job
-    from qakhunt.schedule.runbook.wheels import Source
 
     for option, text in (
         ("--every", every),
@@ -109,7 +108,7 @@ def build(
         repeat_after=repeat_after, deadline=deadline, suppressions=suppressions,
     )  # fmt: skip
     with working("building the runbook", quiet=quiet) as say:
-        manifest = build_bundle(settings, job, out, Source(wheels), now=read_now(now), say=say)
+        manifest = build_bundle(settings, job, out, wheels, now=read_now(now), say=say)
     if not quiet:
         if state is None:
             print(

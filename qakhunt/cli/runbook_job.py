@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status, Verdict
 from qakhunt.cli.answering import AnswerOptions, LiveAnswering
+from qakhunt.cli.log import RunLog
 from qakhunt.cli.profiles import Choice
 from qakhunt.cli.request import HuntRequest
-from qakhunt.cli.scheduled import Schedule, ScheduleOptions, read_deadline
+from qakhunt.cli.scheduled import ScheduleOptions, read_deadline, run_of, seconds_left
 from qakhunt.config import Config, parse_config
 from qakhunt.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.schedule.runbook.payload import PLACE
@@ -126,29 +127,23 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
         ),
         config,
     )  # fmt: skip
-    vouched = folder / "suppressions.yaml"
-    schedule = Schedule(
-        ScheduleOptions(
-            state=settings.state, sinks=built["sinks"], heartbeat=built["heartbeat"],
-            every=built["every"], repeat_after=built["repeat_after"],
-            suppressions=vouched if vouched.exists() else None,
-        ),
-        now=answers.now, until=answers.until, config=config,
+    suppressions = folder / "suppressions.yaml"
+    options = ScheduleOptions(
+        state=settings.state, sinks=built["sinks"], heartbeat=built["heartbeat"],
+        every=built["every"], repeat_after=built["repeat_after"],
+        suppressions=suppressions if suppressions.exists() else None,
     )  # fmt: skip
-    told = _Teller()
+    run_lines = run_of(
+        options, RunLog(answers.now, as_json=False), until=answers.until, config=config
+    )
+    reporter = _Reporter()
 
     def ask(lines: Sequence[PlanLine]) -> RunResult:
-        return run_plan(lines, told, deadline=schedule.seconds_left)
+        return run_plan(lines, reporter, deadline=seconds_left(answers.until))
 
-    request = schedule.request(HuntRequest(settings.hunts, [folder / "hunts"]))
-    with (
-        contextlib.closing(schedule),
-        schedule.errors_told(),
-        answers.opened(request, lambda _: None, None) as plan,
-    ):
-        result = schedule.run(plan, ask)
-        schedule.check_kept()
-        return result
+    request = options.request(HuntRequest(settings.hunts, [folder / "hunts"]))
+    with run_lines.reporting_errors(), answers.opened(request, lambda _: None, None) as plan:
+        return run_lines(plan, ask)
 
 
 def _choice(config: Config, names: Sequence[str]) -> Choice:
@@ -158,15 +153,15 @@ def _choice(config: Config, names: Sequence[str]) -> Choice:
     return Choice([m for name in names for m in config.file.groups.get(name, [name])])
 
 
-class _Teller:
-    """Tells each line as it is answered, and then only counts them."""
+class _Reporter:
+    """Prints each line as it is answered, and then only counts them."""
 
     def __init__(self) -> None:
-        self._told = 0
+        self._printed = 0
 
     def __call__(self, _plan_line: PlanLine, line: LedgerLine) -> None:
-        self._told += 1
-        if self._told > MOST_LINES:
+        self._printed += 1
+        if self._printed > MOST_LINES:
             return
         level = "VERBOSE" if line.status is Status.COMPLETE else "WARNING"
         codes = " ".join(dict.fromkeys(_CODES.findall(line.detail)))[:200]

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import time
-import uuid
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.cli.log import RunLog, read_log_format
 from qakhunt.errors import QakhuntError, UsageError
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.kql.values import Timespan
+from qakhunt.triage.suppressions import Suppressions, load_suppressions
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from qakhunt.answers.ledger import LedgerLine
+    from qakhunt.cli.log import RunLog
     from qakhunt.cli.output import Output
     from qakhunt.cli.request import HuntRequest
     from qakhunt.config import Config
     from qakhunt.runner import PlanLine
-    from qakhunt.schedule.options import JobOptions
-    from qakhunt.schedule.sinks.base import Sink, Surroundings
-    from qakhunt.schedule.store import Store
+    from qakhunt.schedule.job import Job
     from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
@@ -43,8 +39,8 @@ Sinks = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--sink", metavar="NAME|KIND:ADDRESS",
-        help="Send findings there: file:, folder:, webhook:, teams:, log-analytics:, blob:, "
-        "smtp:, stdout, or a sink of the configuration. Repeatable.",
+        help="Send findings there: file:, webhook:, teams:, log-analytics:, smtp:, stdout, "
+        "or a sink of the configuration. Repeatable.",
     ),
 ]  # fmt: skip
 Heartbeat = Annotated[
@@ -94,104 +90,26 @@ class ScheduleOptions:
     every: str = "24h"
     repeat_after: str = "30d"
     suppressions: Path | None = None
-    log_format: str = "text"
     show_suppressed: bool = False
     show_known: bool = False
 
-
-class Schedule:
-    """The checked options, and the one way in which a command runs its plan.
-
-    ``until`` is the moment of ``time.monotonic`` at which nothing more is asked.
-    """
-
-    def __init__(
-        self, options: ScheduleOptions, *, now: Instant, until: float = float("inf"),
-        config: Config | None = None, sleep: Callable[[float], None] = time.sleep,
-    ) -> None:  # fmt: skip
-        from qakhunt.schedule.sinks.table import make_sink
-
-        started = time.monotonic()
-        self._options = options
-        self._now = now
-        self._clock = lambda: now + _seconds(time.monotonic() - started)
-        self._sleep = sleep
-        self._told = False
-        self._not_kept: QakhuntError | None = None
-        self._every = read_length("--every", options.every)
-        self._repeat_after = read_length("--repeat-after", options.repeat_after)
-        self._until = until
-        self._out_of_time = lambda: time.monotonic() >= until
-        self.log = RunLog(
-            uuid.uuid4().hex, self._clock, as_json=read_log_format(options.log_format)
-        )
-        self._around = surroundings_of(config, os.environ)
-        self.sinks: list[Sink] = [
-            make_sink(text, config.file.sinks if config else {}, self._around, _places(config))
-            for text in dict.fromkeys(options.sinks)
-        ]
-        if options.heartbeat and not self.sinks:
-            raise UsageError("--heartbeat needs a --sink to go to")
-
-    def refuse_sample(self) -> None:
-        """The sample is nobody's tenant: it is neither remembered nor reported."""
-        for given, option in ((self._options.state, "--state"), (self._options.sinks, "--sink")):
-            if given:
+    def check(self, output: Output, *, sample: bool) -> None:
+        """Refuse what does not go together. Raises UsageError."""
+        for given, option in ((self.state, "--state"), (self.sinks, "--sink")):
+            if given and sample:  # nobody's tenant: it is neither remembered nor reported
                 raise UsageError(
                     f"{option} is not for the bundled sample",
                     hint="name a --profile, or your own --events",
                 )
-
-    def refuse_output(self, output: Output) -> None:
-        """Standard output has room for one kind of data."""
-        if self._owns_stdout and output.format is not None and output.path is None:
+        if "stdout" in self.sinks and output.format is not None and output.path is None:
             raise UsageError(
                 f"--sink stdout and --format {output.format.name} both write to standard output",
                 hint="give one of them a file",
             )
 
-    @property
-    def _owns_stdout(self) -> bool:
-        return "stdout" in self._options.sinks
-
-    @contextlib.contextmanager
-    def errors_told(self) -> Iterator[None]:
-        """A run that could not look says so through its heartbeat.
-
-        With JSON logs an error is one of their lines, and still ends with its code.
-        """
-        try:
-            yield
-        except QakhuntError as problem:
-            if self._options.heartbeat and not self._told:
-                self._send_failure(problem)
-            if not self.log.as_json:
-                raise
-            self.log.error(problem)
-            raise typer.Exit(int(problem.exit_code)) from None
-
-    def present(self, result: RunResult, output: Output) -> None:
-        """Show or write the result; JSON logs take the place of the account on stderr."""
-        from qakhunt.cli.output import present
-
-        if self.log.as_json:
-            output = replace(output, quiet=True)
-        if output.format is not None or not self._owns_stdout:
-            shown = replace(result, known=frozenset()) if self._options.show_known else result
-            present(
-                shown if output.format is None else result, output,
-                suppressed=self._options.show_suppressed,
-            )  # fmt: skip
-        elif not output.quiet:
-            from rich.console import Console
-
-            from qakhunt.reports.console import show_account
-
-            show_account(result, Console(stderr=True, highlight=False))
-
     def request(self, request: HuntRequest) -> HuntRequest:
         """The request, its window left to the state where there is one."""
-        if self._options.state is None:
+        if self.state is None:
             return request
         if request.window != PUBLISHED:
             raise UsageError(
@@ -200,148 +118,89 @@ class Schedule:
             )
         return replace(request, window="30d")
 
-    def run(self, plan: Sequence[PlanLine], ask: Ask) -> RunResult:
-        """Run the plan, keep and tell what it finds."""
-        self.log.event("run started", lines=len(plan), state=self._options.state)
-        if self._options.state is None and not self.sinks:
-            return self._plain(ask(plan))
-        from qakhunt.schedule.job import run_once, run_scheduled
-        from qakhunt.schedule.telling import NotKept
 
-        with contextlib.closing(self._store()) as store:
-            job = run_once if self._options.state is None else run_scheduled
-            try:
-                return job(plan, store, self.sinks, ask, self._job_options())
-            except NotKept as problem:
-                self._not_kept = problem
-                return problem.result
-            finally:
-                self._told = True
+@dataclass(frozen=True)
+class Run:
+    """How a command runs its plan: as a job where there is a state or a sink, else plainly."""
 
-    def check_kept(self) -> None:
-        """Raise, once the result is shown, what kept the state from taking it."""
-        if self._not_kept is not None:
-            raise self._not_kept
+    log: RunLog
+    suppressions: Suppressions
+    job: Job | None
 
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds until the deadline, None where there is none."""
-        if self._until == float("inf"):
-            return None
-        return max(0.0, self._until - time.monotonic())
-
-    def close(self) -> None:
-        """Close the sinks' connections."""
-        for sink in self.sinks:
-            sink.close()
-
-    def progress(self, _plan_line: PlanLine, line: LedgerLine) -> None:
-        """Log a line as it is answered."""
-        self.log.line(line)
-
-    def _plain(self, result: RunResult) -> RunResult:
-        suppressions = self._suppressions()
-        result.warnings += suppressions.expired(self._now)
-        result.hits, result.suppressed_hits = suppressions.split(result.hits, self._now)
-        result.suppressed = len(result.suppressed_hits)
+    def __call__(self, plan: Sequence[PlanLine], ask: Ask) -> RunResult:
+        self.log.event("run started", lines=len(plan), state=self.job.state if self.job else None)
+        if self.job is not None:
+            return self.job.run(plan, ask)
+        result = ask(plan)
+        self.suppressions.apply(result, self.log.now)
         return result
 
-    def _store(self) -> Store:
-        from qakhunt.schedule.store_file import in_memory
+    @contextlib.contextmanager
+    def reporting_errors(self) -> Iterator[None]:
+        """A run that could not look reports it through its heartbeat; the job is closed.
 
-        if self._options.state is None:
-            return in_memory()
-        return open_state(self._options.state, self._now, self._around)
+        With JSON logs an error is one of their lines, and still ends with its code.
+        """
+        try:
+            yield
+            if self.job is not None:
+                self.job.check_kept()
+        except QakhuntError as problem:
+            if self.job is not None:
+                self.job.report_failure(problem)
+            if not self.log.as_json:
+                raise
+            self.log.error(problem)
+            raise typer.Exit(int(problem.exit_code)) from None
+        finally:
+            if self.job is not None:
+                self.job.close()
 
-    def _suppressions(self) -> Any:
-        from qakhunt.triage.suppressions import Suppressions, load_suppressions
 
-        path = self._options.suppressions
-        return load_suppressions(path) if path else Suppressions()
+def run_of(
+    options: ScheduleOptions, log: RunLog, *, until: float = float("inf"),
+    config: Config | None = None, sleep: Callable[[float], None] = time.sleep,
+) -> Run:  # fmt: skip
+    """What the options ask for. ``until`` is when, by ``time.monotonic``, no query starts."""
+    every = read_length("--every", options.every)
+    repeat_after = read_length("--repeat-after", options.repeat_after)
+    if options.heartbeat and not options.sinks:
+        raise UsageError("--heartbeat needs a --sink to go to")
+    path = options.suppressions
+    suppressions = load_suppressions(path) if path else Suppressions()
+    if options.state is None and not options.sinks:
+        return Run(log, suppressions, None)
+    from qakhunt.schedule.delivery import JobOptions
+    from qakhunt.schedule.job import Job
 
-    def _job_options(self) -> JobOptions:
-        from qakhunt.schedule.options import JobOptions
+    job_options = JobOptions(
+        run_id=log.run_id, now=log.now, clock=log.clock, sleep=sleep, repeat_after=repeat_after,
+        every=every, heartbeat=options.heartbeat, suppressions=suppressions,
+        out_of_time=lambda: time.monotonic() >= until,
+        too_late=lambda: time.monotonic() >= until + DELIVERY_SECONDS,
+    )  # fmt: skip
+    job = Job(job_options, state=options.state, sinks=options.sinks, config=config)
+    return Run(log, suppressions, job)
 
-        return JobOptions(
-            run_id=self.log.run_id, now=self._now, clock=self._clock, sleep=self._sleep,
-            repeat_after=self._repeat_after, every=self._every,
-            heartbeat=self._options.heartbeat, out_of_time=self._out_of_time,
-            too_late=lambda: time.monotonic() >= self._until + DELIVERY_SECONDS,
-            suppressions=self._suppressions(),
+
+def present_run(result: RunResult, output: Output, options: ScheduleOptions, log: RunLog) -> None:
+    """Show or write the result; JSON logs take the place of the account on stderr."""
+    from qakhunt.cli.output import present
+
+    if log.as_json:
+        output = replace(output, quiet=True)
+    if output.format is not None or "stdout" not in options.sinks:
+        shown = replace(result, known=frozenset()) if options.show_known else result
+        present(
+            shown if output.format is None else result, output,
+            suppressed=options.show_suppressed,
         )  # fmt: skip
+    elif not output.quiet:
+        from rich.console import Console
 
-    def _send_failure(self, problem: QakhuntError) -> None:
-        from qakhunt.schedule.deliveries import deliver
-        from qakhunt.schedule.heartbeat import heartbeat_of_failure
-        from qakhunt.schedule.store import RunRecord
-        from qakhunt.schedule.store_file import in_memory
+        from qakhunt.reports.console import show_account
 
-        beat = heartbeat_of_failure(
-            problem.message, run_id=self.log.run_id, sent_at=self._now, every=self._every
-        )
-        with contextlib.closing(in_memory()) as store:
-            store.begin(self.log.run_id, self._now)
-            messages = [message for sink in self.sinks for message in sink.heartbeat(beat)]
-            store.commit(
-                RunRecord(self.log.run_id, self._now, self._now, "failed", {}), [], [], messages
-            )
-            deliver(store, self.sinks, clock=self._clock, sleep=self._sleep)
-
-
-def surroundings_of(config: Config | None, environment: Mapping[str, str]) -> Surroundings:
-    """What sinks and the state need of the configuration and the environment."""
-    from qakhunt.config_model import Schedule as Settings
-    from qakhunt.schedule.identity import credential_of, resolve_reference
-    from qakhunt.schedule.sinks.base import Surroundings
-
-    settings = config.file.schedule if config else Settings()
-    return Surroundings(
-        secret=lambda text: resolve_reference(text, environment, settings),
-        environment=environment,
-        credential=lambda: credential_of(settings),
-        verify=settings.ca_file or environment.get("QAKHUNT_CA_FILE") or True,
-    )
-
-
-def _places(config: Config | None) -> Any:
-    """Where a sink's settings stand in the configuration."""
-    if config is None:
-        return None
-    return lambda name, path: config.document.locate(("sinks", name, *path))
-
-
-def open_state(
-    text: str, now: Instant, surroundings: Surroundings, *, create: bool = True
-) -> Store:
-    """The state at a path or a blob's URL, held until it is closed."""
-    from qakhunt.schedule.azure_blob import is_blob_url
-
-    if is_blob_url(text):
-        from qakhunt.schedule.store_blob import open_blob
-
-        return open_blob(
-            text, now, environment=surroundings.environment, credential=surroundings.credential,
-            verify=surroundings.verify, create=create,
-        )  # fmt: skip
-    from qakhunt.schedule.store_file import open_file
-
-    return open_file(Path(text), now, create=create)
-
-
-def read_state(text: str, surroundings: Surroundings) -> Store:
-    """The state at a path or a blob's URL, to look at while a run may hold it."""
-    from qakhunt.schedule.azure_blob import is_blob_url
-
-    if is_blob_url(text):
-        from qakhunt.schedule.store_blob import read_blob
-
-        return read_blob(
-            text, environment=surroundings.environment, credential=surroundings.credential,
-            verify=surroundings.verify,
-        )  # fmt: skip
-    from qakhunt.schedule.store_file import read_file
-
-    return read_file(Path(text))
+        show_account(result, Console(stderr=True, highlight=False))
 
 
 def read_length(option: str, text: str) -> Timespan:
@@ -362,5 +221,6 @@ def read_deadline(text: str | None) -> float:
     return time.monotonic() + read_length("--deadline", text).seconds
 
 
-def _seconds(number: float) -> Timespan:
-    return Timespan(int(number * TICKS_PER_SECOND))
+def seconds_left(until: float) -> float | None:
+    """Seconds until that moment of ``time.monotonic``; None for infinity."""
+    return None if until == float("inf") else max(0.0, until - time.monotonic())

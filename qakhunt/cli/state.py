@@ -12,16 +12,14 @@ import typer
 from qakhunt.cli import options as o
 from qakhunt.cli.profiles import ConfigPath, read_config
 from qakhunt.cli.request import read_now
-from qakhunt.cli.scheduled import open_state, read_length, read_state, surroundings_of
+from qakhunt.cli.scheduled import read_length
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from pathlib import Path
 
-    from qakhunt.kql.values import Instant, Timespan
-    from qakhunt.schedule.coverage import Coverage
+    from qakhunt.kql.values import Instant
     from qakhunt.schedule.store import Store
 
 app = o.new_app(help="See, check, reset and prune the state of scheduled runs.")
@@ -42,6 +40,8 @@ Customer = Annotated[
 @app.command()
 def show(state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None) -> int:
     """Show what was looked at, what is owed or lost, and what waits to be delivered."""
+    from qakhunt.schedule.state import state_document
+
     with _looked_at(state, config) as store:
         document = state_document(store)
     if as_json:
@@ -63,6 +63,8 @@ def check(
     now: o.Now = None,
 ) -> int:
     """Exit with 1 when the job has not looked everywhere lately: for an outside monitor."""
+    from qakhunt.schedule.state import problems_of
+
     moment, age = read_now(now), read_length("--max-age", max_age)
     with _looked_at(state, config) as store:
         problems = problems_of(store, moment, age)
@@ -125,63 +127,22 @@ def prune(
 
 
 def _looked_at(state: str, config: Path | None) -> contextlib.closing[Store]:
-    return contextlib.closing(read_state(state, surroundings_of(read_config(config), os.environ)))
+    from qakhunt.schedule.sinks import sink_context
+    from qakhunt.schedule.state import read_state
+
+    return contextlib.closing(read_state(state, sink_context(read_config(config), os.environ)))
 
 
 def _opened(state: str, now: Instant, config: Path | None) -> contextlib.closing[Store]:
-    around = surroundings_of(read_config(config), os.environ)
-    return contextlib.closing(open_state(state, now, around, create=False))
+    from qakhunt.schedule.sinks import sink_context
+    from qakhunt.schedule.state import open_state
+
+    context = sink_context(read_config(config), os.environ)
+    return contextlib.closing(open_state(state, now, context, create=False))
 
 
 def _counted(done: dict[str, int]) -> str:
     return "forgotten: " + ", ".join(f"{number} {name}" for name, number in done.items())
-
-
-def state_document(store: Store) -> dict[str, Any]:
-    """``qakhunt.state/1``: the state as plain JSON values."""
-
-    def moment(instant: Instant | None) -> str | None:
-        return instant.isoformat() if instant else None
-
-    return {
-        "schema": "qakhunt.state/1",
-        "state": store.name,
-        "warnings": store.warnings,
-        "runs": [
-            {"id": run.id, "started": moment(run.started), "finished": moment(run.finished),
-             "verdict": run.verdict, **run.summary}
-            for run in store.runs(20)
-        ],
-        "coverage": [
-            {
-                "hunt": entry.hunt, "hunt_hash": entry.key.hunt_hash,
-                "product": entry.key.product, "customer": entry.key.customer,
-                "workspace": entry.key.workspace or None, "watermark": moment(entry.watermark),
-                "asked": moment(entry.asked),
-                "owed": [
-                    {"start": moment(o_.window.start), "end": moment(o_.window.end),
-                     "since": moment(o_.since), "attempts": o_.attempts, "reason": o_.reason}
-                    for o_ in entry.owed
-                ],
-                "lost": [
-                    {"start": moment(lost.window.start), "end": moment(lost.window.end),
-                     "found": moment(lost.found)}
-                    for lost in entry.lost
-                ],
-            }
-            for entry in store.coverages()
-        ],
-        "findings": len(store.known()),
-        "deliveries": [
-            {"sink": sink, "delivered": delivered, "pending": pending}
-            for sink, delivered, pending in store.deliveries()
-        ],
-        "pending": [
-            {"sink": p.sink, "key": p.key, "kind": p.kind,
-             "since": moment(p.created), "attempts": p.attempts, "detail": p.detail}
-            for p in store.pending()
-        ],
-    }  # fmt: skip
 
 
 def _lines(document: dict[str, Any]) -> list[str]:
@@ -196,9 +157,9 @@ def _lines(document: dict[str, Any]) -> list[str]:
         lines.append(f"last run {short(last['started'])}, {last['verdict'] or 'came to no end'}")
     lines.append(f"{document['findings']} findings reported so far")
     for entry in document["coverage"]:
-        whom = entry["workspace"] or entry["customer"]
+        label = entry["workspace"] or entry["customer"]
         lines.append(
-            f"{entry['hunt']} on {whom} ({entry['product']}): complete until "
+            f"{entry['hunt']} on {label} ({entry['product']}): complete until "
             f"{short(entry['watermark'])}, {len(entry['owed'])} owed, {len(entry['lost'])} lost"
         )
         lines += [
@@ -215,51 +176,3 @@ def _lines(document: dict[str, Any]) -> list[str]:
         for p in document["pending"]
     ]
     return lines
-
-
-CURRENT_DAYS = 7
-
-
-def problems_of(store: Store, now: Instant, age: Timespan) -> list[str]:
-    """What keeps the state from being well, one sentence each.
-
-    Coverage that no run asked for within a week belongs to a hunt or customer that is
-    gone; the run's own age tells when all of them stopped.
-    """
-    from qakhunt.kql.values import Timespan as Span
-
-    oldest = now - age
-    ended = [run for run in store.runs() if run.finished is not None]
-    problems = list(store.warnings)
-    if not ended:
-        problems.append("no run came to its end yet")
-    elif ended[0].started < oldest:
-        problems.append(f"the last run that came to its end began at {ended[0].started}")
-    week = Span.parse(f"{CURRENT_DAYS}d")
-    for entry in _current(store.coverages()):
-        if entry.asked is None or now.since(entry.asked) > max(week, age):
-            continue
-        if entry.watermark is None or entry.watermark < oldest:
-            whom = entry.key.workspace or entry.key.customer
-            reached = entry.watermark or "never"
-            problems.append(
-                f"{entry.hunt} on {whom} ({entry.key.product}): complete until {reached}"
-            )
-    for pending in store.pending():
-        if pending.created < oldest:
-            problems.append(f"{pending.sink}: {pending.key} waits since {pending.created}")
-    return problems
-
-
-def _current(coverages: Sequence[Coverage]) -> list[Coverage]:
-    """Without those of a hunt's earlier text or parameters on the same workspace."""
-    latest: dict[tuple[str, ...], Coverage] = {}
-    for entry in coverages:
-        key = (entry.hunt, entry.key.product, entry.key.customer, entry.key.workspace)
-        if key not in latest or _asked(entry) > _asked(latest[key]):
-            latest[key] = entry
-    return list(latest.values())
-
-
-def _asked(entry: Coverage) -> int:
-    return entry.asked.ticks if entry.asked else 0

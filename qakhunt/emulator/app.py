@@ -1,41 +1,72 @@
 """The ASGI application: every endpoint, and what each call meets on its way.
 
 A call is counted, waits the tenant's latency, meets the tenant's throttle, then a
-scripted fault or the true answer, and travels as the fault says.
+scripted fault or the true answer, and travels as the fault says: whole through ASGI, or
+broken on the connection itself.
 """
 
 from __future__ import annotations
 
+import asyncio
+import email.utils
 import functools
-from dataclasses import asdict
+import gzip
+import http
+import socket
+import struct
+import threading
+import zlib
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from qakhunt.emulator import tokens
-from qakhunt.emulator.aadsts import aadsts_reply
-from qakhunt.emulator.delivery import Carrier, Door
-from qakhunt.emulator.entra import Entra
+from qakhunt.answers.json_body import WireError, decode_body
+from qakhunt.emulator import identity
 from qakhunt.emulator.events import EventStore
 from qakhunt.emulator.faults import FAULTS, Delivery, Fault, Situation
-from qakhunt.emulator.ingestion import Ingestion
-from qakhunt.emulator.managed_identity import managed_identity, pipeline_assertion
+from qakhunt.emulator.identity import (
+    Entra,
+    Issuer,
+    Refusal,
+    aadsts_reply,
+    managed_identity,
+    pipeline_assertion,
+)
 from qakhunt.emulator.queries import ROWS, Asked, Query, QueryServices
 from qakhunt.emulator.replies import Reply, error_reply, json_reply
-from qakhunt.emulator.script import Call, Script
-from qakhunt.emulator.tokens import Issuer, Refusal
+from qakhunt.emulator.scenario import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping
+    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 
     from starlette.requests import Request
 
-    from qakhunt.emulator.clock import Clock
-    from qakhunt.emulator.scenario import FaultRule, LoadedScenario, Tenant
+    from qakhunt.emulator.scenario import Call, FaultRule, LoadedScenario, Tenant
+    from qakhunt.emulator.server import Clock
 
     Answer = Callable[[Fault | None, Situation], Awaitable[Reply]]
+    Message = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[Message]]
+    Send = Callable[[Message], Awaitable[None]]
+
+CONNECTION = "qakhunt.connection"
+"""The ASGI extension that holds the connection's transport."""
+_DRIPS = 20
+MOST_BYTES = 1_048_576
+"""One call's body, before compression."""
+MOST_FIELD = 64 * 1024
+"""One field's bytes; the service cuts longer ones off."""
+
+
+class Door:
+    """Whether the emulator takes connections at all; the server puts its own in place."""
+
+    async def shut(self, seconds: float) -> None:
+        """Refuse connections for so long."""
 
 
 class Emulation:
@@ -51,7 +82,7 @@ class Emulation:
         self.entra = Entra(scenario, self.issuer)
         self.ingestion = Ingestion()
         self.home = scenario.tenants[0]
-        self._carrier = Carrier(clock, door)
+        self._door = door
 
     def application(self) -> Starlette:
         """The routes of all services."""
@@ -113,7 +144,10 @@ class Emulation:
                 reply = fault.alter(reply, at)
             if fault.revokes:
                 self.issuer.revoke(request.headers.get("authorization"))
-        return self._sent(call, reply, fault.delivery if fault else Delivery.WHOLE, at.seconds)
+        delivery = fault.delivery if fault else Delivery.WHOLE
+        if delivery not in (Delivery.REFUSED, Delivery.RESET_BEFORE):
+            call.status = reply.status
+        return _Response(self.clock, self._door, reply, delivery, at.seconds)
 
     def _situation(
         self, path: str, tenant: Tenant | None, rule: FaultRule | None, fault: Fault | None
@@ -146,11 +180,6 @@ class Emulation:
         if left > 0:
             await self.clock.sleep(left)
 
-    def _sent(self, call: Call, reply: Reply, delivery: Delivery, seconds: float) -> _Response:
-        if delivery not in (Delivery.REFUSED, Delivery.RESET_BEFORE):
-            call.status = reply.status
-        return _Response(self._carrier, reply, delivery, seconds)
-
     # The query services.
 
     async def _query(self, request: Request) -> _Response:
@@ -168,7 +197,7 @@ class Emulation:
 
     async def _hunting(self, request: Request) -> _Response:
         asked = await _asked(request)
-        claims = self.issuer.read(tokens.bearer(asked.headers.get("authorization"))) or {}
+        claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
         admitted = self.queries.admit_hunting(asked)
         return await self._run(request, admitted, "hunting", self.queries.tenant_of(claims), None)
 
@@ -190,7 +219,7 @@ class Emulation:
 
     async def _ingest(self, request: Request) -> _Response:
         asked = await _asked(request)
-        claims = self.issuer.judge(asked.headers.get("authorization"), tokens.INGESTION)
+        claims = self.issuer.judge(asked.headers.get("authorization"), identity.INGESTION)
 
         async def answer(_fault: Fault | None, at: Situation) -> Reply:
             if isinstance(claims, Refusal):
@@ -265,21 +294,7 @@ class Emulation:
         return self._plain(json_reply(self.ingestion.rows(rule, stream)))
 
     def _plain(self, reply: Reply) -> _Response:
-        return _Response(self._carrier, reply, Delivery.WHOLE, 0.0)
-
-
-class _Response:
-    """An ASGI response that travels as its delivery says."""
-
-    def __init__(self, carrier: Carrier, reply: Reply, delivery: Delivery, seconds: float) -> None:
-        self._carrier, self._reply = carrier, reply
-        self._delivery, self._seconds = delivery, seconds
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        reply = self._reply
-        if "date" not in reply.headers:
-            reply = reply.with_headers(date=self._carrier.date())
-        await self._carrier.deliver(reply, self._delivery, self._seconds, scope, receive, send)
+        return _Response(self.clock, self._door, reply)
 
 
 async def _asked(request: Request) -> Asked:
@@ -288,7 +303,150 @@ async def _asked(request: Request) -> Asked:
 
 
 async def _form(request: Request) -> Mapping[str, str]:
-    from urllib.parse import parse_qsl
-
     body = await request.body()
     return dict(parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True))
+
+
+# How a reply travels
+
+
+@dataclass
+class _Response:
+    """A reply that travels as its delivery says; ``seconds`` is the fault's time."""
+
+    clock: Clock
+    door: Door
+    reply: Reply
+    delivery: Delivery = Delivery.WHOLE
+    seconds: float = 0.0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if "date" not in self.reply.headers:
+            now = email.utils.formatdate(self.clock.time(), usegmt=True)
+            self.reply = self.reply.with_headers(date=now)
+        if self.delivery is Delivery.WHOLE:
+            await send(_start(self.reply))
+            await send(_body(self.reply.body, more=False))
+        elif self.delivery is Delivery.DRIP:
+            await self._drip(send)
+        else:
+            await self._break(scope["extensions"][CONNECTION])
+            while (await receive())["type"] != "http.disconnect":
+                pass  # the server has to see the connection end: nothing is to be sent on it
+
+    async def _drip(self, send: Send) -> None:
+        await send(_start(self.reply))
+        step = max(-(-len(self.reply.body) // _DRIPS), 1)
+        for at in range(0, len(self.reply.body), step):
+            await self.clock.sleep(self.seconds / _DRIPS)
+            await send(_body(self.reply.body[at : at + step], more=True))
+        await send(_body(b"", more=False))
+
+    async def _break(self, transport: Any) -> None:
+        reply, delivery = self.reply, self.delivery
+        half = reply.body[: len(reply.body) // 2]
+        if delivery is Delivery.REFUSED:
+            await self.door.shut(self.seconds)
+            _reset(transport)
+        elif delivery is Delivery.RESET_BEFORE:
+            _reset(transport)
+        elif delivery is Delivery.RESET_DURING:
+            transport.write(_head(reply, len(reply.body)) + half)
+            await _flushed(transport)
+            _reset(transport)
+        elif delivery is Delivery.CUT:
+            transport.write(_head(reply, len(reply.body)) + half)
+            transport.close()
+        elif delivery is Delivery.LENGTH_TOO_LONG:
+            transport.write(_head(reply, len(reply.body) + 100) + reply.body)
+            transport.close()
+        elif delivery is Delivery.LENGTH_TOO_SHORT:
+            transport.write(_head(reply, len(half)) + reply.body)
+            transport.close()
+
+
+def _start(reply: Reply) -> dict[str, Any]:
+    headers = [(name.encode(), value.encode("latin-1")) for name, value in reply.headers.items()]
+    if reply.status != http.HTTPStatus.NO_CONTENT:
+        headers.append((b"content-length", str(len(reply.body)).encode()))
+    return {"type": "http.response.start", "status": reply.status, "headers": headers}
+
+
+def _body(data: bytes, *, more: bool) -> dict[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": more}
+
+
+def _head(reply: Reply, length: int) -> bytes:
+    """Status line and headers as they stand on the wire."""
+    phrase = http.HTTPStatus(reply.status).phrase
+    lines = [f"HTTP/1.1 {reply.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in reply.headers.items()]
+    lines += [f"content-length: {length}", "connection: close", "", ""]
+    return "\r\n".join(lines).encode("latin-1")
+
+
+async def _flushed(transport: Any) -> None:
+    """Wait until the kernel has what was written, so that a reset comes after it."""
+    for _ in range(200):
+        if not transport.get_write_buffer_size():
+            break
+        await asyncio.sleep(0.005)
+    await asyncio.sleep(0.02)
+
+
+def _reset(transport: Any) -> None:
+    """Drop the connection with a TCP reset instead of an orderly end."""
+    sock = transport.get_extra_info("socket")
+    if sock is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+# Logs Ingestion
+
+
+class Ingestion:
+    """Rows by data collection rule and stream, in the order of their arrival."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def rows(self, rule: str, stream: str) -> list[dict[str, Any]]:
+        """What was taken so far."""
+        with self._lock:
+            return list(self._rows.get((rule, stream), ()))
+
+    def take(self, rule: str, stream: str, headers: Mapping[str, str], body: bytes) -> Reply:
+        """Keep the rows of one call: 204, or what is wrong with it."""
+        if "json" not in headers.get("content-type", ""):
+            return _bad_rows(415, "UnsupportedMediaType", "the body must be application/json")
+        if headers.get("content-encoding", "").lower() == "gzip":
+            try:
+                body = gzip.decompress(body)
+            except (OSError, EOFError, zlib.error):
+                return _bad_rows(400, "InvalidRequest", "the body is no whole gzip")
+        if len(body) > MOST_BYTES:
+            return _bad_rows(
+                413, "ContentLengthLimitExceeded", f"a body may have {MOST_BYTES} bytes"
+            )
+        try:
+            rows = decode_body(body).value
+        except WireError as problem:
+            return _bad_rows(400, "InvalidRequest", str(problem))
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            return _bad_rows(400, "InvalidRequest", "the body must be an array of objects")
+        with self._lock:
+            kept = self._rows.setdefault((rule, stream), [])
+            kept.extend({name: _cut(value) for name, value in row.items()} for row in rows)
+        return Reply(204)
+
+
+def _cut(value: Any) -> Any:
+    if isinstance(value, str) and len(value) > MOST_FIELD // 4:
+        return value.encode()[:MOST_FIELD].decode(errors="ignore")
+    return value
+
+
+def _bad_rows(status: int, code: str, words: str) -> Reply:
+    return json_reply({"error": {"code": code, "message": words}}, status)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from qakhunt.emulator.aadsts import AADSTS, aadsts_reply
+from qakhunt.emulator.identity import AADSTS, aadsts_reply
 from qakhunt.emulator.replies import Reply, error_reply, json_reply, limit_exceeded
 from qakhunt.emulator.timespan import NO_TIME, days_before, intersect, since
 

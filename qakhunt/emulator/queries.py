@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.json_body import WireError, decode_body, encode_body
-from qakhunt.emulator import tokens
+from qakhunt.emulator import identity as tokens
+from qakhunt.emulator.identity import Refusal
 from qakhunt.emulator.replies import JSON, Reply, error_reply, limit_exceeded
 from qakhunt.emulator.timespan import days_before, intersect, parse_timespan, since
-from qakhunt.emulator.tokens import Refusal
 from qakhunt.engine.session import EngineRefused, EngineTimeout
 from qakhunt.kql.tokens import KqlLexError, tokenize
 from qakhunt.kql.values import Instant, Timespan

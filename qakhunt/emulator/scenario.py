@@ -1,9 +1,11 @@
-"""A scenario file: tenants, workspaces, their events, limits and scripted faults."""
+"""A scenario: tenants, their workspaces, events, limits and faults; which fault meets a call."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+import threading
+from collections import Counter, deque
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
@@ -27,6 +29,8 @@ PATHS: tuple[str, ...] = get_args(CallPath)
 TENANT = "aaaaaaaa-0000-4000-8000-000000000001"
 WORKSPACE = "bbbbbbbb-0000-4000-8000-000000000001"
 """The ids of the one tenant and workspace that are served without a scenario file."""
+
+MOST_CALLS_KEPT = 100_000
 
 Guid = Annotated[
     str,
@@ -271,3 +275,79 @@ def _absolute(text: str, folder: Path) -> str:
     table, equals, rest = text.partition("=")
     prefix, path = (f"{table}=", rest) if equals and table.isidentifier() else ("", text)
     return prefix + str(folder / Path(path).expanduser())
+
+
+# A scenario being served
+
+
+@dataclass
+class Call:
+    """One call: to whom, the how-manieth of its kind, and how it ended.
+
+    ``number`` counts from 1 the calls of one kind to one tenant, ``of_workspace``
+    those to one workspace. ``fault`` is the scripted fault that met it, or
+    ``throttle`` for the scenario's own limit; ``status`` is None where no answer
+    was sent.
+    """
+
+    path: str
+    tenant: str | None
+    workspace: str | None
+    number: int
+    of_workspace: int
+    at: float
+    query: str = ""
+    timespan: str = ""
+    fault: str | None = None
+    status: int | None = None
+
+
+@dataclass
+class Script:
+    """Counts calls, keeps an account of them and finds their faults."""
+
+    tenants: dict[str, Tenant]
+    calls: deque[Call] = field(default_factory=lambda: deque(maxlen=MOST_CALLS_KEPT))
+    _counts: Counter[tuple[str, str | None, str | None]] = field(default_factory=Counter)
+    _recent: dict[str, deque[float]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def begin(self, path: str, tenant: str | None, workspace: str | None, at: float) -> Call:
+        """Account for a call that has just arrived."""
+        with self._lock:
+            self._counts[path, tenant, None] += 1
+            number = self._counts[path, tenant, None]
+            of_workspace = number
+            if workspace is not None:
+                self._counts[path, tenant, workspace] += 1
+                of_workspace = self._counts[path, tenant, workspace]
+            call = Call(path, tenant, workspace, number, of_workspace, at)
+            self.calls.append(call)
+            return call
+
+    def rule_for(self, call: Call) -> FaultRule | None:
+        """The first of the tenant's rules that meets the call."""
+        tenant = self.tenants.get(call.tenant or "")
+        for rule in tenant.faults if tenant else ():
+            if call.path not in (rule.paths or FAULTS[rule.fault].paths):
+                continue
+            if rule.workspace is None:
+                if rule.meets(call.number):
+                    return rule
+            elif rule.workspace.lower() == call.workspace and rule.meets(call.of_workspace):
+                return rule
+        return None
+
+    def throttled(self, call: Call) -> float | None:
+        """Seconds until the tenant's limit lets the next query in, or None if it does now."""
+        tenant = self.tenants.get(call.tenant or "")
+        if tenant is None or tenant.throttle is None:
+            return None
+        with self._lock:
+            recent = self._recent.setdefault(tenant.id, deque())
+            while recent and recent[0] <= call.at - tenant.throttle.seconds:
+                recent.popleft()
+            if len(recent) < tenant.throttle.calls:
+                recent.append(call.at)
+                return None
+            return recent[0] + tenant.throttle.seconds - call.at

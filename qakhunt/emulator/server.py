@@ -1,35 +1,112 @@
-"""The emulator as a server on loopback: in the foreground, or on a thread for tests."""
+"""The emulator as a server on loopback, its time and its sockets.
+
+It serves in the foreground, or on a thread for tests, with a clock that never waits.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
+import ipaddress
 import shutil
+import socket
 import tempfile
 import threading
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from qakhunt.emulator.addresses import LOOPBACK, bound_socket, in_url
-from qakhunt.emulator.app import Emulation
-from qakhunt.emulator.clock import RealClock
-from qakhunt.emulator.delivery import CONNECTION, Door
+from qakhunt.emulator.app import CONNECTION, Door, Emulation
 from qakhunt.errors import UsageError
 
 if TYPE_CHECKING:
-    import socket
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Coroutine
 
-    from qakhunt.emulator.clock import Clock
-    from qakhunt.emulator.scenario import LoadedScenario
-    from qakhunt.emulator.script import Call
+    from qakhunt.emulator.scenario import Call, LoadedScenario
+
+    Action = Callable[[], Coroutine[Any, Any, None]]
+
+LOOPBACK = "127.0.0.1"
 
 _BACKLOG = 2048
-_PATIENCE = 1.0
+_STOP_SECONDS = 1.0
 """Seconds that an answer under way has when the emulator is stopped."""
 _KEEP_ALIVE = 120
+
+
+class Clock(Protocol):
+    """Seconds since 1970, and waiting."""
+
+    def time(self) -> float:
+        """Seconds since 1970-01-01."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop."""
+
+    def call_later(self, seconds: float, action: Action) -> None:
+        """Run ``action`` on this event loop when so much time has passed."""
+
+
+class RealClock:
+    """The machine's own."""
+
+    def __init__(self) -> None:
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def time(self) -> float:
+        return time.time()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    def call_later(self, seconds: float, action: Action) -> None:
+        async def wait_and_act() -> None:
+            await asyncio.sleep(seconds)
+            await action()
+
+        task = asyncio.get_running_loop().create_task(wait_and_act())
+        self._tasks.add(task)  # the loop itself holds tasks weakly
+        task.add_done_callback(self._tasks.discard)
+
+
+class SkippingClock:
+    """Time that passes only when somebody waits for it, and then at once.
+
+    A client under test waits with ``skip``, the emulator with ``sleep``. Both
+    move the same time on, so that back-off and throttling meet as they would.
+    """
+
+    def __init__(self, start: float | None = None) -> None:
+        self._now = time.time() if start is None else start
+        self._lock = threading.Lock()
+        self._due: list[tuple[float, asyncio.AbstractEventLoop, Action]] = []
+
+    def time(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        for _, action in self._move(seconds):
+            await action()
+        await asyncio.sleep(0)
+
+    def call_later(self, seconds: float, action: Action) -> None:
+        with self._lock:
+            self._due.append((self._now + seconds, asyncio.get_running_loop(), action))
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass, called from outside the event loop; what falls due is done on return."""
+        for loop, action in self._move(seconds):
+            asyncio.run_coroutine_threadsafe(action(), loop).result(timeout=30)
+
+    def _move(self, seconds: float) -> list[tuple[asyncio.AbstractEventLoop, Action]]:
+        with self._lock:
+            self._now += max(seconds, 0.0)
+            ready = [entry for entry in self._due if entry[0] <= self._now]
+            self._due = [entry for entry in self._due if entry[0] > self._now]
+        return [(loop, action) for _, loop, action in sorted(ready, key=lambda entry: entry[0])]
 
 
 class Emulator:
@@ -66,16 +143,23 @@ class Emulator:
         self._server = _Server(self.emulation.application(), self._door, certificate)
 
     def _make_certificate(self, host: str, ca_file: Path | None) -> Path:
-        from qakhunt.emulator.tls import make_certificates
+        """The server's certificate, signed by an authority made for this emulation."""
+        import trustme
 
-        made, server = make_certificates(self._folder, host)
-        self.ca = made
+        authority = trustme.CA(organization_name="qakhunt emulator")
+        names = dict.fromkeys(["localhost", LOOPBACK, "::1", host])
+        made = authority.issue_cert(
+            *names, not_after=dt.datetime.now(dt.timezone.utc) + dt.timedelta(days=30)
+        )
+        self.ca, server = self._folder / "ca.pem", self._folder / "server.pem"
         if ca_file is not None:
-            try:
-                shutil.copyfile(made, ca_file)
-            except OSError as problem:
-                raise UsageError(f"cannot write {ca_file}: {problem.strerror}") from None
             self.ca = ca_file.resolve()
+        try:
+            authority.cert_pem.write_to_path(self.ca)
+        except OSError as problem:
+            raise UsageError(f"cannot write {ca_file}: {problem.strerror}") from None
+        server.touch(mode=0o600)
+        made.private_key_and_cert_chain_pem.write_to_path(server)
         return server
 
     def ready_line(self) -> dict[str, Any]:
@@ -214,7 +298,7 @@ class _Server(uvicorn.Server):
         self.stop_listening()
         answering = list(self.server_state.tasks)
         if answering:
-            _, unfinished = await asyncio.wait(answering, timeout=_PATIENCE)
+            _, unfinished = await asyncio.wait(answering, timeout=_STOP_SECONDS)
             for task in unfinished:
                 task.cancel()
         await super().shutdown(sockets)
@@ -224,3 +308,33 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             server.close()
         self.servers = []
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach ``host``."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bound_socket(host: str, port: int) -> socket.socket:
+    """A socket bound to the address, 0 taking any free port. Raises UsageError."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        # asyncio sends without delay only where the protocol is named; a delayed answer
+        # takes 40 ms longer.
+        sock = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+    except OSError as problem:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {problem.strerror or problem}",
+            hint="--port 0 takes any free port",
+        ) from None
+    return sock
+
+
+def in_url(host: str) -> str:
+    """The host as it stands in a URL."""
+    return f"[{host}]" if ":" in host else host

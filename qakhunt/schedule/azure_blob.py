@@ -1,4 +1,4 @@
-"""Azure blobs by URL: who signs in, and which addresses are taken."""
+"""Azure by URL: who signs in, which blobs are taken, and what the services say."""
 
 from __future__ import annotations
 
@@ -10,9 +10,26 @@ from qakhunt.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from qakhunt.config_model import Schedule
+
 BLOCK_BYTES = 4 * 1024 * 1024
 """How much of a blob is in memory at once while it is sent."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def credential_of(settings: Schedule) -> Any:
+    """What azure-core signs in with, by the configuration's ``[schedule]``."""
+    from qakhunt.backends.auth.credentials import TokenSource
+    from qakhunt.backends.auth.identity import Identity, checked_authority
+    from qakhunt.backends.clouds import cloud_named
+
+    authority = checked_authority(settings.authority, cloud_named(settings.cloud).authority)
+    return TokenSource(
+        Identity(
+            settings.sign_in_settings, settings.tenant or "organizations", authority,
+            settings.cloud, settings.ca_file,
+        )
+    )  # fmt: skip
 
 
 def is_blob_url(text: str) -> bool:

@@ -1,9 +1,15 @@
-"""What has been looked at completely, what is owed, and what a run must ask: pure rules.
+"""The backlog: what was looked at completely, what is owed, what a run must query: pure rules.
 
 A run asks its *own* window: from the lookback before the last complete answer until
 now. So it holds what failed since, and every stretch as long as the lookback lies
 whole in one window. After a long outage that window would be too large to answer;
-then it is bounded, and the windows before it are *owed* and made up, oldest first.
+then it is bounded, and the windows before it are *owed*, a backlog that is filled oldest
+first.
+
+How far back it looks is the hunt's lookback and each product's late data. Log Analytics
+stamps a record that arrives more than 48 hours late with its arrival, so a record can
+appear up to 48 hours behind the present. Defender keeps the old time of a device that was
+offline, so all it holds is looked at again each day.
 """
 
 from __future__ import annotations
@@ -11,19 +17,49 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from qakhunt.errors import HuntError, SourceLocation
+from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS, Hunt
+from qakhunt.hunts.parameters import query_tokens
+from qakhunt.hunts.time_filters import has_time_filter
 from qakhunt.kql.values import Timespan, Window
-from qakhunt.schedule.intervals import Windows, after, before, subtract, union, within
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from qakhunt.kql.values import Instant
-    from qakhunt.schedule.lookback import LateData
 
+Windows = tuple[Window, ...]
+"""A set of time: disjoint half-open windows in ascending order."""
 MOST_OWED = 48
 MOST_MADE_UP = 7
 """Owed windows that one run makes up for one key, unless told otherwise."""
 SKEW = Timespan.parse("5m")
+
+
+@dataclass(frozen=True)
+class LateData:
+    """A product's rules.
+
+    ``late``: how far behind the present a record may still appear. ``reread``: the
+    stretch to look at again whenever the last time is ``every`` ago. ``retention``:
+    how far back records are kept.
+    """
+
+    late: Timespan
+    retention: Timespan
+    reread: Timespan | None = None
+    every: Timespan | None = None
+
+
+LATE_DATA = {
+    # 90 days is what a workspace with Sentinel keeps at no cost.
+    LOG_ANALYTICS: LateData(late=Timespan.parse("48h"), retention=Timespan.parse("90d")),
+    # A daily job does not start on the same second each day, hence 20 hours.
+    DEFENDER: LateData(
+        late=Timespan.parse("2h"), retention=Timespan.parse("30d"),
+        reread=Timespan.parse("30d"), every=Timespan.parse("20h"),
+    ),
+}  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)
@@ -277,3 +313,79 @@ def _thinned(owed: list[Owed], lookback: Timespan) -> list[Owed]:
             break
         del owed[position]
     return owed
+
+
+def lookback_of(hunt: Hunt) -> Timespan:
+    """The stretch that a run of this hunt queries at least.
+
+    Raises HuntError for a hunt that itself says when it looks, since the state would
+    hold for looked at what its filters left out, and for a lookback that is no length.
+    """
+    if hunt.notes.window is None and has_time_filter(query_tokens(hunt)):
+        raise HuntError(
+            f"{hunt.name} filters on time and has no window of its own, so a schedule cannot "
+            "say where it looks",
+            location=SourceLocation(hunt.path),
+            hint="name the bounds of its filter on time under 'qakhunt: window:'",
+        )
+    try:
+        span = Timespan.parse(hunt.notes.lookback)
+    except ValueError:
+        span = Timespan(0)
+    if span.ticks <= 0:
+        raise HuntError(
+            f"qakhunt.lookback: {hunt.notes.lookback!r} is not a length of time",
+            location=SourceLocation(hunt.path), hint="write one such as 30d or 12h",
+        )  # fmt: skip
+    return span
+
+
+# Sets of time
+
+
+def union(windows: Iterable[Window]) -> Windows:
+    """The same instants as disjoint windows; windows that touch become one."""
+    merged: list[Window] = []
+    for window in sorted(windows, key=lambda w: (w.start, w.end)):
+        if merged and window.start <= merged[-1].end:
+            if window.end > merged[-1].end:
+                merged[-1] = Window(merged[-1].start, window.end)
+        else:
+            merged.append(window)
+    return tuple(merged)
+
+
+def subtract(windows: Iterable[Window], taken: Iterable[Window]) -> Windows:
+    """The instants of ``windows`` that lie in none of ``taken``."""
+    left = list(union(windows))
+    for hole in union(taken):
+        kept: list[Window] = []
+        for window in left:
+            if hole.end <= window.start or window.end <= hole.start:
+                kept.append(window)
+                continue
+            if window.start < hole.start:
+                kept.append(Window(window.start, hole.start))
+            if hole.end < window.end:
+                kept.append(Window(hole.end, window.end))
+        left = kept
+    return tuple(left)
+
+
+def within(inner: Window, outer: Window) -> bool:
+    """Whether every instant of ``inner`` lies in ``outer``."""
+    return outer.start <= inner.start and inner.end <= outer.end
+
+
+def before(windows: Iterable[Window], end: Instant) -> Windows:
+    """What of ``windows`` lies before ``end``."""
+    return tuple(
+        Window(window.start, min(window.end, end)) for window in windows if window.start < end
+    )
+
+
+def after(window: Window, start: Instant) -> Window | None:
+    """What of ``window`` lies at or after ``start``."""
+    if window.end <= start:
+        return None
+    return window if window.start >= start else Window(start, window.end)

@@ -1,27 +1,31 @@
-"""Findings: hits with the same fingerprint, and whether there is anything new to say.
+"""Findings: hits with the same fingerprint, and whether there is anything new to report.
 
 A finding is reported when it is first seen, when it grows, and again after a stated
-time; in between it is known.
+time; in between it is known. What makes two hits the same finding, run after run: a hunt
+declares result columns under ``qakhunt: fingerprint:``; ``day`` there is the UTC day of
+the hit's first event. Without a declaration: device, account and day.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.schedule.fingerprint import fingerprint
+from qakhunt.answers.plain import to_json_value
 from qakhunt.triage.run_document import hit_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.triage.hits import Hit
 
 SCHEMA = "qakhunt.finding/1"
+DAY = "day"
 FIELDS = (
     "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
     "tenant", "workspaces", "device", "account", "commands", "commands_in_all",
@@ -84,6 +88,44 @@ class Finding:
     def reported(self) -> bool:
         """Whether this run reports it."""
         return self.news is not News.KNOWN
+
+
+def fingerprint(hunt: Hunt, hit: Hit) -> str:
+    """32 hex digits, the same for the same finding however often it is found.
+
+    The hunt goes by its id, so a change of its parameters keeps its findings. A
+    declared column that the result lacks makes the whole row count: two findings
+    never become one.
+    """
+    row = hit.row
+    declared = hunt.notes.fingerprint
+    values = [_value(name, hit, row) for name in declared if name in row or name == DAY]
+    if not declared:
+        values = [_plain(hit.device), _plain(hit.account), _value(DAY, hit, row)]
+    if len(values) < len(declared) or (not declared and hit.device is None):
+        values.append([_plain(cell) for cell in hit.cells])
+    identity = [hunt.id.lower() or hunt.name, *_owner(hit), *values]
+    text = json.dumps(identity, ensure_ascii=True, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _owner(hit: Hit) -> Sequence[Any]:
+    """The tenant; duplicates in several of its workspaces are one finding."""
+    if hit.tenant:
+        return [hit.tenant.lower()]
+    return [f"profile:{hit.profile}", (hit.workspace or "").lower()]
+
+
+def _value(name: str, hit: Hit, row: dict[str, Any]) -> Any:
+    if name in row:
+        return _plain(row[name])
+    return hit.first_seen.isoformat()[:10] if hit.first_seen else None
+
+
+def _plain(cell: Any) -> Any:
+    """Names differ in case between sources; nothing else is taken for the same."""
+    value = to_json_value(cell)
+    return value.strip().casefold() if isinstance(value, str) else value
 
 
 def findings_of(hits: Iterable[Hit], hunts: Mapping[str, Hunt]) -> list[Finding]:

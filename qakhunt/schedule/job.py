@@ -1,29 +1,102 @@
-"""One scheduled run: every window that is due is asked, and what is new is told."""
+"""One unattended run: every window that is due is asked, and what is new is reported."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Window
-from qakhunt.schedule.coverage import CoverageKey, Due, Outcome, due, settle
-from qakhunt.schedule.lookback import LATE_DATA, LateData, lookback_of
-from qakhunt.schedule.telling import tell
+from qakhunt.schedule.coverage import (
+    LATE_DATA,
+    CoverageKey,
+    Due,
+    LateData,
+    Outcome,
+    due,
+    lookback_of,
+    settle,
+)
+from qakhunt.schedule.delivery import NotKept, deliver_once, heartbeat, report
+from qakhunt.schedule.sinks import open_sinks, sink_context
+from qakhunt.schedule.state import open_state
+from qakhunt.schedule.store import RunRecord
+from qakhunt.schedule.store_file import in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
+    from qakhunt.config import Config
+    from qakhunt.errors import QakhuntError
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.coverage import Coverage
-    from qakhunt.schedule.options import JobOptions
+    from qakhunt.schedule.delivery import JobOptions
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Store
     from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
+
+
+class Job:
+    """One unattended run: its state, its sinks, and the one way in which it runs its plan.
+
+    ``state`` is a file or the URL of a blob, None for a run that keeps none; ``sinks``
+    are named as ``--sink`` takes them. Raises UsageError or ConfigError for a sink that
+    cannot be made; close it.
+    """
+
+    def __init__(
+        self, options: JobOptions, *, state: str | None, sinks: Sequence[str],
+        config: Config | None = None,
+    ) -> None:  # fmt: skip
+        self.state = state
+        self._options = options
+        self._context = sink_context(config, os.environ)
+        self._sinks = open_sinks(sinks, config, self._context)
+        self._reported = False
+        self._not_kept: NotKept | None = None
+
+    def run(self, plan: Sequence[PlanLine], ask: Ask) -> RunResult:
+        """Run the plan, keep and report what it finds."""
+        job = run_once if self.state is None else run_scheduled
+        with contextlib.closing(self._store()) as store:
+            try:
+                return job(plan, store, self._sinks, ask, self._options)
+            except NotKept as problem:
+                self._not_kept = problem
+                return problem.result
+            finally:
+                self._reported = True
+
+    def check_kept(self) -> None:
+        """Raise, once the result is shown, what kept the state from taking it."""
+        if self._not_kept is not None:
+            raise self._not_kept
+
+    def report_failure(self, problem: QakhuntError) -> None:
+        """Send the heartbeat of a run that could not look, where one is wanted."""
+        if self._reported or not self._options.heartbeat:
+            return
+        beat = heartbeat(self._options, problem=problem.message)
+        messages = [message for sink in self._sinks for message in sink.heartbeat(beat)]
+        now = self._options.now
+        record = RunRecord(self._options.run_id, now, now, beat["verdict"], {})
+        deliver_once(record, messages, self._sinks, self._options)
+
+    def close(self) -> None:
+        """Close the sinks' connections."""
+        for sink in self._sinks:
+            sink.close()
+
+    def _store(self) -> Store:
+        if self.state is None:
+            return in_memory()
+        return open_state(self.state, self._options.now, self._context)
 
 
 @dataclass
@@ -56,16 +129,16 @@ def run_scheduled(
         result.ledger.lines += [_unknown(entry, store, options.now) for entry in asked]
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
-    return tell(result, store, sinks, options, coverages, made_up)
+    return report(result, store, sinks, options, coverages, made_up)
 
 
 def run_once(
     plan: Sequence[PlanLine], store: Store, sinks: Sequence[Sink], ask: Ask, options: JobOptions
 ) -> RunResult:
-    """Run the plan as it is and tell everything it finds; ``store`` is one in memory."""
+    """Run the plan as it is and report everything it finds; ``store`` is one in memory."""
     store.begin(options.run_id, options.now)
     result = ask(plan)
-    return tell(result, store, sinks, options, [])
+    return report(result, store, sinks, options, [])
 
 
 def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
@@ -110,7 +183,7 @@ def _ask_all(
             made_up |= set(map(id, more.hits))
             result = _joined(result, more)
         result.ledger.lines += [
-            _not_asked(entry.refused, window) for entry, window in due_now if entry.refused
+            _not_run(entry.refused, window) for entry, window in due_now if entry.refused
         ]
     for entry in asked:
         result.warnings += entry.due.warnings
@@ -160,23 +233,12 @@ def _joined(first: RunResult, more: RunResult) -> RunResult:
     )
 
 
-def _not_asked(refused: LedgerLine, window: Window) -> LedgerLine:
-    """The line of an owed window after the current one was refused: why try again now."""
-    return _bare(
-        refused, window, Status.NOT_RUN, "still owed: the current window was not answered either"
-    )
-
-
-def _too_late(entry: _Asked, window: Window) -> LedgerLine:
-    return _of(entry, window, "owed", Status.NOT_RUN, "still owed: the run's time was up")
-
-
-def _lost(entry: _Asked, window: Window) -> LedgerLine:
-    rendered, kept = entry.line.rendered, entry.rule.retention
-    return _of(
-        entry, window, "lost", Status.UNCOVERED,
-        f"lost: no run looked at {window} before it aged out of the {kept.seconds / 86400:.0f} "
-        f"days that {rendered.product} keeps",
+def _not_run(refused: LedgerLine, window: Window) -> LedgerLine:
+    """The line of an owed window that was not asked for: the current one was refused."""
+    return replace(
+        refused, window=window, status=Status.NOT_RUN, hint="", rejected=False, rows=0,
+        detail="still owed: the current window was not answered either",
+        bytes=0, attempts=0, waits=(), request_ids=(), elapsed=0.0, source=None,
     )  # fmt: skip
 
 
@@ -185,27 +247,33 @@ def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
     own = entry.due.own
     oldest = now - entry.rule.retention
     window = Window(oldest, own.start) if oldest < own.start else own
-    line = _of(
+    line = _line(
         entry, window, "backlog", Status.UNCOVERED,
         f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
     )  # fmt: skip
     return replace(line, hint="'qakhunt run --window 30d' looks once at all of it")
 
 
-def _of(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:
+def _too_late(entry: _Asked, window: Window) -> LedgerLine:
+    return _line(entry, window, "owed", Status.NOT_RUN, "still owed: the run's time was up")
+
+
+def _lost(entry: _Asked, window: Window) -> LedgerLine:
+    days = entry.rule.retention.seconds / 86400
+    return _line(
+        entry, window, "lost", Status.UNCOVERED,
+        f"lost: no run looked at {window} before it aged out of the {days:.0f} "
+        f"days that {entry.line.rendered.product} keeps",
+    )  # fmt: skip
+
+
+def _line(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:
     rendered, target = entry.line.rendered, entry.line.target
     return LedgerLine(
         hunt=rendered.hunt.name, profile=target.profile, tenant=target.tenant,
         workspace=target.workspace, slice=slice_, window=window,
         backend=entry.line.backend.name, query_hash=rendered.query_hash, status=status,
         detail=detail,
-    )  # fmt: skip
-
-
-def _bare(line: LedgerLine, window: Window, status: Status, detail: str) -> LedgerLine:
-    return replace(
-        line, window=window, status=status, detail=detail, hint="", rejected=False, rows=0,
-        bytes=0, attempts=0, waits=(), request_ids=(), elapsed=0.0, source=None,
     )  # fmt: skip
 
 

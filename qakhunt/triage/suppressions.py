@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qakhunt.triage.hits import Hit
+    from qakhunt.triage.run_result import RunResult
 
 CONDITIONS = ("hunt", "tenant", "device", "account", "parent", "family")
 _PARENTS = (
@@ -87,6 +88,12 @@ class Suppressions:
             covered = any(entry.covers(hit) for entry in active)
             (hidden if covered else shown).append(hit)
         return shown, hidden
+
+    def apply(self, result: RunResult, now: Instant) -> None:
+        """Take what is covered out of the result's hits, and warn of expired entries."""
+        result.warnings += self.expired(now)
+        result.hits, result.suppressed_hits = self.split(result.hits, now)
+        result.suppressed = len(result.suppressed_hits)
 
     def expired(self, now: Instant) -> list[str]:
         """One sentence per entry that no longer applies."""

@@ -25,7 +25,7 @@ from tests.support.receivers import (
 
 pytest.importorskip("duckdb_kql", reason="the emulator needs the embedded engine (Python 3.11)")
 pytest.importorskip("uvicorn", reason="the emulator is an extra")
-pytest.importorskip("packaging", reason="building a runbook is an extra")
+pytest.importorskip("uv", reason="building a runbook is an extra")
 pytestmark = [
     pytest.mark.skipif(python310() is None, reason="there is no CPython 3.10"),
     pytest.mark.skipif(

@@ -20,8 +20,7 @@ pytest.importorskip("uvicorn", reason="the emulator is an extra")
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Question, Target
 from qakhunt.backends.local import LocalBackend
-from qakhunt.emulator.clock import SkippingClock
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS

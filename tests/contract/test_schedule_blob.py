@@ -1,11 +1,9 @@
-"""The state in a blob and findings as blobs, with the real client against Azurite."""
+"""The state in a blob, with the real client against Azurite."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +12,9 @@ from qakhunt.errors import StateBusyError, StateError
 from qakhunt.kql.values import Instant
 from qakhunt.schedule import store_blob
 from qakhunt.schedule.azure_blob import blob_client
-from qakhunt.schedule.sinks.base import NotTaken, Surroundings
-from qakhunt.schedule.sinks.table import make_sink
 from qakhunt.schedule.store import Store
 from qakhunt.schedule.store_blob import open_blob, read_blob
 from tests.support import crash_points
-from tests.support.findings import make_hit, make_report
 from tests.support.receivers import AZURITE_KEY, azurite, azurite_command, make_container
 
 pytest.importorskip("azure.storage.blob", reason="azure-storage-blob is not installed")
@@ -157,17 +152,3 @@ def test_an_account_that_is_away_is_one_error(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(store_blob, "RETRIES", 0)
     with pytest.raises(StateError, match="cannot be reached"):
         opened("http://127.0.0.1:1/devstoreaccount1/c/state.db")
-
-
-def test_findings_become_blobs_named_by_their_id(container: str, tmp_path: Path) -> None:
-    around = Surroundings(secret=str, environment=ENVIRONMENT)
-    sink = make_sink(f"blob:{container}/findings", {}, around)
-    (message,) = sink.messages(make_report([make_hit()]))
-    sink.send(message)
-    sink.send(message)
-    stored = json.loads(content(f"{container}/findings/{message.key}.json"))
-    assert stored["id"] == message.key
-    away = make_sink(f"blob:{container}-gone", {}, around)
-    with pytest.raises(NotTaken, match="404") as caught:
-        away.send(message)
-    assert caught.value.again is False

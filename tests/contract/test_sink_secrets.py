@@ -12,9 +12,8 @@ import pytest
 from qakhunt.cli.runbook_job import _variables
 from qakhunt.config_model import Schedule
 from qakhunt.errors import ConfigError, QakhuntError, UnansweredError
-from qakhunt.schedule.identity import resolve_reference
-from qakhunt.schedule.sinks.base import Surroundings
-from qakhunt.schedule.sinks.table import make_sink
+from qakhunt.schedule.sinks import make_sink
+from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 from tests.support import scripted_service as s
 from tests.support.findings import make_hit, make_report
 from tests.support.receivers import Receiver, http_receiver
@@ -39,9 +38,9 @@ def vault(service: s.Service, monkeypatch: pytest.MonkeyPatch) -> s.Service:
     return service
 
 
-def around(vault: s.Service) -> Surroundings:
+def around(vault: s.Service) -> SinkContext:
     settings = Schedule(sign_in="managed-identity", ca_file=str(vault.ca))
-    return Surroundings(secret=lambda text: resolve_reference(text, {}, settings))
+    return SinkContext(secret=lambda text: resolve_reference(text, {}, settings))
 
 
 def test_a_webhook_is_signed_with_the_vault_s_secret(vault: s.Service, receiver: Receiver) -> None:
@@ -55,7 +54,7 @@ def test_a_webhook_is_signed_with_the_vault_s_secret(vault: s.Service, receiver:
     sink.send(message)
     sink.close()
     (taken,) = receiver.taken
-    from qakhunt.schedule.sinks.webhook import signature
+    from qakhunt.schedule.sinks.web import signature
 
     stamp = taken.headers["webhook-timestamp"]
     expected = signature(SECRET.encode(), message.key, stamp, taken.body)

@@ -14,8 +14,7 @@ from qakhunt.settings import ProfileSettings
 from tests.emulator.support import token
 
 if TYPE_CHECKING:
-    from qakhunt.emulator.clock import SkippingClock
-    from qakhunt.emulator.server import Emulator
+    from qakhunt.emulator.server import Emulator, SkippingClock
     from qakhunt.kql.values import Instant
 
 

@@ -29,10 +29,9 @@ from rich.console import Console
 from rich.table import Table
 
 from qakhunt.cli.run import exit_code
-from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.faults import FAULTS, QUERY_PATHS
 from qakhunt.emulator.scenario import FaultRule, Limits, Tenant
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
 from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,

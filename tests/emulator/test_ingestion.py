@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.emulator.ingestion import MOST_BYTES
+from qakhunt.emulator.app import MOST_BYTES
 from qakhunt.emulator.server import Emulator
 from tests.emulator.support import fetch, guid, scenario_of, tenant_of, token
 

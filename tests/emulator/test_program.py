@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from qakhunt.emulator.addresses import LOOPBACK, bound_socket
 from qakhunt.emulator.faults import FAULTS
 from qakhunt.emulator.scenario import TENANT, WORKSPACE
+from qakhunt.emulator.server import LOOPBACK, bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

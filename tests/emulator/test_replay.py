@@ -10,9 +10,8 @@ import pytest
 
 from qakhunt.cli.replaying import ReplayAnswering
 from qakhunt.cli.request import HuntRequest
-from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant

@@ -18,10 +18,9 @@ from rich.console import Console
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
-from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.faults import FAULTS
 from qakhunt.emulator.scenario import FaultRule
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.live import LiveBackends, targets_of
 from qakhunt.reports.console import show
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qakhunt.emulator.clock import SkippingClock
 from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator
+from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant

@@ -91,11 +91,9 @@ class Automation:
         site = next((folder / "venv" / "lib").glob("python3.10/site-packages"))
         wheels = sorted((bundle / "wheels").glob("*.whl"))
         subprocess.run(
-            [sys.executable, "-m", "pip",
-             "--disable-pip-version-check", "install", "--quiet", "--no-index", "--no-deps",
-             "--only-binary=:all:", "--python-version", "3.10", "--implementation", "cp",
-             "--platform", "manylinux2014_x86_64", "--platform", "manylinux_2_28_x86_64",
-             "--target", site, *wheels],
+            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--no-index", "--no-deps",
+             "--only-binary", ":all:", "--no-python-downloads", "--python-version", "3.10",
+             "--python-platform", "x86_64-manylinux_2_28", "--target", site, *wheels],
             check=True,
         )  # fmt: skip
         (site / "sitecustomize.py").write_text(_NO_PROCESSES)

@@ -21,7 +21,7 @@ from typing import Any
 from qakhunt.emulator.scenario import load_scenario
 from qakhunt.emulator.server import Emulator
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.schedule.intervals import subtract
+from qakhunt.schedule.coverage import subtract
 from tests.support.receivers import Answer, Receiver
 
 ROOT = Path(__file__).parents[2]

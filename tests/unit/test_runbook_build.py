@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zipfile
 from importlib.metadata import Distribution, distribution
 from pathlib import Path
@@ -13,12 +14,13 @@ from qakhunt.__main__ import run as qakhunt
 from qakhunt.config import Config, parse_config
 from qakhunt.errors import QakhuntError, UsageError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.schedule.runbook.own_wheel import packed
+from qakhunt.schedule.runbook import wheels
+from qakhunt.schedule.runbook.build import pages, script
 from qakhunt.schedule.runbook.payload import Job, payload_of
-from qakhunt.schedule.runbook.script import script
-from qakhunt.schedule.runbook.steps import pages
-from qakhunt.schedule.runbook.toml_text import to_toml
-from qakhunt.schedule.runbook.wheels import Source, Wheel, closure, read_wheel
+from qakhunt.schedule.runbook.wheels import Wheel, closure, packed
+
+pytest.importorskip("tomli_w", reason="building a runbook is an extra")
+pytest.importorskip("uv", reason="building a runbook is an extra")
 
 HOME = "aaaaaaaa-0000-4000-8000-000000000001"
 OTHER = "aaaaaaaa-0000-4000-8000-000000000002"
@@ -190,16 +192,14 @@ def test_the_bicep_is_bicep() -> None:
     assert text.count("{") == text.count("}")
 
 
-def test_values_survive_as_toml() -> None:
-    values = {"a": 'x"\\\n\u202e\U0001f600\x7f', "b": [1, 2.5, True], "t": {"k.e y": {"v": "w"}}}
-    assert parse_toml(to_toml(values)) == values
-
-
-def parse_toml(text: str) -> Any:
-    from qakhunt.errors import ConfigError
-    from qakhunt.toml_document import parse_toml as parse
-
-    return parse(text, "t", ConfigError).value
+def test_hostile_values_survive_in_the_carried_configuration() -> None:
+    hostile = 'x"\\\n\u202e\U0001f600\x7f]'
+    text = PROFILE.format(sign_in='kind = "managed-identity"', backend="defender",
+                          tenant=HOME, home=f'tenant = "{HOME}"')  # fmt: skip
+    template = json.dumps(hostile, ensure_ascii=False).replace("\x7f", "\\u007f")
+    made = parse_config(text + f'[sinks."k.e y"]\nkind = "webhook"\nurl = {template}\n', Path("c"))
+    payload = payload_of(made, job(sinks=["k.e y"]))
+    assert parse_config(payload.config, Path("c")).file.sinks["k.e y"]["url"] == hostile
 
 
 # Wheels
@@ -209,6 +209,7 @@ def make_wheel(folder: Path, project: str, version: str, *requires: str) -> Path
     path = folder / f"{project.replace('-', '_')}-{version}-py3-none-any.whl"
     info = f"{project.replace('-', '_')}-{version}.dist-info"
     lines = ["Metadata-Version: 2.1", f"Name: {project}", f"Version: {version}"]
+    lines += ["Provides-Extra: blob", "Provides-Extra: other", "Provides-Extra: more"]
     lines += [f"Requires-Dist: {text}" for text in requires]
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr(f"{info}/METADATA", "\n".join(lines) + "\n")
@@ -220,11 +221,10 @@ def make_wheel(folder: Path, project: str, version: str, *requires: str) -> Path
 
 
 def resolve(tmp_path: Path, *requires: str, extras: tuple[str, ...] = ()) -> dict[str, str]:
-    pytest.importorskip("packaging")
     into = tmp_path / "into"
     into.mkdir()
-    own = Wheel("qakhunt", "1", tmp_path / "x.whl", requires)
-    found = closure(own, extras, Source(tmp_path / "wheels"), into)
+    own = Wheel("qakhunt", "1", make_wheel(tmp_path, "qakhunt", "1", *requires))
+    found = closure(own, extras, tmp_path / "wheels", into)
     assert {path.name for path in into.iterdir()} == {wheel.path.name for wheel in found}
     return {wheel.project: wheel.version for wheel in found}
 
@@ -270,20 +270,44 @@ def test_a_contradiction_is_one_error(tmp_path: Path, shelf: Path) -> None:
         resolve(tmp_path, "aa", "shared>=2")
 
 
+def test_a_wheel_of_another_platform_is_not_taken(
+    tmp_path: Path, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = make_wheel(shelf, "aa", "1.0")
+    made.rename(shelf / "aa-1.0-cp310-cp310-win_amd64.whl")
+    with pytest.raises(QakhuntError, match="no wheels for Python 3.10"):
+        resolve(tmp_path, "aa")
+    # Nor where a resolver would name one: what came is checked by itself.
+    locked = {"name": "aa", "version": "1.0",
+              "wheels": [{"url": (shelf / "aa-1.0-cp310-cp310-win_amd64.whl").as_uri()}]}  # fmt: skip
+    real = wheels._locked
+    monkeypatch.setattr(
+        wheels, "_locked", lambda own, extras, folder: [locked] if folder == shelf
+        else real(own, extras, folder)
+    )  # fmt: skip
+    (tmp_path / "into").rmdir()
+    with pytest.raises(QakhuntError, match="no wheels for Python 3.10"):
+        resolve(tmp_path, "aa")
+
+
+def test_a_wheel_that_was_changed_on_its_way_is_refused(tmp_path: Path, shelf: Path) -> None:
+    path = make_wheel(shelf, "aa", "1.0")
+    package = {"name": "aa", "version": "1.0",
+               "wheels": [{"url": path.as_uri(), "hashes": {"sha256": "0" * 64}}]}  # fmt: skip
+    with pytest.raises(QakhuntError, match="another hash"):
+        wheels._fetched(package, tmp_path)
+    assert not (tmp_path / path.name).exists()
+
+
 def test_an_installed_distribution_is_packed_again(tmp_path: Path) -> None:
     installed: Distribution = distribution("typer")
-    first = packed_as(installed, tmp_path, "typer")
-    assert first.project == "typer"
-    assert first.version == installed.version
-    with zipfile.ZipFile(first.path) as archive:
+    first = packed(installed, tmp_path, "typer")
+    assert first.name == f"typer-{installed.version}-py3-none-any.whl"
+    with zipfile.ZipFile(first) as archive:
         names = archive.namelist()
         assert archive.testzip() is None
     assert any(name.endswith(".dist-info/RECORD") for name in names)
     assert not any("__pycache__" in name or name.endswith("INSTALLER") for name in names)
     again = tmp_path / "again"
     again.mkdir()
-    assert packed_as(installed, again, "typer").path.read_bytes() == first.path.read_bytes()
-
-
-def packed_as(installed: Distribution, into: Path, package: str) -> Wheel:
-    return read_wheel(packed(installed, into, package))
+    assert packed(installed, again, "typer").read_bytes() == first.read_bytes()

@@ -6,9 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.schedule.coverage import MOST_OWED, Coverage, CoverageKey, Due, Outcome, due, settle
-from qakhunt.schedule.intervals import subtract, union, within
-from qakhunt.schedule.lookback import LATE_DATA, LateData
+from qakhunt.schedule.coverage import (
+    LATE_DATA,
+    MOST_OWED,
+    Coverage,
+    CoverageKey,
+    Due,
+    LateData,
+    Outcome,
+    due,
+    settle,
+    subtract,
+    union,
+    within,
+)
 
 KEY = CoverageKey("hash", "log-analytics", "customer", "workspace")
 START = Instant.parse("2026-11-01")

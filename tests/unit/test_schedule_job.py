@@ -19,12 +19,11 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.runner import PlanLine
 from qakhunt.runner import run as run_plan
-from qakhunt.schedule.findings import findings_of
-from qakhunt.schedule.fingerprint import fingerprint
+from qakhunt.schedule.delivery import JobOptions
+from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
-from qakhunt.schedule.options import JobOptions
-from qakhunt.schedule.sinks.base import NotTaken, Surroundings
-from qakhunt.schedule.sinks.table import make_sink
+from qakhunt.schedule.sinks import make_sink
+from qakhunt.schedule.sinks.base import NotTaken, SinkContext
 from qakhunt.schedule.store import Message, Store
 from qakhunt.schedule.store_schema import connect
 from qakhunt.triage.run_result import RunResult
@@ -46,7 +45,7 @@ class Laboratory:
         self.folder = folder
         self.events: list[dict[str, Any]] = []
         self.store = Store(connect(None, "memory"), "memory")
-        self.sink = make_sink(f"file:{folder}/out.ndjson", {}, Surroundings(secret=str))
+        self.sink = make_sink(f"file:{folder}/out.ndjson", {}, SinkContext(secret=str))
         self.fault: Callable[[Question], Answer | None] = lambda question: None
         self.asked: list[Question] = []
         self.slept: list[float] = []
@@ -251,7 +250,7 @@ class _BrokenSink:
 
 def test_a_hunt_without_a_window_of_its_own_is_refused(tmp_path: Path) -> None:
     from qakhunt.errors import HuntError
-    from qakhunt.schedule.lookback import lookback_of
+    from qakhunt.schedule.coverage import lookback_of
 
     path = tmp_path / "plain.kql"
     path.write_text("DeviceProcessEvents | where TimeGenerated > ago(1d)\n")

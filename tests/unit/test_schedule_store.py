@@ -16,8 +16,7 @@ from hypothesis import strategies as st
 
 from qakhunt.errors import ExitCode, StateBusyError, StateError
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed
-from qakhunt.schedule.intervals import union
+from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed, union
 from qakhunt.schedule.store import Message, RunRecord, Store
 from qakhunt.schedule.store_file import open_file
 from qakhunt.schedule.store_schema import connect

@@ -37,7 +37,7 @@ def events(tmp_path: Path) -> Path:
 @pytest.fixture
 def receiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
     monkeypatch.setenv("QAKHUNT_WEBHOOK_SECRET", "made-up")
-    monkeypatch.setattr("qakhunt.schedule.deliveries._PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr("qakhunt.schedule.delivery._PAUSES", (0.0, 0.0, 0.0))
     with http_receiver() as made:
         yield made
 

@@ -17,22 +17,21 @@ from typing import Any
 import pytest
 
 from qakhunt.errors import ConfigError, UsageError
-from qakhunt.schedule.sinks import http
-from qakhunt.schedule.sinks.base import NotTaken, Surroundings
+from qakhunt.schedule.sinks import KINDS, make_sink, web
+from qakhunt.schedule.sinks.base import NotTaken, SinkContext
 from qakhunt.schedule.sinks.log_analytics import COLUMNS, MOST_BYTES, finding_row
-from qakhunt.schedule.sinks.table import KINDS, make_sink
-from qakhunt.schedule.sinks.teams import MOST_BYTES as TEAMS_BYTES
+from qakhunt.schedule.sinks.web import MOST_CARD_BYTES
 from tests.support.findings import BEAT, HOSTILE, make_hit, make_report
 from tests.support.receivers import Answer, Receiver, hang_up, http_receiver
 
 SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 
 
-def around(**environment: str) -> Surroundings:
+def around(**environment: str) -> SinkContext:
     from qakhunt.config_model import Schedule
-    from qakhunt.schedule.identity import resolve_reference
+    from qakhunt.schedule.sinks.base import resolve_reference
 
-    return Surroundings(
+    return SinkContext(
         secret=lambda text: resolve_reference(text, environment, Schedule()),
         environment=environment,
     )
@@ -156,9 +155,9 @@ def test_a_receiver_that_hangs_or_drips_is_given_up_on(receiver: Receiver) -> No
 
     receiver.answers += [Answer(act=drip)]
     started = time.monotonic()
-    session = http.new_session(True)
+    session = web.new_session(True)
     with pytest.raises(NotTaken, match="did not answer within|could not be reached"):
-        http.post(session, receiver.url, b"{}", {}, whole_seconds=0.2, read_seconds=0.1)
+        web.post(session, receiver.url, b"{}", {}, whole_seconds=0.2, read_seconds=0.1)
     assert time.monotonic() - started < 2
     released.append(True)
 
@@ -203,7 +202,7 @@ def test_a_teams_card_stays_under_the_limit_and_counts_what_it_leaves_out(
     sink = make_sink("teams:env:URL", {}, around(URL=receiver.url))
     commands = tuple(f"net view \\\\host{n} {'x' * 900}" for n in range(200))
     (message,) = sink.messages(make_report([make_hit(commands=commands)]))
-    assert len(message.payload) <= TEAMS_BYTES
+    assert len(message.payload) <= MOST_CARD_BYTES
     assert "more, in the report" in message.payload.decode()
 
 
@@ -229,7 +228,7 @@ def test_a_teams_address_does_not_stand_in_the_open() -> None:
 
 
 def test_addresses_without_tls_are_refused() -> None:
-    for text in ("webhook:http://example.com/x", "blob:http://example.com/c",
+    for text in ("webhook:http://example.com/x",
                  "smtp:mail.example.com?from=a@b.example&to=c@d.example&tls=none"):  # fmt: skip
         with pytest.raises(ConfigError, match=r"plain http|without TLS"):
             make_sink(text, {}, around(QAKHUNT_WEBHOOK_SECRET="x"))
@@ -255,23 +254,12 @@ def test_a_file_gets_one_line_per_finding_and_a_torn_line_is_mended(tmp_path: Pa
 def test_a_full_disk_or_missing_folder_is_said(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no such folder"):
         make_sink(f"file:{tmp_path}/no/x", {}, around())
-    with pytest.raises(ConfigError, match="no such folder"):
-        make_sink(f"folder:{tmp_path}/no", {}, around())
+    with pytest.raises(ConfigError, match="is a folder"):
+        make_sink(f"file:{tmp_path}", {}, around())
     if Path("/dev/full").exists():
         sink = make_sink("file:/dev/full", {}, around())
         with pytest.raises(NotTaken, match="No space left"):
             sink.send(next(iter(sink.messages(make_report([make_hit()])))))
-
-
-def test_a_folder_gets_one_file_per_finding(tmp_path: Path) -> None:
-    sink = make_sink(f"folder:{tmp_path}", {}, around())
-    (message,) = sink.messages(make_report([make_hit()]))
-    sink.send(message)
-    sink.send(message)
-    for beat in sink.heartbeat(BEAT):
-        sink.send(beat)
-    assert sorted(p.name for p in tmp_path.iterdir()) == [f"{message.key}.json", "heartbeat.json"]
-    assert json.loads((tmp_path / f"{message.key}.json").read_text())["id"] == message.key
 
 
 def test_rows_for_log_analytics_have_the_table_s_columns_and_stay_in_its_limits() -> None:
@@ -426,6 +414,4 @@ def test_unknown_sinks_and_settings_are_one_clear_error() -> None:
 
 
 def test_every_kind_is_in_the_table_once() -> None:
-    assert set(KINDS) == {
-        "file", "folder", "stdout", "webhook", "teams", "log-analytics", "blob", "smtp"
-    }  # fmt: skip
+    assert set(KINDS) == {"file", "stdout", "webhook", "teams", "log-analytics", "smtp"}

@@ -1,4 +1,4 @@
-"""The bundle: the runbook, its wheels, a manifest, and the steps to put it in place."""
+"""The bundle: the runbook script, its wheels, a manifest, and the pages that say what to do."""
 
 from __future__ import annotations
 
@@ -6,53 +6,117 @@ import hashlib
 import json
 import shutil
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from qakhunt import __version__
 from qakhunt.errors import OutputError, UsageError
-from qakhunt.schedule.runbook.own_wheel import own_wheel
+from qakhunt.kql.values import Timespan
 from qakhunt.schedule.runbook.payload import payload_of
-from qakhunt.schedule.runbook.platform_310 import PYTHON
-from qakhunt.schedule.runbook.script import PARAMETERS, script
-from qakhunt.schedule.runbook.steps import pages
-from qakhunt.schedule.runbook.wheels import Source, closure
+from qakhunt.schedule.runbook.wheels import PYTHON, closure, own_wheel
+from qakhunt.schedule.sinks.log_analytics import COLUMNS, STREAM, LogAnalyticsSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from qakhunt.config import Config
     from qakhunt.kql.values import Instant
-    from qakhunt.schedule.runbook.payload import Job
+    from qakhunt.schedule.runbook.payload import Job, Payload
     from qakhunt.schedule.runbook.wheels import Wheel
 
 SCHEMA = "qakhunt.runbook/1"
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A positional parameter; ``-`` or nothing keeps what was built in."""
+
+    name: str
+    help: str
+
+
+PARAMETERS = (
+    Parameter("HUNTS", "names of hunts, separated by commas"),
+    Parameter("PROFILES", "names of profiles or groups, separated by commas"),
+    Parameter("DEADLINE", "ask nothing more after this long, such as 150m"),
+    Parameter("STATE", "the URL of the state's blob"),
+)
+
+_SCRIPT = '''"""qakhunt in Azure Automation.
+
+Made by 'qakhunt runbook build'; build it again rather than editing it. Positional
+parameters, each of which may be '-' or left out to keep what was built in:
+
+{parameters}
+
+Output: counts and ids only. The job ends as Failed when something was not looked at
+or not delivered; the last line of its exception says what.
+"""
+
+import sys
+
+from qakhunt.cli.runbook_job import run
+
+BUILT = {built}
+
+run(sys.argv[1:], BUILT)
+'''
+_GRAPH = """\
+Graph permission, once, for the managed identity (PRINCIPAL is what `deploy.ps1` prints):
+
+    Connect-MgGraph -Scopes AppRoleAssignment.ReadWrite.All, Application.Read.All
+    $graph = Get-MgServicePrincipal -Filter "appId eq '00000003-0000-0000-c000-000000000000'"
+    New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId PRINCIPAL -PrincipalId PRINCIPAL `
+        -ResourceId $graph.Id -AppRoleId dd98c7f5-2d42-42d3-a0e4-633161547251
+"""
+_FEDERATED = """\
+Other tenants, for the profiles that sign in as `federated`: register a multi-tenant app in your
+tenant with the application permission ThreatHunting.Read.All, add a federated credential to it
+(issuer `https://login.microsoftonline.com/YOUR-TENANT/v2.0`, subject PRINCIPAL, audience
+`api://AzureADTokenExchange`), and have each customer's administrator consent:
+`https://login.microsoftonline.com/CUSTOMER-TENANT/adminconsent?client_id=APP`.
+"""
+_LIGHTHOUSE = """\
+Workspaces of other tenants ({names}): the customer delegates the workspace's resource group
+through Azure Lighthouse, with Log Analytics Data Reader
+(`3b03c2da-16b3-4a49-8834-0f8130efdd3b`) for PRINCIPAL.
+"""
+_WORKSPACES = """\
+Reading the workspaces:
+
+    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
+        -RoleDefinitionName 'Log Analytics Data Reader'
+"""
+
+
 def build(
-    config: Config, job: Job, out: Path, source: Source, *, now: Instant,
+    config: Config, job: Job, out: Path, wheels_from: Path | None = None, *, now: Instant,
     say: Callable[[str], None] = lambda _: None,
 ) -> dict[str, Any]:  # fmt: skip
     """Make the bundle in the folder ``out``, which must not exist; the manifest.
 
     Everything is checked before anything is fetched, and the folder appears whole or
-    not at all. Raises ConfigError, UsageError or QakhuntError.
+    not at all. Wheels come from uv's index, or from the folder ``wheels_from``. Raises
+    ConfigError, UsageError or QakhuntError.
     """
     if out.exists():
         raise OutputError(f"{out} exists", hint="name a folder that is to be made")
     if not out.parent.is_dir():
         raise OutputError(f"no such folder: {out.parent}")
-    _require_packaging()
+    _require_tools()
     payload = payload_of(config, job)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
     try:
         wheels = work / "wheels"
         wheels.mkdir()
         say("building qakhunt's own wheel")
-        own = own_wheel(source, wheels)
+        own = own_wheel(wheels_from, wheels)
         say("gathering the wheels that it needs")
-        needed = closure(own, payload.extras, source, wheels)
+        needed = closure(own, payload.extras, wheels_from, wheels)
         (work / "runbook.py").write_text(script(payload, job), encoding="utf-8")
         manifest = _manifest(work, [own, *needed], payload.hunts, job, now)
         for name, text in pages(payload, job, manifest).items():
@@ -97,10 +161,125 @@ def _sha256(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _require_packaging() -> None:
-    try:
-        import packaging  # noqa: F401
-    except ImportError:
+def _require_tools() -> None:
+    missing = [name for name in ("uv", "tomli_w") if find_spec(name) is None]
+    if missing:
         raise UsageError(
-            "building a runbook needs the package 'packaging'", hint="install qakhunt[runbook]"
-        ) from None
+            f"building a runbook needs {' and '.join(missing)}", hint="install qakhunt[runbook]"
+        )
+
+
+# The script
+
+
+def script(payload: Payload, job: Job) -> str:
+    """The script's text: Python 3.10, no secret in it."""
+    built = {
+        "config": payload.config,
+        "files": payload.files,
+        "hunts": list(payload.hunts),
+        "profiles": list(job.profiles),
+        "state": job.state,
+        "sinks": list(job.sinks),
+        "heartbeat": job.heartbeat,
+        "every": job.every,
+        "repeat_after": job.repeat_after,
+        "deadline": job.deadline,
+        "variables": list(payload.variables),
+    }
+    lines = [f"    {n}. {p.name}: {p.help}" for n, p in enumerate(PARAMETERS, 1)]
+    return _SCRIPT.format(parameters="\n".join(lines), built=_literal(built))
+
+
+def _literal(built: Mapping[str, object]) -> str:
+    """A Python literal, one entry a line, in ASCII."""
+    lines = [f"    {json.dumps(name)}: {value!a}," for name, value in built.items()]
+    return "{\n" + "\n".join(lines) + "\n}"
+
+
+# The pages
+
+
+def pages(payload: Payload, job: Job, manifest: dict[str, Any]) -> dict[str, str]:
+    """File name -> text."""
+    values = _values(payload, job, manifest)
+    return {name: _filled(name, values) for name in ("STEPS.md", "main.bicep", "deploy.ps1")}
+
+
+def _filled(name: str, values: dict[str, str]) -> str:
+    text = (files("qakhunt.schedule.runbook") / "templates" / name).read_text(encoding="utf-8")
+    for key, value in values.items():
+        text = text.replace(f"@@{key}@@", value)
+    return text
+
+
+def _values(payload: Payload, job: Job, manifest: dict[str, Any]) -> dict[str, str]:
+    state = job.state or "https://ACCOUNT.blob.core.windows.net/qakhunt/state.db"
+    container, _, blob = urlsplit(state).path.strip("/").partition("/")
+    size = sum(wheel["bytes"] for wheel in manifest["wheels"])
+    every = Timespan.parse(job.every).seconds
+    tables = [s for _, s in payload.sinks.values() if isinstance(s, LogAnalyticsSettings)]
+    stream = tables[0].stream if tables else STREAM
+    return {
+        "VERSION": manifest["qakhunt"],
+        "DATE": manifest["built_at"][:10],
+        "COUNT": str(len(manifest["wheels"])),
+        "MEGABYTES": f"{size / 1e6:.0f}",
+        "HUNTS": ", ".join(payload.hunts),
+        "PROFILES": ", ".join(job.profiles),
+        "STATE": job.state or "no blob (each run reports everything anew)",
+        "SINKS": ", ".join(payload.sinks) or "nobody",
+        "DEADLINE": job.deadline,
+        "CONTAINER": container,
+        "BLOB": blob or "state.db",
+        "HOURS": str(max(1, round(every / 3600))),
+        "MAX_AGE": f"{round(every / 3600) + 2}h",
+        "TABLE": stream.removeprefix("Custom-"),
+        "STREAM": stream,
+        "COLUMNS": "\n".join(
+            f"          {{\n            name: '{name}'\n            type: '{kind}'\n          }}"
+            for name, kind in COLUMNS.items()
+        ),
+        "WORKSPACE_ARGUMENT": " -FindingsWorkspace WORKSPACE" if tables else "",
+        "VAULT_ARGUMENT": " -KeyVaultName VAULT" if payload.vaults else "",
+        "SECRETS": _secrets(payload),
+        "ROLES": _roles(payload),
+        "GRANTS": _grants(payload),
+        "PARAMETERS": "\n".join(f"{n}. `{p.name}`: {p.help}" for n, p in enumerate(PARAMETERS, 1)),
+    }
+
+
+def _secrets(payload: Payload) -> str:
+    lines = []
+    for name in payload.variables:
+        lines.append(f"- an **encrypted Automation variable** named `{name}` (Variables > Add)")
+    for address in payload.vaults:
+        lines.append(f"- the Key Vault secret `{address}`, which the managed identity reads")
+    return "\n".join(lines) or "This job needs none."
+
+
+def _roles(payload: Payload) -> str:
+    rows = []
+    if "log-analytics" in payload.products:
+        rows.append(("Log Analytics", "Log Analytics Data Reader", "each workspace that is hunted"))
+    if "defender" in payload.products:
+        rows.append(
+            ("advanced hunting", "Graph `ThreatHunting.Read.All` (application)", "the tenant")
+        )
+    rows += dict.fromkeys(kind.role for kind, _ in payload.sinks.values() if kind.role)
+    if payload.vaults:
+        rows.append(("secrets", "Key Vault Secrets User", "those secrets"))
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _grants(payload: Payload) -> str:
+    parts = []
+    if "log-analytics" in payload.products:
+        parts.append(_WORKSPACES)
+    if payload.lighthouse:
+        parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
+    if "defender" in payload.products:
+        parts.append(_GRAPH)
+    if '"federated"' in payload.config:
+        parts.append(_FEDERATED)
+    return "\n".join(parts)

@@ -7,37 +7,39 @@ and suppressions travel inside it and are laid down when it starts.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.documents import read_text
 from qakhunt.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
-from qakhunt.schedule.lookback import lookback_of
-from qakhunt.schedule.runbook.sign_ins import (
-    check_profile_sign_in,
-    check_schedule_sign_in,
-    needs_lighthouse,
-    variables_of,
-)
-from qakhunt.schedule.runbook.toml_text import to_toml
-from qakhunt.schedule.sinks.table import KINDS, check_settings, sink_settings
+from qakhunt.schedule.coverage import lookback_of
+from qakhunt.schedule.sinks import KINDS, sink_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from qakhunt.backends.auth.identity import SignIn
+    from qakhunt.backends.profile import Profile
     from qakhunt.config import Config
     from qakhunt.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
+    from qakhunt.schedule.sinks.base import SinkKind
 
 PLACE = "${QAKHUNT_FILES}"
 """Stands in the carried configuration for the folder that the files are laid into."""
-_NOT_THERE = {
-    "file": "a file does not outlive the job",
-    "folder": "a folder does not outlive the job",
-    "stdout": "the job stream is no place for findings",
+_NO_SIGN_IN = {
+    "default": "'default' tries kinds that need a person or another program",
+    "login": "nobody is there to sign in",
+    "azure-cli": "Automation runs no other programs",
+    "workload-identity": "its token is Kubernetes' own",
+    "none": "it is for services on one machine",
+    "client-certificate": "a certificate's file does not travel with a runbook",
 }
+_FEDERATED = (
+    'a multi-tenant app for which the managed identity vouches does: kind = "federated", '
+    'assertion = "managed-identity"'
+)
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,7 @@ class Payload:
     vaults: tuple[str, ...]
     lighthouse: tuple[str, ...]
     products: tuple[str, ...]
-    sinks: dict[str, dict[str, Any]] = field(default_factory=dict)
+    sinks: dict[str, tuple[SinkKind, Any]] = field(default_factory=dict)
 
 
 def payload_of(config: Config, job: Job) -> Payload:
@@ -76,6 +78,8 @@ def payload_of(config: Config, job: Job) -> Payload:
     Raises ConfigError at the line of the configuration at fault, UsageError for what
     the command line asked.
     """
+    import tomli_w
+
     files: dict[str, str] = {}
     profiles = {name: config.profiles[name] for name in job.profiles}
     _check(config, job)
@@ -87,32 +91,40 @@ def payload_of(config: Config, job: Job) -> Payload:
         files["suppressions.yaml"] = read_text(job.suppressions, ConfigError)
     sinks = _sinks(config, job)
     values = _carried(config, job, files)
-    kinds = {settings["kind"] for settings in sinks.values()}
     sign_ins = [p.sign_in_settings for p in profiles.values()]
     sign_ins.append(config.file.schedule.sign_in_settings)
-    named = [value for s in sinks.values() for key, value in s.items() if key.endswith("_env")]
-    named += [name for sign_in in sign_ins for name in variables_of(sign_in)]
-    vaults = [value for s in sinks.values() for key, value in s.items() if key.endswith("_vault")]
-    vaults += [s.client_secret_vault for s in sign_ins if s.client_secret_vault]
-    if "webhook" in kinds:
-        named += [
-            s.get("secret_env", "QAKHUNT_WEBHOOK_SECRET")
-            for s in sinks.values()
-            if s["kind"] == "webhook" and not s.get("secret_vault")
-        ]
+    variables, vaults = _secrets(sign_ins, [settings for _, settings in sinks.values()])
+    extras = ["blob"] if job.state is not None else []
+    extras += [kind.extra for kind, _ in sinks.values() if kind.extra]
     return Payload(
-        config=to_toml(values), files=files, hunts=hunts,
-        extras=_extras(kinds, with_state=job.state is not None),
-        variables=tuple(dict.fromkeys(named)), vaults=tuple(dict.fromkeys(vaults)),
-        lighthouse=tuple(needs_lighthouse(profiles, config.file.schedule.tenant)),
-        products=tuple(dict.fromkeys(p.backend for p in profiles.values())), sinks=sinks,
+        config=tomli_w.dumps(values), files=files, hunts=hunts, extras=_once(extras),
+        variables=variables, vaults=vaults,
+        lighthouse=tuple(_needs_lighthouse(profiles, config.file.schedule.tenant)),
+        products=_once(p.backend for p in profiles.values()), sinks=sinks,
     )  # fmt: skip
 
 
-def _extras(kinds: set[str], *, with_state: bool) -> tuple[str, ...]:
-    """What of qakhunt's extras must travel along."""
-    wanted = {"blob": with_state or "blob" in kinds, "ingestion": "log-analytics" in kinds}
-    return tuple(name for name, needed in wanted.items() if needed)
+def _secrets(
+    sign_ins: Iterable[SignIn], sinks: Iterable[Any]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Environment variables (in Automation, variables of the account) and vault secrets."""
+    variables: list[str] = []
+    vaults: list[str] = []
+    for settings in sinks:
+        for name in settings.__struct_fields__:
+            value, stem = getattr(settings, name), name.rpartition("_")[0]
+            if value and name.endswith("_vault"):
+                vaults.append(value)
+            elif value and name.endswith("_env") and not getattr(settings, f"{stem}_vault"):
+                variables.append(value)
+    for sign_in in sign_ins:
+        variables += filter(None, (sign_in.client_secret_env, sign_in.certificate_password_env))
+        vaults += filter(None, (sign_in.client_secret_vault,))
+    return _once(variables), _once(vaults)
+
+
+def _once(texts: Iterable[str]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(texts))
 
 
 def _check(config: Config, job: Job) -> None:
@@ -130,11 +142,59 @@ def _check(config: Config, job: Job) -> None:
     if job.heartbeat and not job.sinks:
         raise UsageError("--heartbeat needs a --sink to go to", hint="or say --no-heartbeat")
     schedule, locate = config.file.schedule, config.document.locate
-    check_schedule_sign_in(schedule, lambda *path: locate(path))
+    _check_sign_in("schedule", schedule.sign_in_settings, locate(("schedule", "sign_in")))
     for name in job.profiles:
-        check_profile_sign_in(
-            name, config.profiles[name], schedule.tenant, lambda *path: locate(path)
-        )
+        _check_profile(name, config.profiles[name], config)
+
+
+def _check_profile(name: str, profile: Profile, config: Config) -> None:
+    """Whether the profile's sign-in can reach its tenant from inside Azure Automation.
+
+    There is no person, no command-line program and no file there: what can sign in is the
+    automation account's managed identity, an app for which that identity vouches, and an
+    app whose secret lies in a Key Vault or an Automation variable.
+    """
+    sign_in, locate = profile.sign_in_settings, config.document.locate
+    _check_sign_in(f"profile {name}", sign_in, locate(("profiles", name, "sign_in")))
+    if sign_in.kind != "managed-identity" or profile.backend == "log-analytics":
+        return
+    place, home = locate(("profiles", name, "tenant")), config.file.schedule.tenant
+    if home is None:
+        raise ConfigError(
+            f"profile {name}: whether the managed identity is of tenant {profile.tenant} is "
+            "not known",
+            location=place, hint="say which tenant it lives in: [schedule] tenant = ...",
+        )  # fmt: skip
+    if profile.tenant.casefold() != home.casefold():
+        raise ConfigError(
+            f"profile {name}: a managed identity gets no token of another tenant "
+            f"({profile.tenant})",
+            location=place, hint=_FEDERATED,
+        )  # fmt: skip
+
+
+def _check_sign_in(what: str, sign_in: SignIn, place: SourceLocation | None) -> None:
+    if sign_in.kind in _NO_SIGN_IN:
+        raise ConfigError(
+            f"{what}: a runbook cannot sign in as {sign_in.kind!r}: {_NO_SIGN_IN[sign_in.kind]}",
+            location=place, hint='name kind = "managed-identity", "federated" or "client-secret"',
+        )  # fmt: skip
+    if sign_in.kind == "federated" and sign_in.assertion != "managed-identity":
+        raise ConfigError(
+            f"{what}: {sign_in.assertion} does not vouch for an app in Automation",
+            location=place, hint='assertion = "managed-identity"',
+        )  # fmt: skip
+
+
+def _needs_lighthouse(profiles: Mapping[str, Profile], home: str | None) -> list[str]:
+    """Profiles whose workspaces the managed identity reaches only through Lighthouse."""
+    return [
+        name
+        for name, profile in profiles.items()
+        if profile.backend == "log-analytics"
+        and profile.sign_in_settings.kind == "managed-identity"
+        and (home is None or profile.tenant.casefold() != home.casefold())
+    ]
 
 
 def _hunts(job: Job, config: Config, files: dict[str, str]) -> tuple[str, ...]:
@@ -156,23 +216,23 @@ def _hunts(job: Job, config: Config, files: dict[str, str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _sinks(config: Config, job: Job) -> dict[str, dict[str, Any]]:
-    """The sinks' settings by name, each with its kind; refused where Automation has no place."""
+def _sinks(config: Config, job: Job) -> dict[str, tuple[SinkKind, Any]]:
+    """The sinks' kinds and settings by name; refused where Automation has no place for one."""
+
+    def locate(name: str, path: tuple[str | int, ...]) -> SourceLocation:
+        return config.document.locate(("sinks", name, *path))
+
     found = {}
     for text in job.sinks:
-        name, kind, settings = sink_settings(text, config.file.sinks)
-        check_settings(kind, settings, partial(_place, config, name))
-        if kind in _NOT_THERE:
+        name, kind, settings = sink_settings(text, config.file.sinks, locate)
+        if kind.not_in_automation:
+            fit = [name for name, other in KINDS.items() if not other.not_in_automation]
             raise UsageError(
-                f"--sink {text}: {_NOT_THERE[kind]}",
-                hint=f"kinds for a runbook: {', '.join(k for k in KINDS if k not in _NOT_THERE)}",
+                f"--sink {text}: {kind.not_in_automation}",
+                hint=f"kinds for a runbook: {', '.join(fit)}",
             )
-        found[name] = {"kind": kind, **settings}
+        found[name] = (kind, settings)
     return found
-
-
-def _place(config: Config, name: str, path: tuple[str | int, ...]) -> SourceLocation:
-    return config.document.locate(("sinks", name, *path))
 
 
 def _carried(config: Config, job: Job, files: dict[str, str]) -> dict[str, Any]:

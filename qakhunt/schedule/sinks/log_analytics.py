@@ -9,24 +9,25 @@ from __future__ import annotations
 import hashlib
 import json
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import msgspec
 
 from qakhunt.errors import ConfigError
-from qakhunt.schedule.sinks.azure_errors import not_taken
-from qakhunt.schedule.sinks.base import heartbeat_key
-from qakhunt.schedule.sinks.http import check_url
+from qakhunt.schedule.azure_blob import error_code
+from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind
+from qakhunt.schedule.sinks.web import check_url
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qakhunt.schedule.sinks.base import Report, Surroundings
+    from qakhunt.schedule.sinks.base import Report
 
 MOST_BYTES = 1_000_000
 MOST_FIELD = 60_000
+_AGAIN = (408, 429, 500, 502, 503, 504)
 STREAM = "Custom-QakhuntFindings_CL"
-TABLE = "QakhuntFindings_CL"
 COLUMNS = {
     "TimeGenerated": "datetime", "Kind": "string", "FindingId": "string",
     "Fingerprint": "string", "Revision": "int", "News": "string", "RunId": "string",
@@ -49,13 +50,11 @@ class LogAnalyticsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=Tr
     audience: str = "https://monitor.azure.com"
 
 
-class LogAnalyticsSink:
+class LogAnalyticsSink(Sink):
     """Calls of up to 1 MB, each a message of its own."""
 
-    def __init__(
-        self, name: str, settings: LogAnalyticsSettings, surroundings: Surroundings
-    ) -> None:
-        self.name = name
+    def __init__(self, name: str, settings: LogAnalyticsSettings, context: SinkContext) -> None:
+        super().__init__(name)
         self._settings = settings
         check_url(settings.endpoint, f"sink {name}")
         if not settings.rule.startswith("dcr-"):
@@ -63,7 +62,7 @@ class LogAnalyticsSink:
                 f"sink {name}: {settings.rule!r} is not the immutable id of a rule",
                 hint="it begins with dcr- and stands in the rule's JSON view",
             )
-        self._surroundings = surroundings
+        self._context = context
         self._client: Any = None
 
     def messages(self, report: Report) -> Iterator[Message]:
@@ -80,15 +79,14 @@ class LogAnalyticsSink:
         if batch:
             yield self._message(batch)
 
-    def heartbeat(self, document: dict[str, Any]) -> list[Message]:
+    def heartbeat_body(self, document: dict[str, Any]) -> bytes:
         """A row of kind heartbeat."""
         row = {
             **dict.fromkeys(COLUMNS), "TimeGenerated": document["sent_at"], "Kind": "heartbeat",
             "RunId": document["run"], "News": document["status"], "Verdict": document["verdict"],
             "NextExpected": document["next_expected"], "Details": document, "Shortened": False,
         }  # fmt: skip
-        body = json.dumps([row]).encode()
-        return [Message(self.name, heartbeat_key(document), body, "heartbeat")]
+        return json.dumps([row]).encode()
 
     def send(self, message: Message) -> None:
         """Upload one call's rows."""
@@ -96,7 +94,7 @@ class LogAnalyticsSink:
         try:
             self._connected().upload(settings.rule, settings.stream, json.loads(message.payload))
         except Exception as problem:
-            raise not_taken(problem, "the ingestion endpoint") from None
+            raise _not_taken(problem, "the ingestion endpoint") from None
 
     def close(self) -> None:
         """Close the connections."""
@@ -122,12 +120,12 @@ class LogAnalyticsSink:
                     f"sink {self.name} needs the package azure-monitor-ingestion",
                     hint="install qakhunt[ingestion]",
                 ) from None
-            if self._surroundings.credential is None:
+            if self._context.credential is None:
                 raise ConfigError(f"sink {self.name} needs a sign-in")
             self._client = LogsIngestionClient(
-                self._settings.endpoint, self._surroundings.credential(), retry_total=0,
+                self._settings.endpoint, self._context.credential(), retry_total=0,
                 credential_scopes=[f"{self._settings.audience}/.default"],
-                connection_verify=self._surroundings.verify, connection_timeout=10, read_timeout=60,
+                connection_verify=self._context.verify, connection_timeout=10, read_timeout=60,
             )  # fmt: skip
         return self._client
 
@@ -171,3 +169,50 @@ def _fitted(value: Any) -> Any:
             break
         kept.append(text)
     return kept
+
+
+def _not_taken(problem: Exception, what: str) -> NotTaken:
+    """What azure-core raised, as one sentence: no headers, no token."""
+    from azure.core.exceptions import (
+        ClientAuthenticationError,
+        HttpResponseError,
+        ServiceRequestError,
+        ServiceResponseError,
+    )
+
+    if isinstance(problem, (ServiceRequestError, ServiceResponseError)):
+        return NotTaken(f"{what} could not be reached: {type(problem).__name__}")
+    if isinstance(problem, HttpResponseError):
+        status: Any = problem.status_code
+        code = error_code(problem)
+        headers: Any = getattr(problem.response, "headers", {})
+        if isinstance(problem, ClientAuthenticationError) or status in (401, 403):
+            return NotTaken(
+                f"{what} refused the sign-in ({status or 'no token'} {code})".replace(" )", ")"),
+                again=False, hint="check the identity and its role there",
+            )  # fmt: skip
+        return NotTaken(
+            f"{what} answered {status} {code}".rstrip(),
+            again=status in _AGAIN,
+            after=_seconds(headers.get("Retry-After")),
+        )
+    raise problem
+
+
+def _seconds(text: str | None) -> float | None:
+    return float(text) if text and text.isdigit() else None
+
+
+def _rule(address: str) -> dict[str, Any]:
+    """``https://ENDPOINT/dcr-ID/STREAM``; the stream may be left out."""
+    parts = urlsplit(address)
+    names = [name for name in parts.path.split("/") if name]
+    settings = {"endpoint": f"{parts.scheme}://{parts.netloc}", "rule": names[0] if names else ""}
+    return {**settings, "stream": names[1]} if len(names) > 1 else settings
+
+
+LOG_ANALYTICS = SinkKind(
+    "log-analytics", "log-analytics:https://ENDPOINT/dcr-ID", _rule, LogAnalyticsSettings,
+    LogAnalyticsSink, extra="ingestion",
+    role=("the findings' table", "Monitoring Metrics Publisher", "the data collection rule"),
+)  # fmt: skip

@@ -9,20 +9,29 @@ from email import policy
 from email.message import EmailMessage
 from email.utils import format_datetime, getaddresses
 from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from qakhunt.errors import ConfigError
+from qakhunt.errors import ConfigError, UsageError
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.summary import coverage_lines, verdict_line
-from qakhunt.schedule.sinks.base import NotTaken, heartbeat_key, reference
-from qakhunt.schedule.sinks.http import LOOPBACK
-from qakhunt.schedule.sinks.templates import check_names, fill_text
+from qakhunt.schedule.sinks.base import (
+    LOOPBACK,
+    NotTaken,
+    Sink,
+    SinkContext,
+    SinkKind,
+    check_names,
+    fill_text,
+    heartbeat_key,
+    reference,
+)
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
-    from qakhunt.schedule.sinks.base import Report, Surroundings
+    from qakhunt.schedule.sinks.base import Report
 
 SECONDS = 30
 MOST_IDS = 50
@@ -48,11 +57,11 @@ class MailSettings(
     subject: str = _SUBJECT
 
 
-class MailSink:
+class MailSink(Sink):
     """The report as text, or as an HTML attachment."""
 
-    def __init__(self, name: str, settings: MailSettings, surroundings: Surroundings) -> None:
-        self.name = name
+    def __init__(self, name: str, settings: MailSettings, context: SinkContext) -> None:
+        super().__init__(name)
         self._settings = settings
         self._to = _addresses(name, settings.to)
         self._sender = _addresses(name, settings.sender)[0]
@@ -60,9 +69,9 @@ class MailSink:
             raise ConfigError(f"sink {name}: findings do not travel by mail without TLS")
         if settings.report not in FORMATS:
             raise ConfigError(f"sink {name}: there is no {settings.report} report")
-        where = reference(settings.password_env, settings.password_vault)
-        self._password = surroundings.secret(where) if where else None
-        self._verify = surroundings.verify
+        where = reference(settings, "password")
+        self._password = context.secret(where) if where else None
+        self._verify = context.verify
         check_names(settings.subject, _NAMES, f"sink {name}")
 
     def messages(self, report: Report) -> list[Message]:
@@ -125,9 +134,6 @@ class MailSink:
         except (smtplib.SMTPException, OSError) as problem:
             raise NotTaken(f"the mail server could not be used: {type(problem).__name__}") from None
 
-    def close(self) -> None:
-        """Nothing is held open."""
-
     def _connected(self) -> smtplib.SMTP:
         settings = self._settings
         context = ssl.create_default_context(
@@ -174,3 +180,21 @@ def _addresses(name: str, given: str | tuple[str, ...]) -> list[str]:
     if not found or any("@" not in address or "\n" in address for address in found):
         raise ConfigError(f"sink {name}: {', '.join(listed)!r} is not an e-mail address")
     return found
+
+
+def _server(address: str) -> dict[str, Any]:
+    """``HOST[:PORT]?from=A&to=B&user=U``; the password is in QAKHUNT_SMTP_PASSWORD."""
+    parts = urlsplit("//" + address.removeprefix("//"))
+    settings: dict[str, Any] = {"host": parts.hostname or ""}
+    try:
+        if parts.port:
+            settings["port"] = parts.port
+    except ValueError:
+        raise UsageError(f"--sink smtp:{address}: the port is not a number") from None
+    settings.update(parse_qsl(parts.query, keep_blank_values=True))
+    if "user" in settings:
+        settings.setdefault("password_env", "QAKHUNT_SMTP_PASSWORD")
+    return settings
+
+
+SMTP = SinkKind("smtp", "smtp:HOST?from=A&to=B", _server, MailSettings, MailSink)
