@@ -607,7 +607,7 @@ class _Parser:
         steps: list[Node] = []
         while True:
             step: Node | None = None
-            if self.text == "." and (self.is_word(1) or self.ahead() in ("[", "*")):
+            if self.text == "." and self.is_member():
                 parts.append(self.take())
                 pattern = self.wildcard() if self.operator_name in _PATTERNS else None
                 step = pattern or self.primary()
@@ -620,6 +620,12 @@ class _Parser:
             parts.append(step)
             steps.append(step)
         return _node(Path, parts, base, tuple(steps)) if steps else base
+
+    def is_member(self) -> bool:
+        """Whether a name, a star or a name in brackets follows the dot."""
+        if self.ahead() == "[":
+            return self.at + 1 in self.closings
+        return self.is_word(1) or self.ahead() == "*"
 
     def primary(self) -> Node | None:
         """A name, a literal, a call or brackets; None, nothing read, where none begins."""

@@ -30,7 +30,7 @@ from qakhunt.kql.syntax import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["table", "wildcard", "function", "elsewhere", "external", "everything"]
+Kind = Literal["table", "member", "wildcard", "function", "elsewhere", "external", "everything"]
 Place = Literal["query", "let", "subquery"]
 
 Names = dict[str, Node]
@@ -45,7 +45,8 @@ _NAMED_IN_TEXT = frozenset(["table", "external_table", "materialized_view"])
 class Source:
     """One place that reads records: ``node`` spans the reference, as ``T`` or ``f('x')``.
 
-    ``kind``: a table by its name; a wildcard of a union; a function that the query does
+    ``kind``: a table by its name; a member, which ``in (name)`` names and which may be a
+    column as well; a wildcard of a union; a function that the query does
     not define (``_GetWatchlist``); a table ``elsewhere`` (``workspace('w').T``); external
     data; everything (``search`` without ``in``). ``place``: the query's own pipeline, the
     value of a let, or a subquery of an operator or expression.
@@ -185,7 +186,10 @@ def _inside(node: Node, names: Names) -> Iterator[Source]:
 def _members(right: Node, names: Names) -> Iterator[Source]:
     """``in (...)``: one query or table, or a list of values."""
     inner = bare(right)
-    if isinstance(inner, (Name, Pipeline, Operator)) or (
+    if isinstance(inner, Name):
+        if inner.name not in names:
+            yield Source(inner, inner.name, "member", "subquery")
+    elif isinstance(inner, (Pipeline, Operator)) or (
         isinstance(inner, Call) and (inner.name.startswith("_Get") or inner.name in _TABULAR_CALLS)
     ):
         yield from _tabular(inner, names, "subquery")

@@ -18,7 +18,6 @@ from qakhunt.proving.cases import Case, Expectation
 from qakhunt.proving.differences import CellDifference, Difference, sets_in
 from qakhunt.proving.events import plan_events
 from qakhunt.proving.explanation import EventNote, Reach
-from qakhunt.proving.lint.flow import check_names
 from qakhunt.proving.lint.string_tests import string_tests
 from qakhunt.proving.lint.suppressions import read_suppressions
 from qakhunt.proving.mutants import mutants
@@ -115,8 +114,6 @@ def test_any_text_is_read_or_refused_at_its_place(text: str) -> None:
         for token in stage.tokens
     ]
     assert set(spans) <= {(token.start, token.end) for token in tokens}
-    for problem in check_names(text, "log-analytics"):
-        assert text[problem.token.start : problem.token.end] == problem.token.text
     for test in string_tests(text):
         assert 0 <= test.start <= test.operator_span[0] < test.end <= len(text)
     sets_in(text)

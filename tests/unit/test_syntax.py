@@ -185,7 +185,7 @@ def test_an_unknown_operator_keeps_the_queries_in_it() -> None:
         ("let f = (T: (a: long), b: string) { T | join U on a }; f(V, 'x')",
          ["table U subquery", "table V subquery"]),
         ("T | where a in (U) and b in ('x', c) and d in ((V | project d))",
-         ["table T query", "table U subquery", "table V subquery"]),
+         ["table T query", "member U subquery", "table V subquery"]),
         ("let l = dynamic([]); T | where a in (l)", ["table T query"]),
         ("let s = toscalar(T | count); print s", ["table T let"]),
         ("print toscalar(T | count)", ["table T subquery"]),

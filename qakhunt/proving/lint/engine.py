@@ -10,11 +10,13 @@ from qakhunt.kql.edits import original_offset
 from qakhunt.kql.literal import decode_string
 from qakhunt.kql.pipeline import closing
 from qakhunt.kql.tokens import Kind, LineIndex
+from qakhunt.proving.lint.names import missing_column
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.engine.session import Session
+    from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.tokens import Token
     from qakhunt.proving.lint.model import Finding, Subject
 
@@ -24,24 +26,41 @@ _TAKE_REGEX = frozenset({"extract", "extract_all", "replace_regex", "trim", "tri
 # Kusto: \d is \p{Nd}, \w and \b know every script, && -- ~~ combine sets
 # (learn.microsoft.com/kusto/query/regex).
 _UNICODE = re.compile(r"\\[wWdDbB]|(?<=\[)[^\]]*(?:&&|~~|--)")
-_UNNAMED = ("no column named", "no table named")
+_NO_COLUMN = re.compile(r"no column named '(.+)'$")
 
 
-def check(subject: Subject, sessions: Mapping[str, Session]) -> Iterator[Finding]:
-    """Run the hunt over empty tables of each product, and read what it uses."""
+def check(subject: Subject, sessions: Mapping[str, Session], *, columns: bool) -> Iterator[Finding]:
+    """Run the hunt over empty tables of each product, and read what it uses.
+
+    ``columns`` asks for the columns that it misses, where nothing better tells them.
+    """
     for product, rendered in subject.rendered.items():
         try:
             answer = sessions[product].ask(rendered.text, now=rendered.now, window=rendered.window)
             subject.result[product] = answer.columns
         except EngineRefused as problem:
-            offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
-            at = original_offset(rendered.edits, offset)
-            if problem.message.startswith("syntax error"):
-                yield subject.at("QH101", at, at, problem.message, problem.hint or "")
-            elif not problem.message.startswith(_UNNAMED):
-                mend = problem.hint or ""
-                yield subject.at("QH501", at, at, problem.message, mend)
+            yield from _refusal(subject, rendered, problem, columns=columns)
     yield from _differences(subject)
+
+
+def _refusal(
+    subject: Subject, rendered: RenderedQuery, problem: EngineRefused, *, columns: bool
+) -> Iterator[Finding]:
+    column = _NO_COLUMN.match(problem.message)
+    if column:
+        finding = missing_column(subject, rendered, column[1]) if columns else None
+        yield from [finding] if finding else []
+        return
+    offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
+    at = original_offset(rendered.edits, offset)
+    if problem.message.startswith("syntax error"):
+        yield subject.at("QH101", at, at, problem.message, problem.hint or "")
+        return
+    if not problem.message.startswith("no table named"):
+        yield subject.at("QH501", at, at, problem.message, problem.hint or "")
+    if columns:
+        why = f"the embedded engine does not run it: {problem.message}"
+        subject.unchecked.append(f"{subject.hunt.name}: columns not checked: {why}")
 
 
 def _differences(subject: Subject) -> Iterator[Finding]:

@@ -45,7 +45,8 @@ class Subject:
     """A hunt with all that the rules look at.
 
     ``rendered`` maps each product that can run the hunt to its text; ``result`` maps a
-    product to the typed columns of its result, where somebody could tell them.
+    product to the typed columns of its result, where somebody could tell them;
+    ``unchecked`` says what could not be checked.
     """
 
     hunt: Hunt
@@ -53,6 +54,7 @@ class Subject:
     document: Document | None
     rendered: Mapping[str, RenderedQuery]
     result: dict[str, Sequence[Column]] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
 
     @cached_property
     def tokens(self) -> list[Token]:
