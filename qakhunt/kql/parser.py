@@ -396,7 +396,9 @@ class _Parser:
         """``(where x | take 1)``: a query over what the operator has at hand."""
         if self.is_word() and self.ahead() == "=":
             target, equals = self.name(), self.take()
-            value = self.item() if self.at < self.stop and self.text != "(" else self.subquery()
+            if self.at >= self.stop or self.text == "|":
+                return _node(Named, [target, equals], target, self.nothing())
+            value = self.subquery() if self.text == "(" else self.item()
             return _node(Named, [target, equals, value], target, value)
         closed = self.closings.get(self.at)
         if self.text != "(" or closed is None or self.depth >= DEEPEST:

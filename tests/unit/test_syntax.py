@@ -71,6 +71,13 @@ def test_all_of_the_language_is_understood(text: str) -> None:
     assert not [part for part in left if part]
 
 
+@pytest.mark.parametrize("text", LINES)
+def test_every_beginning_of_a_query_has_a_tree(text: str) -> None:
+    for token in tokenize(text):
+        well_formed(text[: token.end])
+        well_formed(text[token.start :])
+
+
 @given(st.text())
 def test_any_text_has_a_tree(text: str) -> None:
     well_formed(text)
