@@ -12,14 +12,30 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.families.data import families
 from qakhunt.hunts.feed import NoFeed, conditions
-from qakhunt.kql.literal import decode, encode, literal_type
-from qakhunt.kql.pipeline import bracketed, split
+from qakhunt.kql.literal import decode, encode
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns
-from qakhunt.kql.tokens import Kind, Token, tokenize
-from qakhunt.recordings.shown_columns import shows_unnamed_columns
+from qakhunt.kql.syntax import (
+    Call,
+    Comparison,
+    Function,
+    Group,
+    Let,
+    Literal,
+    Name,
+    Named,
+    Operator,
+    Wildcard,
+    bare,
+    conjuncts,
+    find,
+    stages,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
+
+    from qakhunt.kql.syntax import Node, Script
 
 Conditions = tuple[str, ...]
 Alternatives = tuple[Conditions, ...]
@@ -27,6 +43,12 @@ Alternatives = tuple[Conditions, ...]
 _PROCESSES = "DeviceProcessEvents"
 _FILE_NAMES = ("FileName", "ProcessVersionInfoOriginalFileName")
 _LONGEST = 200
+
+_CHOOSES = frozenset(["summarize", "project", "distinct", "count", "make-series"])
+_ADDS = frozenset(["join", "lookup", "union"])
+_ONE_SIDED = frozenset(["leftanti", "leftsemi", "anti"])
+_NO_TABLE = frozenset(["print", "range", "datatable"])
+_UNNAMED = frozenset(["pack_all", "column_ifexists", "columnifexists"])
 
 
 def default_filter(table: str, product: str, queries: Iterable[str]) -> Alternatives:
@@ -84,8 +106,9 @@ def _short(place: Conditions) -> str:
 def columns_missing(query: str, product: str, table: str, kept: Collection[str]) -> list[str]:
     """Columns of the table that the query reads and the recording has not."""
     own = columns(product, table)
-    named = {token.text for token in tokenize(query) if token.kind is Kind.IDENTIFIER}
-    every = shows_unnamed_columns(query)
+    script = parse(query)
+    named = {node.name for node in find(script, Name)}
+    every = _shows_unnamed(script, {})
     return [name for name in own if (every or name in named) and name not in kept]
 
 
@@ -103,22 +126,15 @@ def _is_inside(place: Conditions, alternatives: Alternatives) -> bool:
 
 def _sides(condition: str) -> list[Conditions]:
     return [
-        tuple(_text(condition, part) for part in split(side, "and"))
-        for side in split(_bare(condition), "or")
-        if side
+        tuple(condition[part.start : part.end] for part in conjuncts(side))
+        for side in conjuncts(_expression(condition), "or")
     ]
 
 
-def _bare(condition: str) -> list[Token]:
-    """The condition's tokens without brackets around all of them."""
-    tokens = tokenize(condition)
-    while bracketed(tokens):
-        tokens = tokens[1:-1]
-    return tokens
-
-
-def _text(whole: str, tokens: Sequence[Token]) -> str:
-    return whole[tokens[0].start : tokens[-1].end] if tokens else ""
+def _expression(condition: str) -> Node:
+    """The condition without brackets around all of it."""
+    script = parse(condition)
+    return bare(script.statements[0]) if len(script.statements) == 1 else script
 
 
 def _implied(wanted: str, place: Conditions) -> bool:
@@ -133,7 +149,7 @@ def _implied(wanted: str, place: Conditions) -> bool:
 
 
 def _same(one: str, other: str) -> bool:
-    return [t.text for t in tokenize(one)] == [t.text for t in tokenize(other)]
+    return [t.text for t in parse(one).tokens] == [t.text for t in parse(other).tokens]
 
 
 @dataclass(frozen=True)
@@ -153,28 +169,66 @@ class _Membership:
 
 
 def _membership(condition: str) -> _Membership | None:
-    tokens = _bare(condition)
-    if len(tokens) < 3 or tokens[0].kind is not Kind.IDENTIFIER:
+    node = _expression(condition)
+    if not isinstance(node, Comparison) or not isinstance(node.left, Name):
         return None
-    column, operator, rest = tokens[0].text, tokens[1].text, tokens[2:]
-    exact = operator in ("==", "in")
-    if operator == "in" and rest[0].text == "~":
-        exact, rest = False, rest[1:]
-    if operator not in ("==", "=~", "in"):
+    if node.operator not in ("==", "=~", "in", "in~"):
         return None
-    values = _values(rest)
-    return None if values is None else _Membership(column, frozenset(values), exact)
+    values = _values(node.right)
+    exact = node.operator in ("==", "in")
+    return None if values is None else _Membership(node.left.name, frozenset(values), exact)
 
 
-def _values(tokens: Sequence[Token]) -> list[str] | None:
-    inner = tokens[1:-1] if bracketed(tokens) else tokens
+def _values(node: Node) -> list[str] | None:
     found: list[str] = []
-    for part in split(inner, ","):
-        if len(part) != 1 or literal_type(part[0]) not in ("string", "dynamic"):
+    for one in node.items if isinstance(node, Group) else (node,):
+        if not isinstance(one, Literal) or one.type not in ("string", "dynamic"):
             return None
-        value: Any = decode(part[0].text)[1]
+        value: Any = one.text if one.type == "string" else decode(one.tokens[0].text)[1]
         items = value if isinstance(value, list) else [value]
         if not all(isinstance(item, str) for item in items):
             return None
         found += items
     return found
+
+
+# Whether a query's result shows columns that it does not name, or reads them by a ``*``
+
+
+def _shows_unnamed(script: Script, lets: dict[str, bool]) -> bool:
+    """Of the last statement; lets are kept as they come. True where it cannot be told."""
+    shown = True
+    for one in script.statements:
+        if isinstance(one, Let):
+            lets[one.name] = _shows(one.value, lets)
+        else:
+            shown = _shows(one, lets)
+    return shown
+
+
+def _shows(node: Node, lets: dict[str, bool]) -> bool:
+    source, operators = stages(node)
+    shown = _source_shows(source, lets)
+    packed = False
+    for operator in operators:
+        packed = packed or (shown and any(one.name in _UNNAMED for one in find(operator, Call)))
+        if operator.name in _CHOOSES:
+            shown = shown and any(find(operator, Wildcard))
+        elif operator.name in _ADDS and operator.option("kind") not in _ONE_SIDED:
+            shown = shown or any(_shows(one, lets) for one in operator.arguments)
+    return shown or packed
+
+
+def _source_shows(node: Node, lets: dict[str, bool]) -> bool:
+    if isinstance(node, (Name, Call)) and node.name in lets:
+        return lets[node.name]
+    if isinstance(node, Function):
+        return _shows_unnamed(node.body, dict(lets))
+    if isinstance(node, Operator):
+        if node.name == "union":
+            return any(_shows(one, lets) for one in node.arguments)
+        return node.name not in _NO_TABLE
+    if isinstance(node, Named):
+        return _shows(node.value, lets)
+    inner = node.items if isinstance(node, Group) else getattr(node, "arguments", ())
+    return _shows(inner[-1], lets) if inner else True

@@ -8,75 +8,64 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qakhunt.kql.literal import decode, literal_type
+from qakhunt.kql.literal import decode
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, find
 from qakhunt.recordings.vocabulary import WORD, vocabulary
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterator
 
-    from qakhunt.kql.tokens import Token
+    from qakhunt.kql.syntax import Node
 
-_WHOLE = frozenset(["==", "=~", "!=", "!~", "in", "in~", "!in", "!in~"])
-_TERMS = frozenset(
-    f"{mark}{name}{case}"
-    for mark in ("", "!")
-    for name in ("has", "has_any", "has_all")
-    for case in ("", "_cs")
-)
+_TERMS = frozenset(["has", "has_cs", "has_any", "has_all"])
 _INSIDE = frozenset(
-    f"{mark}{name}{case}"
-    for mark in ("", "!")
+    f"{name}{case}"
     for name in ("contains", "startswith", "endswith", "hasprefix", "hassuffix")
     for case in ("", "_cs")
 )
+_COMPARED = frozenset(["==", "=~", "in", "in~", "matches regex"]) | _TERMS | _INSIDE
 _MEASURES = frozenset(["strlen", "substring", "indexof", "countof", "reverse"])
 _LONGEST = 60
 
 
 def pseudonym_doubts(query: str, product: str, kept: Collection[str]) -> list[str]:
     """What the query compares with names. ``kept`` are words of the recorded literals."""
-    tokens = tokenize(query)
-    own = {name for t in tokens if t.text in tables(product) for name in columns(product, t.text)}
-    lets = {
-        tokens[at - 2].text: token
-        for at, token in enumerate(tokens)
-        if at > 2 and tokens[at - 3].text == "let" and literal_type(token)
-    }
+    script = parse(query)
+    named = {node.name for node in find(script, Name)} & tables(product).keys()
+    own = {name for table in named for name in columns(product, table)}
+    lets = {let.name: let.value for let in script.lets if isinstance(let.value, Literal)}
     doubts: dict[str, None] = {}
-    for at, token in enumerate(tokens):
-        if token.text in _MEASURES and at + 2 < len(tokens) and tokens[at + 2].text in own:
-            doubts[f"{token.text} of {tokens[at + 2].text}, whose words are pseudonyms"] = None
-        left = tokens[at - 1].text if at else ""
-        if left not in own and left != ")":
+    for node in script.walk():
+        if isinstance(node, Call) and node.name in _MEASURES and node.arguments:
+            of = node.arguments[0]
+            if isinstance(of, Name) and of.name in own:
+                doubts[f"{node.name} of {of.name}, whose words are pseudonyms"] = None
+        if not isinstance(node, Comparison) or node.positive not in _COMPARED:
             continue
-        operator = "regex" if token.text == "matches" else token.text
-        if operator not in _WHOLE | _TERMS | _INSIDE | {"regex"}:
+        if node.left.parts and node.left.tokens[-1].text not in {*own, ")"}:
             continue
-        for text in _compared(tokens, at + 1, lets):
-            if _is_doubtful(text, operator, kept):
+        for text in _compared(node.right, lets):
+            if _is_doubtful(text, node.positive, kept):
                 shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
-                doubts[f"{token.text} {shown!r}, which pseudonyms may stand for"] = None
+                doubts[f"{node.operator} {shown!r}, which pseudonyms may stand for"] = None
     return list(doubts)
 
 
-def _compared(tokens: Sequence[Token], at: int, lets: dict[str, Token]) -> Iterator[str]:
+def _compared(node: Node, lets: dict[str, Literal]) -> Iterator[str]:
     """The texts that stand right of an operator, by themselves, in a list or by a name."""
-    while at < len(tokens):
-        token = lets.get(tokens[at].text, tokens[at])
-        if literal_type(token) in ("string", "dynamic"):
-            value = decode(token.text)[1]
-            yield from (v for v in (value if isinstance(value, list) else [value])
-                        if isinstance(v, str))  # fmt: skip
-        elif token.text not in ("(", ",", "regex"):
-            return
-        if tokens[at + 1 : at + 2] and tokens[at + 1].text not in (",", "(") and token.text not in (
-            "(", ",", "regex",
-        ):  # fmt: skip
-            return
-        at += 1
+    if isinstance(node, Group):
+        for item in node.items:
+            yield from _compared(item, lets)
+    literal = lets.get(node.name) if isinstance(node, Name) else node
+    if isinstance(literal, Literal) and literal.type == "string":
+        yield literal.text
+    elif isinstance(literal, Literal) and literal.type == "dynamic":
+        value = decode(literal.tokens[0].text)[1]
+        values = value if isinstance(value, list) else [value]
+        yield from (one for one in values if isinstance(one, str))
 
 
 def _is_doubtful(text: str, operator: str, kept: Collection[str]) -> bool:
@@ -86,7 +75,7 @@ def _is_doubtful(text: str, operator: str, kept: Collection[str]) -> bool:
         # One word may be part of a longer one, which became another; several hold together.
         known = all(word in readable or word in kept for word in words)
         return bool(words) and not (known and len(words) > 1)
-    if operator == "regex":
+    if operator == "matches regex":
         return any(
             # Character classes and escapes leave letters that are no words.
             len(match[0]) > 2
