@@ -8,6 +8,7 @@ parser does not understand is an ``Unparsed``.
 
 from __future__ import annotations
 
+from itertools import takewhile
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -198,6 +199,11 @@ class Operator(Node, frozen=True, eq=False):
     arguments: tuple[Node, ...]
     clauses: tuple[Clause, ...]
 
+    @property
+    def has_bar(self) -> bool:
+        """Whether it stands behind a bar, and not as a source."""
+        return isinstance(self.parts[0], Token) and self.parts[0].text == "|"
+
     def option(self, name: str) -> str:
         """An option's value as written; empty where it is not given."""
         for option in self.options:
@@ -252,6 +258,11 @@ class Script(Node, frozen=True, eq=False):
     def lets(self) -> tuple[Let, ...]:
         """The let statements, in order."""
         return tuple(one for one in self.statements if isinstance(one, Let))
+
+    @property
+    def leading_lets(self) -> tuple[Let, ...]:
+        """The let statements before any other."""
+        return tuple(takewhile(lambda one: isinstance(one, Let), self.statements))  # type: ignore[arg-type]
 
     @property
     def query(self) -> Node | None:

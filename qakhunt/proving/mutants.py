@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
 from qakhunt.kql.edits import Edit, apply
-from qakhunt.kql.pipeline import Item, Stage, by_split, items, statements
+from qakhunt.kql.parser import parse
+from qakhunt.kql.syntax import Let, stages
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
     from qakhunt.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Operator
 
 _COMPARISONS = {
     ">": ">=", ">=": ">", "<": "<=", "<=": "<", "==": "!=", "!=": "==", "=~": "==", "!~": "!=",
@@ -69,9 +71,10 @@ def _edits(hunt: Hunt) -> Iterator[tuple[str, Edit]]:
         if not any(start <= token.start < end for start, end in skipped):
             yield from _token_edits(hunt.query, tokens, at)
     yield from _list_edits(tokens)
-    for statement in statements(hunt.query):
-        for stage in statement.stages[1:]:
-            yield from _stage_edits(hunt.query, stage)
+    for statement in parse(hunt.query).statements:
+        query = statement.value if isinstance(statement, Let) else statement
+        for operator in stages(query)[1]:
+            yield from _operator_edits(hunt.query, operator)
 
 
 def _window_spans(hunt: Hunt, tokens: Sequence[Token]) -> list[tuple[int, int]]:
@@ -175,19 +178,13 @@ def _entries(tokens: Sequence[Token], base: int) -> Iterator[tuple[str, Edit]]:
         yield f"entry {_short(token.text)} dropped", Edit(base + start, base + end, "")
 
 
-def _stage_edits(query: str, stage: Stage) -> Iterator[tuple[str, Edit]]:
-    if stage.operator == "where":
-        words = f"filter dropped: {_short(query[stage.start : stage.end])}"
-        yield words, Edit(stage.start, stage.end, "")
-    if stage.operator == "summarize":
-        by = items(by_split(stage.tokens)[1])
-        for at, item in enumerate(by):
-            if len(by) > 1:
-                yield _without(query, by, at, item)
-
-
-def _without(query: str, by: Sequence[Item], at: int, item: Item) -> tuple[str, Edit]:
-    start = by[at - 1].end if at else item.start
-    end = item.end if at else by[at + 1].start
-    words = f"grouping by {_short(query[item.start : item.end])} dropped"
-    return words, Edit(start, end, "")
+def _operator_edits(query: str, operator: Operator) -> Iterator[tuple[str, Edit]]:
+    if operator.name == "where":
+        words = f"filter dropped: {_short(query[operator.start : operator.end])}"
+        yield words, Edit(operator.start, operator.end, "")
+    by = operator.clause("by") or () if operator.name == "summarize" else ()
+    for at, item in enumerate(by if len(by) > 1 else ()):
+        start = by[at - 1].end if at else item.start
+        end = item.end if at else by[at + 1].start
+        words = f"grouping by {_short(query[item.start : item.end])} dropped"
+        yield words, Edit(start, end, "")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import SourceLocation
 from qakhunt.hunts.parameters import place_of
-from qakhunt.kql.pipeline import Statement, statements
-from qakhunt.kql.tokens import Token, tokenize
+from qakhunt.kql.parser import parse
 from qakhunt.proving.lint.rules import RULES, Rule
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.edits import Edit
+    from qakhunt.kql.syntax import Script
     from qakhunt.kql.values import Instant
 
 
@@ -56,15 +55,10 @@ class Subject:
     result: dict[str, Sequence[Column]] = field(default_factory=dict)
     unchecked: list[str] = field(default_factory=list)
 
-    @cached_property
-    def tokens(self) -> list[Token]:
-        """The query's tokens."""
-        return tokenize(self.hunt.query)
-
-    @cached_property
-    def statements(self) -> list[Statement]:
-        """The query's statements."""
-        return statements(self.hunt.query)
+    @property
+    def script(self) -> Script:
+        """The query's syntax tree."""
+        return parse(self.hunt.query)
 
     def at(
         self,
