@@ -6,7 +6,11 @@ checked by Microsoft's parser, without it by the embedded engine's own translati
 
 from __future__ import annotations
 
+import json
+import re
 from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import nearest
@@ -16,7 +20,6 @@ from qakhunt.kql.schema import columns, tables
 from qakhunt.kql.syntax import Call, Let, Name, Named, Path, Pipeline, Wildcard, find, stages
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.visitors import sources
-from qakhunt.proving.lint.vocabulary import function_names, is_foreign
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -29,6 +32,25 @@ if TYPE_CHECKING:
 _COLUMN, _TABLE, _FUNCTION = "KS142", "KS204", "KS211"
 _NAMED_AFTER_ARGUMENTS = frozenset(["bin", "floor", "arg_max", "arg_min", "take_any"])
 _CHOOSES = frozenset(["project", "project-keep", "distinct", "summarize", "make-series", "count"])
+# Tables and functions that a workspace brings along, or that only the service knows.
+_FOREIGN = re.compile(
+    r".*_CL|_GetWatchlist.*|_Im_.*|_ASim_.*|ASim[A-Z].*|im[A-Z].*|FileProfile|DeviceFromIP|"
+    r"workspace|app|resource|table|database|cluster|arg|adx"
+)
+
+
+@cache
+def _function_names() -> frozenset[str]:
+    """Every function, aggregate and plugin of the language."""
+    text = files("qakhunt.data").joinpath("kql_functions.json").read_text(encoding="utf-8")
+    data = json.loads(text)
+    names = [*data["functions"], *data["aggregates"], *data["plugins"]]
+    return frozenset([*names, "typeof", "materialize", "toscalar"])
+
+
+def _may_be_foreign(name: str) -> bool:
+    """Whether a name can be one that only the workspace or the service knows."""
+    return _FOREIGN.fullmatch(name) is not None
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -38,12 +60,16 @@ def check(subject: Subject) -> Iterator[Finding]:
         known = {*tables(rendered.product), *(let.name for let in find(script, Let))}
         for source in sources(script):
             missing = source.kind == "table" and source.name not in known
-            if missing and not is_foreign(source.name):
+            if missing and not _may_be_foreign(source.name):
                 yield _unknown(subject, rendered, source.node, "table", source.name, known)
-        known = {*function_names(), *(let.name for let in find(script, Let))}
+        known = {*_function_names(), *(let.name for let in find(script, Let))}
         methods = {id(step) for path in find(script, Path) for step in path.steps}
         for call in find(script, Call):
-            if call.name not in known and id(call) not in methods and not is_foreign(call.name):
+            if (
+                call.name not in known
+                and id(call) not in methods
+                and not _may_be_foreign(call.name)
+            ):
                 yield _unknown(subject, rendered, call, "function", call.name, known)
 
 
@@ -169,4 +195,4 @@ def _is_foreign(rendered: RenderedQuery, diagnostic: Diagnostic) -> bool:
     if diagnostic.code not in (_COLUMN, _TABLE, _FUNCTION):
         return False
     text = rendered.text[diagnostic.start : diagnostic.end]
-    return is_foreign(text.partition("(")[0].strip())
+    return _may_be_foreign(text.partition("(")[0].strip())
