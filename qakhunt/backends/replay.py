@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.recordings.coverage import columns_missing, outside
+from qakhunt.recordings.coverage import columns_missing, outside, pseudonym_doubts
 from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
-from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
 from qakhunt.recordings.redact import literal_words
 
 if TYPE_CHECKING:

@@ -11,13 +11,15 @@ from typing import TYPE_CHECKING
 from qakhunt.errors import EngineError
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode, decode_string
-from qakhunt.kql.pipeline import closing
+from qakhunt.kql.parser import parse
+from qakhunt.kql.syntax import Call, Declaration, Let, Literal, Name, Named, Operator, Path, find
 from qakhunt.kql.tokens import Kind, KqlLexError, Token, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qakhunt.kql.schema import Columns
+    from qakhunt.kql.syntax import Script
 
 # The only escapes that the translator knows; it drops the backslash of others.
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -41,7 +43,7 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
         tokens = tokenize(text)
     except KqlLexError as problem:
         raise Unreadable(f"syntax error: {problem.message}", problem.offset) from None
-    edits = _columns_if_they_exist(tokens, tables)
+    edits = _columns_if_they_exist(parse(text), tables)
     covered = [(edit.start, edit.end) for edit in edits]
     for token in tokens:
         if any(start <= token.start < end for start, end in covered):
@@ -55,40 +57,40 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
     return sorted(edits, key=lambda edit: edit.start)
 
 
-def _columns_if_they_exist(tokens: list[Token], tables: Mapping[str, Columns]) -> list[Edit]:
+def _columns_if_they_exist(script: Script, tables: Mapping[str, Columns]) -> list[Edit]:
     """``column_ifexists("Name", default)`` as the column, or as the default.
 
     Known only where nothing but filters stands between the tables and it.
     """
-    named = [tables[token.text] for token in tokens if token.text in tables]
+    named = [tables[node.name] for node in find(script, Name) if node.name in tables]
     edits: list[Edit] = []
-    for at, token in enumerate(tokens):
-        if token.text not in ("column_ifexists", "columnifexists"):
+    for call in find(script, Call):
+        if call.name not in ("column_ifexists", "columnifexists"):
             continue
-        if any(edit.start < token.start < edit.end for edit in edits):
+        if any(edit.start < call.start < edit.end for edit in edits):
             continue  # in the default of one that exists
-        bracket, name, comma = tokens[at + 1 : at + 4] if len(tokens) > at + 3 else [token] * 3
-        if (bracket.text, name.kind, comma.text) != ("(", Kind.STRING, ","):
-            raise Unreadable(f"{token.text} needs a column's name as a literal", token.start)
-        column = decode_string(name.text)
+        literal = call.arguments[0] if len(call.arguments) == 2 else None
+        if not isinstance(literal, Literal) or literal.type != "string":
+            raise Unreadable(f"{call.name} needs a column's name as a literal", call.start)
+        column = literal.text
         held = {column in columns for columns in named}
-        if len(held) != 1 or not _filters_alone(tokens[:at]):
+        if len(held) != 1 or not _filters_alone(script, call):
             raise Unreadable(
                 f"whether the column {column} exists here is not known to the embedded engine",
-                token.start, hint="ask for it directly after the table or its 'where' filters",
+                call.start, hint="ask for it directly after the table or its 'where' filters",
             )  # fmt: skip
         if True in held:
-            end = tokens[closing(tokens, at + 1)].end
-            edits.append(Edit(token.start, end, f"[{_quote(column)}]"))
+            edits.append(Edit(call.start, call.end, f"[{_quote(column)}]"))
         else:
-            edits.append(Edit(token.start, comma.end, "("))
+            comma = next(part for part in call.parts if part.start >= literal.end)
+            edits.append(Edit(call.start, comma.end, "("))
     return edits
 
 
-def _filters_alone(before: list[Token]) -> bool:
-    """Whether all operators that end in ``before`` are filters."""
-    pipes = [at for at, token in enumerate(before) if token.text == "|"]
-    return all(before[at + 1].text == "where" for at in pipes[:-1])
+def _filters_alone(script: Script, call: Call) -> bool:
+    """Whether all operators before the one that the call stands in are filters."""
+    before = [one for one in find(script, Operator) if one.start < call.start and one.has_bar]
+    return all(one.name == "where" for one in before[:-1])
 
 
 def _respelled(token: Token) -> str | None:
@@ -130,36 +132,26 @@ def _dynamic(value: object) -> str:
 
 def refuse_wrong_case(text: str, tables: Mapping[str, Columns]) -> None:
     """Refuse a table's column in the wrong case: DuckDB would fold it, Kusto does not."""
-    tokens = tokenize(text)
-    exact: set[str] = set()
-    for name, columns in tables.items():
-        if any(token.text == name for token in tokens):
-            exact.update(columns)
-    made = {
-        token.text
-        for at, token in enumerate(tokens)
-        if token.kind is Kind.IDENTIFIER and _is_binding(tokens, at)
-    }
+    script = parse(text)
+    names = list(find(script, Name))
+    mentioned = {node.name for node in names}
+    exact = {column for name in tables if name in mentioned for column in tables[name]}
+    made = {one.name for one in script.walk() if isinstance(one, (Let, Declaration))}
+    members: set[int] = set()
+    for node in script.walk():
+        if isinstance(node, Named):
+            made.update(node.names)
+        elif isinstance(node, Operator) and node.name == "as":
+            made.update(one.name for one in node.arguments if isinstance(one, Name))
+        elif isinstance(node, Path):
+            members.update(step.start for step in node.steps)
     folded = {name.casefold(): name for name in exact}
-    for at, token in enumerate(tokens):
-        if token.kind is not Kind.IDENTIFIER or token.text in exact or token.text in made:
-            continue
-        meant = folded.get(token.text.casefold())
-        if meant and not _is_call_or_member(tokens, at):
+    for node in names:
+        meant = folded.get(node.name.casefold())
+        if meant and node.name not in exact | made and node.start not in members:
             raise Unreadable(
-                f"no column named {token.text!r}", token.start, hint=f"did you mean {meant!r}?"
+                f"no column named {node.name!r}", node.start, hint=f"did you mean {meant!r}?"
             )
-
-
-def _is_binding(tokens: list[Token], at: int) -> bool:
-    after = tokens[at + 1].text if at + 1 < len(tokens) else ""
-    before = tokens[at - 1].text if at else ""
-    return after in ("=", ":") or before in ("let", "as")
-
-
-def _is_call_or_member(tokens: list[Token], at: int) -> bool:
-    after = tokens[at + 1].text if at + 1 < len(tokens) else ""
-    return after == "(" or (at > 0 and tokens[at - 1].text == ".")
 
 
 def offset_of(text: str, word: str) -> int | None:

@@ -7,21 +7,30 @@ cut to a part of the devices then gives exactly that part of the result.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qakhunt.hunts.flow import FlowReader
-from qakhunt.hunts.flow_scalars import Dependent
+from qakhunt.answers.table import ResultTable
+from qakhunt.hunts.flow import Dependent, FlowReader
 from qakhunt.hunts.product import tables_of
-from qakhunt.hunts.row_order import SortKey, final_order
 from qakhunt.hunts.source_rows import DEVICE_COLUMNS
 from qakhunt.kql.edits import Edit, apply
-from qakhunt.kql.pipeline import statements
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns
+from qakhunt.kql.syntax import Name, Operator, Ordered, find, stages
 from qakhunt.kql.tokens import Token, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
+
+    from qakhunt.answers.table import Row
+    from qakhunt.kql.syntax import Node, Script
+
+# What may follow a sort without moving a row or changing a value.
+_KEEPS_ORDER = frozenset(
+    ["where", "filter", "render", "project-reorder", "project-away", "project-keep"]
+)
 
 
 class NotPartitionable(ValueError):
@@ -84,7 +93,7 @@ class Partition:
 
     text: str
     column: str
-    sources: tuple[Token, ...]
+    sources: tuple[Name, ...]
     bare: frozenset[int]
     order: tuple[SortKey, ...]
 
@@ -130,19 +139,93 @@ def _preferred() -> Sequence[str]:
 
 
 def _cut(text: str, tokens: Sequence[Token], product: str, column: str) -> Partition:
+    script = parse(text)
     reader = FlowReader(product, column)
-    reader.read(statements(text))
-    named = [t for t in tokens if t.text in tables_of(tokens, product)]
-    for token in named:
-        if token.start not in reader.sources:
+    reader.read(script)
+    names = tables_of(tokens, product)
+    for token in tokens:
+        if token.text in names and not any(
+            one.start <= token.start < one.end for one in reader.sources.values()
+        ):
             raise Dependent(f"how {token.text} is used there is not understood")
-    at = {token.start: number for number, token in enumerate(tokens)}
-    bare = frozenset(t.start for t in named if not _takes_a_filter(tokens, at[t.start]))
-    return Partition(text, column, tuple(named), bare, final_order(text))
+    operands = (n for one in find(script, Operator) for n in one.arguments if isinstance(n, Name))
+    bare = frozenset(node.start for node in operands) & reader.sources.keys()
+    sources = tuple(reader.sources[start] for start in sorted(reader.sources))
+    return Partition(text, column, sources, bare, _final_order(script))
 
 
-def _takes_a_filter(tokens: Sequence[Token], at: int) -> bool:
-    """Whether a filter may stand directly behind the name, without brackets around both."""
-    after = tokens[at + 1].text if at + 1 < len(tokens) else ""
-    before = tokens[at - 1].text if at else ""
-    return after in ("|", ")", ";", "") and before in ("", "(", "=", ";")
+# The order that a query gives its rows
+
+
+@dataclass(frozen=True)
+class SortKey:
+    """One column of a ``sort by``."""
+
+    column: str
+    descending: bool
+    nulls_first: bool
+
+
+def _final_order(script: Script) -> tuple[SortKey, ...]:
+    """How the query's result is sorted; empty where it is not, or not by plain columns."""
+    operators = stages(script.query)[1] if script.query else ()
+    for operator in reversed(operators):
+        if operator.name in ("sort", "order"):
+            return _keys(operator.clause("by") or ())
+        if operator.name not in _KEEPS_ORDER:
+            break
+    return ()
+
+
+def _keys(items: Sequence[Node]) -> tuple[SortKey, ...]:
+    keys = []
+    for item in items:
+        words = item.words if isinstance(item, Ordered) else ()
+        value = item.value if isinstance(item, Ordered) else item
+        if not isinstance(value, Name):
+            return ()
+        descending = "asc" not in words
+        nulls_first = "first" in words if "nulls" in words else not descending
+        keys.append(SortKey(value.name, descending, nulls_first))
+    return tuple(keys)
+
+
+def in_order(table: ResultTable, order: Sequence[SortKey]) -> ResultTable:
+    """The same rows, sorted; ties, and rows that nothing sorts, by all of their cells."""
+    readers = [_READERS.get(column.kql_type, _same) for column in table.columns]
+
+    def whole(row: Row) -> tuple[tuple[bool, Any], ...]:
+        return tuple(
+            (cell is None, "" if cell is None else read(cell))
+            for read, cell in zip(readers, row, strict=True)
+        )
+
+    rows = sorted(table.rows, key=whole)
+    positions = [(key, table.index(key.column)) for key in order]
+    known = [(key, at) for key, at in positions if at is not None]
+    for key, at in reversed(known if len(known) == len(positions) else []):
+        rows = _by_column(rows, at, readers[at], key)
+    return ResultTable(table.columns, rows)
+
+
+def _by_column(rows: list[Row], at: int, read: Callable[[Any], Any], key: SortKey) -> list[Row]:
+    nulls = [row for row in rows if row[at] is None]
+    present = [row for row in rows if row[at] is not None]
+    present.sort(key=lambda row: read(row[at]), reverse=key.descending)
+    return nulls + present if key.nulls_first else present + nulls
+
+
+def _same(cell: Any) -> Any:
+    return cell
+
+
+def _number(cell: Any) -> Any:
+    """NaN, which is neither more nor less than anything, goes last."""
+    return (cell != cell, 0.0 if cell != cell else cell)
+
+
+def _json(cell: Any) -> str:
+    return json.dumps(cell, ensure_ascii=False, separators=(",", ":"))
+
+
+_READERS: dict[str, Callable[[Any], Any]] = {"dynamic": _json, "real": _number}

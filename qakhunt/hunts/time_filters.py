@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.hunts.feed_columns import operator_end
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.kql.pipeline import bracketed, closing, split
 from qakhunt.kql.tokens import Kind
@@ -49,7 +48,7 @@ def time_filters(tokens: Sequence[Token], now: Instant, parameters: Mapping[str,
     reader = _Reader(tokens, now, parameters)
     for at, (bar, word) in enumerate(pairwise(tokens)):
         if bar.text == "|" and word.text in ("where", "filter"):
-            reader.where(tokens[at + 2 : operator_end(tokens, at + 2)])
+            reader.where(tokens[at + 2 : _operator_end(tokens, at + 2)])
     others = reader.other_starts()
     return Reach(
         (*reader.kept, *others), tuple(reader.kept), tuple(reader.ends), tuple(reader.unread)
@@ -162,3 +161,14 @@ def _is_end(tokens: Sequence[Token], at: int, end: int) -> bool:
         if before != "(" or at < 2 or tokens[at - 2].kind is not Kind.IDENTIFIER:
             return False
         end, at = closing(tokens, at - 1), at - 2
+
+
+def _operator_end(tokens: Sequence[Token], at: int) -> int:
+    """Where the operator that begins at ``at`` ends: the next pipe, or the pipeline's end."""
+    depth = 0
+    for position in range(at, len(tokens)):
+        text = tokens[position].text
+        if depth == 0 and text in ("|", ";", ")", "}"):
+            return position
+        depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
+    return len(tokens)

@@ -8,8 +8,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.plain import to_text
-from qakhunt.kql.pipeline import items, statements
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.syntax import Call, Name, Named, Operator, find
 from qakhunt.kql.values import Timespan
 
 if TYPE_CHECKING:
@@ -49,15 +50,16 @@ class Difference:
 
 def sets_in(text: str) -> frozenset[str]:
     """Names of columns that an aggregation fills with a set, whose order means nothing."""
-    names = set()
-    for statement in statements(text):
-        for stage in statement.stages:
-            if stage.operator not in ("summarize", "extend", "project"):
-                continue
-            for item in items(stage.tokens):
-                if item.tokens and item.tokens[0].text in _SETS:
-                    argument = item.tokens[2].text if len(item.tokens) > 2 else ""
-                    names.add(item.name or f"set_{argument}")
+    names: set[str] = set()
+    for operator in find(parse(text), Operator):
+        if operator.name not in ("summarize", "extend", "project"):
+            continue
+        for item in operator.arguments:
+            value = item.value if isinstance(item, Named) else item
+            if isinstance(value, Call) and value.name in _SETS:
+                argument = value.arguments[0] if value.arguments else None
+                own = f"set_{argument.name}" if isinstance(argument, Name) else "set_"
+                names.update(item.names if isinstance(item, Named) else [own])
     return frozenset(names)
 
 

@@ -12,16 +12,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.kql.literal import encode
-from qakhunt.kql.pipeline import (
-    Item,
-    Stage,
-    Statement,
-    by_split,
-    items,
-    query_statement,
-    statements,
-)
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.syntax import Call, Name, Named, Pipeline, stages
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
@@ -29,6 +22,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Node, Operator, Script
 
     Ask = Callable[[str], ResultTable]
 
@@ -71,71 +65,72 @@ def plan_events(text: str, hunt: Hunt, result_columns: Sequence[str]) -> EventsP
 
     ``text`` is the query as rendered.
     """
-    found = statements(text)
-    query = query_statement(found)
-    if query is None:
-        return None
-    for owner, stage, later in _stages(found, query):
-        if stage.operator in AGGREGATIONS:
-            prefix = text[: owner.start] + text[owner.source.start : stage.start]
-            keys = tuple(_keys(text, stage, later, set(result_columns)))
+    steps = _operators(parse(text))
+    for number, (start, query, operator) in enumerate(steps):
+        if operator.name in AGGREGATIONS:
+            later = [one for _, _, one in steps[number + 1 :]]
+            prefix = text[:start] + text[query.start : operator.start]
+            keys = tuple(_keys(text, operator, later, set(result_columns)))
             return EventsPlan(prefix.rstrip(), keys, _seen(hunt, keys, result_columns))
     return None
 
 
-def _stages(
-    found: Sequence[Statement], query: Statement
-) -> list[tuple[Statement, Stage, list[Stage]]]:
-    """The query's stages with those of the ``let`` pipelines it starts from, in order."""
-    lets = {one.name: one for one in found if one.name}
-    chain = [query]
-    while True:
-        source = chain[0].source.tokens
-        below = lets.get(source[0].text) if len(source) == 1 else None
-        if below is None or len(below.stages) < 2 or below in chain:
-            break
-        chain.insert(0, below)
-    flat = [(one, stage) for one in chain for stage in one.stages[1:]]
-    return [
-        (owner, stage, [later for _, later in flat[number + 1 :]])
-        for number, (owner, stage) in enumerate(flat)
-    ]
+def _operators(script: Script) -> list[tuple[int, Node, Operator]]:
+    """The query's operators with those of the ``let`` queries it starts from, in order.
 
-
-def _keys(
-    text: str, stage: Stage, later: Sequence[Stage], columns: set[str]
-) -> list[tuple[str, str]]:
-    found = []
-    for item in _by_items(stage):
-        name = key_name(item)
-        if name is None or name not in columns or any(_replaces(one, name) for one in later):
-            continue
-        expression = text[item.tokens[0].start : item.tokens[-1].end]
-        found.append((name, expression))
+    Each with its query and the start of the statement that holds it.
+    """
+    lets = {let.name: let for let in script.lets if isinstance(let.value, Pipeline)}
+    owner, query = script.query, script.query
+    found: list[tuple[int, Node, Operator]] = []
+    while owner is not None and query is not None:
+        source, operators = stages(query)
+        found = [*((owner.start, query, one) for one in operators), *found]
+        owner = lets.pop(source.name, None) if isinstance(source, Name) else None
+        query = owner.value if owner else None
     return found
 
 
-def _by_items(stage: Stage) -> list[Item]:
-    if stage.operator == "distinct":
-        return items(stage.tokens)
-    return items(by_split(stage.tokens)[1])
+def _keys(
+    text: str, operator: Operator, later: Sequence[Operator], columns: set[str]
+) -> list[tuple[str, str]]:
+    found = []
+    for item in _by_items(operator):
+        name = key_name(item)
+        if name is None or name not in columns or any(_replaces(one, name) for one in later):
+            continue
+        value = _value(item)
+        found.append((name, text[value.start : value.end]))
+    return found
 
 
-def key_name(item: Item) -> str | None:
+def _by_items(operator: Operator) -> Sequence[Node]:
+    return operator.arguments if operator.name == "distinct" else operator.clause("by") or ()
+
+
+def key_name(item: Node) -> str | None:
     """The result column of an entry of a ``by`` list; ``bin(X, ..)`` is called X."""
-    if item.name:
-        return item.name
-    tokens = item.tokens
-    is_call_of_column = len(tokens) > 3 and tokens[1].text == "(" and tokens[3].text in (",", ")")
-    return tokens[2].text if is_call_of_column else None
+    if isinstance(item, Named):
+        return item.names[0] if len(item.names) == 1 else None
+    if isinstance(item, Call) and item.arguments:
+        item = item.arguments[0]
+    return item.name if isinstance(item, Name) else None
 
 
-def _replaces(stage: Stage, name: str) -> bool:
-    """Whether a later stage gives the column another meaning."""
-    if stage.operator == "summarize":
-        return all(key_name(item) != name or len(item.tokens) > 1 for item in _by_items(stage))
-    made = items(stage.tokens) if stage.operator in ("extend", "project") else []
-    return any(item.name == name and len(item.tokens) > 1 for item in made)
+def _replaces(operator: Operator, name: str) -> bool:
+    """Whether a later operator gives the column another meaning."""
+    if operator.name == "summarize":
+        return not any(key_name(one) == name and not _computes(one) for one in _by_items(operator))
+    made = operator.arguments if operator.name in ("extend", "project") else ()
+    return any(isinstance(one, Named) and key_name(one) == name and _computes(one) for one in made)
+
+
+def _value(item: Node) -> Node:
+    return item.value if isinstance(item, Named) else item
+
+
+def _computes(item: Node) -> bool:
+    return len(_value(item).tokens) > 1
 
 
 def _seen(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
 from qakhunt.kql.edits import Edit, apply
-from qakhunt.kql.pipeline import Item, Stage, by_split, items, statements
+from qakhunt.kql.parser import parse
+from qakhunt.kql.syntax import Comparison, Let, Literal, stages
 from qakhunt.kql.tokens import Kind, Token, tokenize
 
 if TYPE_CHECKING:
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
 
     from qakhunt.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Operator, Script
 
 _COMPARISONS = {
     ">": ">=", ">=": ">", "<": "<=", "<=": "<", "==": "!=", "!=": "==", "=~": "==", "!~": "!=",
     "and": "or", "or": "and",
 }  # fmt: skip
+_TAKE_LISTS = frozenset(["in", "in~", "has_any", "has_all"])
 _LONGEST = 60
 
 
@@ -68,10 +71,11 @@ def _edits(hunt: Hunt) -> Iterator[tuple[str, Edit]]:
     for at, token in enumerate(tokens):
         if not any(start <= token.start < end for start, end in skipped):
             yield from _token_edits(hunt.query, tokens, at)
-    yield from _list_edits(tokens)
-    for statement in statements(hunt.query):
-        for stage in statement.stages[1:]:
-            yield from _stage_edits(hunt.query, stage)
+    yield from _list_edits(parse(hunt.query))
+    for statement in parse(hunt.query).statements:
+        query = statement.value if isinstance(statement, Let) else statement
+        for operator in stages(query)[1]:
+            yield from _operator_edits(hunt.query, operator)
 
 
 def _window_spans(hunt: Hunt, tokens: Sequence[Token]) -> list[tuple[int, int]]:
@@ -144,24 +148,14 @@ def _short(text: str) -> str:
     return line if len(line) <= _LONGEST else line[: _LONGEST - 3] + "..."
 
 
-def _list_edits(tokens: Sequence[Token]) -> Iterator[tuple[str, Edit]]:
-    for at, token in enumerate(tokens):
-        if token.kind is Kind.TYPED and token.text.startswith("dynamic"):
-            offset = token.text.index("(") + 1
-            inner = tokenize(token.text[offset:-1])
-            yield from _entries(inner, token.start + offset)
-        elif token.text == "(" and at and _takes_list(tokens, at):
-            close = next((i for i in range(at, len(tokens)) if tokens[i].text == ")"), None)
-            if close is None:
-                return  # a list that never ends has no entries to take away
-            yield from _entries(tokens[at : close + 1], 0)
-
-
-def _takes_list(tokens: Sequence[Token], at: int) -> bool:
-    before = tokens[at - 1].text
-    if before == "~" and at > 1:
-        before = tokens[at - 2].text
-    return before in ("in", "has_any", "has_all")
+def _list_edits(script: Script) -> Iterator[tuple[str, Edit]]:
+    for node in script.walk():
+        if isinstance(node, Literal) and node.type == "dynamic":
+            text = node.tokens[0].text
+            offset = text.index("(") + 1
+            yield from _entries(tokenize(text[offset:-1]), node.start + offset)
+        elif isinstance(node, Comparison) and node.positive in _TAKE_LISTS:
+            yield from _entries(node.right.tokens, 0)
 
 
 def _entries(tokens: Sequence[Token], base: int) -> Iterator[tuple[str, Edit]]:
@@ -175,19 +169,13 @@ def _entries(tokens: Sequence[Token], base: int) -> Iterator[tuple[str, Edit]]:
         yield f"entry {_short(token.text)} dropped", Edit(base + start, base + end, "")
 
 
-def _stage_edits(query: str, stage: Stage) -> Iterator[tuple[str, Edit]]:
-    if stage.operator == "where":
-        words = f"filter dropped: {_short(query[stage.start : stage.end])}"
-        yield words, Edit(stage.start, stage.end, "")
-    if stage.operator == "summarize":
-        by = items(by_split(stage.tokens)[1])
-        for at, item in enumerate(by):
-            if len(by) > 1:
-                yield _without(query, by, at, item)
-
-
-def _without(query: str, by: Sequence[Item], at: int, item: Item) -> tuple[str, Edit]:
-    start = by[at - 1].end if at else item.start
-    end = item.end if at else by[at + 1].start
-    words = f"grouping by {_short(query[item.start : item.end])} dropped"
-    return words, Edit(start, end, "")
+def _operator_edits(query: str, operator: Operator) -> Iterator[tuple[str, Edit]]:
+    if operator.name == "where":
+        words = f"filter dropped: {_short(query[operator.start : operator.end])}"
+        yield words, Edit(operator.start, operator.end, "")
+    by = operator.clause("by") or () if operator.name == "summarize" else ()
+    for at, item in enumerate(by if len(by) > 1 else ()):
+        start = by[at - 1].end if at else item.start
+        end = item.end if at else by[at + 1].start
+        words = f"grouping by {_short(query[item.start : item.end])} dropped"
+        yield words, Edit(start, end, "")

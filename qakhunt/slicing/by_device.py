@@ -6,8 +6,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.table import ResultTable
-from qakhunt.hunts.partition import Part, Partition
-from qakhunt.hunts.row_order import in_order
+from qakhunt.hunts.partition import Part, Partition, in_order
 from qakhunt.hunts.source_rows import tables_named
 from qakhunt.slicing.pieces import CannotJoinError, Piece
 

@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 
 from qakhunt.errors import SourceLocation
 from qakhunt.hunts.model import Hunt, QueryPlace
-from qakhunt.kql.pipeline import statements
 from qakhunt.kql.tokens import KqlLexError, Token, tokenize
 from qakhunt.kql.values import Instant
 from qakhunt.proving.case_report import failure_lines, junit_xml
@@ -18,8 +17,7 @@ from qakhunt.proving.cases import Case, Expectation
 from qakhunt.proving.differences import CellDifference, Difference, sets_in
 from qakhunt.proving.events import plan_events
 from qakhunt.proving.explanation import EventNote, Reach
-from qakhunt.proving.lint.flow import check_names
-from qakhunt.proving.lint.string_tests import string_tests
+from qakhunt.proving.lint.matching import string_tests
 from qakhunt.proving.lint.suppressions import read_suppressions
 from qakhunt.proving.mutants import mutants
 
@@ -108,15 +106,6 @@ def test_any_text_is_read_or_refused_at_its_place(text: str) -> None:
     assert 0 <= offset <= len(text)
     if tokens is None:
         return
-    spans = [
-        (token.start, token.end)
-        for statement in statements(text)
-        for stage in statement.stages
-        for token in stage.tokens
-    ]
-    assert set(spans) <= {(token.start, token.end) for token in tokens}
-    for problem in check_names(text, "log-analytics"):
-        assert text[problem.token.start : problem.token.end] == problem.token.text
     for test in string_tests(text):
         assert 0 <= test.start <= test.operator_span[0] < test.end <= len(text)
     sets_in(text)

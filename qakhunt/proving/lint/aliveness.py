@@ -16,7 +16,7 @@ from qakhunt.families.renderings import known_commands, renderings_of
 from qakhunt.kql.literal import encode
 from qakhunt.kql.schema import columns
 from qakhunt.kql.values import Instant, Window
-from qakhunt.proving.lint.string_tests import StringTest, Text, string_tests
+from qakhunt.proving.lint.matching import StringTest, Text, string_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

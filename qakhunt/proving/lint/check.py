@@ -73,6 +73,8 @@ class Linter:
             self.unchecked.append(
                 f"not checked on the embedded engine (dead entries, result columns): {problem}"
             )
+            if missing:
+                self.unchecked.append("columns not checked: neither can be used")
 
     def __enter__(self) -> Linter:
         return self
@@ -110,6 +112,7 @@ class Linter:
         result.hunts[str(path)] = hunt
         result.matrices[str(path)] = matrices
         result.columns[str(path)] = subject.result
+        result.unchecked += dict.fromkeys(subject.unchecked)
         return found
 
     def _rules(
@@ -117,7 +120,7 @@ class Linter:
     ) -> list[Finding]:
         found = list(names.check(subject))
         if self.sessions:
-            found += engine.check(subject, self.sessions)
+            found += engine.check(subject, self.sessions, columns=self.parser is None)
         if self.parser is not None:
             found += names.check_with_parser(subject, self.parser)
         found += matching.check(subject)

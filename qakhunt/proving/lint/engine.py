@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 
 from qakhunt.engine.session import EngineRefused
 from qakhunt.kql.edits import original_offset
-from qakhunt.kql.literal import decode_string
-from qakhunt.kql.pipeline import closing
-from qakhunt.kql.tokens import Kind, LineIndex
+from qakhunt.kql.syntax import Call, Comparison, Literal, Name, find
+from qakhunt.kql.tokens import LineIndex
+from qakhunt.proving.lint.names import missing_column
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping
 
     from qakhunt.engine.session import Session
-    from qakhunt.kql.tokens import Token
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.kql.syntax import Node, Script
     from qakhunt.proving.lint.model import Finding, Subject
 
 _ESTIMATES = frozenset({"dcount", "dcountif", "percentile", "percentiles", "dcount_hll", "hll"})
@@ -24,57 +25,73 @@ _TAKE_REGEX = frozenset({"extract", "extract_all", "replace_regex", "trim", "tri
 # Kusto: \d is \p{Nd}, \w and \b know every script, && -- ~~ combine sets
 # (learn.microsoft.com/kusto/query/regex).
 _UNICODE = re.compile(r"\\[wWdDbB]|(?<=\[)[^\]]*(?:&&|~~|--)")
-_UNNAMED = ("no column named", "no table named")
+_NO_COLUMN = re.compile(r"no column named '(.+)'$")
 
 
-def check(subject: Subject, sessions: Mapping[str, Session]) -> Iterator[Finding]:
-    """Run the hunt over empty tables of each product, and read what it uses."""
+def check(subject: Subject, sessions: Mapping[str, Session], *, columns: bool) -> Iterator[Finding]:
+    """Run the hunt over empty tables of each product, and read what it uses.
+
+    ``columns`` asks for the columns that it misses, where nothing better tells them.
+    """
     for product, rendered in subject.rendered.items():
         try:
             answer = sessions[product].ask(rendered.text, now=rendered.now, window=rendered.window)
             subject.result[product] = answer.columns
         except EngineRefused as problem:
-            offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
-            at = original_offset(rendered.edits, offset)
-            if problem.message.startswith("syntax error"):
-                yield subject.at("QH101", at, at, problem.message, problem.hint or "")
-            elif not problem.message.startswith(_UNNAMED):
-                mend = problem.hint or ""
-                yield subject.at("QH501", at, at, problem.message, mend)
+            yield from _refusal(subject, rendered, problem, columns=columns)
     yield from _differences(subject)
+
+
+def _refusal(
+    subject: Subject, rendered: RenderedQuery, problem: EngineRefused, *, columns: bool
+) -> Iterator[Finding]:
+    column = _NO_COLUMN.match(problem.message)
+    if column:
+        finding = missing_column(subject, rendered, column[1]) if columns else None
+        yield from [finding] if finding else []
+        return
+    offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
+    at = original_offset(rendered.edits, offset)
+    if problem.message.startswith("syntax error"):
+        yield subject.at("QH101", at, at, problem.message, problem.hint or "")
+        return
+    if not problem.message.startswith("no table named"):
+        yield subject.at("QH501", at, at, problem.message, problem.hint or "")
+    if columns:
+        why = f"the embedded engine does not run it: {problem.message}"
+        subject.unchecked.append(f"{subject.hunt.name}: columns not checked: {why}")
 
 
 def _differences(subject: Subject) -> Iterator[Finding]:
     """Constructs that run, but whose answer is not the service's own."""
-    tokens = subject.tokens
-    for at, token in enumerate(tokens[:-1]):
-        is_call = token.kind is Kind.IDENTIFIER and tokens[at + 1].text == "("
-        if is_call and token.text in _ESTIMATES:
+    for call in find(subject.script, Call):
+        if call.name in _ESTIMATES:
             yield subject.at(
-                "QH502", token.start, token.end,
-                f"{token.text} is exact here and an estimate in the service, so counts near a "
+                "QH502", call.start, call.start + len(call.name),
+                f"{call.name} is exact here and an estimate in the service, so counts near a "
                 "threshold can differ",
                 "for small numbers use count_distinct, or array_length(make_set(..))",
             )  # fmt: skip
-    for token in _regular_expressions(tokens):
-        found = _UNICODE.search(decode_string(token.text))
+    for literal in _regular_expressions(subject.script):
+        found = _UNICODE.search(literal.text)
         if found:
             yield subject.at(
-                "QH502", token.start, token.end,
+                "QH502", literal.start, literal.end,
                 f"{found[0]!r} in a regular expression knows ASCII and no sets of characters "
                 "here, and all of Unicode in the service: other letters and digits match there",
                 "where ASCII is meant, write it out: [0-9A-Za-z_], [0-9]",
             )  # fmt: skip
 
 
-def _regular_expressions(tokens: Sequence[Token]) -> Iterator[Token]:
+def _regular_expressions(script: Script) -> list[Literal]:
     """Literals that are used as one, directly or by the name of a let."""
-    used = {at + 1 for at, token in enumerate(tokens[:-1]) if token.text == "regex"}
-    for at, token in enumerate(tokens[:-1]):
-        if token.text in _TAKE_REGEX and tokens[at + 1].text == "(":
-            used.update(range(at + 2, closing(tokens, at + 1)))
-    names = {tokens[at].text for at in used}
-    for at, token in enumerate(tokens):
-        is_let = at > 2 and tokens[at - 3].text == "let" and tokens[at - 2].text in names
-        if token.kind is Kind.STRING and (at in used or is_let):
-            yield token
+    used: list[Node] = []
+    for node in script.walk():
+        if isinstance(node, Comparison) and node.positive == "matches regex":
+            used.append(node.right)
+        elif isinstance(node, Call) and node.name in _TAKE_REGEX:
+            used += node.arguments
+    names = {one.name for node in used for one in find(node, Name)}
+    used += [let.value for let in script.lets if let.name in names]
+    literals = {one.start: one for node in used for one in find(node, Literal)}
+    return [literals[at] for at in sorted(literals) if literals[at].type == "string"]

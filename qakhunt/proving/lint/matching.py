@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.families.commands import understand
 from qakhunt.families.data import families
 from qakhunt.kql.edits import Edit
-from qakhunt.proving.lint.string_tests import StringTest, Text, list_entries, string_tests
+from qakhunt.kql.literal import decode, decode_string
+from qakhunt.kql.parser import parse
+from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, Operator, Path, find
+from qakhunt.kql.tokens import Kind, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from qakhunt.kql.syntax import Node, Script
     from qakhunt.proving.lint.model import Finding, Subject
 
 COMMAND_LINE = re.compile(r"CommandLine$")
@@ -29,6 +34,48 @@ _INSENSITIVE = {
     "contains_cs": "contains", "startswith_cs": "startswith", "endswith_cs": "endswith",
 }  # fmt: skip
 _WHOLE_TERM = re.compile(r"[A-Za-z0-9]{3,}")
+_OPERATORS = _EXACT | _TERM_FAMILY | frozenset((
+    "hasprefix_cs", "hassuffix_cs", "contains", "contains_cs", "startswith", "startswith_cs",
+    "endswith", "endswith_cs",
+))  # fmt: skip
+_INSENSITIVE_WRAPPERS = frozenset({"tolower", "toupper"})
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text that a comparison looks for, and its literal's span in the query."""
+
+    value: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True)
+class StringTest:
+    """``column operator texts``; ``operator`` is spelled as in KQL, ``!`` included.
+
+    ``start`` and ``end`` span the comparison, ``operator_span`` the operator.
+    ``wrapped`` says that the column stands in tolower() or toupper(); ``list_name`` is
+    the let that holds the texts, if one does; ``stage`` is the start of its operator.
+    """
+
+    column: str
+    operator: str
+    texts: tuple[Text, ...]
+    start: int
+    end: int
+    operator_span: tuple[int, int]
+    wrapped: bool
+    list_name: str | None
+    stage: int
+
+    @property
+    def positive(self) -> str:
+        """The operator without its negation."""
+        return {"!=": "==", "!~": "=~"}.get(self.operator, self.operator.removeprefix("!"))
+
+
+Texts = tuple[Text, ...]
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -176,3 +223,94 @@ def _repeated(subject: Subject, tests: Sequence[StringTest]) -> Iterator[Finding
                     "take it out", [Edit(before.end, text.end, "")],
                 )  # fmt: skip
             seen.setdefault(text.value, text)
+
+
+# The comparisons of a query; lists behind a let are followed to their literals
+
+
+def string_tests(text: str) -> list[StringTest]:
+    """All comparisons of a column with literal texts, in order."""
+    script = parse(text)
+    lists = _lists(script)
+    operators = list(find(script, Operator))
+    found = []
+    for node in find(script, Comparison):
+        left, right = _left(node.left), _right(node.right, lists)
+        if node.positive not in _OPERATORS or left is None or right is None or not right[0]:
+            continue
+        column, start, wrapped = left
+        texts, list_name = right
+        stage = max((o.start for o in operators if o.start <= node.start < o.end), default=0)
+        found.append(
+            StringTest(
+                column, node.operator, texts, start, node.end, node.at, wrapped, list_name, stage
+            )
+        )
+    return sorted(found, key=lambda test: test.operator_span)
+
+
+def _left(node: Node) -> tuple[str, int, bool] | None:
+    """Column, start and wrapping of what stands left of the operator."""
+    if isinstance(node, Path):
+        node = node.steps[-1]
+    if isinstance(node, Name):
+        return node.name, node.start, False
+    if isinstance(node, Call) and len(node.arguments) == 1:
+        (argument,) = node.arguments
+        if isinstance(argument, Name):
+            return argument.name, node.start, node.name in _INSENSITIVE_WRAPPERS
+    return None
+
+
+def _right(node: Node, lists: dict[str, Texts]) -> tuple[Texts, str | None] | None:
+    """The texts right of the operator, and the let that holds them."""
+    if isinstance(node, Name) and node.name in lists:
+        return lists[node.name], node.name
+    if isinstance(node, Literal) and node.type == "string":
+        return _texts(node), None
+    if not isinstance(node, Group):
+        return None
+    texts: list[Text] = []
+    name = None
+    for item in node.items:
+        if isinstance(item, Name) and item.name in lists:
+            texts += lists[item.name]
+            name = item.name
+        elif isinstance(item, Literal) and item.type in ("string", "dynamic"):
+            texts += _texts(item)
+        else:
+            return None
+    return tuple(texts), name
+
+
+def _texts(node: Literal) -> Texts:
+    """A string, or the strings of a ``dynamic([...])``, each at its own place."""
+    if node.type == "string":
+        return (Text(node.text, node.start, node.end),)
+    text = node.tokens[0].text
+    try:
+        value = decode(text)[1]
+    except ValueError:
+        return ()
+    if not isinstance(value, list):
+        return (Text(value, node.start, node.end),) if isinstance(value, str) else ()
+    offset = text.index("(") + 1
+    base = node.start + offset
+    return tuple(
+        Text(decode_string(inner.text), base + inner.start, base + inner.end)
+        for inner in tokenize(text[offset:-1])
+        if inner.kind is Kind.STRING
+    )
+
+
+def list_entries(text: str) -> dict[str, Texts]:
+    """Each leading let that holds a list of texts, with its entries."""
+    return {name: texts for name, texts in _lists(parse(text)).items() if len(texts) != 1}
+
+
+def _lists(script: Script) -> dict[str, Texts]:
+    return {
+        let.name: _texts(let.value)
+        for let in script.leading_lets
+        if isinstance(let.value, Literal) and let.value.type in ("string", "dynamic")
+    }

@@ -89,9 +89,10 @@ def _duplicate_id(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator
 
 def _unused(subject: Subject) -> Iterator[Finding]:
     query = subject.hunt.query
-    names = [token.text for token in subject.tokens if token.kind is Kind.IDENTIFIER]
-    for statement in subject.statements:
-        if statement.name is None or names.count(statement.name) > 1:
+    script = subject.script
+    names = [token.text for token in script.tokens if token.kind is Kind.IDENTIFIER]
+    for statement in script.lets:
+        if names.count(statement.name) > 1:
             continue
         start = query.rfind("\n", 0, statement.start) + 1
         indent = _LET.match(query, start)
@@ -101,7 +102,7 @@ def _unused(subject: Subject) -> Iterator[Finding]:
         after = query[statement.end : end].strip()
         is_whole_line = after == ";" or after.startswith("; //") or after.startswith(";//")
         fix = [Edit(start, end, "")] if is_alone and is_whole_line else []
-        name = statement.tokens[1]
+        name = statement.target
         yield subject.at(
             "QH404", name.start, name.end, f"{statement.name} is declared and never used",
             "take the let out, or use it", fix,

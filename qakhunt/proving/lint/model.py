@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import SourceLocation
 from qakhunt.hunts.parameters import place_of
-from qakhunt.kql.pipeline import Statement, statements
-from qakhunt.kql.tokens import Token, tokenize
+from qakhunt.kql.parser import parse
 from qakhunt.proving.lint.rules import RULES, Rule
 
 if TYPE_CHECKING:
@@ -20,6 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.edits import Edit
+    from qakhunt.kql.syntax import Script
     from qakhunt.kql.values import Instant
 
 
@@ -45,7 +44,8 @@ class Subject:
     """A hunt with all that the rules look at.
 
     ``rendered`` maps each product that can run the hunt to its text; ``result`` maps a
-    product to the typed columns of its result, where somebody could tell them.
+    product to the typed columns of its result, where somebody could tell them;
+    ``unchecked`` says what could not be checked.
     """
 
     hunt: Hunt
@@ -53,16 +53,12 @@ class Subject:
     document: Document | None
     rendered: Mapping[str, RenderedQuery]
     result: dict[str, Sequence[Column]] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
 
-    @cached_property
-    def tokens(self) -> list[Token]:
-        """The query's tokens."""
-        return tokenize(self.hunt.query)
-
-    @cached_property
-    def statements(self) -> list[Statement]:
-        """The query's statements."""
-        return statements(self.hunt.query)
+    @property
+    def script(self) -> Script:
+        """The query's syntax tree."""
+        return parse(self.hunt.query)
 
     def at(
         self,

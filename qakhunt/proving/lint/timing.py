@@ -5,18 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import QakhuntError
-from qakhunt.hunts.parameters import leading_lets, parameters_of
-from qakhunt.hunts.time_filters import TIME_COLUMNS
+from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import published
 from qakhunt.kql.literal import decode
-from qakhunt.kql.pipeline import by_split, items
-from qakhunt.kql.tokens import Kind, Token
+from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.syntax import Call, Comparison, Literal, Name, Named, Pipeline, find
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qakhunt.kql.pipeline import Stage
+    from qakhunt.kql.syntax import Node, Operator
     from qakhunt.proving.lint.model import Finding, Subject
 
 _DAYS = 62
@@ -26,13 +25,14 @@ _CALENDAR = ("startof", "endof")
 def check(subject: Subject) -> Iterator[Finding]:
     """All findings about time."""
     yield from _day_dependent(subject)
-    for statement in subject.statements:
-        for number, stage in enumerate(statement.stages):
-            yield from _tumbling(subject, stage, statement.stages[number + 1 :])
+    for pipeline in find(subject.script, Pipeline):
+        for number, operator in enumerate(pipeline.operators):
+            yield from _tumbling(subject, operator, pipeline.operators[number + 1 :])
 
 
 def _day_dependent(subject: Subject) -> Iterator[Finding]:
-    calendar = next((t for t in subject.tokens if t.text.startswith(_CALENDAR)), None)
+    calls = find(subject.script, Call)
+    calendar = next((call for call in calls if call.name.startswith(_CALENDAR)), None)
     if calendar is None:
         return
     windows = _windows(subject)
@@ -73,48 +73,46 @@ def _windows(subject: Subject) -> list[tuple[Instant, Window]]:
     return found
 
 
-def _window_span(subject: Subject, calendar: Token) -> tuple[int, int]:
+def _window_span(subject: Subject, calendar: Call) -> tuple[int, int]:
     notes = subject.hunt.notes.window
-    if notes is not None:
-        for let in leading_lets(subject.tokens):
-            if let.name == notes.start:
-                return let.value_start, let.value_end
-    return calendar.start, calendar.end
+    for let in subject.script.leading_lets if notes is not None else ():
+        if notes is not None and let.name == notes.start:
+            return let.value.start, let.value.end
+    return calendar.start, calendar.start + len(calendar.name)
 
 
-def _tumbling(subject: Subject, stage: Stage, later: Sequence[Stage]) -> Iterator[Finding]:
-    if stage.operator != "summarize" or not any(_is_threshold(one) for one in later):
+def _tumbling(subject: Subject, operator: Operator, later: Sequence[Operator]) -> Iterator[Finding]:
+    if operator.name != "summarize" or not any(_is_threshold(one) for one in later):
         return
-    for item in items(by_split(stage.tokens)[1]):
-        tokens = item.tokens
-        is_bin = len(tokens) > 4 and tokens[0].text == "bin" and tokens[1].text == "("
-        if not is_bin or tokens[2].text not in TIME_COLUMNS:
+    for item in operator.clause("by") or ():
+        call = item.value if isinstance(item, Named) else item
+        if not isinstance(call, Call) or call.name != "bin" or len(call.arguments) != 2:
             continue
-        size = _size(subject, tokens[4])
+        column, width = call.arguments
+        if not isinstance(column, Name) or column.name not in TIME_COLUMN.values():
+            continue
+        size = _size(subject, width)
         if size is None or not 0 < size.ticks < TICKS_PER_DAY:
             continue
         lost = min(100, round(100 * 60 / size.seconds))
         yield subject.at(
             "QH303", item.start, item.end,
-            f"bins of {subject.hunt.query[tokens[4].start : tokens[4].end]} stand edge to edge: of "
+            f"bins of {subject.hunt.query[width.start : width.end]} stand edge to edge: of "
             f"bursts that last a minute {lost}% are cut in two, and neither half may pass",
             "let bins overlap by half (two bins per event), or look back from each event",
         )  # fmt: skip
 
 
-def _is_threshold(stage: Stage) -> bool:
-    return stage.operator == "where" and any(t.text in (">", ">=") for t in stage.tokens)
+def _is_threshold(operator: Operator) -> bool:
+    comparisons = find(operator, Comparison)
+    return operator.name == "where" and any(one.operator in (">", ">=") for one in comparisons)
 
 
-def _size(subject: Subject, token: Token) -> Timespan | None:
-    if token.kind is Kind.IDENTIFIER:
-        lets = {let.name: let.tokens for let in leading_lets(subject.tokens)}
-        value = lets.get(token.text, ())
-        if len(value) != 1:
-            return None
-        token = value[0]
-    try:
-        kind, value = decode(token.text)
-    except ValueError:
+def _size(subject: Subject, width: Node) -> Timespan | None:
+    if isinstance(width, Name):
+        lets = {let.name: let.value for let in subject.script.leading_lets}
+        width = lets.get(width.name, width)
+    if not isinstance(width, Literal) or width.type != "timespan":
         return None
-    return value if kind == "timespan" else None
+    value = decode(width.tokens[0].text)[1]
+    return value if isinstance(value, Timespan) else None
