@@ -114,7 +114,7 @@ EXPECTED = {
     **{f"rows-{kind}/defender": fails("the answer has no schema and results")
        for kind in ("null", "object", "text", "false")},
     "no-columns": fails("the answer has no columns"),
-    "other-columns": partial("the answer lacks FirstSeen, Count"),
+    "other-columns": partial("the answer lacks Count, FirstSeen"),
     "other-columns/probe": partial("answered the coverage check with SourceRows is None"),
     "twin-columns": partial("several columns are called"),
     "short-rows": partial("rows are shorter than the columns"),
