@@ -14,19 +14,22 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from qakhunt.emulator import shapes
 from qakhunt.emulator.identity import AADSTS, aadsts_reply
 from qakhunt.emulator.replies import Reply, error_reply, json_reply, limit_exceeded
 from qakhunt.emulator.timespan import NO_TIME, days_before, intersect, since
+from qakhunt.kql.values import Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qakhunt.answers.service_error import ServiceError
     from qakhunt.answers.table import ResultTable
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant
 
 
 QUERY_PATHS = ("query", "search", "hunting")
+LOG_ANALYTICS_PATHS = ("query", "search")
 
 
 class Delivery(Enum):
@@ -82,6 +85,8 @@ class Fault:
 
 
 LARGE_BODY = 60_000_000
+SAID = "some partitions did not answer"
+"""What the service says beside the rows under the faults of errors and warnings."""
 OTHER_WORKSPACE = "dddddddd-0000-4000-8000-00000000dead"
 """The workspace that rows name under the fault ``wrong-workspace``."""
 
@@ -168,6 +173,21 @@ def _skewed(reply: Reply, at: Situation) -> Reply:
     return reply.with_headers(date=email.utils.formatdate(at.now + at.seconds, usegmt=True))
 
 
+def _shape(summary: str, change: shapes.Change, paths: tuple[str, ...] = QUERY_PATHS) -> Fault:
+    """A fault that changes the JSON of a true answer."""
+
+    def alter(reply: Reply, _at: Situation) -> Reply:
+        if reply.status != 200:
+            return reply
+        return replace(reply, body=shapes.changed(reply.body, change))
+
+    return Fault(summary, alter=alter, paths=paths)
+
+
+def _until_two_weeks_ago(window: Window, at: Situation) -> Window:
+    return intersect(window, Window(NO_TIME.start, days_before(at.clock, 14)))
+
+
 def _sign_in_error(code: str) -> Callable[[Situation], Reply]:
     return lambda at: aadsts_reply(code, at.now)
 
@@ -233,6 +253,33 @@ FAULTS: dict[str, Fault] = {
     "aged-out": Fault(
         "records older than 30 days are gone",
         window=lambda window, at: intersect(window, since(days_before(at.clock, 30)))),
+    "connector-stopped": Fault("the records end two weeks ago", window=_until_two_weeks_ago),
+    "second-table": _shape(
+        "the rows are in a second table", shapes.second_table, LOG_ANALYTICS_PATHS),
+    "same-table-twice": _shape(
+        "two tables of one name", shapes.same_table_twice, LOG_ANALYTICS_PATHS),
+    "no-table": _shape("no table", shapes.no_table, LOG_ANALYTICS_PATHS),
+    "rows-null": _shape("the rows are null", shapes.rows_are(None)),
+    "rows-object": _shape("the rows are an object", shapes.rows_are({})),
+    "rows-text": _shape("the rows are a text", shapes.rows_are("")),
+    "rows-false": _shape("the rows are false", shapes.rows_are(False)),
+    "no-columns": _shape("no columns", shapes.no_columns),
+    "other-columns": _shape("another query's columns", shapes.other_columns),
+    "twin-columns": _shape("two columns of one name", shapes.twin_columns),
+    "short-rows": _shape(
+        "rows of fewer cells than columns", shapes.short_rows, LOG_ANALYTICS_PATHS),
+    "long-rows": _shape("rows of more cells than columns", shapes.long_rows),
+    "negative-numbers": _shape("every number is -1", shapes.numbers_are(-1)),
+    "text-numbers": _shape("every number is a text", shapes.numbers_are("abc")),
+    "next-link": _shape(
+        "a link to more rows", shapes.beside(at_nextLink="https://graph.example/next")),
+    "next-link-plain": _shape("nextLink", shapes.beside(nextLink="https://service.example/next")),
+    "error-capital": _shape(
+        "200 with Error beside the rows", shapes.beside(Error={"code": "Broken", "message": SAID})),
+    "error-list": _shape(
+        "200 with a list of errors", shapes.beside(errors=[{"code": "Broken", "message": SAID}])),
+    "warnings": _shape("200 with warnings", shapes.beside(warnings=[SAID])),
+    "unknown-member": _shape("a member that no service has", shapes.beside(novelty=1)),
     "clock-skew": Fault("the Date header is ahead", alter=_skewed, seconds=900),
     **{
         code: Fault(f"the token endpoint: {error.summary}",

@@ -251,7 +251,8 @@ def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
         entry, window, "backlog", Status.UNCOVERED,
         f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
     )  # fmt: skip
-    return replace(line, hint="'qakhunt run --window 30d' looks once at all of it")
+    hint = "'qakhunt run --window 30d' looks once at all of it"
+    return replace(line, hint=hint, gaps=(window,))
 
 
 def _too_late(entry: _Asked, window: Window) -> LedgerLine:
