@@ -16,6 +16,8 @@ _COMPLETION = "_QAKHUNT_COMPLETE"
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit with its documented code."""
     streams.install()
+    # Like a Ctrl-C, so that the run ends in order and leaves no temporary file.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     code = run(arguments)
     try:
         sys.stdout.flush()
@@ -51,7 +53,8 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _interrupted() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one must not undo the order
+    for second in (signal.SIGINT, signal.SIGTERM):  # must not undo the order
+        signal.signal(second, signal.SIG_IGN)
     print("interrupted", file=sys.stderr)
     return int(ExitCode.INTERRUPTED)
 

@@ -268,7 +268,8 @@ class _Asker:
 
     def _plan_line(self, group: _Group, request: _Request) -> PlanLine:
         backend, target = group.line.backend, group.line.target
-        return PlanLine(self._rendered(request, backend.product), backend, target)
+        rendered = self._rendered(request, backend.product)
+        return PlanLine(rendered, backend, target, gaps_count=False)
 
     def _rendered(self, request: _Request, product: str) -> RenderedQuery:
         return render(

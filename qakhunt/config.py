@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from qakhunt.backends.profile import Profile
 from qakhunt.config_checks import check_file, refuse_secrets
-from qakhunt.config_model import ConfigFile, Profile
+from qakhunt.config_model import ConfigFile
 from qakhunt.documents import Document, convert, read_text
 from qakhunt.errors import ConfigError, UsageError, nearest
 from qakhunt.toml_document import parse_toml

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from qakhunt.backends.clouds import cloud_named, is_loopback
+from qakhunt.backends.clouds import is_loopback
+from qakhunt.backends.services import service_named
 from qakhunt.errors import ConfigError, nearest
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
@@ -14,7 +15,9 @@ from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.config_model import ConfigFile, Profile, SignIn
+    from qakhunt.backends.auth.identity import SignIn
+    from qakhunt.backends.profile import Profile
+    from qakhunt.config_model import ConfigFile
     from qakhunt.documents import Document
     from qakhunt.errors import SourceLocation
 
@@ -27,8 +30,19 @@ _VAULT_SECRET = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/secrets/[A-Za-z0-9-]+
 _SECRET_KEY = re.compile(r"secret|password|token|api_?key|credential", re.IGNORECASE)
 _PLACES_OF_SECRETS = ("_env", "_vault", "_path", "_file")
 
-HOST_KEYS = ("graph_endpoint", "log_analytics_endpoint", "authority", "ca_file")
-"""What a file that merely lies in the current folder may not set."""
+LOCAL_KEYS: dict[str, tuple[str, ...]] = {
+    "the file": ("default_profile", "expected_tenants", "groups", "profiles"),
+    "a profile": (
+        "backend", "tenant", "workspaces", "cloud", "log_analytics_cloud", "sign_in",
+    ),
+    "sign_in": ("kind", "client_id", "account"),
+}  # fmt: skip
+"""All that a file may set which merely lies in the current folder: who is hunted, and as whom.
+
+Nothing that costs money (billed tables), hides a result (hunts, folders of hunts, limits,
+retention), sends a secret or a token anywhere (addresses, vaults, token files, certificates)
+or acts unattended (sinks, schedule).
+"""
 
 SIGN_IN_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "default": ((), ("client_id", "account")),
@@ -72,13 +86,11 @@ def _is_a_name(path: tuple[str | int, ...]) -> bool:
 
 def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
     """Check all profiles and groups and what names them. Raises ConfigError."""
+    if local:
+        _refuse_beyond_local(document)
     for name, profile in file.profiles.items():
         _check_name("profile", name, document.locate(("profiles", name)))
-        if local:
-            _refuse_hosts(document, name)
         check_profile(profile, lambda *key, name=name: document.locate(("profiles", name, *key)))
-    if local:
-        _refuse_unattended(document)
     for name, members in file.groups.items():
         place = document.locate(("groups", name))
         _check_name("group", name, place)
@@ -129,9 +141,10 @@ def check_profile(profile: Profile, locate: Locate) -> None:
     folded = [workspace.casefold() for workspace in profile.workspaces]
     if len(set(folded)) < len(folded):
         raise ConfigError("workspaces: one stands twice", location=locate("workspaces"))
-    if profile.backend == "log-analytics" and not profile.workspaces:
+    service = service_named(profile.backend)
+    if service.needs_workspaces and not profile.workspaces:
         raise ConfigError(
-            "workspaces: log-analytics needs at least one workspace id", location=locate(),
+            f"workspaces: {service.name} needs at least one workspace id", location=locate(),
             hint="the id is on the workspace's Overview page in the portal",
         )  # fmt: skip
     for guid, resource in profile.workspace_resources.items():
@@ -149,29 +162,24 @@ def check_profile(profile: Profile, locate: Locate) -> None:
             )  # fmt: skip
     if profile.retention is not None:
         length_of_time("retention", profile.retention, locate("retention"))
-    if profile.backend == "defender":
-        try:
-            _ = cloud_named(profile.cloud).graph_host
-        except ConfigError as problem:
+    if profile.longest_gap is not None:
+        line = locate("longest_gap")
+        if length_of_time("longest_gap", profile.longest_gap, line) < Timespan.parse("1h"):
             raise ConfigError(
-                problem.message, location=locate("cloud"), hint=problem.hint
-            ) from None
-    if profile.sign_in_settings.kind == "none" and not _stays_here(profile):
+                f"longest_gap: {profile.longest_gap!r} is shorter than an hour", location=line,
+                hint="records are counted by the hour: 24h, 72h or 7d",
+            )  # fmt: skip
+    try:
+        place = service.place(profile)
+    except ConfigError as problem:
+        raise ConfigError(problem.message, location=locate("cloud"), hint=problem.hint) from None
+    on_this_machine = place.own is not None and is_loopback(urlsplit(place.own).hostname or "")
+    if profile.sign_in_settings.kind == "none" and not on_this_machine:
         raise ConfigError(
             "sign_in: none is for services on this machine alone", location=locate("sign_in"),
             hint="such as the emulator: log_analytics_endpoint or graph_endpoint on localhost",
         )  # fmt: skip
     _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
-
-
-def _stays_here(profile: Profile) -> bool:
-    """Whether what the profile asks is on this machine."""
-    asked = (
-        profile.log_analytics_endpoint
-        if profile.backend == "log-analytics"
-        else profile.graph_endpoint
-    )
-    return asked is not None and is_loopback(urlsplit(asked).hostname or "")
 
 
 def _check_sign_in(sign_in: SignIn, locate: Locate) -> None:
@@ -222,23 +230,26 @@ def _check_secret_source(sign_in: SignIn, locate: Locate) -> None:
         )
 
 
-def _refuse_hosts(document: Document, profile: str) -> None:
-    for key in HOST_KEYS:
-        if key in document.value["profiles"][profile]:
-            raise ConfigError(
-                f"{key}: a file found in the current folder cannot set it",
-                location=document.locate(("profiles", profile, key)),
-                hint="name the file with --config if it is yours",
-            )
+def _refuse_beyond_local(document: Document) -> None:
+    """Refuse what a file of the current folder cannot set, by its key and place."""
+    _refuse_keys(document, "the file", document.value, ())
+    for name, profile in document.value.get("profiles", {}).items():
+        _refuse_keys(document, "a profile", profile, ("profiles", name))
+        sign_in = profile.get("sign_in")
+        if isinstance(sign_in, dict):
+            _refuse_keys(document, "sign_in", sign_in, ("profiles", name, "sign_in"))
 
 
-def _refuse_unattended(document: Document) -> None:
-    for key in ("sinks", "schedule"):
-        if key in document.value:
+def _refuse_keys(
+    document: Document, what: str, table: dict[str, Any], place: tuple[str, ...]
+) -> None:
+    for key in table:
+        if key not in LOCAL_KEYS[what]:
             raise ConfigError(
                 f"{key}: a file found in the current folder cannot set it",
-                location=document.locate((key,)),
-                hint="name the file with --config if it is yours",
+                location=document.locate((*place, key)),
+                hint="if the file is yours, name it with --config or QAKHUNT_CONFIG; found here, "
+                f"{what} may set {', '.join(LOCAL_KEYS[what])}",
             )
 
 

@@ -8,37 +8,32 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
+from qakhunt.backends.auth.identity import claims_of
 from qakhunt.backends.base import Question
 from qakhunt.backends.replies import other_workspace
-from qakhunt.backends.token_claims import claims_of
+from qakhunt.backends.services import service_named
 from qakhunt.errors import QakhuntError
-from qakhunt.hunts.source_rows import probe_query, read_probe, tables_named
+from qakhunt.hunts.source_rows import Probe, UnsoundProbe, tables_named
 from qakhunt.kql.schema import columns
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.live import LiveBackends, service_of, targets_of
+from qakhunt.live import LiveBackends, address_of, targets_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from qakhunt.backends.base import Answer, Target
+    from qakhunt.backends.base import Answer, Backend, Target
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.live import Service
+    from qakhunt.live import Address
     from qakhunt.settings import ProfileSettings
 
 LOOK_BACK = Timespan(7 * TICKS_PER_DAY)
 _OLD = Timespan(TICKS_PER_DAY)
 _SKEW_NOTED, _SKEW_FATAL = 60.0, 300.0
 _SLOW = 5.0
-_HUNTING = "ThreatHunting.Read.All"
-_AUDIENCES = {
-    "defender": "00000003-0000-0000-c000-000000000000",
-    "log-analytics": "ca7f3f0b-7d91-482c-8e09-c5d840d0eac5",
-}
-"""Product -> the service's own app id, which tokens may carry for its address."""
 
 
 class Grade(str, Enum):
@@ -66,13 +61,13 @@ def examine(
     """All checks of a profile. ``hunts`` say which tables and columns it takes."""
     name = settings.name
     try:
-        service = service_of(settings.profile, live.trusted_hosts)
-        backend: Any = live.open(settings)
+        address = address_of(settings.profile, live.trusted_hosts)
+        backend = live.open(settings)
     except QakhuntError as problem:
         yield Check(name, "configuration", Grade.FAILED, problem.message, problem.hint or "")
         return
-    yield Check(name, "configuration", Grade.OK, _described(settings, service))
-    token = _token(settings, live, service)
+    yield Check(name, "configuration", Grade.OK, _described(settings, address))
+    token = _token(settings, live, address)
     yield token
     if token.grade is Grade.FAILED:
         return
@@ -84,11 +79,11 @@ def examine(
             yield _clock(name, backend.clock_skew)
 
 
-def _described(settings: ProfileSettings, service: Service) -> str:
+def _described(settings: ProfileSettings, address: Address) -> str:
     profile = settings.profile
     count = len(profile.workspaces)
     places = f"{count} workspace{'s' if count != 1 else ''}" if count else "the tenant"
-    return f"{profile.backend}, {places}, {service.endpoint}, {profile.sign_in_settings.kind}"
+    return f"{profile.backend}, {places}, {address.endpoint}, {profile.sign_in_settings.kind}"
 
 
 def _clock(name: str, skew: float) -> Check:
@@ -99,10 +94,11 @@ def _clock(name: str, skew: float) -> Check:
     return Check(name, "clock", grade, words, "set the clock: sign-ins and windows depend on it")
 
 
-def _token(settings: ProfileSettings, live: LiveBackends, service: Service) -> Check:
+def _token(settings: ProfileSettings, live: LiveBackends, address: Address) -> Check:
     name, profile = settings.name, settings.profile
+    service = service_named(profile.backend)
     try:
-        info = live.tokens(profile, service).get_token_info(service.scope)
+        info = live.tokens(profile, address).get_token_info(address.scope)
     except QakhuntError as problem:
         return Check(name, "token", Grade.FAILED, problem.message, problem.hint or "")
     claims = claims_of(info.token)
@@ -111,25 +107,25 @@ def _token(settings: ProfileSettings, live: LiveBackends, service: Service) -> C
     tenant, audience = str(claims.get("tid", "")), str(claims.get("aud", "")).rstrip("/")
     granted = [*claims.get("roles", []), *str(claims.get("scp", "")).split()]
     words = f"tenant {tenant}, for {audience}, grants {', '.join(granted) or 'nothing by name'}"
-    if audience not in (service.scope.removesuffix("/.default"), _AUDIENCES[profile.backend]):
+    if audience not in (address.scope.removesuffix("/.default"), service.app_id):
         return Check(
-            name, "token", Grade.FAILED, f"it is for {audience}, not for {service.scope}",
+            name, "token", Grade.FAILED, f"it is for {audience}, not for {address.scope}",
             "check the profile's cloud",
         )  # fmt: skip
     if tenant.casefold() != profile.tenant.casefold():
-        if profile.backend == "log-analytics":
+        if service.foreign_tokens:
             return Check(
                 name, "token", Grade.WARNING, words,
                 "another tenant's: right with Azure Lighthouse, else check the tenant",
             )  # fmt: skip
         return Check(
             name, "token", Grade.FAILED, words,
-            f"Graph needs a token of the customer's tenant {profile.tenant}",
+            f"{profile.backend} needs a token of the customer's tenant {profile.tenant}",
         )  # fmt: skip
-    if profile.backend == "defender" and _HUNTING not in granted:
+    if service.permission and service.permission not in granted:
         return Check(
             name, "token", Grade.FAILED, words,
-            f"grant the app {_HUNTING} and have an administrator consent",
+            f"grant the app {service.permission} and have an administrator consent",
         )  # fmt: skip
     return Check(name, "token", Grade.OK, words)
 
@@ -146,7 +142,7 @@ def _needed_columns(hunts: Sequence[RenderedQuery]) -> dict[str, set[str]]:
 
 
 def _table(
-    backend: Any, target: Target, table: str, wanted: set[str], now: Instant
+    backend: Backend, target: Target, table: str, wanted: set[str], now: Instant
 ) -> Iterator[Check]:
     window = Window(now - LOOK_BACK, now)
     place = f"{table} in {target.workspace}" if target.workspace else table
@@ -155,12 +151,11 @@ def _table(
         yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {answer.detail}",
                     answer.hint)  # fmt: skip
         return
-    probe = backend.ask(
-        Question(probe_query(table, backend.product, window), window, target, (table,))
-    )
-    if probe.table is not None and other_workspace(probe.table, target.workspace):
-        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probe.detail}",
-                    probe.hint)  # fmt: skip
+    probe = Probe(table, backend.product, window)
+    probed = backend.ask(Question(probe.text, window, target, (table,)))
+    if probed.table is not None and other_workspace(probed.table, target.workspace):
+        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probed.detail}",
+                    probed.hint)  # fmt: skip
         return
     yield Check(target.profile, "permission", Grade.OK, f"may read {place}")
     missing = sorted(wanted - set(answer.table.names))
@@ -171,7 +166,7 @@ def _table(
     else:
         yield Check(target.profile, "columns", Grade.OK, f"{place} has the {len(wanted)} needed")
     yield _round_trip(target, answer)
-    yield _data(target, place, probe, now)
+    yield _data(target, place, probe, probed, now)
 
 
 def _round_trip(target: Target, answer: Answer) -> Check:
@@ -182,10 +177,14 @@ def _round_trip(target: Target, answer: Answer) -> Check:
     return Check(target.profile, "round trip", grade, words)
 
 
-def _data(target: Target, place: str, probe: Answer, now: Instant) -> Check:
-    if probe.table is None or probe.status is not Status.COMPLETE:
-        return Check(target.profile, "data", Grade.FAILED, f"{place}: {probe.detail}", probe.hint)
-    seen = read_probe(probe.table)
+def _data(target: Target, place: str, probe: Probe, probed: Answer, now: Instant) -> Check:
+    if probed.table is None or probed.status is not Status.COMPLETE:
+        return Check(target.profile, "data", Grade.FAILED, f"{place}: {probed.detail}", probed.hint)
+    try:
+        seen = probe.read(probed.table, now=now, longest=LOOK_BACK).source
+    except UnsoundProbe as problem:
+        words = f"{place}: the service answered the coverage check with {problem}"
+        return Check(target.profile, "data", Grade.FAILED, words)
     if not seen.rows:
         return Check(
             target.profile, "data", Grade.FAILED, f"{place}: no records in seven days",

@@ -6,7 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.backends.services import MODULES, service_named
 from qakhunt.hunts.source_rows import tables_named
+from qakhunt.hunts.sources import sources_of
 from qakhunt.slicing.pieces import WHOLE
 from qakhunt.slicing.ways import Ways, describe, ways_of
 
@@ -20,10 +22,10 @@ SCHEMA = "qakhunt.plan/1"
 
 @dataclass(frozen=True)
 class LineForecast:
-    """One line of the plan: its slices, and ``probes`` more calls if nothing is found.
+    """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
     ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
-    ``absent`` why nobody is asked, in which case there are no slices.
+    ``missing`` why nothing is queried, in which case there are no slices.
     """
 
     line: PlanLine
@@ -31,7 +33,7 @@ class LineForecast:
     probes: int
     note: str = ""
     billed: bool = False
-    absent: str = ""
+    missing: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +65,8 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
     lines = []
     for line in plan:
         rendered = line.rendered
-        absent = getattr(line.backend, "absent", "")
-        if absent:
-            lines.append(LineForecast(line, (), 0, absent=absent))
+        if line.backend.missing:
+            lines.append(LineForecast(line, (), 0, missing=line.backend.missing))
             continue
         name = f"{rendered.hunt.name} for {rendered.product}"
         if name not in ways:
@@ -74,35 +75,24 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         labels = tuple(piece.label for piece in cut.pieces())
         cut.close()
         tables = tables_named(rendered)
-        is_billed = getattr(line.backend, "is_billed", None)
-        billed = bool(is_billed and is_billed(tables))
-        lines.append(LineForecast(line, labels or (WHOLE,), len(tables), note, billed))
+        billed = line.backend.is_billed(tables)
+        probes = len(sources_of(rendered.text, rendered.product).tables)
+        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
     return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
 
 
 def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
     calls: Counter[tuple[str, str]] = Counter()
     for entry in lines:
-        backend, target = entry.line.backend, entry.line.target
-        whose = target.tenant or target.profile if backend.name == "defender" else "one identity"
-        calls[backend.name, whose] += len(entry.slices)
-    found = []
-    for (name, whose), number in calls.items():
-        limit = _limit(name)
-        if limit:
-            found.append(Quota(f"{name}, {whose}", number, limit))
-    return found
-
-
-def _limit(backend: str) -> str:
-    """The documented limit of a service in words; empty for what has none."""
-    if backend == "log-analytics":
-        from qakhunt.backends import log_analytics as service
-    elif backend == "defender":
-        from qakhunt.backends import defender as service  # type: ignore[no-redef]
-    else:
-        return ""
-    return f"{service.CALLS} calls in {service.PER_SECONDS:g} s, {service.CONCURRENCY} at once"
+        name, target = entry.line.backend.name, entry.line.target
+        if name in MODULES:
+            shared = not service_named(name).rate.per_tenant
+            whose = "one identity" if shared else target.tenant or target.profile
+            calls[name, whose] += len(entry.slices) + entry.probes
+    return [
+        Quota(f"{name}, {whose}", number, str(service_named(name).rate))
+        for (name, whose), number in calls.items()
+    ]
 
 
 def plan_document(told: Forecast) -> dict[str, Any]:
@@ -120,7 +110,7 @@ def plan_document(told: Forecast) -> dict[str, Any]:
                 "calls": len(entry.slices),
                 "calls_if_empty": entry.probes,
                 "billed": entry.billed,
-                "note": entry.note or entry.absent,
+                "note": entry.note or entry.missing,
             }
             for entry in told.lines
         ],

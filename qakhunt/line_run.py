@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from qakhunt import probing
 from qakhunt.answers.ledger import ANSWERED, LedgerLine, Status
 from qakhunt.answers.table import ResultTable
@@ -16,6 +18,7 @@ from qakhunt.triage.hits import Hit, hits_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.table import Column
+    from qakhunt.hunts.model import Hunt
     from qakhunt.plan import PlanLine
     from qakhunt.slicing.pieces import Cut
 
@@ -60,8 +63,8 @@ class LineRun:
     ``ask`` and ``finish`` run on worker threads, all else on the run's own.
     """
 
-    def __init__(self, line: PlanLine, cut: Cut) -> None:
-        self._line, self._cut = line, cut
+    def __init__(self, line: PlanLine, cut: Cut, probes: probing.Probes) -> None:
+        self._line, self._cut, self._probes = line, cut, probes
         self.pieces: dict[Path, Piece] = {}
         self.waiting: set[Path] = set()
         self.entries: dict[Path, LedgerLine] = {}
@@ -110,7 +113,10 @@ class LineRun:
 
     def _entry(self, piece: Piece, answer: Answer) -> LedgerLine:
         rendered, target = self._line.rendered, self._line.target
-        detail, hint = answer.detail, answer.hint
+        status, detail, hint = answer.status, answer.detail, answer.hint
+        if status is Status.COMPLETE and rendered.partial:
+            status, detail = Status.PARTIAL, "; ".join(filter(None, [rendered.partial, detail]))
+            hint = hint or "a --window that holds all that the query looks at"
         place = piece.locate(rendered, answer.place) if answer.place else None
         if place is not None:
             detail = f"{place}: {detail}"
@@ -125,7 +131,7 @@ class LineRun:
             window=piece.window,
             backend=self._line.backend.name,
             query_hash=piece.query_hash,
-            status=answer.status,
+            status=status,
             detail=detail,
             hint=hint,
             rejected=answer.rejected,
@@ -134,16 +140,25 @@ class LineRun:
             waits=answer.waits,
             request_ids=answer.request_ids,
             elapsed=answer.elapsed,
+            gaps=answer.gaps,
+            notes=rendered.notes,
         )
 
     def finish(self) -> Outcome:
-        """The line's whole result, probed where it is empty."""
+        """The line's whole result, and whether there was all to look at."""
         outcome = self._joined()
-        if outcome.hits or any(line.status is not Status.COMPLETE for line in outcome.lines):
+        if any(line.status is not Status.COMPLETE for line in outcome.lines):
             return outcome
-        line = self._line
-        finding = probing.probe(line.rendered, line.backend, line.target)
-        return replace(outcome, lines=probing.apply(finding, outcome.lines))
+        if outcome.hits and self._line.longest_gap is None:
+            return outcome  # there was something to look at, and gaps do not count
+        finding = probing.probe(self._line, self._probes)
+        notes = tuple(
+            f"{self._line.rendered.hunt.name} on {self._line.target.whom}: {note}; "
+            "what happened then is not in what was looked at"
+            for note in finding.notes
+        )
+        lines = probing.apply(finding, outcome.lines)
+        return replace(outcome, lines=lines, warnings=outcome.warnings + notes)
 
     def _joined(self) -> Outcome:
         lines = [self.entries[path] for path in sorted(self.entries)]
@@ -156,6 +171,10 @@ class LineRun:
             ])  # fmt: skip
         if table is None:
             return Outcome(lines)
+        missing = _columns_missing(self._line.rendered.hunt, table)
+        if missing:
+            detail = f"the answer lacks {missing}, which the hunt's result has"
+            lines = [_unless_worse(entry, detail) for entry in lines]
         hits = hits_of(self._line.rendered.hunt, self._line.target, self._filled(table))
         warnings = self._doubts(lines) if hits else ()
         return Outcome(lines, hits, table.columns, warnings)
@@ -193,7 +212,7 @@ class LineRun:
         outcome = Outcome([self.entries[path] for path in sorted(self.entries)])
         if answered:
             outcome = self._joined()
-        if not outcome.hits and all(e.status is Status.COMPLETE for e in outcome.lines):
+        if all(e.status is Status.COMPLETE for e in outcome.lines):
             words = f"{why} before it was known whether there was anything to look at"
             unknown = [replace(e, status=Status.UNCOVERED, detail=words) for e in outcome.lines]
             return replace(outcome, lines=unknown)
@@ -211,6 +230,23 @@ class LineRun:
     def close(self) -> None:
         """Remove temporary files."""
         self._cut.close()
+
+
+def _columns_missing(hunt: Hunt, table: ResultTable) -> str:
+    """The columns of the hunt's result mapping that an answer does not have, in words."""
+    names = {*table.names}
+    if "Timestamp" in names:
+        names.add("TimeGenerated")
+    wanted = msgspec.structs.asdict(hunt.notes.result).values()
+    return ", ".join(dict.fromkeys(name for name in wanted if name and name not in names))
+
+
+def _unless_worse(entry: LedgerLine, detail: str) -> LedgerLine:
+    """The entry as partial, unless it is not complete anyway."""
+    if entry.status is not Status.COMPLETE:
+        return entry
+    hint = "is this the answer to the hunt's own query?"
+    return replace(entry, status=Status.PARTIAL, detail=detail, hint=hint)
 
 
 def _with_carried(entry: LedgerLine, carried: list[tuple[Piece, Answer]]) -> LedgerLine:

@@ -12,31 +12,37 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.backends import defender, log_analytics
-from qakhunt.backends.analysts import cache_folder
-from qakhunt.backends.auth import Identity, TokenSource, checked_authority
+from qakhunt.backends.auth.credentials import TokenSource
+from qakhunt.backends.auth.identity import Identity, checked_authority
+from qakhunt.backends.auth.interactive import cache_folder
 from qakhunt.backends.base import Target
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.pace import Gate, SystemClock
 from qakhunt.backends.retry import RetryLimits
+from qakhunt.backends.services import RunLimits, Service, service_named
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.config_checks import length_of_time
 from qakhunt.errors import ConfigError
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from qakhunt.backends.base import Backend
     from qakhunt.backends.pace import Clock
+    from qakhunt.backends.profile import Limits, Profile
     from qakhunt.backends.transport import OnWait
-    from qakhunt.config_model import Limits, Profile
     from qakhunt.kql.values import Instant
     from qakhunt.settings import ProfileSettings
 
 
+LONGEST_WAIT = 600
+"""Seconds that a query may run where the profile does not say less."""
+
+
 @dataclass(frozen=True)
-class Service:
-    """Where a profile's questions go and for what tokens are; checked."""
+class Address:
+    """Where a profile's queries go and what tokens they need; checked."""
 
     endpoint: str
     scope: str
@@ -73,34 +79,34 @@ class LiveBackends:
 
     def _opened(self, settings: ProfileSettings) -> Backend:
         profile = settings.profile
-        service = service_of(profile, self.trusted_hosts)
+        service, address = service_named(profile.backend), address_of(profile, self.trusted_hosts)
         if profile.ca_file:
             _check_ca_file(settings.name, profile.ca_file)
-        tokens = self.tokens(profile, service)
-        module: Any = log_analytics if profile.backend == "log-analytics" else defender
-        client = module.open_client(
-            tokens, service.endpoint, service.scope, ca_file=profile.ca_file,
+        tokens = self.tokens(profile, address)
+        client = service.open_client(
+            tokens, address.endpoint, address.scope, ca_file=profile.ca_file,
             connections=self._connections,
         )  # fmt: skip
-        wait = profile.limits.server_wait or log_analytics.LONGEST_WAIT
-        silence = (
-            log_analytics.read_timeout(wait) if module is log_analytics else defender.READ_TIMEOUT
-        )
+        wait = profile.limits.server_wait or LONGEST_WAIT
+        silence = service.read_timeout(wait)
         if self.timeout is not None:
             wait = min(wait, max(1, math.ceil(self.timeout)))
         transport = Transport(
-            client, service.endpoint, self._gate(profile, service), self.clock,
+            client, address.endpoint, self._gate(service, profile, address), self.clock,
             read_timeout=silence, timeout=self.timeout, limits=_retry_limits(profile.limits),
             deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
         )  # fmt: skip
-        backend = self._backend(profile, transport, wait)
+        kept = profile.retention and length_of_time("retention", profile.retention)
+        gap = profile.longest_gap and length_of_time("longest_gap", profile.longest_gap)
+        run = RunLimits(self.now, wait, kept or None, gap or LONGEST_GAP)
+        backend = service.open_backend(transport, profile, run)
         self._open.append(backend)
         return backend
 
-    def tokens(self, profile: Profile, service: Service) -> TokenSource:
+    def tokens(self, profile: Profile, address: Address) -> TokenSource:
         """The tokens of the profile's identity in its tenant."""
         identity = Identity(
-            profile.sign_in_settings, profile.tenant, service.authority, profile.cloud,
+            profile.sign_in_settings, profile.tenant, address.authority, profile.cloud,
             profile.ca_file, self.cache, self.ask,
         )  # fmt: skip
         with self._lock:
@@ -117,60 +123,28 @@ class LiveBackends:
             source.close()
         self._connections.close()
 
-    def _gate(self, profile: Profile, service: Service) -> Gate:
-        """One pace for an identity; for Graph, whose limits are the tenant's, in each tenant."""
-        module: Any = log_analytics if profile.backend == "log-analytics" else defender
-        key: tuple[Any, ...] = (service, profile.sign_in_settings)
-        if module is defender:
+    def _gate(self, service: Service, profile: Profile, address: Address) -> Gate:
+        """One pace for an identity, or where the limits are the tenant's, in each tenant."""
+        key: tuple[Any, ...] = (address, profile.sign_in_settings)
+        if service.rate.per_tenant:
             key = (*key, profile.tenant)
         if key not in self._gates:
             limits = profile.limits
             self._gates[key] = Gate(
-                self.clock, concurrency=limits.concurrency or module.CONCURRENCY,
-                calls=limits.calls or module.CALLS,
-                per=limits.per_seconds or module.PER_SECONDS,
+                self.clock, concurrency=limits.concurrency or service.rate.concurrency,
+                calls=limits.calls or service.rate.calls,
+                per=limits.per_seconds or service.rate.per_seconds,
             )  # fmt: skip
         return self._gates[key]
 
-    def _oldest(self, profile: Profile) -> Instant | None:
-        if profile.retention is None:
-            return None
-        return self.now - length_of_time("retention", profile.retention)
 
-    def _backend(self, profile: Profile, transport: Transport, wait: int) -> Backend:
-        limits = profile.limits
-        if profile.backend == "log-analytics":
-            settings = log_analytics.LogAnalyticsSettings(
-                server_wait=wait,
-                row_limit=limits.row_limit or log_analytics.ROW_LIMIT,
-                allow_billed_search=profile.allow_billed_search,
-                billed_tables=frozenset(profile.billed_tables),
-                oldest=self._oldest(profile),
-            )
-            return log_analytics.LogAnalyticsBackend(
-                transport, settings, concurrency=limits.concurrency or log_analytics.CONCURRENCY
-            )
-        return defender.DefenderBackend(
-            transport,
-            defender.DefenderSettings(self.now, limits.row_limit or defender.ROW_LIMIT),
-            concurrency=limits.concurrency or defender.CONCURRENCY,
-        )
-
-
-def service_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Service:
-    """The service of a profile. Raises ConfigError for a host that may see no token."""
+def address_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Address:
+    """Where the profile's service is. Raises ConfigError for a host that may see no token."""
     cloud = cloud_named(profile.cloud)
     authority = checked_authority(profile.authority, cloud.authority, trusted_hosts)
-    if profile.backend == "defender":
-        endpoint = profile.graph_endpoint or f"https://{cloud.graph_host}"
-        return Service(
-            check_endpoint(endpoint, cloud.hosts, trusted_hosts), cloud.graph_scope, authority
-        )
-    place = cloud_named(profile.log_analytics_cloud or profile.cloud)
-    endpoint = profile.log_analytics_endpoint or f"https://{place.log_analytics[0]}"
-    return Service(
-        check_endpoint(endpoint, place.hosts, trusted_hosts), place.log_analytics_scope, authority
-    )
+    place = service_named(profile.backend).place(profile)
+    endpoint = check_endpoint(place.endpoint, place.hosts, trusted_hosts)
+    return Address(endpoint, place.scope, authority)
 
 
 def _check_ca_file(name: str, path: str) -> None:

@@ -15,7 +15,7 @@ from qakhunt.answers.plain import to_text
 from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.backends.replay import origin_of, span_of
 from qakhunt.hunts.feed import Feed
-from qakhunt.hunts.source_rows import probe_query, tables_named
+from qakhunt.hunts.source_rows import Probe, tables_named
 from qakhunt.kql.schema import TIME_COLUMN, columns
 from qakhunt.kql.values import Timespan, Window
 from qakhunt.recordings.coverage import as_kql, default_filter
@@ -80,7 +80,7 @@ class Tape:
             rejected=answer.rejected, divisible=answer.divisible, place=answer.place,
             bytes=answer.bytes, attempts=answer.attempts, waits=answer.waits,
             request_ids=answer.request_ids, elapsed=answer.elapsed,
-            columns_left_out=tuple(left_out),
+            columns_left_out=tuple(left_out), gaps=tuple(map(span_of, answer.gaps)),
         )  # fmt: skip
         with self._lock:
             self._answers.append(recorded)
@@ -140,6 +140,7 @@ class Tape:
             RecordedLine(
                 places[id(line.rendered)], line.backend.name, self.origin(line.target),
                 str(line.slices) if line.slices else None,
+                str(line.longest_gap) if line.longest_gap else None,
             )
             for line in plan
         ]  # fmt: skip
@@ -263,7 +264,7 @@ def _fetch_for(
     for table in tables:
         for one in dict.fromkeys(windows):
             # Without it an empty answer of a changed query could prove nothing.
-            question = Question(probe_query(table, product, one), one, target, (table,))
+            question = Question(Probe(table, product, one).text, one, target, (table,))
             if not tape.has(product, question):
                 backend.ask(question)
         feed = feeds[product, table]

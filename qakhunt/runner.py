@@ -15,6 +15,7 @@ from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.backends.base import OUT_OF_TIME
 from qakhunt.line_run import Answered, LineRun, Outcome
 from qakhunt.plan import PlanLine
+from qakhunt.probing import Probes
 from qakhunt.slicing.ways import Ways, ways_for
 from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
@@ -83,7 +84,8 @@ class _Run:
         }
         ways: dict[tuple[str, str, str], Ways] = {}
         self.warnings: dict[str, None] = {}
-        self.lines = [LineRun(line, self._cut(line, ways)) for line in plan]
+        probes = Probes()
+        self.lines = [LineRun(line, self._cut(line, ways), probes) for line in plan]
         self.outcomes: dict[int, Outcome] = {}
 
     @property
@@ -169,6 +171,8 @@ class _Run:
         rendered: dict[str, RenderedQuery] = {}
         warnings = dict.fromkeys(text for line in self.plan for text in line.rendered.warnings)
         warnings.update(self.warnings)
+        for line in self.plan:
+            warnings.update(dict.fromkeys(getattr(line.backend, "warnings", ())))
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)

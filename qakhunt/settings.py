@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qakhunt.backends.profile import Profile
 from qakhunt.config_checks import SIGN_IN_KEYS, check_profile
-from qakhunt.config_model import Profile
 from qakhunt.documents import convert_value
 from qakhunt.errors import ConfigError, SourceLocation
 

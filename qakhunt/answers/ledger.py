@@ -37,7 +37,7 @@ class Verdict(str, Enum):
 
 @dataclass(frozen=True)
 class SourceRows:
-    """What the probe of an empty answer saw in the window.
+    """What the coverage check saw in the window.
 
     ``first`` and ``last`` are the times of the oldest and newest source record.
     """
@@ -53,7 +53,9 @@ class LedgerLine:
     """One question to one workspace about one slice, and how it was answered.
 
     ``bytes`` counts the answer's body as received, ``waits`` and ``elapsed`` are
-    seconds; ``rejected`` marks a failure that is the query's own.
+    seconds; ``rejected`` marks a failure that is the query's own. ``gaps`` are the
+    time ranges of the window without a source record; ``notes`` say what the window
+    means for the query and change nothing.
     """
 
     hunt: str
@@ -75,6 +77,8 @@ class LedgerLine:
     request_ids: tuple[str, ...] = ()
     elapsed: float = 0.0
     source: SourceRows | None = None
+    gaps: tuple[Window, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def whom(self) -> str:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
+from qakhunt.answers.response import Response, column_faults, signs
 from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.kql.values import Instant
@@ -16,22 +17,10 @@ _SERVICE_TYPES = {
     "string": "String", "datetime": "DateTime", "timespan": "TimeSpan", "guid": "Guid",
     "dynamic": "Object",
 }  # fmt: skip
+_MEMBERS = frozenset(["schema", "results", "stats"])
 
 
-@dataclass(frozen=True)
-class HuntingAnswer:
-    """A decoded response.
-
-    ``partial`` is an error that stands beside the rows, ``damaged`` says that bytes of
-    the body were not UTF-8.
-    """
-
-    table: ResultTable
-    partial: ServiceError | None = None
-    damaged: bool = False
-
-
-def decode(body: bytes) -> HuntingAnswer:
+def decode(body: bytes) -> Response:
     """Decode a response body, Graph's or legacy. Raises WireError where it is neither."""
     with collector_paused():
         decoded = decode_body(body)
@@ -45,21 +34,37 @@ def is_response(value: Any) -> bool:
     return _parts(value) is not None
 
 
-def from_value(value: Any) -> HuntingAnswer:
+def from_value(value: Any) -> Response:
     """As ``decode``, for JSON that already stands in memory. Raises WireError."""
     parts = _parts(value)
     if parts is None:
         raise WireError("the answer has no schema and results")
     schema, results = parts
+    if not schema:
+        raise WireError("the answer has no columns")
     columns = [_column(raw) for raw in schema]
-    rows, extra = _rows_by_name(results, [column.name for column in columns])
+    names = [column.name for column in columns]
+    rows, extra = _rows_by_name(results, names)
+    beside = signs(value, _MEMBERS)
+    faults = [*beside.faults, *column_faults(names), *_row_faults(rows, extra)]
     columns += [Column(name, "dynamic") for name in extra]
     decoded = [
         decode_column(column.kql_type, [row.get(column.name) for row in rows], column.name)
         for column in columns
     ]
     table = ResultTable(tuple(columns), list(zip(*decoded, strict=True)))
-    return HuntingAnswer(table, error_in(value))
+    return Response(
+        table, error_in(value) or beside.partial, faults=tuple(faults), unknown=beside.unknown
+    )
+
+
+def _row_faults(rows: list[dict[str, Any]], extra: list[str]) -> list[str]:
+    faults = []
+    if extra:
+        faults.append(f"rows hold what the schema does not name: {', '.join(extra[:5])}")
+    if not all(rows):
+        faults.append(f"{sum(not row for row in rows)} rows hold none of the columns")
+    return faults
 
 
 def _parts(value: Any) -> tuple[list[Any], list[Any]] | None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
+from qakhunt.answers.response import Response, column_faults, repeated, signs
 from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, Row
 from qakhunt.kql.values import Instant
@@ -21,37 +22,28 @@ _JSON_TYPES: dict[str, Any] = {
 }  # fmt: skip
 """KQL types whose values JSON has itself; the others need a look at each cell."""
 
-
-@dataclass(frozen=True)
-class LogAnalyticsAnswer:
-    """A decoded response.
-
-    ``partial`` is the service's own word that rows are missing; ``damaged`` says
-    that bytes of the body were not UTF-8.
-    """
-
-    table: ResultTable
-    partial: ServiceError | None = None
-    damaged: bool = False
+_BODY_MEMBERS = frozenset(["tables", "statistics", "render", "datasources", "permissions"])
+_TABLE_MEMBERS = frozenset(["name", "columns", "rows"])
+_PRIMARY = "PrimaryResult"
 
 
-def decode(body: bytes) -> LogAnalyticsAnswer:
+def decode(body: bytes) -> Response:
     """Decode a response body. Raises WireError where it is no such response."""
     with collector_paused():
         table = _decode_regular(body)
         if table is not None:
-            return LogAnalyticsAnswer(table)
+            return Response(table)
         decoded = decode_body(body)
         return replace(from_value(decoded.value), damaged=decoded.damaged)
 
 
-class _RawTable(msgspec.Struct, gc=False):
+class _RawTable(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     name: str
     columns: list[dict[str, str]]
     rows: msgspec.Raw
 
 
-class _RegularBody(msgspec.Struct, gc=False):
+class _RegularBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     tables: tuple[_RawTable]
     error: None = None
 
@@ -65,6 +57,8 @@ def _decode_regular(body: bytes) -> ResultTable | None:
     try:
         raw = msgspec.json.decode(body, type=_RegularBody).tables[0]
         columns = tuple(_column(column) for column in raw.columns)
+        if not columns or repeated(column.name for column in columns):
+            return None
         kinds = tuple(_JSON_TYPES.get(column.kql_type, Any) for column in columns)
         rows = msgspec.json.decode(raw.rows, type=list[tuple[kinds]])  # type: ignore[valid-type]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -97,24 +91,46 @@ def is_response(value: Any) -> bool:
     )
 
 
-def from_value(value: Any) -> LogAnalyticsAnswer:
+def from_value(value: Any) -> Response:
     """As ``decode``, for JSON that already stands in memory. Raises WireError."""
-    if not is_response(value):
+    tables = value.get("tables") if isinstance(value, dict) else None
+    if not isinstance(tables, list) or (tables and not is_response(value)):
         raise WireError("the answer has no tables")
-    tables = value["tables"]
-    primary = next((t for t in tables if t.get("name") == "PrimaryResult"), tables[0])
-    table, in_rows = _table(primary)
-    return LogAnalyticsAnswer(table, error_in(value) or in_rows)
+    beside = signs(value, _BODY_MEMBERS)
+    partial = error_in(value) or beside.partial
+    faults = [*beside.faults]
+    if not tables:
+        faults.append("the answer has no table")
+        return Response(ResultTable((), []), partial, faults=tuple(faults), unknown=beside.unknown)
+    tables = sorted(tables, key=lambda table: table.get("name") != _PRIMARY)
+    parts = [_table(raw) for raw in tables]
+    partial = partial or next(filter(None, (part.partial for part in parts)), None)
+    faults += [fault for part in parts for fault in part.faults]
+    if len(parts) > 1:
+        named = ", ".join(f"{raw.get('name')!r:.80}" for raw in tables[:5])
+        left_out = sum(len(part.table) for part in parts[1:])
+        faults.append(
+            f"the answer has {len(tables)} tables ({named}) instead of one; "
+            f"{left_out} rows of the others are not shown"
+        )
+    return Response(parts[0].table, partial, faults=tuple(faults), unknown=beside.unknown)
 
 
-def _table(raw: dict[str, Any]) -> tuple[ResultTable, ServiceError | None]:
-    columns = tuple(_column(column) for column in raw["columns"] or ())
-    rows, error = _plain_rows(raw["rows"] or [], len(columns))
+def _table(raw: dict[str, Any]) -> Response:
+    if not isinstance(raw["columns"], list) or not raw["columns"]:
+        raise WireError("the answer has no columns")
+    columns = tuple(_column(column) for column in raw["columns"])
+    rows, error, short = _plain_rows(raw["rows"], len(columns))
     decoded = [
         decode_column(column.kql_type, [row[i] for row in rows], column.name)
         for i, column in enumerate(columns)
     ]
-    return ResultTable(columns, list(zip(*decoded, strict=True))), error
+    beside = signs(raw, _TABLE_MEMBERS)
+    faults = [*beside.faults, *column_faults(column.name for column in columns)]
+    if short:
+        faults.append(f"{short} rows are shorter than the columns")
+    table = ResultTable(columns, list(zip(*decoded, strict=True)))
+    return Response(table, error or beside.partial, faults=tuple(faults))
 
 
 def _column(raw: Any) -> Column:
@@ -123,31 +139,35 @@ def _column(raw: Any) -> Column:
     return Column(raw["name"], kql_type(str(raw.get("type", ""))))
 
 
-def _plain_rows(rows: Any, width: int) -> tuple[list[list[Any]], ServiceError | None]:
-    """Rows of exactly ``width`` cells; Kusto reports a late failure as an object among them."""
+def _plain_rows(rows: Any, width: int) -> tuple[list[list[Any]], ServiceError | None, int]:
+    """Rows of exactly ``width`` cells, and how many were shorter.
+
+    Kusto reports a late failure as an object among them.
+    """
     if not isinstance(rows, list):
         raise WireError("the rows of the answer are not a list")
     if set(map(type, rows)) <= {list} and set(map(len, rows)) <= {width}:
-        return rows, None
+        return rows, None, 0
     plain: list[list[Any]] = []
     error = None
+    short = 0
     for number, row in enumerate(rows, 1):
         if isinstance(row, dict):
             error = error or _late_failure(row)
         elif not isinstance(row, list) or len(row) > width:
             raise WireError(f"row {number} of the answer does not fit its columns")
         else:
+            short += len(row) < width
             plain.append(row + [None] * (width - len(row)))
-    return plain, error
+    return plain, error, short
 
 
 def _late_failure(row: dict[str, Any]) -> ServiceError:
-    for item in row.get("OneApiErrors") or ():
-        inner = error_in(item)
-        if inner:
-            return ServiceError(PARTIAL, "", inner)
-    words = "; ".join(str(text) for text in row.get("Exceptions") or ())
-    return ServiceError(PARTIAL, words or "the service broke off in the middle of the rows")
+    inner = signs(row, ()).partial
+    if inner is not None and "OneApiErrors" in row:
+        return ServiceError(PARTIAL, "", inner)
+    words = inner.words if inner else "the service broke off in the middle of the rows"
+    return ServiceError(PARTIAL, words)
 
 
 def encode(table: ResultTable, partial: ServiceError | None = None) -> bytes:
@@ -160,7 +180,7 @@ def encode(table: ResultTable, partial: ServiceError | None = None) -> bytes:
     value: dict[str, Any] = {
         "tables": [
             {
-                "name": "PrimaryResult",
+                "name": _PRIMARY,
                 "columns": [{"name": c.name, "type": c.kql_type} for c in table.columns],
                 "rows": list(zip(*encoded, strict=True)),
             }

@@ -10,11 +10,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.answers.ledger import whom
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from qakhunt.answers.ledger import Status
     from qakhunt.answers.table import ResultTable
-    from qakhunt.kql.values import Window
+    from qakhunt.kql.values import Instant, Timespan, Window
 
 
 OUT_OF_TIME = "the run's time was up"
@@ -47,6 +50,15 @@ class Question:
     target: Target
     tables: tuple[str, ...] = ()
 
+    @property
+    def timespan(self) -> str:
+        """The window as the services take it: ISO 8601, seven digits, both ends included.
+
+        The end is the last tick inside, so that a service that includes its end shows no
+        record of the next window.
+        """
+        return f"{self.window.start.isoformat()}/{self.window.last_tick.isoformat()}"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -56,7 +68,8 @@ class Answer:
     in the question's text, from 1, that a rejection names. ``divisible`` says that a
     limit of size or time was hit, so that the same question about a shorter stretch
     may be answered whole. ``bytes`` counts the body as received; ``waits`` and
-    ``elapsed`` are seconds.
+    ``elapsed`` are seconds. ``gaps`` are stretches of the window of which the service
+    has nothing.
     """
 
     status: Status
@@ -71,14 +84,32 @@ class Answer:
     waits: tuple[float, ...] = ()
     request_ids: tuple[str, ...] = field(default=())
     elapsed: float = 0.0
+    gaps: tuple[Window, ...] = ()
 
 
 class Backend(Protocol):
-    """A backend: its name, the product whose columns it speaks, and ``ask``."""
+    """A backend: its name, the product whose columns it speaks, and ``ask``.
+
+    ``missing`` says why there is nothing to query; ``oldest`` is how far back its records
+    reach, where it is known; ``longest_gap`` the longest silence of a source that is normal,
+    None where any is.
+    """
 
     name: str
     product: str
     concurrency: int
+    missing: str = ""
+    oldest: Instant | None = None
+    longest_gap: Timespan | None = LONGEST_GAP
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return None
+
+    def is_billed(self, tables: Collection[str]) -> bool:
+        """Whether a query that names ``tables`` costs money by the gigabyte."""
+        return False
 
     def ask(self, question: Question) -> Answer:
         """Answer one question. Safe to call from ``concurrency`` threads at once."""

@@ -9,15 +9,27 @@ from qakhunt.answers import wire_hunting
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import decode_error
-from qakhunt.backends.replies import answer, bad_request, failure, incomplete, unreadable
+from qakhunt.backends.base import Backend
+from qakhunt.backends.clouds import cloud_named
+from qakhunt.backends.replies import (
+    answer,
+    bad_request,
+    before,
+    failure,
+    incomplete,
+    unknown_members,
+    unreadable,
+)
+from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.hunts.source_rows import LONGEST_GAP
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
     from qakhunt.backends.base import Answer, Question
+    from qakhunt.backends.profile import Profile
 
-CONCURRENCY = 5
-CALLS, PER_SECONDS = 45, 60.0
+RATE = RateLimit(concurrency=5, calls=45, per_seconds=60.0, per_tenant=True)
 READ_TIMEOUT = 210.0  # the service gives up after 180 s
 ROW_LIMIT = 100_000
 RETENTION = Timespan(30 * TICKS_PER_DAY)
@@ -42,10 +54,14 @@ _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}
 
 @dataclass(frozen=True)
 class DefenderSettings:
-    """``now`` is the run's instant: records older than 30 days before it are gone."""
+    """``now`` is the run's instant: records older than 30 days before it are gone.
+
+    ``longest_gap`` is the longest silence of a table that is no gap.
+    """
 
     now: Instant
     row_limit: int = ROW_LIMIT
+    longest_gap: Timespan = LONGEST_GAP
 
 
 def open_client(
@@ -75,24 +91,29 @@ def open_client(
     return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
-class DefenderBackend:
+class DefenderBackend(Backend):
     """Answers from advanced hunting of one tenant."""
 
     name = "defender"
     product = "defender"
 
     def __init__(
-        self, transport: Transport, settings: DefenderSettings, *, concurrency: int = CONCURRENCY
+        self,
+        transport: Transport,
+        settings: DefenderSettings,
+        *,
+        concurrency: int = RATE.concurrency,
     ) -> None:
         self.concurrency = concurrency
         self._transport = transport
         self._settings = settings
+        self.longest_gap = settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the tenant, or one workspace of it. Failures of the service are answers, too."""
         body = {
             "Query": question.text,
-            "Timespan": f"{question.window.start.isoformat()}/{question.window.end.isoformat()}",
+            "Timespan": question.timespan,
         }
         if question.target.workspace:
             body["workspaceId"] = question.target.workspace
@@ -102,7 +123,7 @@ class DefenderBackend:
             return self._result(reply, question)
         error = decode_error(reply.body) if reply.status == 400 else None
         if error is None:
-            return failure(reply, _REFUSALS)
+            return failure(reply, _REFUSALS, question.window)
         unresolved = error.mentions("failed to resolve table")
         return bad_request(reply, error, _UNRESOLVED if unresolved else "")
 
@@ -122,16 +143,33 @@ class DefenderBackend:
             return unreadable(reply, problem)
         table = decoded.table
         cut = incomplete(
-            reply, table, asked=question.target.workspace, row_limit=self._settings.row_limit,
-            partial=decoded.partial, damaged=decoded.damaged,
-        )  # fmt: skip
+            reply, decoded, asked=question.target.workspace, row_limit=self._settings.row_limit
+        )
         if cut:
             return cut
         oldest = self._settings.now - RETENTION
         if question.window.start < oldest:
             return answer(
-                reply, Status.UNCOVERED, table,
+                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
                 detail=f"Defender keeps 30 days: nothing before {oldest} was looked at",
                 hint="hunt older records in Log Analytics, if they are sent there",
             )  # fmt: skip
-        return answer(reply, Status.COMPLETE, table)
+        return answer(reply, Status.COMPLETE, table, detail=unknown_members(decoded))
+
+
+def _place(profile: Profile) -> Place:
+    cloud = cloud_named(profile.cloud)
+    return Place("graph_endpoint", profile.graph_endpoint, (cloud.graph_host,), cloud.graph_scope)
+
+
+def _open(transport: Transport, profile: Profile, run: RunLimits) -> DefenderBackend:
+    settings = DefenderSettings(run.now, profile.limits.row_limit or ROW_LIMIT, run.longest_gap)
+    concurrency = profile.limits.concurrency or RATE.concurrency
+    return DefenderBackend(transport, settings, concurrency=concurrency)
+
+
+SERVICE = Service(
+    name="defender", product="defender", place=_place, open_client=open_client,
+    open_backend=_open, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
+    app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
+)  # fmt: skip

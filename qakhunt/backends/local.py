@@ -7,19 +7,26 @@ import time
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Question
+from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.kql.values import Instant
+    from qakhunt.engine.inputs import InputOptions
+    from qakhunt.kql.values import Instant, Timespan
 
 
-class LocalBackend:
-    """Answers from event files; one question at a time, each on all cores."""
+class LocalBackend(Backend):
+    """Answers from event files; one question at a time, each on all cores.
+
+    Files are often an extract, so that a stretch without events is no fault of theirs.
+    ``warnings`` tell what was left out of the files; an answer without some of their
+    records is partial.
+    """
 
     name = "local"
+    longest_gap: Timespan | None = None
     concurrency = 1
 
     def __init__(
@@ -29,11 +36,14 @@ class LocalBackend:
         now: Instant,
         product: str = "log-analytics",
         timeout: float | None = None,
+        options: InputOptions | None = None,
     ) -> None:
         self.product = product
         self._now = now
         self._timeout = timeout
-        self._session = Session(inputs, product)
+        self._session = Session(inputs, product, timeout=timeout, options=options)
+        self.warnings = self._session.inputs.warnings()
+        self.assumptions = self._session.inputs.assumptions()
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:
@@ -55,7 +65,9 @@ class LocalBackend:
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
-        return Answer(Status.COMPLETE, table, elapsed=time.perf_counter() - started)
+        skipped = self._session.inputs.skipped
+        status = Status.PARTIAL if skipped else Status.COMPLETE
+        return Answer(status, table, detail=skipped, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
         """Stop a query that still runs and remove the engine's temporary files."""

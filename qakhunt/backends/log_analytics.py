@@ -14,25 +14,30 @@ from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.backends.base import Backend
+from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     answer,
     bad_request,
+    before,
     failure,
     incomplete,
     one_line,
+    unknown_members,
     unreadable,
 )
+from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.backends.profile import Profile
+    from qakhunt.kql.values import Instant, Timespan
 
-CONCURRENCY = 5
-BILLED_CONCURRENCY = 2
-CALLS, PER_SECONDS = 200, 30.0
+RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
 LONGEST_WAIT = 600
 READ_MARGIN = 30
 ROW_LIMIT = 500_000
@@ -61,7 +66,8 @@ _BILLED_HINT = (
 class LogAnalyticsSettings:
     """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
 
-    ``oldest`` is how far back the workspace's records reach, where that is known.
+    ``oldest`` is how far back the workspace's records reach, where that is known;
+    ``longest_gap`` the longest silence of its tables that is no gap.
     """
 
     server_wait: int = LONGEST_WAIT
@@ -69,6 +75,7 @@ class LogAnalyticsSettings:
     allow_billed_search: bool = False
     billed_tables: frozenset[str] = frozenset()
     oldest: Instant | None = None
+    longest_gap: Timespan = LONGEST_GAP
 
 
 def read_timeout(server_wait: int) -> float:
@@ -96,7 +103,7 @@ def open_client(
     )  # fmt: skip
 
 
-class LogAnalyticsBackend:
+class LogAnalyticsBackend(Backend):
     """Answers from live workspaces of one profile."""
 
     name = "log-analytics"
@@ -107,12 +114,13 @@ class LogAnalyticsBackend:
         transport: Transport,
         settings: LogAnalyticsSettings | None = None,
         *,
-        concurrency: int = CONCURRENCY,
+        concurrency: int = RATE.concurrency,
     ) -> None:
         self.concurrency = concurrency
         self._transport = transport
         self._settings = settings or LogAnalyticsSettings()
         self.oldest = self._settings.oldest
+        self.longest_gap = self._settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's workspace. Failures of the service are answers, too."""
@@ -152,7 +160,7 @@ class LogAnalyticsBackend:
     def _call(self, question: Question, kind: str) -> Call:
         workspace = question.target.workspace or ""
         url = f"/workspaces/{quote(workspace, safe='')}/{kind}"
-        span = timespan(question.window)
+        span = question.timespan
         body = {"query": question.text}
         if kind == "search":
             url += f"?timespan={quote(span, safe='')}"
@@ -169,7 +177,7 @@ class LogAnalyticsBackend:
             return self._result(reply, question)
         if error and reply.status == 400:
             return bad_request(reply, error)
-        return failure(reply, _REFUSALS)
+        return failure(reply, _REFUSALS, question.window)
 
     def _result(self, reply: Reply, question: Question) -> Answer:
         try:
@@ -178,25 +186,20 @@ class LogAnalyticsBackend:
             return unreadable(reply, problem)
         table = decoded.table
         asked = None if _ACROSS.search(question.text) else question.target.workspace
-        cut = incomplete(
-            reply, table, asked=asked, row_limit=self._settings.row_limit,
-            partial=decoded.partial, damaged=decoded.damaged,
-        )  # fmt: skip
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self._settings.row_limit)
         if cut:
             return cut
         oldest = self._settings.oldest
         if oldest is not None and question.window.start < oldest:
             return answer(
-                reply, Status.UNCOVERED, table,
+                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
                 detail=f"the workspace keeps no older records: nothing before {oldest} "
                 "was looked at",
                 hint="ask for a window that its retention covers",
             )  # fmt: skip
         age = reply.headers.get("age")
-        return answer(
-            reply, Status.COMPLETE, table,
-            detail=f"from the service's cache, {age} s old" if age else "",
-        )  # fmt: skip
+        notes = [f"from the service's cache, {age} s old" if age else "", unknown_members(decoded)]
+        return answer(reply, Status.COMPLETE, table, detail="; ".join(filter(None, notes)))
 
 
 def _after(first: Reply, found: Answer) -> Answer:
@@ -208,11 +211,6 @@ def _after(first: Reply, found: Answer) -> Answer:
         request_ids=first.request_ids + found.request_ids,
         elapsed=first.elapsed + found.elapsed,
     )
-
-
-def timespan(window: Window) -> str:
-    """The window as the services take it; the query's own half-open filter decides its ends."""
-    return f"{window.start.isoformat()}/{window.end.isoformat()}"
 
 
 def _error(reply: Reply) -> ServiceError | None:
@@ -239,3 +237,31 @@ def _other_plan(reply: Reply, error: ServiceError) -> Answer:
         rejected=not error.mentions(_PLAN_ERROR), place=error.query_place,
         hint=f"the table is not connected, or is on another plan; {_BILLED_HINT}",
     )  # fmt: skip
+
+
+def _place(profile: Profile) -> Place:
+    cloud = cloud_named(profile.log_analytics_cloud or profile.cloud)
+    return Place(
+        "log_analytics_endpoint", profile.log_analytics_endpoint, cloud.log_analytics,
+        cloud.log_analytics_scope,
+    )  # fmt: skip
+
+
+def _open(transport: Transport, profile: Profile, run: RunLimits) -> LogAnalyticsBackend:
+    settings = LogAnalyticsSettings(
+        server_wait=run.server_wait,
+        row_limit=profile.limits.row_limit or ROW_LIMIT,
+        allow_billed_search=profile.allow_billed_search,
+        billed_tables=frozenset(profile.billed_tables),
+        oldest=run.now - run.retention if run.retention else None,
+        longest_gap=run.longest_gap,
+    )
+    concurrency = profile.limits.concurrency or RATE.concurrency
+    return LogAnalyticsBackend(transport, settings, concurrency=concurrency)
+
+
+SERVICE = Service(
+    name="log-analytics", product="log-analytics", place=_place, open_client=open_client,
+    open_backend=_open, read_timeout=read_timeout, rate=RATE,
+    app_id="ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", needs_workspaces=True, foreign_tokens=True,
+)  # fmt: skip

@@ -8,8 +8,8 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Question, Target
-from qakhunt.kql.values import Instant, Window
+from qakhunt.backends.base import Answer, Backend, Question, Target
+from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.recordings.coverage import columns_missing, outside
 from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
 from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
@@ -42,16 +42,19 @@ def window_of(span: Span) -> Window:
     return Window(Instant.parse(span.start), Instant.parse(span.end))
 
 
-class ReplayBackend:
+class ReplayBackend(Backend):
     """Answers exactly the questions that were recorded, as they were answered.
 
-    ``name`` is who answered then.
+    ``name`` is who answered then, ``longest_gap`` what was no gap then.
     """
 
     concurrency = 2
 
-    def __init__(self, recording: Recording, name: str, product: str) -> None:
+    def __init__(
+        self, recording: Recording, name: str, product: str, longest_gap: Timespan | None = None
+    ) -> None:
         self.name, self.product = name, product
+        self.longest_gap = longest_gap
         self._recording = recording
         self._answers: dict[Key, list[RecordedAnswer]] = {}
         self._asked: Counter[Key] = Counter()
@@ -90,13 +93,14 @@ class ReplayBackend:
             rejected=recorded.rejected, divisible=recorded.divisible, place=recorded.place,
             bytes=recorded.bytes, attempts=recorded.attempts, waits=recorded.waits,
             request_ids=recorded.request_ids, elapsed=recorded.elapsed,
+            gaps=tuple(map(window_of, recorded.gaps)),
         )  # fmt: skip
 
     def close(self) -> None:
         """Nothing is open."""
 
 
-class RecordedRows:
+class RecordedRows(Backend):
     """Runs queries on the source rows of a recording, and says what these cannot tell.
 
     An answer is ``partial`` where the query may match outside the recorded filter,
@@ -183,7 +187,7 @@ class RecordedRows:
                 for file in self._files(origin)
                 if file.file
             ]
-            self._sessions[origin] = Session(inputs, self.product)
+            self._sessions[origin] = Session(inputs, self.product, timeout=self._timeout)
         return self._sessions[origin]
 
     def close(self) -> None:

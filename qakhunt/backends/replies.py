@@ -9,12 +9,15 @@ from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
 from qakhunt.backends.base import Answer
 from qakhunt.backends.transport import Outcome, Reply
+from qakhunt.kql.values import Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from qakhunt.answers.json_body import WireError
+    from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
+    from qakhunt.kql.values import Instant
 
 _SIZE = (
     "exceed the set limit", "-2133196797", "0x80DA0003", "E_QUERY_RESULT_SET_TOO_LARGE",
@@ -49,19 +52,18 @@ def unreadable(reply: Reply, problem: WireError) -> Answer:
 
 def incomplete(
     reply: Reply,
-    table: ResultTable,
+    response: Response,
     *,
     asked: str | None,
     row_limit: int,
-    partial: ServiceError | None,
-    damaged: bool,
 ) -> Answer | None:
     """The answer for a result that is not all of it, or another workspace's, else None.
 
-    ``asked`` is the workspace that was to answer, ``partial`` the service's own word.
+    ``asked`` is the workspace that was to answer.
     """
+    table, partial = response.table, response.partial
     if partial:
-        words = one_line(partial.words)
+        words = one_line(partial.words) or "the service sent an error without words"
         if hit_size_limit(partial):
             return answer(
                 reply, Status.TRUNCATED, table, detail=f"result too large: {words}",
@@ -75,8 +77,10 @@ def incomplete(
             reply, Status.TRUNCATED, table, divisible=True, hint=SHORTER,
             detail=f"cut at the service's limit of {row_limit:,} rows",
         )  # fmt: skip
-    if damaged:
+    if response.damaged:
         return answer(reply, Status.PARTIAL, table, detail="parts of the answer were not UTF-8")
+    if response.faults:
+        return answer(reply, Status.PARTIAL, table, detail=one_line("; ".join(response.faults)))
     other = other_workspace(table, asked)
     if other:
         return answer(
@@ -85,6 +89,13 @@ def incomplete(
             "cannot be read: check its id and the permissions on it",
         )  # fmt: skip
     return None
+
+
+def unknown_members(response: Response) -> str:
+    """A note of the members of a whole answer that the format does not have."""
+    if not response.unknown:
+        return ""
+    return one_line(f"the answer also has {', '.join(map(repr, response.unknown[:10]))}")
 
 
 def other_workspace(table: ResultTable, asked: str | None) -> str | None:
@@ -111,7 +122,12 @@ def bad_request(reply: Reply, error: ServiceError, hint: str = "") -> Answer:
     )
 
 
-def failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> Answer:
+def before(window: Window, oldest: Instant) -> tuple[Window, ...]:
+    """What of the window is older than all records that are kept."""
+    return (Window(window.start, min(oldest, window.end)),)
+
+
+def failure(reply: Reply, permission: Mapping[int, tuple[str, str]], window: Window) -> Answer:
     """The answer for a reply that holds no result.
 
     ``permission`` gives words and mend for the statuses 401, 403 and 404, which mean
@@ -126,7 +142,8 @@ def failure(reply: Reply, permission: Mapping[int, tuple[str, str]]) -> Answer:
         )  # fmt: skip
     if reply.status == 204:
         return answer(
-            reply, Status.UNCOVERED, detail="the service answered that there is no data at all",
+            reply, Status.UNCOVERED, gaps=(window,),
+            detail="the service answered that there is no data at all",
             hint="is the data connector on, and is this the right workspace?",
         )  # fmt: skip
     return _http_failure(reply, permission)

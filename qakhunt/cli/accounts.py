@@ -22,7 +22,7 @@ def accounts(
     as_json: o.AsJson = False,
 ) -> None:
     """List the analysts signed in on this machine."""
-    from qakhunt.backends.analysts import Analysts
+    from qakhunt.backends.auth.interactive import Analysts
 
     identity, _ = analyst_identity(config, profile, cloud=cloud, trusted=trust_host or ())
     analysts = Analysts(identity)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
-    from qakhunt.backends.auth import Identity
+    from qakhunt.backends.auth.identity import Identity
 
 CloudOption = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -32,11 +32,10 @@ def analyst_identity(
     trusted: Collection[str] = (),
 ) -> tuple[Identity, str]:
     """Who signs in where, and the scope to ask for: a profile's, or the options' alone."""
-    from qakhunt.backends.analysts import cache_folder
-    from qakhunt.backends.auth import Identity, checked_authority
+    from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority
+    from qakhunt.backends.auth.interactive import cache_folder
     from qakhunt.backends.clouds import cloud_named
-    from qakhunt.config_model import SignIn
-    from qakhunt.live import service_of
+    from qakhunt.live import address_of
 
     if not profiles:
         place = cloud_named(cloud or "public")
@@ -50,7 +49,7 @@ def analyst_identity(
         raise UsageError("one --profile says which cloud and app", hint="--tenant alone may differ")
     file = p.read_config(config)
     settings = p.chosen_profiles(file, p.Choice(profiles))[0].profile
-    service = service_of(settings, trusted)
+    service = address_of(settings, trusted)
     named = settings.sign_in_settings
     sign_in = SignIn(kind="login", client_id=client_id or named.client_id, account=named.account)
     identity = Identity(

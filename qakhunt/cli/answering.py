@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.base import Target
+from qakhunt.backends.services import MODULES
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
-from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.cli.request import (
+    HuntRequest,
+    read_now,
+    read_product,
+    refuse_oversized_hunt,
+    rendered_hunts,
+)
 from qakhunt.config_checks import length_of_time
+from qakhunt.engine.inputs import InputOptions
+from qakhunt.engine.limits import limit_memory
 from qakhunt.errors import UsageError, nearest
 from qakhunt.plan import PlanLine
+from qakhunt.reports.safe import for_terminal
 from qakhunt.settings import profile_from_environment
 
 if TYPE_CHECKING:
@@ -32,7 +43,7 @@ if TYPE_CHECKING:
 
 LOCAL = "local"
 REPLAY = "replay"
-BACKENDS = (LOCAL, "log-analytics", "defender", REPLAY)
+BACKENDS = (LOCAL, *MODULES, REPLAY)
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,10 @@ class AnswerOptions:
     """A moment of ``time.monotonic``."""
     recording: Path | None = None
     on_source: bool = False
+    memory_limit: str | None = None
+    inputs: InputOptions = field(default_factory=InputOptions)
+    announce: bool = False
+    """Whether stderr says what is taken for granted: the screen that would is elsewhere."""
 
 
 class Answering(Protocol):
@@ -74,6 +89,7 @@ class Answering(Protocol):
 
 def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answering:
     """Choose by the options, then by the configuration; with neither, the sample."""
+    limit_memory(options.memory_limit)
     if options.backend is not None and options.backend not in BACKENDS:
         raise UsageError(
             f"no backend named {options.backend!r}",
@@ -144,11 +160,16 @@ class LocalAnswering:
         from qakhunt.backends.local import LocalBackend
 
         found = rendered_hunts(request, now=self.now, product=self._product)
+        for rendered, _ in found:
+            refuse_oversized_hunt(rendered)
         say("loading events")
         engine = LocalBackend(
-            self._events, now=self.now, product=self._product, timeout=self._options.timeout
-        )
+            self._events, now=self.now, product=self._product, timeout=self._options.timeout,
+            options=self._options.inputs,
+        )  # fmt: skip
         try:
+            for text in engine.assumptions if self._options.announce else ():
+                print(f"note: {for_terminal(text)}", file=sys.stderr)
             target = Target("sample" if self.sample else LOCAL)
             say("hunting")
             yield [
@@ -215,11 +236,11 @@ class LiveAnswering:
         """Expected tenants without a profile are part of what was not looked at."""
         if self.config is None or not self._options.choice.everything:
             return []
-        from qakhunt.backends.absent import AbsentBackend
+        from qakhunt.backends.missing_tenant import MissingTenant
 
         lines = []
         for tenant in self.config.missing_tenants():
-            backend = AbsentBackend(
+            backend = MissingTenant(
                 "log-analytics", "an expected tenant that has no profile",
                 hint=f"add a profile to {self.config.path}",
             )  # fmt: skip

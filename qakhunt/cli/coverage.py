@@ -38,7 +38,7 @@ def show_coverage(hunts: Sequence[Hunt], format_: str, out: Path | None, *, forc
     if out is None:
         sys.stdout.write(text)
         return
-    with whole_file(out, force=force) as temporary:
+    with whole_file(out, force=force, private=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 

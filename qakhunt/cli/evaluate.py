@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
@@ -30,12 +29,6 @@ Labelled = Annotated[
     Optional[list[Path]],  # noqa: UP045 - typer reads it at run time on 3.10
     typer.Option(
         "--labelled", metavar="DIR", help="A folder of labelled event sets and its manifest."
-    ),
-]
-Plot = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--plot", metavar="PATH", help="Draw the bursts found as events are lost, as SVG."
     ),
 ]
 Page = Annotated[
@@ -74,13 +67,11 @@ def evaluate(
         typer.Option("--record", help="Write the evidence beside each hunt: evidence/<hunt>.json."),
     ] = False,
     page: Page = None,
-    plot: Plot = None,
     write_sets: Write = None,
     format_: FormatName = None,
     as_json: o.AsJson = False,
     now: o.Now = None,
     hunts: o.HuntFolders = None,
-    force: o.Force = False,
     quiet: o.Quiet = False,
 ) -> None:
     """Measure hunts on labelled events: recall, false alerts, lost events, time.
@@ -90,10 +81,6 @@ def evaluate(
     added unless --generated is 0.
     """
     chosen = _format(format_, as_json=as_json)
-    if plot is not None:
-        from qakhunt.reports.writing import check_target
-
-        check_target(plot, force=force)
     sets = _sets(labelled or (), generated, seed)
     if write_sets is not None:
         _write(write_sets, sets)
@@ -104,10 +91,6 @@ def evaluate(
         _record(found, whole)
     if page is not None:
         _update(page, whole)
-    if plot is not None:
-        from qakhunt.proving.evidence_plot import svg
-
-        _write_text(plot, svg(whole["hunts"], whole["date"]), force=force)
     _present(whole, chosen)
 
 
@@ -186,7 +169,7 @@ def _update(page: Path, whole: Document) -> None:
 def _write_text(path: Path, text: str, *, force: bool) -> None:
     from qakhunt.reports.writing import whole_file
 
-    with whole_file(path, force=force) as temporary:
+    with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -235,11 +218,6 @@ def _present(whole: Document, chosen: str) -> None:
         print(markdown(whole), end="")
         return
     _table(whole)
-    from qakhunt.proving.evidence_plot import terminal_lines
-
-    bar = "\u2588" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
-    width = shutil.get_terminal_size().columns
-    print("\n".join(for_terminal(line) for line in terminal_lines(whole["hunts"], width, bar)))
 
 
 def _table(whole: Document) -> None:
@@ -271,9 +249,8 @@ def _rendering_table(hunt: Document) -> Any:
     from rich.table import Table
 
     from qakhunt.proving.evidence import percent, recall_of, with_interval
-    from qakhunt.proving.evidence_plot import losses_of
 
-    losses = losses_of(hunt)[1:]
+    losses = sorted({entry["percent"] for entry in hunt["loss"]})
     table = Table(box=None, header_style="bold", pad_edge=True, padding=(0, 2, 0, 0))
     table.add_column("  rendering")
     for heading in (

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from qakhunt.cli import lint
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
+from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.reports.safe import for_json, for_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from rich.console import Console
+
     from qakhunt.hunts.model import Hunt
 
 app = o.new_app(no_args_is_help=True)
+_LONG = 80
 app.command("lint")(lint.lint)
 
 
@@ -54,54 +60,63 @@ def list_hunts(hunts: o.HuntFolders = None, as_json: o.AsJson = False) -> None:
 
 @app.command()
 def show(hunt: o.HuntName, hunts: o.HuntFolders = None) -> None:
-    """Show a hunt: parameters, window, techniques, triage, limits."""
+    """Show a hunt: what it finds, its limits, how to run it, parameters, triage."""
     from rich.console import Console
 
+    from qakhunt.reports.console import unpadded
+
     console = Console(highlight=False, markup=False)
-    for number, found in enumerate(catalog(hunts or ()).find(hunt)):
-        if number:
-            console.print()
-        _show(found, console)
+    with unpadded(console):
+        for number, found in enumerate(catalog(hunts or ()).find(hunt)):
+            if number:
+                console.print()
+            _show(found, hunt, console)
 
 
-def _show(hunt: Hunt, console: Any) -> None:
-    from rich.padding import Padding
+def _show(hunt: Hunt, name: str, console: Console) -> None:
     from rich.text import Text
 
-    def heading(text: str) -> None:
-        console.print(Text(f"\n{text}", style="bold"))
+    from qakhunt.reports.console import indented
+    from qakhunt.triage.words import prose
 
-    def paragraph(text: str) -> None:
-        console.print(Padding(Text(for_terminal(text)), (0, 0, 0, 2)))
-
-    def items(title: str, entries: tuple[str, ...]) -> None:
+    def part(title: str, entries: Iterable[str], *, listed: bool = True) -> None:
+        entries = [entry for entry in entries if entry]
         if entries:
-            heading(title)
-            for entry in entries:
-                console.print(Padding(Text(f"- {for_terminal(entry)}"), (0, 0, 0, 2)))
+            console.print(Text(f"\n{title}", style="bold"))
+        for entry in entries:
+            if entry.startswith("https://") and " " not in entry:  # to be copied, so never wrapped
+                console.print(Text(f"  {for_terminal(entry)}"), soft_wrap=True)
+            else:
+                indented(console, f"- {prose(entry)}" if listed else prose(entry), "")
 
-    console.print(Text(for_terminal(hunt.title), style="bold"))
     version = f", version {hunt.version}" if hunt.version else ""
-    paragraph(f"{hunt.name}{version}, {hunt.source}: {hunt.path}")
-    if hunt.description:
-        console.print()
-        paragraph(" ".join(hunt.description.split()))
-    heading("Parameters")
-    for line in _parameter_lines(hunt) or ["none"]:
-        paragraph(line)
-    heading("Window")
-    paragraph(_window_line(hunt))
-    heading("For")
-    paragraph(", ".join(hunt.products))
-    software = ", ".join(hunt.notes.software)
-    techniques = [_technique(t) for t in hunt.techniques]
-    items("ATT&CK", tuple(filter(None, [software, *techniques])))
-    items("Data sources", hunt.notes.data_sources)
-    items("Triage", hunt.notes.triage)
-    items("False positives", hunt.notes.false_positives)
-    items("Evidence", _evidence_lines(hunt))
-    items("Known limits", hunt.notes.limits)
-    items("References", hunt.notes.references)
+    console.print(Text(for_terminal(hunt.title), style="bold"))
+    indented(console, f"{hunt.name}{version}, {hunt.source}", "dim")
+    part("What it finds", [hunt.description], listed=False)
+    part("Known limits", hunt.notes.limits)
+    part("How to run it", _run_lines(hunt, name), listed=False)
+    part("Window", [_window_line(hunt)], listed=False)
+    part("Parameters (--set NAME=VALUE)", _parameter_lines(hunt) or ["none"], listed=False)
+    part("Triage", hunt.notes.triage)
+    part("False positives", hunt.notes.false_positives)
+    part("Evidence", _evidence_lines(hunt))
+    techniques = [_technique(technique) for technique in hunt.techniques]
+    part("ATT&CK", [", ".join(hunt.notes.software), *techniques])
+    part("Data sources", [", ".join(hunt.notes.data_sources)], listed=False)
+    part("References", hunt.notes.references)
+    console.print(Text("\nFile", style="bold"))
+    console.print(Text(f"  {for_terminal(hunt.path)}"), soft_wrap=True)
+
+
+def _run_lines(hunt: Hunt, name: str) -> list[str]:
+    """The commands that run and render it, as typed."""
+    import shlex
+
+    called = shlex.quote(name)
+    other = [product for product in hunt.products if product != LOG_ANALYTICS]
+    lines = [f"qakhunt run {called}", f"qakhunt run {called} --profile NAME --window 30d"]
+    lines.append(f"qakhunt render {called}" + (f" --dialect {other[0]}" if other else ""))
+    return [*lines, f"(written for {', '.join(hunt.products)})"]
 
 
 def _evidence_lines(hunt: Hunt) -> tuple[str, ...]:
@@ -125,17 +140,24 @@ def _technique(technique: str) -> str:
 
 
 def _parameter_lines(hunt: Hunt) -> list[str]:
+    """Each parameter with its default; a long one folded, since 'render' shows all of it."""
     from qakhunt.answers.plain import to_text
     from qakhunt.hunts.parameters import parameters_of
+    from qakhunt.triage.words import count, short_list
 
     options = {"commands": "--command", "threshold": "--threshold"}
     lines = []
     for parameter in parameters_of(hunt).values():
-        lines.append(f"{parameter.name}: {parameter.kql_type} = {to_text(parameter.default)}")
+        default = to_text(parameter.default)
+        if len(default) > _LONG and isinstance(parameter.default, list):
+            entries = [to_text(entry)[:_LONG] for entry in parameter.default]
+            default = f"{count(len(entries), 'entry', 'entries')}: {short_list(entries)}"
+        elif len(default) > _LONG:
+            default = f"{default[:_LONG]}... ({len(default):,} characters)"
         option = options.get(parameter.role or "")
+        lines.append(f"{parameter.name}: {parameter.kql_type} = {default}")
         notes = " ".join(filter(None, [parameter.help, f"({option})" if option else ""]))
-        if notes:
-            lines.append(f"    {notes}")
+        lines += [f"- {notes}"] if notes else []
     return lines
 
 
@@ -144,7 +166,8 @@ def _window_line(hunt: Hunt) -> str:
 
     notes = hunt.notes.window
     if notes is None:
-        return "as its own filters on time say; now() and ago() are those of the run"
+        own = f"its queryPeriod, {hunt.period}" if hunt.period else "its furthest ago(), else 30d"
+        return f"{own}; --window changes it"
     spans = {
         let.name: hunt.query[let.value_start : let.value_end]
         for let in leading_lets(query_tokens(hunt))
@@ -190,7 +213,7 @@ def new(
 
     check_name(name)
     path = folder / f"{name}.yaml"
-    with whole_file(path, force=force) as temporary:
+    with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(skeleton(name), encoding="utf-8", newline="\n")
     print(path)
     print(f"hint: try 'qakhunt run {path}'", file=sys.stderr)

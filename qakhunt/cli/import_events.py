@@ -6,11 +6,13 @@ import json
 import sys
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from qakhunt.cli import options as o
+from qakhunt.cli.request import read_input_options
+from qakhunt.engine.inputs import ASSUMED_UTC
 from qakhunt.errors import UsageError
 from qakhunt.reports.safe import for_json, for_terminal
 
@@ -44,14 +46,17 @@ def import_events(
         ),
     ] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first record that cannot be read.")
-    ] = False,
-    max_expanded: Annotated[
-        float,
+        bool,
         typer.Option(
-            "--max-expanded", metavar="GIB", min=0.0, help="What one archive may expand to."
+            "--strict", help="Stop at the first record that cannot be read and at other files."
         ),
-    ] = 16,
+    ] = False,
+    max_expanded: o.MaxExpanded = 16,
+    time_zone: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--time-zone", metavar="ZONE", help="Of times in CSV that name no zone."),
+    ] = None,
+    date_order: o.DateOrder = None,
     force: o.Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
     quiet: o.Quiet = False,
@@ -66,13 +71,13 @@ def import_events(
             f"--out {out}: not a kind of file that is written",
             hint=f"its name ends in {', '.join(w.FORMATS)}",
         )
+    options = read_input_options(time_zone, date_order, max_expanded, strict=strict)
     with (
         whole_file(out, force=force, named=True) as temporary,
         _telling(quiet=quiet or as_json) as tell,
     ):
         account = w.import_events(
-            inputs, temporary, kind, raw_lines=raw_command_lines, strict=strict,
-            max_expanded=int(max_expanded * (1 << 30)), progress=tell,
+            inputs, temporary, kind, raw_lines=raw_command_lines, options=options, progress=tell,
         )  # fmt: skip
     for warning in warnings_of(account):
         print(f"warning: {for_terminal(warning)}", file=sys.stderr)
@@ -107,6 +112,15 @@ def warnings_of(account: ImportAccount) -> list[str]:
             "'Include command line in process creation events' (Administrative Templates > "
             "System > Audit Process Creation)"
         )
+    if account.without_time:
+        found.append(f"{account.without_time:,} rows without a time left out")
+    if account.ignored_files:
+        shown = ", ".join(account.ignored_files[:5])
+        more = len(account.ignored_files) - 5
+        found.append(
+            f"files that hold no events left out: {shown}{f' and {more} more' if more > 0 else ''}"
+        )
+    found += [ASSUMED_UTC.format(name) for name in account.assumed_utc]
     for shift in account.table.shifts:
         found.append(
             f"{shift.source}: the log of {shift.device} is not in UTC; "
@@ -140,8 +154,6 @@ def summary_of(account: ImportAccount, out: Path) -> list[str]:
         )
         more = "" if len(account.other) <= 5 else f" and {len(account.other) - 5} kinds more"
         lines.append(f"{account.other.total():,} other events are not imported: {shown}{more}")
-    if account.ignored_files:
-        lines.append(f"{len(account.ignored_files):,} files of other kinds were left aside")
     return lines
 
 
@@ -160,6 +172,8 @@ def document_of(account: ImportAccount, out: Path) -> dict[str, Any]:
         "twins": table.twins,
         "orphans": table.orphans,
         "without_command_line": account.without_line,
+        "without_time": account.without_time,
+        "assumed_utc": account.assumed_utc,
         "broken": account.broken,
         "broken_records": [
             {"source": b.source, "place": b.place, "why": b.why} for b in account.broken_records

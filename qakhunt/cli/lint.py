@@ -118,7 +118,7 @@ def _write_sarif(result: LintResult, path: Path, *, force: bool) -> None:
     from qakhunt.proving.lint.report import sarif_document
     from qakhunt.reports.writing import whole_file
 
-    with whole_file(path, force=force) as temporary:
+    with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(_json(sarif_document(result, __version__)) + "\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from qakhunt.errors import UsageError, nearest
 from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
-    from qakhunt.backends.auth import Identity
+    from qakhunt.backends.auth.identity import Identity
 
 app = o.new_app()
 
@@ -48,7 +48,7 @@ def login(
     trust_host: p.TrustedHosts = None,
 ) -> None:
     """Sign in as an analyst. One sign-in serves every tenant that knows you."""
-    from qakhunt.backends.analysts import MEMORY, Analysts
+    from qakhunt.backends.auth.interactive import MEMORY, Analysts
 
     identity, scope = analyst_identity(
         config, profile, tenant=tenant, client_id=client_id, cloud=cloud, trusted=trust_host or ()
@@ -73,7 +73,7 @@ def _show(message: str) -> None:
 
 def _store(wanted: str | None, identity: Identity) -> str | None:
     """Where to keep the sign-in; asks before it would be plain text."""
-    from qakhunt.backends.analysts import (
+    from qakhunt.backends.auth.interactive import (
         ENCRYPTED,
         MEMORY,
         PLAIN,

@@ -27,7 +27,7 @@ def logout(
     trust_host: p.TrustedHosts = None,
 ) -> None:
     """Forget a sign-in on this machine."""
-    from qakhunt.backends.analysts import Analysts
+    from qakhunt.backends.auth.interactive import Analysts
 
     identity, _ = analyst_identity(config, profile, cloud=cloud, trusted=trust_host or ())
     analysts = Analysts(identity)

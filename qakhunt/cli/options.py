@@ -18,6 +18,10 @@ HuntNames = Annotated[
     typer.Argument(metavar="[HUNT]...", help="A hunt's name, id or path, or a named set."),
 ]
 HuntName = Annotated[str, typer.Argument(metavar="HUNT", help="A hunt's name, id or path.")]
+OptionalHuntName = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Argument(metavar="[HUNT]", help="A hunt's name, id or path."),
+]
 HuntFolders = Annotated[
     Optional[list[Path]],  # noqa: UP045
     typer.Option(
@@ -59,7 +63,26 @@ WindowText = Annotated[
 TimeZone = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
-        "--time-zone", metavar="ZONE", help="Where calendar days begin, such as Australia/Perth."
+        "--time-zone",
+        metavar="ZONE",
+        help="Where calendar days begin, and of times in CSV that name no zone: Australia/Perth.",
+    ),
+]
+DateOrder = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--date-order", metavar="ORDER",
+        help="day-first or month-first, for dates in CSV that do not tell.",
+    ),
+]  # fmt: skip
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Refuse records without a time and files that hold no events."),
+]
+MaxExpanded = Annotated[
+    float,
+    typer.Option(
+        "--max-expanded", metavar="GIB", min=0.0, help="What one compressed file may expand to."
     ),
 ]
 Now = Annotated[

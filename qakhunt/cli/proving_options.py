@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
 from qakhunt.cli.request import read_now, read_product, read_zone
-from qakhunt.errors import HuntError, UsageError
-from qakhunt.kql.values import Window
+from qakhunt.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.kql.values import Instant
+    from qakhunt.kql.values import Instant, Window
     from qakhunt.proving.records import EventSource
 
 Events = Annotated[
@@ -54,22 +52,13 @@ class Stage:
     zone: Any
 
     def render(self, hunt: Hunt, values: Mapping[str, Any]) -> RenderedQuery:
-        """The hunt under this clock and window.
-
-        Nobody asked for a window that is a Window here: a hunt that filters on time
-        itself keeps its own.
-        """
+        """The hunt under this clock and window."""
         from qakhunt.hunts.render import render
-        from qakhunt.hunts.window import PUBLISHED
 
-        ask = partial(
-            render, hunt, now=self.now, product=self.records.product, parameters=values,
-            zone=self.zone,
+        return render(
+            hunt, now=self.now, product=self.records.product, parameters=values,
+            window=self.window, zone=self.zone,
         )  # fmt: skip
-        if hunt.notes.window is None and isinstance(self.window, Window):
-            with suppress(HuntError):
-                return ask(window=PUBLISHED)
-        return ask(window=self.window)
 
 
 @contextmanager

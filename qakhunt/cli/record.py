@@ -16,7 +16,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.request import HuntRequest
-from qakhunt.cli.run import BackendName, Events, Timeout, exit_code, report_failures
+from qakhunt.cli.run import BackendName, Events, MemoryLimit, Timeout, exit_code, report_failures
 from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.hunts.window import PUBLISHED
@@ -79,6 +79,7 @@ def record(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    memory_limit: MemoryLimit = None,
     slice_: sl.Slice = None,
     context: ctx.Around = None,
     context_hits: ctx.Limit = DEFAULT_LIMIT,
@@ -110,6 +111,7 @@ def record(
         AnswerOptions(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
+            memory_limit=memory_limit,
         ),
         os.environ,
     )  # fmt: skip

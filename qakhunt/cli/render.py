@@ -7,13 +7,14 @@ import sys
 from qakhunt.cli import options as o
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
 from qakhunt.hunts.window import PUBLISHED
+from qakhunt.reports.safe import for_terminal, lines_for_terminal
 
 app = o.new_app()
 
 
 @app.command()
 def render(
-    hunt: o.HuntName,
+    hunt: o.OptionalHuntName = None,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -26,21 +27,21 @@ def render(
     hunts: o.HuntFolders = None,
     quiet: o.Quiet = False,
 ) -> None:
-    """Print a hunt's KQL, ready to paste into the portal."""
+    """Print a hunt's KQL, ready to paste into the portal. Without a name: the Qakbot hunt."""
     request = HuntRequest(
-        [hunt], hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        [hunt] if hunt else (), hunts or (), command or (), commands, add_command or (),
+        threshold, set_ or (), window, time_zone,
     )  # fmt: skip
     product = read_product(dialect)
     found = rendered_hunts(request, now=read_now(now), product=product, strict=False)
     for rendered, warnings in found:
         if not quiet:
             for warning in [*rendered.warnings, *warnings]:
-                print(f"warning: {warning}", file=sys.stderr)
+                print(f"warning: {for_terminal(warning)}", file=sys.stderr)
+            for note in [*rendered.notes, *filter(None, [rendered.partial])]:
+                print(f"note: {for_terminal(note)}", file=sys.stderr)
         text = rendered.text
         if sys.stdout.isatty():
-            from qakhunt.reports.safe import lines_for_terminal
-
             text = lines_for_terminal(text)
         sys.stdout.write(text)
         if not text.endswith("\n"):

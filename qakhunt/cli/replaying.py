@@ -6,12 +6,12 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qakhunt.cli.request import catalog, refuse_unused, rendered_hunts
+from qakhunt.cli.request import catalog, refuse_oversized_hunt, refuse_unused, rendered_hunts
 from qakhunt.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.kql.values import Instant
+from qakhunt.kql.values import Instant, Timespan
 from qakhunt.plan import PlanLine
 from qakhunt.recordings.store import Recording
 
@@ -59,7 +59,7 @@ class ReplayAnswering:
         self, request: HuntRequest, say: Callable[[str], None], _on_wait: object
     ) -> Iterator[list[PlanLine]]:
         """The recorded plan, or the wanted hunts on whom it asked."""
-        backends: dict[tuple[str, str], Backend] = {}
+        backends: dict[tuple[str | None, ...], Backend] = {}
         try:
             say("replaying")
             refuse_unused(request, self._hunts(request))
@@ -73,7 +73,7 @@ class ReplayAnswering:
                 backend.close()
 
     def _strictly(
-        self, request: HuntRequest, backends: dict[tuple[str, str], Backend]
+        self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
         from qakhunt.backends.replay import ReplayBackend, target_of
         from qakhunt.slicing.request import read_slices
@@ -94,9 +94,10 @@ class ReplayAnswering:
             if line.hunt not in rendered:
                 continue
             product = self._manifest.hunts[line.hunt].product
-            key = (line.backend, product)
+            key = (line.backend, product, line.longest_gap)
             if key not in backends:
-                backends[key] = ReplayBackend(self._recording, line.backend, product)
+                longest = Timespan.parse(line.longest_gap) if line.longest_gap else None
+                backends[key] = ReplayBackend(self._recording, line.backend, product, longest)
             try:
                 slices = read_slices(line.slices) if line.slices else None
             except ValueError as problem:
@@ -172,7 +173,7 @@ class ReplayAnswering:
         )  # fmt: skip
 
     def _on_rows(
-        self, request: HuntRequest, backends: dict[tuple[str, str], Backend]
+        self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
         from qakhunt.backends.replay import RecordedRows, target_of
 
@@ -186,6 +187,7 @@ class ReplayAnswering:
                 if self._manifest.hunts[line.hunt].product == product
             )
             for rendered in self._wanted(request, product):
+                refuse_oversized_hunt(rendered)
                 lines += [PlanLine(rendered, backend, target_of(origin)) for origin in origins]
         return lines
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from qakhunt.config_place import find_config, user_folder
 from qakhunt.documents import read_text
-from qakhunt.errors import UsageError, nearest
+from qakhunt.engine.inputs import InputOptions
+from qakhunt.errors import HuntError, UsageError, nearest
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.model import LOG_ANALYTICS, PRODUCTS
 from qakhunt.hunts.parameters import Parameter, parameters_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
+from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import Instant
+from qakhunt.reports.safe import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,10 +49,21 @@ class HuntRequest:
 
 
 def catalog(folders: Sequence[Path] = (), config: Path | None = None) -> Catalog:
-    """The user's folders (options, QAKHUNT_HUNTS, configuration), then the built-in hunts."""
+    """The user's folders (options, QAKHUNT_HUNTS, configuration), then the built-in hunts.
+
+    A hunt that hides another is announced on stderr, once.
+    """
     listed = os.environ.get("QAKHUNT_HUNTS", "")
     named = (Path(part) for part in listed.split(os.pathsep) if part)
-    return Catalog((*folders, *named, *_configured_folders(config)))
+    found = Catalog((*folders, *named, *_configured_folders(config)))
+    _announce_hidden(found)
+    return found
+
+
+@cache
+def _announce_hidden(found: Catalog) -> None:
+    for sentence in found.hidden():
+        print(f"note: {for_terminal(sentence)}", file=sys.stderr)
 
 
 def _configured_folders(option: Path | None) -> tuple[Path, ...]:
@@ -94,6 +110,21 @@ def read_zone(name: str | None) -> dt.tzinfo | None:
         ) from None
 
 
+def read_input_options(
+    time_zone: str | None, date_order: str | None, max_expanded: float, *, strict: bool
+) -> InputOptions:
+    """How event files are read. Raises UsageError."""
+    if date_order not in (None, "day-first", "month-first"):
+        raise UsageError(f"--date-order {date_order!r}: it is day-first or month-first")
+    read_zone(time_zone)
+    return InputOptions(
+        time_zone,
+        cast("Any", date_order),
+        strict=strict,
+        max_expanded=int(max_expanded * (1 << 30)),
+    )
+
+
 def rendered_hunts(
     request: HuntRequest, *, now: Instant, product: str, strict: bool = True
 ) -> list[tuple[RenderedQuery, list[str]]]:
@@ -113,6 +144,20 @@ def rendered_hunts(
         )
         found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
     return found
+
+
+def refuse_oversized_hunt(rendered: RenderedQuery) -> None:
+    """Raise HuntError, before any work, for a hunt that is too large for the engine."""
+    from qakhunt.engine.dialect import Unreadable
+    from qakhunt.engine.limits import refuse_oversized
+
+    try:
+        refuse_oversized(rendered.text)
+    except Unreadable as problem:
+        place = LineIndex(rendered.text).locate(problem.offset or 0)
+        raise HuntError(
+            problem.message, location=rendered.locate(*place), hint=problem.hint
+        ) from None
 
 
 def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:

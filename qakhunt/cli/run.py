@@ -18,7 +18,7 @@ from qakhunt.cli import slices as sl
 from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.log import RunLog, read_log_format
 from qakhunt.cli.output import Output, in_zone
-from qakhunt.cli.request import HuntRequest
+from qakhunt.cli.request import HuntRequest, read_input_options
 from qakhunt.cli.run_progress import Shown, progress_of
 from qakhunt.errors import ExitCode
 from qakhunt.hunts.window import PUBLISHED
@@ -69,8 +69,18 @@ Out = Annotated[
 ]
 Timeout = Annotated[
     Optional[float],  # noqa: UP045
-    typer.Option("--timeout", metavar="SECONDS", min=0.001, help="Stop a query that takes longer."),
-]
+    typer.Option(
+        "--timeout", metavar="SECONDS", min=0.001,
+        help="Stop a query, or reading the events, when it takes longer.",
+    ),
+]  # fmt: skip
+MemoryLimit = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--memory-limit", metavar="SIZE",
+        help="What the embedded engine may hold, such as 2GB; a quarter of the machine's memory.",
+    ),
+]  # fmt: skip
 
 
 @app.command()
@@ -85,6 +95,9 @@ def run(
     events: Events = None,
     recording: Recording = None,
     on_source: OnSource = False,
+    strict: o.Strict = False,
+    date_order: o.DateOrder = None,
+    max_expanded: o.MaxExpanded = 16,
     dialect: o.Dialect = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
@@ -96,6 +109,7 @@ def run(
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
+    memory_limit: MemoryLimit = None,
     slice_: sl.Slice = None,
     explain: sl.Explain = False,
     dry_run: sl.DryRun = False,
@@ -105,7 +119,7 @@ def run(
     out: Out = None,
     as_json: o.AsJson = False,
     csv_raw: Annotated[
-        bool, typer.Option("--csv-raw", help="Leave CSV cells unguarded against formulas.")
+        bool, typer.Option("--csv-raw", help="Keep CSV cells as they are, unguarded and unescaped.")
     ] = False,
     force: o.Force = False,
     fail_on_hits: Annotated[
@@ -143,6 +157,9 @@ def run(
             backend, events or (), dialect, now, timeout, config,
             p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
             sch.read_deadline(deadline), recording=recording, on_source=on_source,
+            memory_limit=memory_limit,
+            inputs=read_input_options(time_zone, date_order, max_expanded, strict=strict),
+            announce=output.format is None and not quiet and not sys.stdout.isatty(),
         ),
         os.environ,
     )  # fmt: skip

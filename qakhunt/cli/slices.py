@@ -91,14 +91,14 @@ def _plan_lines(told: Forecast) -> list[str]:
     for entry in told.lines:
         target = entry.line.target
         whom = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
-        if entry.absent:
-            lines.append(f"{entry.line.rendered.hunt.name} on {whom}: not asked: {entry.absent}")
+        if entry.missing:
+            lines.append(f"{entry.line.rendered.hunt.name} on {whom}: not asked: {entry.missing}")
             continue
         text = f"{entry.line.rendered.hunt.name} on {whom} ({entry.line.backend.name}): "
         text += count(len(entry.slices), "call")
         if len(entry.slices) > 1:
             text += f", {entry.slices[0]} to {entry.slices[-1]}"
-        text += f"; {entry.probes} more if nothing is found"
+        text += f"; {entry.probes} more to check what there was to look at"
         lines.append(text)
         if entry.billed:
             lines.append("  a search of Basic or Auxiliary tables: billed by the gigabyte")

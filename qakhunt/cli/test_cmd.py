@@ -69,7 +69,7 @@ def run_tests(
     if junit is not None:
         from qakhunt.proving.case_report import junit_xml
 
-        with whole_file(junit, force=force) as temporary:
+        with whole_file(junit, force=force, private=False) as temporary:
             temporary.write_text(junit_xml(results, seconds), encoding="utf-8", newline="\n")
     if mutate and not any(result.outcome is Outcome.FAILED for result in results):
         return _mutate(suites, as_json=as_json, quiet=quiet)

@@ -16,7 +16,14 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, present
 from qakhunt.cli.request import read_now
-from qakhunt.cli.run import Events, FormatName, Out, Timeout  # noqa: TC001 - read at run time
+from qakhunt.cli.run import (  # noqa: TC001 - read at run time
+    Events,
+    FormatName,
+    MemoryLimit,
+    Out,
+    Timeout,
+)
+from qakhunt.engine.limits import limit_memory
 from qakhunt.errors import ExitCode, UsageError
 from qakhunt.triage.context import DEFAULT_LIMIT
 
@@ -48,6 +55,7 @@ def triage(
     context_hits: ctx.Limit = DEFAULT_LIMIT,
     events: Events = None,
     timeout: Timeout = None,
+    memory_limit: MemoryLimit = None,
     config: p.ConfigPath = None,
     trust_host: p.TrustedHosts = None,
     cloud: ro.Cloud = None,
@@ -72,6 +80,7 @@ def triage(
 
         raise UsageError(f"--hit {hit}: the result has {count(len(result.hits), 'hit')}")
     if _may_ask(result, around, events):
+        limit_memory(memory_limit)
         asker = _Asker(events, timeout, config, trust_host or ())
         with asker.opened(result, quiet=quiet) as plan:
             around = around or ctx.read_around("30m")

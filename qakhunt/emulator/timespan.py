@@ -1,10 +1,10 @@
-"""The ``timespan`` of a request: ISO 8601 durations and intervals."""
+"""The ``timespan`` of a request: ISO 8601 durations and intervals, both ends included."""
 
 from __future__ import annotations
 
 import datetime as dt
 
-from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.values import TICK, Instant, Window
 
 ALL_TIME = Window(Instant.parse("0001-01-01"), Instant.parse("9999-12-31T23:59:59.9999999Z"))
 NO_TIME = Window(Instant(0), Instant(1))
@@ -39,7 +39,7 @@ def since(start: Instant) -> Window:
 
 
 def _window(start: Instant, end: Instant) -> Window:
-    return Window(start, end) if start < end else NO_TIME
+    return Window(start, min(end, ALL_TIME.last_tick) + TICK) if start <= end else NO_TIME
 
 
 def _is_duration(text: str) -> bool:

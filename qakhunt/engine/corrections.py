@@ -12,6 +12,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.engine import membership
 from qakhunt.engine.dialect import Unreadable
 
 if TYPE_CHECKING:
@@ -21,14 +22,14 @@ if TYPE_CHECKING:
 _KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
-_MICROSECONDS = "epoch_us(TRY_CAST(CAST({0} AS VARCHAR) AS INTERVAL))"
 _TIMESPAN = (
-    "(CASE WHEN {u} < 0 THEN '-' ELSE '' END"
-    " || CASE WHEN abs({u}) >= 86400000000 THEN (abs({u}) // 86400000000) || '.' ELSE '' END"
-    " || printf('%02d:%02d:%02d', abs({u}) // 3600000000 % 24, abs({u}) // 60000000 % 60,"
-    " abs({u}) // 1000000 % 60)"
-    " || CASE WHEN abs({u}) % 1000000 > 0 THEN printf('.%06d0', abs({u}) % 1000000) ELSE '' END)"
-).replace("{u}", _MICROSECONDS)
+    "list_transform([epoch_us(TRY_CAST(CAST({0} AS VARCHAR) AS INTERVAL))], lambda u: "
+    "CASE WHEN u < 0 THEN '-' ELSE '' END"
+    " || CASE WHEN abs(u) >= 86400000000 THEN (abs(u) // 86400000000) || '.' ELSE '' END"
+    " || printf('%02d:%02d:%02d', abs(u) // 3600000000 % 24, abs(u) // 60000000 % 60,"
+    " abs(u) // 1000000 % 60)"
+    " || CASE WHEN abs(u) % 1000000 > 0 THEN printf('.%06d0', abs(u) % 1000000) ELSE '' END)[1]"
+)
 _ELEMENT = (
     "CASE typeof({0}) WHEN 'TIMESTAMP' THEN "
     "to_json(strftime(TRY_CAST({0} AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z') "
@@ -44,12 +45,14 @@ _NULL_TESTS = {
 }
 _IS_ARRAY = "typeof({0}) = 'JSON' AND json_type(TRY_CAST({0} AS JSON)) = 'ARRAY'"
 # Only a dynamic array is unrolled; a string that looks like one is one element.
+_ELEMENTS = f"CASE WHEN {_IS_ARRAY} THEN CAST(to_json({{0}}) AS JSON[]) ELSE [{_ELEMENT}] END"
+# The element's SQL, the value, a condition and a size; each may hold any text.
 _SET = (
-    "to_json(coalesce(list_sort(list_distinct(flatten(list("
-    f"CASE WHEN {_IS_ARRAY} THEN CAST(to_json({{0}}) AS JSON[]) ELSE [{_ELEMENT}] END"
-    ") FILTER (WHERE {0} IS NOT NULL {if})))){size}, []))"
+    "to_json(coalesce(list_sort(list_distinct(flatten(list({0}) "
+    "FILTER (WHERE {1} IS NOT NULL {2})))){3}, []))"
 )
-_LIST = f"to_json(coalesce(list({_ELEMENT}) FILTER (WHERE {{0}} IS NOT NULL {{if}}){{size}}, []))"
+_LIST = "to_json(coalesce(list({0}) FILTER (WHERE {1} IS NOT NULL {2}){3}, []))"
+_PLAIN = re.compile(r'"(?:[^"]|"")*"')
 _PARSE_JSON = (
     "CASE WHEN CAST({0} AS VARCHAR) = '' THEN NULL "
     "ELSE coalesce(TRY_CAST({0} AS JSON), to_json(CAST({0} AS VARCHAR))) END"
@@ -81,11 +84,14 @@ def install() -> None:
     from duckdb_kql.translate import functions
 
     aggregates = functions.AGGREGATE_FUNCTIONS
-    for name, prefix, template in (("make_set", "set", _SET), ("make_list", "list", _LIST)):
-        aggregates[name] = _sized(functions, name, prefix, template, conditional=False)
-        aggregates[f"{name}_if"] = _sized(
-            functions, name + "_if", prefix, template, conditional=True
-        )
+    for name, element, template in (
+        ("make_set", _ELEMENTS, _SET),
+        ("make_list", _ELEMENT, _LIST),
+    ):
+        for ending, conditional in (("", False), ("_if", True)):
+            aggregates[name + ending] = _sized(
+                functions, name + ending, element, template, conditional=conditional
+            )
     scalars = functions.SCALAR_FUNCTIONS
     for name in ("parse_json", "todynamic"):
         if name in scalars:
@@ -102,11 +108,10 @@ def install() -> None:
         )
     _correct_bin(translate)
     _fill_outer_joins(translate)
-    _merge_needles(translate, functions)
-    _unroll_membership(translate)
+    membership.install(translate, functions)
 
 
-def _sized(functions: Any, name: str, prefix: str, template: str, *, conditional: bool) -> Any:
+def _sized(functions: Any, name: str, element: str, template: str, *, conditional: bool) -> Any:
     """An aggregate over 1 value, with a condition first and a size last where given."""
 
     class Sized(functions.AggregateSpec):  # type: ignore[misc]
@@ -114,12 +119,19 @@ def _sized(functions: Any, name: str, prefix: str, template: str, *, conditional
             least = 2 if conditional else 1
             if not least <= len(args) <= least + 1:
                 raise ValueError(f"{name}() takes {least} or {least + 1} arguments")
+            value = args[0]
             condition = f"AND ({args[1]})" if conditional else ""
             size = f"[:{args[least]}]" if len(args) > least else ""
-            filled = template.replace("{if}", condition).replace("{size}", size)
-            return filled.replace("{0}", args[0])
+            return template.format(_once(element, value), value, condition, size)
 
-    return Sized(name, template, name_prefix=prefix)
+    return Sized(name, template, name_prefix=name[5:].partition("_")[0])
+
+
+def _once(template: str, value: str) -> str:
+    """The template over the value, which is worked out once unless it is a mere column."""
+    if _PLAIN.fullmatch(value):
+        return template.format(value)
+    return f"list_transform([{value}], lambda x: {template.format('x')})[1]"
 
 
 def _correct_bin(translate: Any) -> None:
@@ -172,62 +184,3 @@ def without_null_text(translate: Any, sql: str, names: Sequence[str]) -> str:
         is_hole = f"typeof({name}) = 'VARCHAR' AND {name} IS NULL"
         cells.append(f"CASE WHEN {is_hole} THEN '' ELSE {name} END AS {name}")
     return f"SELECT {', '.join(cells)} FROM ({sql})"
-
-
-def _merge_needles(translate: Any, functions: Any) -> None:
-    """``has_any`` of literals as one regular expression instead of one per term."""
-    original = translate._render_has_list
-
-    def render(node: Any, value: str) -> str:
-        needles = None if node.require_all or node.subquery is not None else _needles(node.items)
-        if not needles or not all(map(functions.can_fold_term_boundary, needles)):
-            return original(node, value)  # type: ignore[no-any-return]
-        terms = []
-        for needle in dict.fromkeys(needles):
-            start = functions._TERM_START if functions.is_term_char(needle[:1]) else ""
-            end = functions._TERM_END if functions.is_term_char(needle[-1:]) else ""
-            terms.append(f"{start}{_regex_escape(needle)}{end}")
-        pattern = translate.quote_string("(?i)(?:" + "|".join(terms) + ")")
-        return translate._has_list_result(f"regexp_matches({value}, {pattern})", node)  # type: ignore[no-any-return]
-
-    def _needles(items: Any) -> list[str] | None:
-        found: list[str] = []
-        for item in items:
-            if getattr(item, "kind", None) == "string":
-                found.append(str(item.value))
-            elif getattr(item, "kind", None) == "dynamic":
-                literal = translate._literal_needles(item)
-                if literal is None or None in literal:
-                    return None
-                found += literal
-            else:
-                return None
-        return found
-
-    translate._render_has_list = render
-
-
-def _unroll_membership(translate: Any) -> None:
-    """``in`` over a literal array of strings as IN, which DuckDB can push down and hash."""
-    original = translate._render_in_list
-
-    def render(node: Any, value: str) -> str:
-        items = node.items
-        texts = translate._literal_needles(items[0]) if len(items) == 1 else None
-        if node.subquery is not None or not texts or None in texts:
-            return original(node, value)  # type: ignore[no-any-return]
-        value = f"CAST({value} AS VARCHAR)"
-        quoted = [translate.quote_string(text) for text in texts]
-        if node.case_insensitive:
-            value, quoted = f"lower({value})", [f"lower({text})" for text in quoted]
-        # Null is in no list. Said this way the filter still reaches the Parquet reader.
-        if node.negated:
-            return f"({value} IS NULL OR {value} NOT IN ({', '.join(quoted)}))"
-        return f"({value} IS NOT NULL AND {value} IN ({', '.join(quoted)}))"
-
-    translate._render_in_list = render
-
-
-def _regex_escape(text: str) -> str:
-    """As RE2's QuoteMeta: a backslash before ASCII that is no letter, digit or ``_``."""
-    return re.sub(r"([^A-Za-z0-9_\x80-\U0010ffff])", r"\\\1", text).replace("\\\0", "\\x00")

@@ -8,6 +8,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qakhunt.engine.limits import memory_limit
 from qakhunt.engine.parquet import write_records
 from qakhunt.engine.session import Session, require_engine
 from qakhunt.engine.sql_types import identifier, literal
@@ -68,7 +69,8 @@ class FeedStore:
         target = self._place() / f"{name}.parquet"
         files = ", ".join(literal(str(path)) for path in self._files[name])
         chosen = ", ".join(map(identifier, self._shapes[name]))
-        with require_engine().connect() as connection:
+        with require_engine().connect(config={"memory_limit": memory_limit()}) as connection:
+            connection.execute(f"SET temp_directory={literal(str(self._place() / 'spill'))}")
             connection.execute(
                 f"COPY (SELECT {chosen} FROM read_parquet([{files}], union_by_name=true)) "
                 f"TO {literal(str(target))} (FORMAT parquet)"

@@ -2,6 +2,7 @@
 
 An input is ``path`` or ``TABLE=path``: a file, a folder or a glob. Text files may
 be gzipped, have a BOM, or be UTF-16; what a file is, is checked before it is read.
+What is left out on the way is accounted for.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from __future__ import annotations
 import codecs
 import glob
 import gzip
-import shutil
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 from qakhunt.errors import EventsError
 from qakhunt.kql.schema import tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 DEFAULT_TABLE = "DeviceProcessEvents"
 
@@ -28,6 +28,11 @@ FORMATS = {
     ".csv": "csv", ".parquet": "parquet",
 }  # fmt: skip
 """Suffix -> format; text formats may carry ``.gz`` behind it."""
+
+MAX_EXPANDED = 16 << 30
+"""Bytes that one compressed file may expand to."""
+
+ASSUMED_UTC = "{}: its times name no zone and were read as UTC; --time-zone says otherwise"
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
@@ -40,12 +45,63 @@ _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
+class InputOptions:
+    """How event files are read.
+
+    ``time_zone`` (IANA) is that of times in CSV that name none: without it they are
+    read as UTC. ``date_order`` settles dates that do not tell. ``strict`` refuses
+    records and files that are left out otherwise; ``max_expanded`` is in bytes.
+    """
+
+    time_zone: str | None = None
+    date_order: Literal["day-first", "month-first"] | None = None
+    strict: bool = False
+    max_expanded: int = MAX_EXPANDED
+
+
+@dataclass
+class InputAccount:
+    """What was left out of the inputs, and what was taken for granted, by file."""
+
+    without_time: dict[str, int] = field(default_factory=dict)
+    foreign: list[str] = field(default_factory=list)
+    assumed_utc: list[str] = field(default_factory=list)
+
+    @property
+    def skipped(self) -> str:
+        """Why an answer from these records is not the whole answer; empty where it is."""
+        return "; ".join(
+            f"{name}: {count:,} records without a time were left out"
+            for name, count in self.without_time.items()
+        )
+
+    def warnings(self) -> list[str]:
+        """What the user has to know."""
+        found = [self.skipped] if self.without_time else []
+        if self.foreign:
+            shown = ", ".join(self.foreign[:5])
+            more = f" and {len(self.foreign) - 5} more" if len(self.foreign) > 5 else ""
+            found.append(f"files that hold no events were left out: {shown}{more}")
+        return found + self.assumptions()
+
+    def assumptions(self) -> list[str]:
+        """What was taken for granted: it is among the warnings."""
+        return [ASSUMED_UTC.format(name) for name in self.assumed_utc]
+
+
+@dataclass(frozen=True)
 class EventFile:
-    """One file of records of one table, in one of ``FORMATS``."""
+    """One file of records of one table, in one of ``FORMATS``.
+
+    ``named`` says that the user named the table; ``found`` that the file was found in
+    a folder.
+    """
 
     table: str
     path: Path
     format: str
+    named: bool = False
+    found: bool = False
 
     @property
     def gzipped(self) -> bool:
@@ -53,16 +109,27 @@ class EventFile:
         return self.path.suffix.lower() == ".gz"
 
 
-def find_files(inputs: Iterable[str]) -> list[EventFile]:
+def find_files(
+    inputs: Iterable[str], account: InputAccount | None = None, *, strict: bool = False
+) -> list[EventFile]:
     """All files that the inputs name, in order, each once.
 
-    Raises EventsError for an input that names none or a file of another kind.
+    Files of a folder that are of another kind go to ``account``. Raises EventsError for
+    an input that names none or a file of another kind, and for all when ``strict``.
     """
     found: dict[tuple[str, Path], EventFile] = {}
     for text in inputs:
         table, path_text = _split(text)
-        for path in _expand(path_text):
-            file = EventFile(table or _table_of(path), path, _format_of(path))
+        paths, foreign = _expand(path_text)
+        if foreign and strict:
+            raise foreign_file(foreign[0])
+        if account is not None:
+            account.foreign += map(str, foreign)
+        is_folder = Path(path_text).expanduser().is_dir()
+        for path in paths:
+            file = EventFile(
+                table or _table_of(path), path, _format_of(path), table is not None, is_folder
+            )
             check_content(file)
             found.setdefault((file.table, path), file)
     return list(found.values())
@@ -75,22 +142,41 @@ def _split(text: str) -> tuple[str | None, str]:
     return None, text
 
 
-def _expand(text: str) -> list[Path]:
+def foreign_file(path: Path) -> EventsError:
+    """A file that holds no events, among others that do."""
+    return EventsError(
+        f"{path}: this holds no events", hint="without --strict it is counted and left out"
+    )
+
+
+def _expand(text: str) -> tuple[list[Path], list[Path]]:
+    """The files of events, and those of another kind in a folder."""
     path = Path(text).expanduser()
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.is_file() and _suffix(p) in FORMATS)
+        every = sorted(p for p in path.rglob("*") if not p.is_dir())
+        files = [p for p in every if p.is_file() and _suffix(p) in FORMATS]
         if not files:
             raise EventsError(f"{path}: no event files in this folder", hint=_hint())
-        return files
+        return files, [p for p in every if p not in set(files)]
     if path.exists():
-        return [path]
+        refuse_special(path)
+        return [path], []
     if glob.has_magic(text):
         names = glob.glob(str(path), recursive=True)  # noqa: PTH207 - absolute patterns too
         files = sorted(found for found in map(Path, names) if found.is_file())
         if files:
-            return files
+            return files, []
         raise EventsError(f"{text}: no file matches")
     raise EventsError(f"no such file: {text}")
+
+
+def refuse_special(path: Path) -> None:
+    """Refuse what is no regular file: reading a pipe or a device may never end."""
+    if not path.is_file():
+        raise EventsError(
+            f"{path}: this is a pipe, a device or a socket, not a file of events",
+            hint="write what it gives to a file first",
+        )
 
 
 def _suffix(path: Path) -> str:
@@ -156,10 +242,11 @@ def _guess(head: bytes) -> str:
     return "; it looks like JSON text" if start in (b"{", b"[") else ""
 
 
-def plain_utf8(file: EventFile, folder: Path) -> Path:
+def plain_utf8(file: EventFile, folder: Path, limit: int = MAX_EXPANDED) -> Path:
     """A path to the file's text as UTF-8 without BOM; a copy only where it must be.
 
-    Raises EventsError for text of another encoding or a cut gzip.
+    Raises EventsError for text of another encoding, a cut gzip, or one that expands to
+    more than ``limit`` bytes.
     """
     try:
         with _opened(file) as stream:
@@ -174,18 +261,36 @@ def plain_utf8(file: EventFile, folder: Path) -> Path:
             return file.path
         copy = folder / f"text-{len(list(folder.iterdir()))}.txt"
         with _opened(file) as stream, copy.open("wb") as out:
-            if encoding == "utf-16":
-                reader = codecs.getreader("utf-16")(stream)
-                while chunk := reader.read(_CHUNK):
-                    out.write(chunk.encode("utf-8"))
-            else:
-                stream.seek(3 if encoding else 0)
-                shutil.copyfileobj(stream, out, _CHUNK)
+            for chunk in _chunks(stream, encoding):
+                if file.gzipped and stream.tell() > limit:
+                    raise too_large(str(file.path), limit)
+                out.write(chunk)
     except (EOFError, zlib.error, gzip.BadGzipFile) as problem:
         raise EventsError(f"{file.path}: the gzip data is cut short or broken: {problem}") from None
     except UnicodeError as problem:
         raise EventsError(f"{file.path}: broken UTF-16 text: {problem}") from None
+    except OSError as problem:
+        raise EventsError(f"cannot unpack {file.path}: {problem.strerror or problem}") from None
     return copy
+
+
+def too_large(name: str, limit: int) -> EventsError:
+    """A compressed file that expands beyond its limit."""
+    return EventsError(
+        f"{name}: expands to more than {limit / (1 << 30):g} GiB",
+        hint="raise --max-expanded if you trust it",
+    )
+
+
+def _chunks(stream: IO[bytes], encoding: str | None) -> Iterator[bytes]:
+    if encoding == "utf-16":
+        reader = codecs.getreader("utf-16")(stream)
+        while text := reader.read(_CHUNK):
+            yield text.encode("utf-8")
+        return
+    stream.seek(3 if encoding else 0)
+    while chunk := stream.read(_CHUNK):
+        yield chunk
 
 
 def _opened(file: EventFile) -> IO[bytes]:

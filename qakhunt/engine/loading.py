@@ -6,7 +6,6 @@ even where the query would not have reached it. Parquet inputs stay where they a
 
 from __future__ import annotations
 
-import csv
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -14,13 +13,14 @@ from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.plain import to_json_line
 from qakhunt.answers.service_error import error_in
-from qakhunt.engine.inputs import EventFile, plain_utf8
+from qakhunt.engine.csv_reader import read_csv
+from qakhunt.engine.inputs import EventFile, InputAccount, InputOptions, foreign_file, plain_utf8
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, literal, typed
 from qakhunt.errors import EventsError, SourceLocation
-from qakhunt.kql.schema import Columns, columns
+from qakhunt.kql.schema import TIME_COLUMN, Columns, columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
@@ -37,20 +37,70 @@ def known_columns(table: str) -> Columns:
 
 
 class Loader:
-    """Turns event files into Parquet in a temporary folder."""
+    """Turns event files into Parquet in a temporary folder; ``account`` has what was left out."""
 
-    def __init__(self, connection: DuckDBPyConnection, folder: Path) -> None:
+    def __init__(
+        self, connection: DuckDBPyConnection, folder: Path, options: InputOptions | None = None
+    ) -> None:
         self.connection = connection
         self.folder = folder
+        self.options = options or InputOptions()
+        self.account = InputAccount()
         self.count = 0
 
-    def load(self, file: EventFile) -> Path:
-        """A Parquet file with the records of ``file``. Raises EventsError."""
-        if file.format == "parquet":
-            return file.path
-        text = plain_utf8(file, self.folder)
-        reader = {"ndjson": self._ndjson, "json": self._json, "csv": self._csv}[file.format]
-        return reader(file, text)
+    def load(self, file: EventFile) -> Path | None:
+        """A Parquet file with the records of ``file``, or None where it holds no events.
+
+        A record without a time is in no window: it is counted, and left out. Raises
+        EventsError.
+        """
+        import duckdb
+
+        path = file.path
+        try:
+            if file.format != "parquet":
+                text = plain_utf8(file, self.folder, self.options.max_expanded)
+                reader = {"ndjson": self._ndjson, "json": self._json, "csv": self._csv}
+                path = reader[file.format](file, text)
+            return path if self._timed(file, path) else None
+        except RecursionError:
+            raise EventsError(f"{file.path}: its JSON is nested too deeply") from None
+        except duckdb.Error as problem:
+            what = "not a whole Parquet file: " if file.format == "parquet" else ""
+            raise EventsError(f"{file.path}: {what}{_first_line(problem)}") from None
+
+    def _timed(self, file: EventFile, path: Path) -> bool:
+        """Whether the records are of a table that has a time, as far as the table tells."""
+        relation = f"read_parquet({literal(str(path))})"
+        names = self.connection.execute(f"SELECT * FROM {relation} LIMIT 0").description or []
+        times = [n for n in TIME_COLUMN.values() if n in {name[0] for name in names}]
+        if times:
+            untimed = " AND ".join(f"{identifier(name)} IS NULL" for name in times)
+            found = self.connection.execute(
+                f"SELECT count(*) FROM {relation} WHERE {untimed}"
+            ).fetchone()
+            self._without_time(file, found[0] if found else 0)
+            return True
+        if file.named or not set(TIME_COLUMN.values()) & set(known_columns(file.table)):
+            return True
+        if not file.found:
+            raise EventsError(
+                f"{file.path}: no column {' or '.join(TIME_COLUMN.values())}: these are no "
+                f"records of {file.table}", hint="TABLE=PATH names another table",
+            )  # fmt: skip
+        if self.options.strict:
+            raise foreign_file(file.path)
+        self.account.foreign.append(str(file.path))
+        return False
+
+    def _without_time(self, file: EventFile, count: int) -> None:
+        if count and self.options.strict:
+            raise EventsError(
+                f"{file.path}: records without a time: {count:,}",
+                hint="without --strict they are counted and left out",
+            )
+        if count:
+            self.account.without_time[str(file.path)] = count
 
     def _target(self) -> Path:
         self.count += 1
@@ -121,6 +171,7 @@ class Loader:
             if not isinstance(structure, dict):
                 check_ndjson(file.path, text)
                 raise EventsError(f"{file.path}: its lines are not all JSON objects")
+            _refuse_keys(file.path, structure)
             known = known_columns(file.table)
             shapes = {
                 name: SQL_TYPES[known[name]] if name in known else _sql_type_of(shape)
@@ -167,25 +218,29 @@ class Loader:
         kind = next((k for k, t in SQL_TYPES.items() if t == sql_type), sql_type)
         raise EventsError(
             f"column {name} is a {kind}, but holds {value[:60]!r}",
-            location=SourceLocation(str(file.path), _line_with(file, text, name, value)),
+            location=SourceLocation(str(file.path), _line_with(text, name, value)),
         )
 
     def _csv(self, file: EventFile, text: Path) -> Path:
-        import duckdb
-
-        names = _csv_header(file, text)
-        known = known_columns(file.table)
-        shapes = {n: SQL_TYPES.get(known.get(n, "string"), "VARCHAR") for n in names}
-        listing = ", ".join(f"{literal(n)}: 'VARCHAR'" for n in names)
-        select = (
-            f"SELECT * FROM read_csv({literal(str(text))}, header=true, delim=',', quote='\"', "
-            f"escape='\"', columns={{{listing}}}, auto_detect=false, max_line_size=16777216)"
+        target = self._target()
+        account = read_csv(
+            self.connection, str(file.path), text, target, known_columns(file.table), self.options
         )
-        try:
-            return self._checked(file, text, select, shapes)
-        except duckdb.Error as problem:
-            _check_csv(file.path, text, len(names))
-            raise EventsError(f"{file.path}: {_first_line(problem)}") from None
+        self._without_time(file, account.without_time)
+        if account.assumed_utc:
+            self.account.assumed_utc.append(str(file.path))
+        return target
+
+
+def _refuse_keys(path: Path, names: Iterable[str]) -> None:
+    """Refuse keys that cannot be columns; DuckDB does not tell them apart by case."""
+    seen: dict[str, str] = {}
+    for name in names:
+        if not name:
+            raise EventsError(f"{path}: a record has an empty key", hint="give it a name")
+        twin = seen.setdefault(name.casefold(), name)
+        if twin != name:
+            raise EventsError(f"{path}: the keys {twin} and {name} differ only in case")
 
 
 def _sql_type_of(shape: Any) -> str:
@@ -266,15 +321,9 @@ def _json_place(path: Path, text: Path, problem: Exception) -> SourceLocation:
     return SourceLocation(str(path), data.count(b"\n") + 1, len(data) - data.rfind(b"\n"))
 
 
-def _line_with(file: EventFile, text: Path, name: str, value: str) -> int:
+def _line_with(text: Path, name: str, value: str) -> int:
     """The line of the first record whose ``name`` is ``value``; 0 where there is none."""
     with text.open(encoding="utf-8", newline="") as stream:
-        if file.format == "csv":
-            reader = csv.DictReader(stream)
-            for record in reader:
-                if record.get(name) == value:
-                    return reader.line_num
-            return 0
         for number, line in enumerate(stream, 1):
             try:
                 found = json.loads(line).get(name)
@@ -285,40 +334,10 @@ def _line_with(file: EventFile, text: Path, name: str, value: str) -> int:
     return 0
 
 
-def _csv_header(file: EventFile, text: Path) -> list[str]:
-    csv.field_size_limit(1 << 24)
-    with text.open(encoding="utf-8", newline="") as stream:
-        try:
-            names = next(csv.reader(stream), [])
-        except (csv.Error, UnicodeDecodeError) as problem:
-            raise EventsError(f"{file.path}: not CSV text: {problem}") from None
-    if not names or len({name.casefold() for name in names}) != len(names):
-        raise EventsError(
-            "the header must name each column once", location=SourceLocation(str(file.path), 1)
-        )
-    return names
-
-
-def _check_csv(path: Path, text: Path, width: int) -> None:
-    with text.open(encoding="utf-8", newline="") as stream:
-        reader = csv.reader(stream, strict=True)
-        try:
-            for record in reader:
-                if record and len(record) != width:
-                    raise EventsError(
-                        f"expected {width} fields, found {len(record)}",
-                        location=SourceLocation(str(path), reader.line_num),
-                    )
-        except (csv.Error, UnicodeDecodeError) as problem:
-            raise EventsError(
-                f"broken CSV: {problem}", location=SourceLocation(str(path), reader.line_num)
-            ) from None
-
-
 def _decapitalised(problem: Exception) -> str:
     words = str(problem).removeprefix("JSON is malformed: ")
     return words[:1].lower() + words[1:]
 
 
 def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0]
+    return str(problem).strip().splitlines()[0][:300]

@@ -7,31 +7,37 @@ to the window. After the views exist DuckDB may read those files and nothing els
 from __future__ import annotations
 
 import shutil
+import sys
 import tempfile
+import threading
+import time
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
+from qakhunt.engine import limits
 from qakhunt.engine.decoding import decode_rows
 from qakhunt.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
-from qakhunt.engine.inputs import EventFile, find_files
+from qakhunt.engine.inputs import EventFile, InputAccount, InputOptions, find_files
+from qakhunt.engine.limits import memory_limit, refuse_oversized
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
-from qakhunt.engine.time_limit import limited
+from qakhunt.engine.time_limit import Result, Stopped, limited
 from qakhunt.engine.views import Source, table_view
-from qakhunt.errors import EngineError, EventsError
+from qakhunt.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.edits import Edit, apply, original_offset
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, tables, without_case_twins
+from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.engine.memory import MemoryTable
     from qakhunt.kql.values import Instant, Window
 
 _MOST_TRANSLATIONS = 1000
-MEMORY_LIMIT = "700MB"
+_RECURSION = 5000
 
 
 class EngineRefused(EngineError):
@@ -43,7 +49,9 @@ class EngineRefused(EngineError):
 
 
 class EngineTimeout(EngineError):
-    """The query took longer than its time limit, or was interrupted."""
+    """It took longer, or more memory, than it may, or was interrupted."""
+
+    exit_code = ExitCode.NOTHING_ANSWERED
 
 
 def require_engine() -> Any:
@@ -64,20 +72,34 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema.
+    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
+    ``inputs``
+    has what was left out of them. Raises EngineTimeout.
     """
 
+    inputs: InputAccount
+
     def __init__(
-        self, inputs: Sequence[str], product: str, shapes: Mapping[str, Columns] | None = None
+        self,
+        inputs: Sequence[str],
+        product: str,
+        shapes: Mapping[str, Columns] | None = None,
+        *,
+        timeout: float | None = None,
+        options: InputOptions | None = None,
     ) -> None:
         self._duckdb = require_engine()
         self.product = product
+        self._told_to_stop = threading.Event()
         self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
             self._connection = self._open()
-            self._sources = self._load(find_files(inputs))
+            with self._within(timeout, "reading the events"):
+                self._sources = self._limited(
+                    lambda: self._load(inputs, options or InputOptions()), timeout
+                )
             self._lock_down()
         except BaseException:
             self.close()
@@ -87,6 +109,7 @@ class Session:
         self._translations: dict[tuple[str, Instant], Any] = {}
         self._readings: dict[str, tuple[list[Edit], str]] = {}
         self._memory: dict[str, MemoryTable] = {}
+        self._supplied: set[str] = set()
 
     def __enter__(self) -> Session:
         return self
@@ -106,14 +129,37 @@ class Session:
     def interrupt(self) -> None:
         """Stop the query that runs, if one does; safe to call from another thread."""
         if not self._closed:
+            self._told_to_stop.set()
             self._connection.interrupt()
+
+    def _limited(self, work: Callable[[], Result], timeout: float | None) -> Result:
+        self._told_to_stop.clear()
+        return limited(work, timeout, self._connection.interrupt, self._told_to_stop)
+
+    @contextmanager
+    def _within(self, timeout: float | None, what: str) -> Iterator[None]:
+        """A limit that was reached as EngineTimeout, which names it."""
+        try:
+            yield
+        except (Stopped, self._duckdb.InterruptException):
+            if timeout is None or self._told_to_stop.is_set():
+                raise EngineTimeout(f"{what} was interrupted") from None
+            raise EngineTimeout(
+                f"{what} took longer than {timeout:g} s",
+                hint="raise --timeout or narrow the window",
+            ) from None
+        except (self._duckdb.OutOfMemoryException, MemoryError):
+            raise EngineTimeout(
+                f"{what} took more memory than {memory_limit()}",
+                hint="raise --memory-limit or narrow the window",
+            ) from None
 
     def _open(self) -> Any:
         connection = self._duckdb.connect(":memory:")
         for statement in (
+            f"SET memory_limit={literal(memory_limit())}",
             "SET TimeZone='UTC'",
             f"SET temp_directory={literal(str(self._folder / 'spill'))}",
-            f"SET memory_limit='{MEMORY_LIMIT}'",
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
             "SET enable_progress_bar=false",
@@ -121,13 +167,17 @@ class Session:
             connection.execute(statement)
         return connection
 
-    def _load(self, files: list[EventFile]) -> dict[str, list[Source]]:
+    def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
         from qakhunt.engine.loading import Loader
 
-        loader = Loader(self._connection, self._folder)
+        loader = Loader(self._connection, self._folder, options)
+        self.inputs = loader.account
         sources: dict[str, list[Source]] = {}
-        for file in files:
-            path = loader.load(file).resolve()
+        for file in find_files(inputs, self.inputs, strict=options.strict):
+            loaded = loader.load(file)
+            if loaded is None:
+                continue
+            path = loaded.resolve()
             types = self._describe(file, path)
             relation = f"read_parquet({literal(str(path))})"
             sources.setdefault(file.table, []).append(
@@ -143,7 +193,6 @@ class Session:
         except self._duckdb.Error as problem:
             raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
         types = {row[0]: str(row[1]) for row in found}
-        self._check_times(file, path, types)
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
@@ -156,21 +205,6 @@ class Session:
             [str(path)],
         ).fetchall()
         return frozenset(row[0] for row in found)
-
-    def _check_times(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
-        """Refuse records without a time: they would be in no window, and never be seen."""
-        present = [identifier(name) for name in TIME_COLUMN.values() if name in types]
-        if not present:
-            return
-        found = self._connection.execute(
-            f"SELECT count(*) FROM read_parquet({literal(str(path))}) "
-            f"WHERE coalesce({', '.join(present)}) IS NULL"
-        ).fetchone()
-        if found and found[0]:
-            raise EventsError(
-                f"{file.path}: records without a time: {found[0]:,}",
-                hint="a record without a time is in no window; give it one or leave it out",
-            )
 
     def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse a column whose values cannot be read as the schema's type."""
@@ -246,15 +280,46 @@ class Session:
         """
         self._show(window, workspace)
         edits: list[Edit] = []
+        _prepare_translator()
+
+        def translation() -> tuple[Any, str]:
+            refuse_oversized(text)
+            changes, engine_text = self._readable(text)
+            edits.extend(changes)
+            self._supply_named_tables(engine_text)
+            self._connection.execute("BEGIN TRANSACTION READ ONLY")
+            return self._translate(engine_text, now), engine_text
+
+        started = time.monotonic()
         try:
-            edits, engine_text = self._readable(text)
-            translated = self._translate(engine_text, now)
-            return self._execute(translated, engine_text, timeout)
+            with self._within(timeout, "the query"):
+                translated, engine_text = self._translated(translation, timeout)
+                left = None if timeout is None else timeout - (time.monotonic() - started)
+                return self._limited(lambda: self._execute(translated, engine_text), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
                 line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
             raise EngineRefused(problem.message, line, column, problem.hint) from None
+        finally:
+            self._end_transaction()
+
+    def _translated(self, work: Callable[[], Result], timeout: float | None) -> Result:
+        most = limits.MAX_TRANSLATION
+        try:
+            return self._limited(work, most if timeout is None else min(timeout, most))
+        except Stopped:
+            if self._told_to_stop.is_set() or (timeout is not None and timeout <= most):
+                raise
+            raise Unreadable(
+                "the query is too large for the embedded engine, "
+                f"translating it takes longer than {most:g} s",
+                None, hint="hunt in several queries, or in fewer steps",
+            ) from None  # fmt: skip
+
+    def _end_transaction(self) -> None:
+        with suppress(self._duckdb.TransactionException):  # none has begun
+            self._connection.rollback()
 
     def _readable(self, text: str) -> tuple[list[Edit], str]:
         """The text as the translator reads it right, and the edits that made it so."""
@@ -295,14 +360,10 @@ class Session:
         import duckdb_kql
 
         from qakhunt.engine import unions
-        from qakhunt.engine.corrections import install
         from qakhunt.engine.translation import refusals, translate
 
-        install()
-        unions.install()
         moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
-            self._supply_named_tables(text)
             found = translate(duckdb_kql, text, self._views, moment)
             unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
             return found
@@ -310,17 +371,24 @@ class Session:
     def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
         used = {name: value for name, value in parameters.items() if f"${name}" in sql}
         try:
-            described = self._connection.execute(f"DESCRIBE {sql}", used or None).fetchall()
+            found = self._select(sql, used, "LIMIT 0").description
         except self._duckdb.Error as problem:
             raise Unreadable(
                 f"a branch of the union cannot be read: {_words(problem)}", None
             ) from None
-        return [(row[0], str(row[1])) for row in described]
+        return [(row[0], str(row[1])) for row in found]
+
+    def _select(self, sql: str, parameters: Mapping[str, Any], rest: str = "") -> Any:
+        """Run what must be one SELECT; as a subquery it can write nothing."""
+        statements = self._connection.extract_statements(f"SELECT * FROM (\n{sql}\n) {rest}")
+        if [s.type for s in statements] != [self._duckdb.StatementType.SELECT]:
+            raise Unreadable("a hunt is one query and may read the loaded tables only", None)
+        return self._connection.execute(statements[0], parameters or None)
 
     def _supply_named_tables(self, text: str) -> None:
         """Tables of the schema that the query names but no input holds are empty."""
         for name, kinds in self._views.items():
-            if name in self._sources or name not in text:
+            if name in self._sources or name in self._supplied or name not in text:
                 continue
             cells = ", ".join(
                 f"CAST(NULL AS {SQL_TYPES[kind]}) AS {identifier(column)}"
@@ -329,31 +397,32 @@ class Session:
             self._connection.execute(
                 f"CREATE OR REPLACE VIEW {identifier(name)} AS SELECT {cells} WHERE false"
             )
+            self._supplied.add(name)
 
-    def _execute(self, translated: Any, text: str, timeout: float | None) -> ResultTable:
+    def _execute(self, translated: Any, text: str) -> ResultTable:
         duckdb = self._duckdb
-        connection = self._connection
-
-        def work() -> tuple[tuple[Column, ...], list[Any]]:
-            result = connection.execute(translated.sql, translated.parameters or None)
-            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
-            return columns, result.fetchall()
-
         try:
-            columns, rows = limited(work, timeout, connection.interrupt)
-            return ResultTable(columns, decode_rows(columns, rows))
-        except duckdb.InterruptException:
-            if timeout is None:
-                raise EngineTimeout("the query was interrupted") from None
-            raise EngineTimeout(
-                f"the query took longer than {timeout:g} s",
-                hint="raise --timeout or narrow the window",
-            ) from None
+            result = self._select(translated.sql, translated.parameters)
+            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            return ResultTable(columns, decode_rows(columns, result.fetchall()))
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            raise
         except duckdb.Error as problem:
             from qakhunt.engine.translation import explain
 
             message, word, hint = explain(problem, self._views, text)
             raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+
+
+def _prepare_translator() -> None:
+    """Load it and fix its tables where no time limit can come between."""
+    from qakhunt.engine import corrections, rendering, unions
+
+    corrections.install()
+    unions.install()
+    rendering.install()
+    # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
 
 
 def _converts(sql_type: str, kind: str) -> bool:

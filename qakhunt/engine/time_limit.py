@@ -1,7 +1,8 @@
-"""A time limit for a running query, and a Ctrl-C that it heeds."""
+"""A time limit for reading, translating and running, and a Ctrl-C that each heeds."""
 
 from __future__ import annotations
 
+import ctypes
 import math
 import threading
 import time
@@ -17,36 +18,83 @@ _LISTEN = 0.1
 _AGAIN = 0.05
 """An interrupt that arrives before the query has begun is lost, so it is repeated."""
 
+_RAISE_AGAIN = 1.0
+"""An exception that strikes in a destructor is lost."""
+
+
+class Stopped(Exception):
+    """The work took longer than its limit, or was told to stop."""
+
+
+class _Stop(SystemExit):
+    """Raised inside the work's Python code; a thread that ends by it says nothing."""
+
 
 def limited(
-    work: Callable[[], Result], seconds: float | None, interrupt: Callable[[], None]
+    work: Callable[[], Result],
+    seconds: float | None,
+    interrupt: Callable[[], None],
+    told: threading.Event | None = None,
 ) -> Result:
-    """What ``work`` gives; ``interrupt`` is called when it takes longer than ``seconds``.
+    """What ``work`` gives. Raises Stopped after ``seconds``, or when ``told`` is set.
 
-    It runs in a thread of its own, since the engine looks for a Ctrl-C too rarely; then
-    too it is interrupted.
+    It runs in a thread of its own, since the engine looks for a Ctrl-C too rarely.
+    ``interrupt`` ends a query of the engine's, an exception in its thread all else.
     """
     outcome: list[Result] = []
     problem: list[BaseException] = []
     done = threading.Event()  # an interrupted join may take a running thread for ended
 
+    ending = threading.Lock()  # nothing is raised in a thread that has done its work
+
     def body() -> None:
         try:
-            outcome.append(work())
-        except BaseException as raised:
-            problem.append(raised)
-        finally:
+            try:
+                outcome.append(work())
+            except BaseException as raised:
+                problem.append(raised)
+            with ending:
+                done.set()
+        except _Stop:
             done.set()
 
-    threading.Thread(target=body, name="query", daemon=True).start()
+    thread = threading.Thread(target=body, name="query", daemon=True)
+    thread.start()
     ends = time.monotonic() + (math.inf if seconds is None else seconds)
+    stopped = True
     try:
         while not done.is_set() and (left := ends - time.monotonic()) > 0:
+            if told is not None and told.is_set():
+                break
             done.wait(min(_LISTEN, left))
+        stopped = not done.is_set()
     finally:
-        while not done.is_set():
-            interrupt()
-            done.wait(_AGAIN)
-    if problem:
-        raise problem[0]
-    return outcome[0]
+        _end(thread, done, ending, interrupt)
+    if outcome:
+        return outcome[0]
+    if stopped:
+        raise Stopped
+    raise problem[0]
+
+
+def _end(
+    thread: threading.Thread,
+    done: threading.Event,
+    ending: threading.Lock,
+    interrupt: Callable[[], None],
+) -> None:
+    again = 0.0
+    while not done.is_set():
+        interrupt()
+        with ending:
+            if not done.is_set() and time.monotonic() >= again:
+                _raise_in(thread)
+                again = time.monotonic() + _RAISE_AGAIN
+        done.wait(_AGAIN)
+
+
+def _raise_in(thread: threading.Thread) -> None:
+    if thread.ident is not None:
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(thread.ident), ctypes.py_object(_Stop)
+        )

@@ -7,7 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.engine import rendering
 from qakhunt.engine.dialect import Unreadable, offset_of
+from qakhunt.engine.limits import refuse_long_sql
 from qakhunt.engine.unions import Arms, watched
 from qakhunt.errors import nearest
 from qakhunt.kql.tokens import LineIndex
@@ -40,9 +42,11 @@ def translate(
     """SQL whose rows come in one order on every run."""
     schema = {name: list(columns) for name, columns in views.items()}
     _refuse_commands(text)
-    with watched() as unions:
+    with watched() as unions, rendering.watched(text, views):
         result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
-    return Translation(_steady(str(result)), dict(result.parameters), tuple(unions))
+    sql = _steady(str(result))
+    refuse_long_sql(sql)
+    return Translation(sql, dict(result.parameters), tuple(unions))
 
 
 def _refuse_commands(text: str) -> None:

@@ -95,9 +95,8 @@ def _select(
         cell = fixed.get(name) or _cell(name, kind, source)
         cells.append(f"{cell} AS {identifier(name)}")
     sql = f"SELECT {', '.join(cells)} FROM {source.relation}"
-    moment = _time_source(time_column, source.types)
-    if moment:
-        column = _time_sql(moment, source.types[moment])
+    column = _moment(time_column, source.types)
+    if column:
         start, end = _bound(window.start), _bound(window.end)
         sql += f" WHERE {column} >= TIMESTAMP {start} AND {column} < TIMESTAMP {end}"
     return sql
@@ -109,10 +108,11 @@ def _bound(bound: Instant) -> str:
     return literal(Instant(ceiling).isoformat()[:26])
 
 
-def _time_source(name: str, types: Mapping[str, str]) -> str | None:
-    if name in types:
-        return name
-    return next((other for other in _TIMES if other in types), None)
+def _moment(name: str, types: Mapping[str, str]) -> str | None:
+    """SQL of a record's time: the product's column, else the other product's."""
+    present = [time for time in (name, *_TIMES) if time in types]
+    cells = [_time_sql(time, types[time]) for time in dict.fromkeys(present)]
+    return f"coalesce({', '.join(cells)})" if len(cells) > 1 else next(iter(cells), None)
 
 
 def _time_sql(name: str, sql_type: str) -> str:
@@ -132,9 +132,9 @@ def _cell(name: str, kind: str, source: Source) -> str:
     types = source.types
     column = name if name in types else None
     if name in _TIMES:
-        column = _time_source(name, types)
-        if column:
-            return _time_sql(column, types[column])
+        moment = _moment(name, types)
+        if moment:
+            return moment
     if column is None:
         column = next((other for other in types if other.casefold() == name.casefold()), None)
     if column is None:

@@ -37,21 +37,34 @@ class Catalog(msgspec.Struct, frozen=True):
         self._collect(queries_folder(), "built-in", found)
         return found
 
+    def hidden(self) -> list[str]:
+        """One sentence for each hunt that another of the same name hides."""
+        taken = self.paths()
+        sentences = []
+        for folder in [*self.folders, queries_folder()] if self.folders else []:
+            for path in _hunt_files(folder):
+                used = taken[path.stem][0]
+                if path.resolve() != used.resolve():
+                    sentences.append(f"the hunt {path.stem} is {used}, which hides {path}")
+        return sentences
+
     @staticmethod
     def _collect(folder: Path, source: str, found: dict[str, tuple[Path, str]]) -> None:
-        for path in sorted(folder.iterdir()):
-            if path.is_file() and is_hunt_file(path):
-                found.setdefault(path.stem, (path, source))
+        for path in _hunt_files(folder):
+            found.setdefault(path.stem, (path, source))
 
     def all(self) -> list[Hunt]:
         """Every hunt, loaded, by name."""
         return [load_hunt(path, source) for _, (path, source) in sorted(self.paths().items())]
 
     def find(self, wanted: str) -> list[Hunt]:
-        """The hunt of that path, name or id, or the hunts of that set.
+        """The hunt of that path (``page.md#2``), name or id, or the hunts of that set.
 
         Raises UsageError with the nearest name when there is none.
         """
+        page, _, number = wanted.rpartition("#")
+        if page.endswith(".md") and number.isdigit() and Path(page).exists():
+            return [load_hunt(Path(page), number=int(number))]
         as_path = Path(wanted)
         if as_path.suffix and as_path.exists():
             return [load_hunt(as_path)]
@@ -76,5 +89,9 @@ class Catalog(msgspec.Struct, frozen=True):
         found: dict[str, Hunt] = {}
         for name in wanted or [DEFAULT_HUNT]:
             for hunt in self.find(name):
-                found.setdefault(hunt.path, hunt)
+                found.setdefault(f"{hunt.path}#{hunt.name}", hunt)
         return list(found.values())
+
+
+def _hunt_files(folder: Path) -> list[Path]:
+    return [path for path in sorted(folder.iterdir()) if path.is_file() and is_hunt_file(path)]

@@ -6,12 +6,16 @@ bare ``.kql`` file, and an ADS page in Markdown whose query is a fenced block.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from qakhunt.documents import Document, convert, parse_yaml, read_text
 from qakhunt.errors import HuntError, SourceLocation, nearest
-from qakhunt.hunts.model import Hunt, HuntFile, Notes, QueryPlace
+from qakhunt.hunts.model import EntityMapping, Hunt, HuntFile, Notes, QueryPlace
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,15 +31,18 @@ _PUBLIC_KEYS = frozenset(
 )
 
 
-def load_hunt(path: Path, source: str = "file") -> Hunt:
-    """Load a hunt file. Raises HuntError at the line and column at fault."""
+def load_hunt(path: Path, source: str = "file", number: int = 1) -> Hunt:
+    """Load a hunt file, of a page its query of that number.
+
+    Raises HuntError at the line and column at fault.
+    """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
         raise HuntError(
             f"{path}: not a hunt file",
             hint=f"hunts are files that end in {', '.join(sorted(_READERS))}",
         )
-    return reader(path, source)
+    return _load_page(path, source, number) if reader is _load_page else reader(path, source)
 
 
 def is_hunt_file(path: Path) -> bool:
@@ -52,6 +59,8 @@ def _load_yaml(path: Path, source: str) -> Hunt:
                         hint="add a key 'query:' that holds the KQL")  # fmt: skip
     if "qakhunt" in document.value:
         _refuse_unknown_keys(document)
+    else:
+        document = msgspec.structs.replace(document, value=_public_keys(document.value))
     model = convert(document, HuntFile, HuntError)
     place = _query_place(document, model.query)
     if not model.query.strip():
@@ -71,7 +80,25 @@ def _load_yaml(path: Path, source: str) -> Hunt:
         entity_mappings=model.entityMappings or (),
         notes=model.qakhunt or Notes(),
         source=source,
+        period="" if model.queryPeriod is None else str(model.queryPeriod),
     )
+
+
+def _public_keys(value: dict[str, Any]) -> dict[str, Any]:
+    """What others wrote, as it should be: only the query has to be right to be asked."""
+    kept: dict[str, Any] = {"query": value["query"], "queryPeriod": value.get("queryPeriod")}
+    for key in ("id", "name", "description", "severity", "version"):
+        found = value.get(key)
+        kept[key] = "" if found is None else str(found)
+    for key in ("tactics", "relevantTechniques"):
+        found = value.get(key) or ()
+        entries = found if isinstance(found, list) else str(found).split(",") if found else ()
+        kept[key] = [str(entry).strip() for entry in entries if entry is not None]
+    with contextlib.suppress(msgspec.ValidationError):
+        kept["entityMappings"] = msgspec.convert(
+            value.get("entityMappings"), tuple[EntityMapping, ...] | None, str_keys=True
+        )
+    return kept
 
 
 def _refuse_unknown_keys(document: Document) -> None:
@@ -107,7 +134,8 @@ def _load_kql(path: Path, source: str) -> Hunt:
 
 
 _HEADING = re.compile(r"^#{1,6}\s*(.+?)\s*#*\s*(?:<br\s*/?>)?\s*$", re.MULTILINE)
-_FENCE = re.compile(r"^(```|~~~)[^\n]*\n(.*?)^\1[ \t]*$", re.MULTILINE | re.DOTALL)
+_FENCE = re.compile(r"^([ \t]*)(`{3,}|~{3,})[ \t]*([^`\n]*)$")
+_KQL = frozenset(["kql", "kusto", "csl"])
 _ITEM = re.compile(r"^\s*(?:\d+\.|[-*])\s+(.+)$", re.MULTILINE)
 _LINK = re.compile(r"https?://[^\s)\\]+")
 _VERSION = re.compile(r"Version\s+([\d.]+)")
@@ -116,18 +144,39 @@ _SOFTWARE = re.compile(r"\bS\d{4}\b")
 _MITRE = re.compile(r"\{\{\s*mitre\(([^)]*)\)\s*\}\}")
 
 
-def _load_page(path: Path, source: str) -> Hunt:
+@dataclass(frozen=True)
+class _Fence:
+    """A fenced block: its text without the fence's indent, and where it stands in the page."""
+
+    text: str
+    language: str
+    start: int
+    end: int
+    place: QueryPlace
+
+
+def _load_page(path: Path, source: str, number: int = 1) -> Hunt:
     """An ADS page: sections by heading, the query in the section that names it."""
     text = read_text(path, HuntError).replace("\r\n", "\n")
-    heads = list(_HEADING.finditer(text))
-    query = _page_query(text, heads, path)
-    outside = [h for h in heads if not query.start() <= h.start() < query.end()]
+    fences = _fences(text, str(path))
+    heads = [
+        head
+        for head in _HEADING.finditer(text)
+        if not any(fence.start <= head.start() < fence.end for fence in fences)
+    ]
+    queries = _queries(fences, heads)
+    if not 0 < number <= len(queries):
+        raise HuntError(
+            f"the page has no query {number}" if queries else "the page has no query",
+            location=SourceLocation(str(path), 1),
+            hint="put the KQL in a fenced block, marked kql or under a heading that says 'query'",
+        )
+    query = queries[number - 1]
     sections = {}
-    for i, head in enumerate(outside):
-        end = outside[i + 1].start() if i + 1 < len(outside) else len(text)
+    for i, head in enumerate(heads):
+        end = heads[i + 1].start() if i + 1 < len(heads) else len(text)
         sections[head[1].lower().replace(" ", "")] = text[head.end() : end].strip()
     mitre = " ".join(_MITRE.findall(text))
-    first_line = text.count("\n", 0, query.start(2)) + 1
     notes = Notes(
         software=tuple(dict.fromkeys(_SOFTWARE.findall(mitre))),
         triage=tuple(_ITEM.findall(sections.get("triage", ""))),
@@ -135,31 +184,67 @@ def _load_page(path: Path, source: str) -> Hunt:
         references=tuple(_LINK.findall(sections.get("description", ""))),
     )
     version = _VERSION.search(sections.get("version", ""))
+    others = (
+        f"query {number} of the {len(queries)} on the page; {path.name}#2 names the second",
+    )  # fmt: skip
     return Hunt(
-        name=path.stem,
-        query=query[2],
+        name=path.stem if number == 1 else f"{path.stem}-{number}",
+        query=query.text,
         path=str(path),
-        place=QueryPlace(str(path), first_line),
-        title=outside[0][1] if outside else path.stem,
+        place=query.place,
+        title=heads[0][1] if heads else path.stem,
         description=sections.get("description", "").split("\n\n")[0],
         version=version[1] if version else "",
         techniques=tuple(dict.fromkeys(_TECHNIQUE.findall(mitre))),
         notes=notes,
         source=source,
+        remarks=others if len(queries) > 1 else (),
     )
 
 
-def _page_query(text: str, heads: list[re.Match[str]], path: Path) -> re.Match[str]:
-    for head in heads:
-        if "query" in head[1].lower():
-            fence = _FENCE.search(text, head.end())
-            if fence and fence[2].strip():
-                return fence
-    raise HuntError(
-        "the page has no query",
-        location=SourceLocation(str(path), 1),
-        hint="put the KQL in a fenced block under a heading that says 'query'",
-    )
+def _fences(text: str, path: str) -> list[_Fence]:
+    """Fenced blocks that hold something; one that is not closed ends with the page."""
+    found: list[_Fence] = []
+    opened: re.Match[str] | None = None
+    at = first = start = 0
+    body: list[str] = []
+    cut: list[int] = []
+    for number, line in enumerate([*text.splitlines(keepends=True), ""], 1):
+        bare = line.strip()
+        closes = opened is not None and (
+            not line or (bare.startswith(opened[2]) and not bare.strip(opened[2][0]))
+        )
+        if opened is not None and closes:
+            content = "".join(body)
+            if content.strip():
+                place = QueryPlace(path, first, tuple(cut))
+                language = opened[3].strip().lower()
+                found.append(_Fence(content, language, start, at + len(line), place))
+            opened, body, cut = None, [], []
+        elif opened is not None:
+            indent = min(len(opened[1]), len(line) - len(line.lstrip(" \t")))
+            body.append(line[indent:])
+            cut.append(indent)
+        else:
+            opened = _FENCE.match(line.rstrip("\n"))
+            start, first = at, number + 1
+        at += len(line)
+    return found
+
+
+def _queries(fences: list[_Fence], heads: list[re.Match[str]]) -> list[_Fence]:
+    """The blocks marked as KQL, else those under a heading that says so, else all."""
+    marked = [fence for fence in fences if fence.language.split(" ")[0] in _KQL]
+    if marked:
+        return marked
+    under = []
+    for number, head in enumerate(heads):
+        if "quer" in head[1].lower():
+            end = heads[number + 1].start() if number + 1 < len(heads) else None
+            after = [fence for fence in fences if fence.start > head.end()]
+            own = [fence for fence in after if end is None or fence.start < end]
+            under += own or after[:1]
+    return list(dict.fromkeys(under)) or fences
 
 
 _READERS: dict[str, Callable[[Path, str], Hunt]] = {

@@ -86,15 +86,15 @@ class Notes(_Strict, frozen=True):
 class FieldMapping(msgspec.Struct, frozen=True):
     """One identifier of an entity and the result column that holds it."""
 
-    identifier: str
-    columnName: str  # noqa: N815 - the public schema's name
+    identifier: str = ""
+    columnName: str = ""  # noqa: N815 - the public schema's name
 
 
 class EntityMapping(msgspec.Struct, frozen=True):
     """An entity of the result, in Sentinel's own terms."""
 
-    entityType: str  # noqa: N815 - the public schema's name
-    fieldMappings: tuple[FieldMapping, ...] = ()  # noqa: N815 - the public schema's name
+    entityType: str = ""  # noqa: N815 - the public schema's name
+    fieldMappings: tuple[FieldMapping, ...] | None = None  # noqa: N815 - the public schema's name
 
 
 class HuntFile(msgspec.Struct, frozen=True):
@@ -111,6 +111,7 @@ class HuntFile(msgspec.Struct, frozen=True):
     entityMappings: tuple[EntityMapping, ...] | None = None  # noqa: N815
     requiredDataConnectors: list[Any] | None = None  # noqa: N815
     tags: list[Any] | None = None
+    queryPeriod: Any = None  # noqa: N815
     qakhunt: Notes | None = None
 
 
@@ -137,7 +138,10 @@ class QueryPlace:
 
 @dataclass(frozen=True)
 class Hunt:
-    """A hunt as loaded: ``name`` is the file's stem, ``title`` the YAML ``name``."""
+    """A hunt as loaded: ``name`` is the file's stem, ``title`` the YAML ``name``.
+
+    ``period`` is its ``queryPeriod`` as written, ``remarks`` what its reader should know.
+    """
 
     name: str
     query: str
@@ -153,6 +157,8 @@ class Hunt:
     entity_mappings: tuple[EntityMapping, ...] = ()
     notes: Notes = field(default_factory=Notes)
     source: str = "file"
+    period: str = ""
+    remarks: tuple[str, ...] = ()
 
     @property
     def products(self) -> tuple[str, ...]:

@@ -6,6 +6,7 @@ the literal's span and nothing else.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -49,11 +50,16 @@ class Parameter(msgspec.Struct, frozen=True):
 def query_tokens(hunt: Hunt) -> list[Token]:
     """The query's tokens. Raises HuntError at the place that cannot be read."""
     try:
-        return tokenize(hunt.query)
+        return list(_tokens(hunt.query))
     except KqlLexError as problem:
         raise HuntError(
             f"syntax error: {problem.message}", location=place_of(hunt, problem.offset)
         ) from None
+
+
+@lru_cache(maxsize=32)
+def _tokens(query: str) -> tuple[Token, ...]:
+    return tuple(tokenize(query))
 
 
 def place_of(hunt: Hunt, offset: int) -> SourceLocation:
@@ -65,7 +71,13 @@ def leading_lets(tokens: Sequence[Token]) -> list[LetStatement]:
     """All ``let name = ...;`` statements before the query proper."""
     lets = []
     at = 0
-    while at + 2 < len(tokens) and tokens[at].text == "let":
+    while at + 2 < len(tokens) and tokens[at].text in ("let", "set", "declare", "alias", ";"):
+        if tokens[at].text != "let":
+            end = _statement_end(tokens, at)
+            if end is None:
+                break
+            at = end + 1
+            continue
         if tokens[at + 1].kind is not Kind.IDENTIFIER or tokens[at + 2].text != "=":
             break
         end = _statement_end(tokens, at + 3)
@@ -103,10 +115,8 @@ def parameters_of(hunt: Hunt) -> dict[str, Parameter]:
         text = hunt.query[let.value_start : let.value_end]
         try:
             kql_type, default = decode(text)
-        except ValueError as problem:
-            raise HuntError(
-                f"let {let.name}: {problem}", location=place_of(hunt, let.value_start)
-            ) from None
+        except ValueError:
+            continue  # a form that only the service reads: it stays as it is
         notes = hunt.notes.parameters.get(let.name)
         found[let.name] = Parameter(
             let.name, kql_type, default, let.value_start, let.value_end,

@@ -6,11 +6,13 @@ equivalent for is refused with its line, never dropped.
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.errors import NotAvailableError
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import place_of
+from qakhunt.hunts.table_sources import sources
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.schema import TIME_COLUMN, columns, tables
 from qakhunt.kql.tokens import Kind, Token
@@ -36,31 +38,30 @@ def tables_of(tokens: Sequence[Token], product: str = LOG_ANALYTICS) -> list[str
 
 def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) -> list[Edit]:
     """Edits that make the query one for Defender. Raises NotAvailableError."""
-    names = tables_of(tokens)
-    for table in names:
-        if not columns(DEFENDER, table):
-            named = next(token for token in tokens if token.text == table)
-            raise _unavailable(hunt, named, f"has no table {table}")
-    absent = _absent_columns(names, tokens)
-    covered = [(edit.start, edit.end) for edit in others]
-    edits = []
+    read = sources(tokens, unused=True)
+    for source in read:
+        if columns(LOG_ANALYTICS, source.text) and not columns(DEFENDER, source.text):
+            raise _unavailable(hunt, source, f"has no table {source.text}")
+    absent = _absent_columns(read, tokens)
+    # Who knows which columns a custom table or a function has.
+    is_foreign = any(not columns(DEFENDER, source.text) for source in read)
+    edits: list[Edit] = []
+    is_filled = False
     for at, token in enumerate(tokens):
         if token.kind is not Kind.IDENTIFIER or _is_member(tokens, at):
             continue
-        if any(start <= token.start < end for start, end in covered):
+        if any(edit.start <= token.start < edit.end for edit in others):
             continue
         if token.text == _LA_TIME:
             edits.append(Edit(token.start, token.end, _DEFENDER_TIME))
-        elif token.text == _WORKSPACE:
-            if not _is_bare_in_by(tokens, at):
-                raise _unavailable(
-                    hunt,
-                    token,
-                    f"has no column {_WORKSPACE}; only a bare one in a 'by' list is filled",
-                )
+        elif token.text not in absent or (token.text == _WORKSPACE and is_filled):
+            continue
+        elif token.text == _WORKSPACE and _is_bare_in_by(tokens, at):
+            is_filled = True  # the query makes the column itself from here on
             edits.append(Edit(token.start, token.end, f'{_WORKSPACE} = ""'))
-        elif token.text in absent:
-            raise _unavailable(hunt, token, f"has no column {token.text}")
+        elif not is_foreign:
+            only = "; only a bare one in a 'by' list is filled" * (token.text == _WORKSPACE)
+            raise _unavailable(hunt, token, f"has no column {token.text}{only}")
     return edits
 
 
@@ -71,21 +72,40 @@ def _unavailable(hunt: Hunt, token: Token, why: str) -> NotAvailableError:
     )
 
 
-def _absent_columns(names: Sequence[str], tokens: Sequence[Token]) -> set[str]:
-    """Columns that only Log Analytics has and that the query does not make itself."""
-    absent: set[str] = set()
-    for table in names:
-        absent |= columns(LOG_ANALYTICS, table).keys() - columns(DEFENDER, table).keys()
+def _absent_columns(read: Sequence[Token], tokens: Sequence[Token]) -> set[str]:
+    """Columns that only Log Analytics has and that the query can have from nowhere else."""
+    absent: set[str] = {_WORKSPACE} if any(columns(DEFENDER, s.text) for s in read) else set()
+    for source in read:
+        absent |= columns(LOG_ANALYTICS, source.text).keys()
+    for source in read:
+        absent -= columns(DEFENDER, source.text).keys()
+    return absent - _made(tokens) - {_LA_TIME}
+
+
+def _made(tokens: Sequence[Token]) -> set[str]:
+    """Names that the query gives itself: ``a = ..``, ``a: long``, or in ``parse .. with``."""
     made = {
         token.text
-        for at, token in enumerate(tokens[:-1])
-        if token.kind is Kind.IDENTIFIER and tokens[at + 1].text == "="
+        for token, after in pairwise(tokens)
+        if token.kind is Kind.IDENTIFIER and after.text in ("=", ":")
     }
-    return absent - made - {_LA_TIME, _WORKSPACE}
+    is_parse = False
+    for before, token in pairwise(tokens):
+        if before.text == "|":
+            is_parse = token.text == "parse"
+        elif is_parse and before.kind is Kind.STRING:
+            made.add(token.text)
+    return made
 
 
 def _is_member(tokens: Sequence[Token], at: int) -> bool:
-    return at > 0 and tokens[at - 1].text == "."
+    """Whether it names part of a value; a column of a join's side or a scan's step is none."""
+    if at < 2 or tokens[at - 1].text != ".":
+        return False
+    owner = tokens[at - 2].text
+    return owner not in ("$left", "$right") and not any(
+        before.text == "step" and token.text == owner for before, token in pairwise(tokens)
+    )
 
 
 def _is_bare_in_by(tokens: Sequence[Token], at: int) -> bool:

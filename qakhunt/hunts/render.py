@@ -10,12 +10,12 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import HuntError, NotAvailableError, SourceLocation
+from qakhunt.errors import NotAvailableError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
-from qakhunt.hunts.parameters import bind, leading_lets, parameters_of, place_of, query_tokens
+from qakhunt.hunts.parameters import bind, parameters_of, place_of, query_tokens
 from qakhunt.hunts.product import defender_edits
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.window import PUBLISHED, refuse_beyond_filters, refuse_without_filter, resolve
+from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.pipeline import closing
@@ -34,7 +34,8 @@ class RenderedQuery:
     """The text to send, and what it was made from.
 
     ``hunt_hash`` covers the query and its parameters without the window,
-    ``query_hash`` the text as sent; both are SHA-256 in hex.
+    ``query_hash`` the text as sent; both are SHA-256 in hex. ``notes`` say how the
+    window came about and what it bounds; ``partial`` why no answer can be complete.
     """
 
     hunt: Hunt
@@ -47,6 +48,8 @@ class RenderedQuery:
     query_hash: str
     warnings: tuple[str, ...]
     edits: tuple[Edit, ...]
+    notes: tuple[str, ...] = ()
+    partial: str = ""
 
     def locate(self, line: int, column: int) -> SourceLocation:
         """The place in the hunt's file of a line and column of ``text``, from 1."""
@@ -75,21 +78,33 @@ def render(
         )
     tokens = query_tokens(hunt)
     values = bind(hunt, parameters or {})
-    if isinstance(window, str):
+    notes = []
+    if window == PUBLISHED:
+        window, reason = published(hunt, now, values)
+        notes.append(f"window {window}: {reason}")
+    elif isinstance(window, str):
         window = resolve(window, hunt, now, values, zone)
     edits = _parameter_edits(hunt, values)
     hunt_hash = _sha256(apply(hunt.query, edits))
-    window_edits, warnings = _window_edits(hunt, tokens, window, now, values)
-    edits += window_edits
+    bounds = _window_edits(hunt, window)
+    edits += bounds.values()
+    free = [t for t in tokens if not any(e.start <= t.start < e.end for e in bounds.values())]
+    names = {**values, **dict(zip(bounds, (window.start, window.end), strict=False))}
+    told = account(free, window, now, names, product)
+    clock_edits = _clock_edits(free, now)
+    edits += clock_edits
     if product == DEFENDER:
         edits += defender_edits(hunt, tokens, edits)
     edits.sort(key=lambda edit: edit.start)
     text = apply(hunt.query, edits)
+    warnings = [f"{hunt.name}: {warning}" for warning in (*hunt.remarks, *told.warnings)]
+    if clock_edits:
+        notes.append(f"its now() and ago() are rendered as of {now}")
     if window.end > now:
         warnings.append(f"the window ends at {window.end}, after now ({now}): it is not over yet")
     return RenderedQuery(
-        hunt, product, text, window, now, values, hunt_hash, _sha256(text),
-        tuple(warnings), tuple(edits),
+        hunt, product, text, window, now, values, hunt_hash, _sha256(text), tuple(warnings),
+        tuple(edits), (*notes, *told.notes), told.partial,
     )  # fmt: skip
 
 
@@ -110,31 +125,17 @@ def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and bool(one == other)
 
 
-def _window_edits(
-    hunt: Hunt, tokens: Sequence[Token], window: Window, now: Instant, values: Mapping[str, Any]
-) -> tuple[list[Edit], list[str]]:
+def _window_edits(hunt: Hunt, window: Window) -> dict[str, Edit]:
+    """The edit of each let that holds a bound, start first."""
     notes = hunt.notes.window
     if notes is None:
-        refuse_without_filter(hunt, tokens)
-        doubt = refuse_beyond_filters(hunt, tokens, window, now, values)
-        edits = _clock_edits(tokens, now)
-        warning = f"{hunt.name}: its now() and ago() are rendered as of {now}"
-        return edits, [warning] * bool(edits) + ([doubt] if doubt else [])
-    bounds = {
-        notes.start: window.start,
-        notes.end: window.last_tick if notes.inclusive_end else window.end,
+        return {}
+    last = window.last_tick if notes.inclusive_end else window.end
+    lets = bound_lets(hunt, notes)
+    return {
+        let.name: Edit(let.value_start, let.value_end, encode(instant, "datetime"))
+        for let, instant in zip(lets, (window.start, last), strict=True)
     }
-    lets = {let.name: let for let in leading_lets(tokens)}
-    edits = []
-    for name, instant in bounds.items():
-        if name not in lets:
-            raise HuntError(
-                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
-                location=hunt.place.locate(1, 1),
-            )
-        let = lets[name]
-        edits.append(Edit(let.value_start, let.value_end, encode(instant, "datetime")))
-    return edits, []
 
 
 def _clock_edits(tokens: Sequence[Token], now: Instant) -> list[Edit]:

@@ -30,7 +30,7 @@ def evaluate(tokens: Sequence[Token], now: Instant, names: Mapping[str, Any]) ->
     reader = _Reader(tokens, now, names)
     try:
         value = reader.sum()
-    except (ValueError, OverflowError, TypeError, AttributeError) as problem:
+    except (ValueError, OverflowError, TypeError, AttributeError, RecursionError) as problem:
         raise NotEvaluable(str(problem)) from None
     if reader.at != len(tokens):
         raise NotEvaluable(f"unexpected {tokens[reader.at].text!r}")

@@ -1,6 +1,7 @@
 """The window of a run: resolved once against ``now``, half-open, in UTC.
 
-published                the rule's own arithmetic (its living default)
+published                the hunt's own: its named bounds, its queryPeriod, its furthest
+                         ago(), else 30 days
 previous-month           the last whole calendar month
 30d, 12h                 up to now
 2026-10-01/2026-11-01    dates, or instants with offsets
@@ -10,25 +11,32 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.errors import HuntError, UsageError
-from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
+from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
+from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.time_filters import TIME_COLUMNS, TimeFilters, time_filters
-from qakhunt.kql.tokens import Kind, Token
+from qakhunt.hunts.time_filters import Reach, time_filters
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qakhunt.hunts.model import Hunt
+    from qakhunt.hunts.model import Hunt, WindowNotes
+    from qakhunt.kql.tokens import Token
 
 PUBLISHED = "published"
-_COMPARISONS = frozenset(["between", ">", ">=", "<", "<="])
+DEFAULT = Timespan.parse("30d")
+_LONGEST = Timespan.parse("36500d")
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 _OFFSET = re.compile(r"(?:[Zz]|[+-]\d\d:?\d\d)$")
+_PERIOD = re.compile(
+    r"P(?!$)(?:(\d+)W)?(?:(\d+)D)?(?:T(?!$)(?:(\d+)H)?(?:(\d+)M)?(?:(\d+)S)?)?",
+    re.ASCII | re.IGNORECASE,
+)
 _SPELLINGS = "published, previous-month, 30d, 12h or START/END (2026-10-01/2026-11-01)"
 
 
@@ -42,11 +50,11 @@ def resolve(
     """The window that ``text`` names for this hunt.
 
     ``zone`` is where calendar days begin; the published window is always UTC.
-    Raises UsageError for text that names none, HuntError where the hunt has no
-    window of its own.
+    Raises UsageError for text that names none, HuntError where the hunt's named
+    bounds cannot be worked out.
     """
     if text == PUBLISHED:
-        return published(hunt, now, parameters)
+        return published(hunt, now, parameters)[0]
     try:
         return parse(text, now, zone)
     except (ValueError, OverflowError) as problem:
@@ -91,21 +99,58 @@ def _local(naive: dt.datetime, zone: dt.tzinfo) -> Instant:
     return Instant.from_datetime(naive.replace(tzinfo=zone))
 
 
-def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window:
-    """The hunt's own window: its window lets, else the filters on time it writes."""
-    tokens = query_tokens(hunt)
-    if hunt.notes.window is None:
-        return _from_filters(hunt, tokens, now, parameters)
-    lets = {let.name: let for let in leading_lets(tokens)}
+def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[Window, str]:
+    """The window where none is asked for, and why it is that one.
+
+    The hunt's named bounds, else its ``queryPeriod``, else its furthest ``ago()``.
+    """
+    if hunt.notes.window is not None:
+        return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
+    period = read_period(hunt.period)
+    if period is not None:
+        return Window(_before(now, period), now), f"the hunt's queryPeriod, {hunt.period}"
+    start = time_filters(query_tokens(hunt), now, parameters).start
+    if start is not None and start < now:
+        return Window(start, now), f"the query itself looks at {length(start, now)}"
+    return Window(_before(now, DEFAULT), now), (
+        "the query sets no start that could be read; --window sets one"
+    )
+
+
+def _before(now: Instant, span: Timespan) -> Instant:
+    return Instant(max(now.ticks - span.ticks, 0))
+
+
+def read_period(text: str) -> Timespan | None:
+    """A length as Sentinel's rules write it (``P14D``, ``PT1H``, ``1d``); None for no such."""
+    match = _PERIOD.fullmatch(text.strip())
+    try:
+        if match is None:
+            span = Timespan.parse(text)
+        else:
+            units = zip(("7d", "1d", "1h", "1m", "1s"), match.groups(), strict=True)
+            span = Timespan(sum(Timespan.parse(u).ticks * int(n) for u, n in units if n))
+    except ValueError:
+        return None
+    return span if 0 < span.ticks < _LONGEST.ticks else None
+
+
+def length(start: Instant, end: Instant) -> str:
+    """The time between, as KQL writes it (``7d``, ``36h``), or the start where it is odd."""
+    ticks = end.ticks - start.ticks
+    for unit, most in (("d", 36500), ("h", 72), ("m", 120)):
+        count, rest = divmod(ticks, Timespan.parse(f"1{unit}").ticks)
+        if not rest and 0 < count <= most:
+            return f"{count}{unit}"
+    return f"time from {start}"
+
+
+def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str, Any]) -> Window:
+    """What the lets hold that the hunt names as its bounds."""
     names = dict(parameters)
     values = {}
-    for name in (hunt.notes.window.start, hunt.notes.window.end):
-        let = lets.get(name)
-        if let is None:
-            raise HuntError(
-                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
-                location=hunt.place.locate(1, 1),
-            )
+    for let in bound_lets(hunt, notes):
+        name = let.name
         try:
             values[name] = names[name] = evaluate(let.tokens, now, names)
         except NotEvaluable as problem:
@@ -116,97 +161,72 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> Window
             ) from None
         if not isinstance(values[name], Instant):
             raise HuntError(f"let {name}: not a time", location=place_of(hunt, let.value_start))
-    start, end = values[hunt.notes.window.start], values[hunt.notes.window.end]
-    if hunt.notes.window.inclusive_end:
-        end = end + TICK
+    start, end = values[notes.start], values[notes.end]
     try:
-        return Window(start, end)
+        return Window(start, end + TICK if notes.inclusive_end else end)
     except ValueError as problem:
         raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
 
 
-def _from_filters(
-    hunt: Hunt, tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]
-) -> Window:
-    refuse_without_filter(hunt, tokens)
-    filters = time_filters(tokens, now, parameters)
-    own = filters.widest
-    at = next(iter([*filters.unknown, *filters.unfiltered, *filters.doubtful]), None)
-    if filters.unfiltered and not filters.unknown:
-        raise HuntError(
-            f"{hunt.name} reads {filters.unfiltered[0].text} without a filter on time from "
-            "when on, so its window cannot be worked out",
-            location=place_of(hunt, filters.unfiltered[0].start),
-            hint="give that one, too, or say with --window how far to look back",
-        )
-    if filters.unknown or own.start is None:
-        bound = "a bound" if filters.unknown else "the start"
-        raise HuntError(
-            f"{hunt.name}: {bound} of its window cannot be worked out from its filters on time",
-            location=place_of(hunt, at.start if at else 0), hint="give one with --window",
-        )  # fmt: skip
-    try:
-        return Window(own.start, own.end or now)
-    except ValueError as problem:
-        raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
-
-
-def refuse_without_filter(hunt: Hunt, tokens: Sequence[Token]) -> None:
-    """Raises HuntError for a query without window lets that never looks at the time."""
-    if not has_time_filter(tokens):
-        raise HuntError(
-            f"{hunt.name} has neither a filter on time nor a window",
-            location=hunt.place.locate(1, 1),
-            hint=f"filter on {TIME_COLUMNS[0]} in the query, or name its bounds under "
-            "'qakhunt: window:'",
-        )
-
-
-def refuse_beyond_filters(
-    hunt: Hunt, tokens: Sequence[Token], window: Window, now: Instant, parameters: Mapping[str, Any]
-) -> str | None:
-    """Raises HuntError where the query's own filters on time leave out part of ``window``.
-
-    An empty answer would then say nothing of that part. Where that cannot be told, a
-    warning is returned.
-    """
-    filters = time_filters(tokens, now, parameters)
-    is_own = window == _published(filters, now)
-    for own in filters.spans:
-        late = own.start is not None and own.start > window.start
-        early = own.end is not None and own.end < window.end
-        if (late or early) and not is_own:
-            looked = [f"from {own.start}"] * (own.start is not None)
-            looked += [f"to {own.end}"] * (own.end is not None)
+def bound_lets(hunt: Hunt, notes: WindowNotes) -> list[LetStatement]:
+    """The leading lets of start and end. Raises HuntError where one is not there."""
+    lets = {let.name: let for let in leading_lets(query_tokens(hunt))}
+    for name in (notes.start, notes.end):
+        if name not in lets:
             raise HuntError(
-                f"{hunt.name} itself looks {' '.join(looked)} only, which is not all of {window}",
+                f"qakhunt.window names {name!r}, but no leading let of the query has that name",
                 location=hunt.place.locate(1, 1),
-                hint="name its bounds under 'qakhunt: window:', so that --window can set them",
             )
-    unsure = [*filters.unknown, *filters.doubtful]
-    if unsure:
-        line = place_of(hunt, unsure[0].start).line
-        return (
-            f"{hunt.name}: whether its filter on time in line {line} covers the window is unknown"
-        )
-    return None
+    return [lets[notes.start], lets[notes.end]]
 
 
-def _published(filters: TimeFilters, now: Instant) -> Window | None:
-    """The window of the filters alone, in which a part may look at less by design."""
-    own = filters.widest
-    if filters.unknown or filters.unfiltered or own.start is None:
-        return None
-    end = own.end or now
-    return Window(own.start, end) if own.start < end else None
+@dataclass(frozen=True)
+class Account:
+    """What a window means for a query: ``notes``, and ``partial`` why it tells not all.
+
+    ``warnings`` name what the shipped schema does not know.
+    """
+
+    notes: tuple[str, ...] = ()
+    partial: str = ""
+    warnings: tuple[str, ...] = ()
 
 
-def has_time_filter(tokens: Sequence[Token]) -> bool:
-    """Whether the query compares a time column with anything."""
-    beside = ["", *(token.text for token in tokens), ""]
-    return any(
-        token.kind is Kind.IDENTIFIER
-        and token.text in TIME_COLUMNS
-        and not _COMPARISONS.isdisjoint((beside[at], beside[at + 2]))
-        for at, token in enumerate(tokens)
-    )
+def account(
+    tokens: Sequence[Token], window: Window, now: Instant, names: Mapping[str, Any], product: str
+) -> Account:
+    """What the window cuts and what it does not bound, as far as the query can be read."""
+    read = sources(tokens)
+    bounded = [source for source in read if not is_unbounded(source, product)]
+    reach = time_filters(tokens, now, names) if bounded else Reach()
+    places = len({source.start for source in bounded})
+    notes, partial = [], ""
+    start = reach.start
+    kept = min(reach.kept) if len(reach.kept) >= places > 0 else None
+    end = max(reach.ends) if len(reach.ends) >= places > 0 else None
+    if kept is not None and kept >= window.end:
+        partial = f"the query itself looks at {length(kept, now)}, at nothing of the window"
+    elif end is not None and end <= window.start:
+        partial = f"the query itself looks to {end} only, at nothing of the window"
+    elif start is not None and start < window.start:
+        back = length(start, now)
+        if are_several(bounded):
+            partial = f"the window cuts the {back} that the query compares with"
+        else:
+            notes.append(f"the query itself looks at {back}, more than the window")
+    elif kept is not None and kept > window.start:
+        notes.append(f"the query itself looks at {length(kept, now)}, less than the window")
+    if not partial and end is not None and window.start < end < min(window.end, now):
+        notes.append(f"the query itself looks to {end} only")
+    if are_several(bounded) and 0 < len(reach.kept) < places:
+        notes.append("of sources without a filter on time of their own the query sees the window")
+    if reach.unread:
+        notes.append("how far a filter on time of the query reaches cannot be read")
+    free = dict.fromkeys(source.text for source in read if is_unbounded(source, product))
+    if free:
+        notes.append(f"the window does not bound {', '.join(free)}")
+    strange = dict.fromkeys(s.text for s in read if is_unknown(s, product))
+    return Account(tuple(notes), partial, tuple(
+        f"{name} is no table of the shipped schema: taken for a table or function of yours"
+        for name in strange
+    ))  # fmt: skip

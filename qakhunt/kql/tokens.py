@@ -141,7 +141,8 @@ def _typed_end(text: str, at: int, word: re.Match[str]) -> int | None:
         return atom.end() if atom else None
     depth, position = 1, opened.end()
     while position < len(text):
-        end = string_end(text, position)
+        comment = _COMMENT.match(text, position)
+        end = comment.end() if comment else string_end(text, position)
         if end is not None:
             position = end
             continue

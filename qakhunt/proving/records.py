@@ -75,7 +75,8 @@ class Records:
 
     def unknown(self, rendered: RenderedQuery) -> list[str]:
         """Why an answer to the query is no proof."""
-        return gaps(self.ask, rendered)
+        skipped = self.session.inputs.skipped
+        return [*([skipped] if skipped else []), *gaps(self.ask, rendered)]
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""

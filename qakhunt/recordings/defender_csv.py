@@ -2,112 +2,92 @@
 
 from __future__ import annotations
 
-import csv
-import datetime as dt
-import json
-from typing import TYPE_CHECKING, Any
+import codecs
+from typing import TYPE_CHECKING
 
+from qakhunt.engine.csv_reader import CsvAccount, read_csv
+from qakhunt.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.errors import EventsError
-from qakhunt.kql.values import Instant
-from qakhunt.recordings.event_readers import Broken
+from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.recordings.process_columns import table_columns
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
+    from duckdb import DuckDBPyConnection
+
+    from qakhunt.engine.inputs import InputOptions
     from qakhunt.recordings.event_sources import EventSource
 
-_EPOCH = Instant.parse("1970-01-01").ticks
-# As the portals show times: Defender's, then Sentinel's and the American short form.
-_SHOWN = (
-    "%b %d, %Y %I:%M:%S %p", "%b %d, %Y %I:%M:%S.%f %p", "%m/%d/%Y, %I:%M:%S.%f %p",
-    "%m/%d/%Y, %I:%M:%S %p", "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S",
-)  # fmt: skip
-_NEEDED = ("Timestamp", "FileName")
+_CHUNK = 1 << 20
+_EXTRA = "AdditionalFields"
 
 
-def read_rows(source: EventSource) -> Iterator[tuple[int, dict[str, Any] | Broken]]:
-    """Line and row, times in nanoseconds since 1970; columns of no name go to AdditionalFields.
+def read_rows(
+    connection: DuckDBPyConnection, source: EventSource, target: Path, options: InputOptions
+) -> tuple[CsvAccount, str]:
+    """The account, and a SELECT of the columns of ``table_columns``.
 
-    Raises EventsError where the header is not that of process events.
+    Times are nanoseconds since 1970. Columns of no name there go to AdditionalFields.
+    Broken rows are left out unless ``options.strict``. Raises EventsError where the
+    header is not that of process events.
     """
-    csv.field_size_limit(1 << 24)
-    with source.open() as stream:
-        reader = csv.reader((line.decode("utf-8", "replace") for line in stream), strict=True)
-        header = [name.removesuffix(" [UTC]").strip() for name in next(reader, [])]
-        header = ["Timestamp" if name == "TimeGenerated" else name for name in header]
-        missing = [name for name in _NEEDED if name not in header]
-        if missing or len(set(header)) != len(header):
-            raise EventsError(
-                f"{source.name}: not an export of DeviceProcessEvents",
-                hint=f"its header lacks {', '.join(missing)}"
-                if missing
-                else "a column stands twice",
-            )
-        while True:
-            try:
-                cells = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as problem:
-                yield reader.line_num, Broken(f"broken CSV: {problem}")
-                continue
-            if cells:
-                yield reader.line_num, _row(header, cells)
+    text = target.with_suffix(".csv")
+    with source.open() as stream, text.open("w", encoding="utf-8", newline="") as out:
+        reader = codecs.getreader("utf-8")(stream, "replace")
+        while chunk := reader.read(_CHUNK):
+            out.write(chunk)
+    kinds = {n: "string" if k == "dynamic" else k for n, k in table_columns().items()}
+    account = read_csv(
+        connection, source.name, text, target, kinds, options,
+        skip_broken=not options.strict, ticks=True,
+    )  # fmt: skip
+    text.unlink()
+    relation = f"read_parquet({literal(str(target))})"
+    described = connection.execute(f"SELECT * FROM {relation} LIMIT 0").description or []
+    names = [column[0] for column in described]
+    missing = [] if account.has_time else ["Timestamp"]
+    missing += [] if "FileName" in names else ["FileName"]
+    if missing:
+        raise EventsError(
+            f"{source.name}: not an export of DeviceProcessEvents",
+            hint=f"its header lacks {', '.join(missing)}",
+        )
+    cells = ", ".join(f"{_cell(n, k, names)} AS {identifier(n)}" for n, k in kinds.items())
+    return account, f"SELECT {cells} FROM {relation}"
 
 
-def _row(header: list[str], cells: list[str]) -> dict[str, Any] | Broken:
-    if len(cells) != len(header):
-        return Broken(f"expected {len(header)} fields, found {len(cells)}")
-    kinds = table_columns()
-    row: dict[str, Any] = {}
-    extra: dict[str, str] = {}
-    for name, cell in zip(header, cells, strict=True):
-        kind = kinds.get(name)
-        if cell == "":
-            continue
-        if kind is None:
-            extra[name] = cell
-            continue
-        try:
-            row[name] = _READERS.get(kind, str)(cell)
-        except (ValueError, OverflowError):
-            return Broken(f"column {name} is a {kind}, but holds {cell[:60]!r}")
-    if "Timestamp" not in row:
-        return Broken("no Timestamp")
-    if extra:
-        row["AdditionalFields"] = _joined(row.get("AdditionalFields", ""), extra)
-    return row
+def _cell(name: str, kind: str, names: list[str]) -> str:
+    if name in TIME_COLUMN.values():
+        times = [identifier(time) for time in (name, *TIME_COLUMN.values()) if time in names]
+        return f"epoch_ns(coalesce({', '.join(times)}))"
+    if name == _EXTRA:
+        return _extra(names)
+    if name not in names:
+        return "''" if kind == "string" else f"CAST(NULL AS {_stored(kind)})"
+    column = identifier(name)
+    if kind == "string":
+        return f"coalesce({column}, '')"
+    return f"epoch_ns({column})" if kind == "datetime" else column
 
 
-def _joined(text: str, extra: dict[str, str]) -> str:
-    try:
-        fields = json.loads(text) if text else {}
-    except ValueError:
-        fields = {"AdditionalFields": text}
-    if not isinstance(fields, dict):
-        fields = {"AdditionalFields": fields}
-    return json.dumps({**fields, **extra}, ensure_ascii=False)
+def _stored(kind: str) -> str:
+    return "BIGINT" if kind == "datetime" else SQL_TYPES[kind]
 
 
-def _nanoseconds(text: str) -> int:
-    try:
-        return (Instant.parse(text).ticks - _EPOCH) * 100
-    except ValueError:
-        for form in _SHOWN:
-            try:
-                moment = dt.datetime.strptime(text, form)
-            except ValueError:
-                continue
-            return (Instant.from_datetime(moment).ticks - _EPOCH) * 100
-        raise
-
-
-def _bool(text: str) -> bool:
-    known = {"true": True, "1": True, "false": False, "0": False}
-    if text.lower() not in known:
-        raise ValueError(text)
-    return known[text.lower()]
-
-
-_READERS: dict[str, Any] = {"datetime": _nanoseconds, "long": int, "int": int, "bool": _bool}
+def _extra(names: list[str]) -> str:
+    """AdditionalFields with the cells of columns that the table lacks."""
+    own = f"coalesce({identifier(_EXTRA)}, '')" if _EXTRA in names else "''"
+    known = {*table_columns(), *TIME_COLUMN.values()}
+    others = [name for name in names if name not in known]
+    if not others:
+        return own
+    given = " || ".join(f"coalesce({identifier(n)}::VARCHAR, '')" for n in others)
+    pairs = ", ".join(f"{literal(n)}, nullif({identifier(n)}::VARCHAR, '')" for n in others)
+    value = f"TRY_CAST({own} AS JSON)"
+    fields = (
+        f"CASE WHEN {own} = '' THEN JSON '{{}}' WHEN json_type({value}) = 'OBJECT' THEN {value} "
+        f"ELSE json_object({literal(_EXTRA)}, {own}) END"
+    )
+    merged = f"CAST(json_merge_patch({fields}, json_object({pairs})) AS VARCHAR)"
+    return f"CASE WHEN {given} = '' THEN {own} ELSE {merged} END"

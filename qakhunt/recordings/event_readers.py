@@ -84,7 +84,7 @@ def _is_object(line: bytes) -> bool:
         return False
     try:
         return isinstance(json.loads(line), dict)
-    except ValueError:
+    except (ValueError, RecursionError):
         # A broken first line of many is no reason to read the file another way.
         return line.rstrip().endswith(b"}")
 

@@ -89,6 +89,8 @@ def read_event(record: bytes | Fields) -> WindowsEvent:
         except (msgspec.DecodeError, UnicodeDecodeError) as problem:
             words = str(problem)
             raise Unreadable(f"broken JSON: {words[:1].lower()}{words[1:]}") from None
+        except RecursionError:
+            raise Unreadable("nested too deeply") from None
         if not isinstance(decoded, dict):
             raise Unreadable("not a JSON object")
         record = decoded
@@ -99,7 +101,7 @@ def _seen(line: bytes) -> WindowsEvent | None:
     """Log and id at a glance, or None where only the whole record tells them."""
     try:
         glance = _glance(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
     if glance.EventID is not None and (glance.SourceName or glance.Channel):
         return _headed(glance.EventID, glance.SourceName, glance.Channel)

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Literal, cast
 
+from qakhunt.engine.csv_reader import DELIMITERS
+from qakhunt.engine.inputs import MAX_EXPANDED, foreign_file, refuse_special, too_large
 from qakhunt.errors import EventsError
 
 if TYPE_CHECKING:
@@ -25,9 +27,6 @@ Kind = Literal["evtx", "json", "xml", "csv"]
 
 SUFFIXES = (".evtx", ".json", ".jsonl", ".ndjson", ".log", ".xml", ".csv", ".zip", ".gz")
 """Endings of the files that are taken from a folder; a file that is named may have any."""
-
-MAX_EXPANDED = 16 << 30
-"""Bytes that one archive may expand to."""
 
 _HEAD = 4096
 _EVTX, _ZIP, _GZIP = b"ElfFile\x00", b"PK\x03\x04", b"\x1f\x8b"
@@ -77,30 +76,47 @@ class EventSource:
             raise EventsError(f"cannot read {self.name}: {problem.strerror or problem}") from None
 
 
-def find_sources(
-    inputs: Sequence[str], limit: int = MAX_EXPANDED
-) -> tuple[list[EventSource], list[str]]:
-    """All sources that the inputs name, each once, and the files of folders left aside.
+class _ForeignError(EventsError):
+    """A file that holds no events; among others it is left out."""
 
-    Raises EventsError for an input that is missing or holds no events.
+
+def find_sources(
+    inputs: Sequence[str], limit: int = MAX_EXPANDED, *, strict: bool = False
+) -> tuple[list[EventSource], list[str]]:
+    """All sources that the inputs name, each once, and the files left aside.
+
+    Those are files of folders and members of archives that hold no events. Raises
+    EventsError for an input that is missing or holds none, and for all when ``strict``.
     """
     sources: dict[str, EventSource] = {}
     ignored: list[str] = []
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if p.is_file())
-            wanted = [p for p in files if p.suffix.lower() in SUFFIXES]
-            ignored += [str(p) for p in files if p.suffix.lower() not in SUFFIXES]
+            files = sorted(p for p in path.rglob("*") if not p.is_dir())
+            wanted = [p for p in files if p.is_file() and p.suffix.lower() in SUFFIXES]
+            ignored += [str(p) for p in files if p not in set(wanted)]
             if not wanted:
                 raise EventsError(f"{path}: no event files in this folder", hint=_hint())
         elif path.exists():
+            refuse_special(path)
             wanted = [path]
         else:
             raise EventsError(f"no such file: {text}")
         for file in wanted:
-            for source in _sources_of(file, limit):
+            try:
+                found = _sources_of(file, limit, ignored)
+            except _ForeignError:
+                if not path.is_dir():
+                    raise
+                ignored.append(str(file))
+                continue
+            for source in found:
                 sources.setdefault(source.name, source)
+    if ignored and strict:
+        raise foreign_file(Path(ignored[0]))
+    if not sources:
+        raise EventsError(f"{ignored[0]}: this is no event log", hint=_hint())
     return list(sources.values()), ignored
 
 
@@ -108,7 +124,7 @@ def _hint() -> str:
     return f"event files end in {', '.join(SUFFIXES)}"
 
 
-def _sources_of(path: Path, limit: int) -> list[EventSource]:
+def _sources_of(path: Path, limit: int, ignored: list[str]) -> list[EventSource]:
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -118,7 +134,7 @@ def _sources_of(path: Path, limit: int) -> list[EventSource]:
     if not head:
         raise EventsError(f"{path}: the file is empty")
     if head.startswith((_ZIP, _EMPTY_ZIP)):
-        return _members(path, limit)
+        return _members(path, limit, ignored)
     if head.startswith(_GZIP):
         plain = EventSource(str(path), "json", path, size, limit=limit)
         with plain.open() as stream:
@@ -127,7 +143,7 @@ def _sources_of(path: Path, limit: int) -> list[EventSource]:
     return [EventSource(str(path), _kind(str(path), head), path, size)]
 
 
-def _members(path: Path, limit: int) -> list[EventSource]:
+def _members(path: Path, limit: int, ignored: list[str]) -> list[EventSource]:
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError) as problem:
@@ -137,18 +153,20 @@ def _members(path: Path, limit: int) -> list[EventSource]:
         members = [info for info in archive.infolist() if not info.is_dir()]
         declared = sum(info.file_size for info in members)
         if declared > limit:
-            raise _divisible(str(path), limit)
+            raise too_large(str(path), limit)
         for info in members:
             name = f"{path}!{info.filename}"
             _check_member(info, name)
             source = EventSource(name, "json", path, info.compress_size, info.filename, limit)
             with source.open() as stream:
                 head = stream.read(_HEAD)
-            if not head:
-                continue
             if head.startswith(_ZIP):
                 raise EventsError(f"{name}: a zip inside a zip is not read", hint="unpack it first")
-            kind = _kind(name, head)
+            try:
+                kind = _kind(name, head)
+            except _ForeignError:
+                ignored.append(name)
+                continue
             found.append(EventSource(name, kind, path, info.compress_size, info.filename, limit))
     if not found:
         raise EventsError(f"{path}: the zip holds no events")
@@ -167,13 +185,6 @@ def _check_member(info: zipfile.ZipInfo, name: str) -> None:
         )
 
 
-def _divisible(name: str, limit: int) -> EventsError:
-    return EventsError(
-        f"{name}: expands to more than {limit / (1 << 30):g} GiB",
-        hint="raise --max-expanded if you trust it",
-    )
-
-
 def _kind(name: str, head: bytes) -> Kind:
     """What the content is, by its first bytes."""
     if head.startswith(_EVTX):
@@ -188,9 +199,11 @@ def _kind(name: str, head: bytes) -> Kind:
     if text.startswith("<") and "<Event" in text:
         return "xml"
     first = text.partition("\n")[0]
-    if "," in first and any(word in first for word in ("Timestamp", "TimeGenerated", "DeviceName")):
+    if any(d in first for d in DELIMITERS) and any(
+        word in first for word in ("Timestamp", "TimeGenerated", "DeviceName")
+    ):
         return "csv"
-    raise EventsError(
+    raise _ForeignError(
         f"{name}: this is no event log",
         hint="evtx, JSON or XML events, and Defender's CSV export are read, also in zip and gz",
     )
@@ -229,7 +242,7 @@ class _Bounded(io.RawIOBase):
         data = self.stream.read(len(buffer))
         self.left -= len(data)
         if self.left < 0:
-            raise _divisible(self.source.name, self.source.limit)
+            raise too_large(self.source.name, self.source.limit)
         buffer[: len(data)] = data
         return len(data)
 

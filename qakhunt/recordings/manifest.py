@@ -15,7 +15,7 @@ import msgspec
 
 from qakhunt.answers.ledger import Status
 from qakhunt.errors import RecordingError
-from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.values import Instant, Timespan, Window
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -62,13 +62,15 @@ class RecordedHunt(msgspec.Struct, frozen=True):
 class RecordedLine(msgspec.Struct, frozen=True):
     """One line of the plan: which hunt (its place in ``hunts``) was asked of whom.
 
-    ``slices`` is the wish in the spelling of ``--slice``, None for the whole.
+    ``slices`` is the wish in the spelling of ``--slice``, None for the whole;
+    ``longest_gap`` the longest silence of the sources that was no gap, None for any.
     """
 
     hunt: int
     backend: str
     origin: Origin
     slices: str | None = None
+    longest_gap: str | None = None
 
 
 class RecordedAnswer(msgspec.Struct, frozen=True):
@@ -97,6 +99,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     request_ids: tuple[str, ...] = ()
     elapsed: float = 0.0
     columns_left_out: tuple[str, ...] = ()
+    gaps: tuple[Span, ...] = ()
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -197,6 +200,7 @@ def _check_values(manifest: Manifest) -> None:
     """Raises ValueError for a time, status or reference that is none."""
     Instant.parse(manifest.now)
     spans = [manifest.window, *(hunt.window for hunt in manifest.hunts)]
+    spans += [gap for answer in manifest.answers for gap in answer.gaps]
     spans += [*(a.window for a in manifest.answers), *(file.window for file in manifest.source)]
     for span in spans:
         Window(Instant.parse(span.start), Instant.parse(span.end))
@@ -205,6 +209,8 @@ def _check_values(manifest: Manifest) -> None:
     if not manifest.plan:
         raise ValueError("its plan is empty")
     for line in manifest.plan:
+        if line.longest_gap is not None:
+            Timespan.parse(line.longest_gap)
         if not 0 <= line.hunt < len(manifest.hunts):
             raise ValueError(f"its plan names hunt {line.hunt} of {len(manifest.hunts)}")
 

@@ -10,14 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.engine.session import MEMORY_LIMIT, require_engine
+from qakhunt.engine.limits import memory_limit
+from qakhunt.engine.session import require_engine
 from qakhunt.engine.sql_types import SQL_TYPES, identifier, literal
+from qakhunt.recordings.defender_csv import read_rows
 from qakhunt.recordings.process_chains import STATEMENTS
 from qakhunt.recordings.process_columns import select_processes, table_columns
 from qakhunt.recordings.process_creation import Creation
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from qakhunt.engine.csv_reader import CsvAccount
+    from qakhunt.engine.inputs import InputOptions
+    from qakhunt.recordings.event_sources import EventSource
 
 _BATCH = 2000
 
@@ -56,11 +62,11 @@ class ProcessTable:
         duckdb = require_engine()
         self._folder = folder
         self._creations = _Lines(folder / "creations.ndjson")
-        self._rows = _Lines(folder / "rows.ndjson")
+        self._exports: list[str] = []
         self._connection = duckdb.connect(":memory:")
         for statement in (
             "SET TimeZone='UTC'",
-            f"SET memory_limit='{MEMORY_LIMIT}'",
+            f"SET memory_limit={literal(memory_limit())}",
             f"SET temp_directory={literal(str(folder / 'spill'))}",
             "SET python_enable_replacements=false",
             "SET enable_progress_bar=false",
@@ -70,21 +76,22 @@ class ProcessTable:
     def close(self) -> None:
         """Let go of the files."""
         self._creations.close()
-        self._rows.close()
         self._connection.close()
 
     def add(self, creation: Creation) -> None:
         """Take in the creation that one Windows event tells of."""
         self._creations.add(creation)
 
-    def add_row(self, row: dict[str, Any]) -> None:
-        """Take in a row that has Defender's columns already; its times are nanoseconds."""
-        self._rows.add(row)
+    def add_export(self, source: EventSource, options: InputOptions) -> CsvAccount:
+        """Take in a portal's export, which has Defender's columns already."""
+        target = self._folder / f"export-{len(self._exports)}.parquet"
+        account, select = read_rows(self._connection, source, target, options)
+        self._exports.append(select)
+        return account
 
     def resolve(self) -> TableAccount:
         """Work out the table. To be called once, before ``write``."""
         self._creations.close()
-        self._rows.close()
         self._load()
         for statement in STATEMENTS:
             self._connection.execute(statement)
@@ -101,7 +108,10 @@ class ProcessTable:
             else SQL_TYPES[kind]
             for name, kind in table_columns().items()
         }
-        self._read("finished", self._rows.path, kinds)
+        cells = ", ".join(f"{identifier(name)} {kind}" for name, kind in kinds.items())
+        self._connection.execute(f"CREATE TABLE finished ({cells})")
+        for select in self._exports:
+            self._connection.execute(f"INSERT INTO finished {select}")
         self._connection.execute("CREATE TABLE distinct_rows AS SELECT DISTINCT * FROM finished")
 
     def _read(self, table: str, path: Path, kinds: dict[str, str]) -> None:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import gzip
 import itertools
-import os
 import shutil
 import tempfile
 import threading
@@ -38,13 +37,13 @@ _BLOCK = 1 << 20
 class RecordingWriter:
     """Collects the files of one recording; safe from several threads."""
 
-    def __init__(self, folder: Path, *, private: bool) -> None:
-        self.folder, self._private = folder, private
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
         self._files: list[ListedFile] = []
         self._lock = threading.Lock()
         self._numbers = {"answers": 0, "source": 0}
         for part in ("hunts", "answers", "source"):
-            (folder / part).mkdir(mode=0o700 if private else 0o777)
+            (folder / part).mkdir(mode=0o700)
 
     def answer(self, table: ResultTable) -> str:
         """Keep an answer's rows; gives the file's name."""
@@ -70,7 +69,7 @@ class RecordingWriter:
             file = f"hunts/{number}/{name}" if number else f"hunts/{name}"
             there = next((listed for listed in self._files if listed.path == file), None)
             if there is None:
-                (self.folder / file).parent.mkdir(exist_ok=True)
+                (self.folder / file).parent.mkdir(mode=0o700, exist_ok=True)
                 self._write(file, data)
                 return file
             if there.sha256 == digest:
@@ -87,8 +86,7 @@ class RecordingWriter:
         self._listed(name, len(data), sha256(data).hexdigest())
 
     def _listed(self, name: str, length: int, digest: str) -> None:
-        if self._private:
-            (self.folder / name).chmod(0o600)
+        (self.folder / name).chmod(0o600)
         with self._lock:
             self._files.append(ListedFile(name, length, digest))
 
@@ -101,25 +99,21 @@ class RecordingWriter:
         """Write the manifest, last."""
         target = self.folder / NAME
         target.write_bytes(encode(manifest))
-        if self._private:
-            target.chmod(0o600)
+        target.chmod(0o600)
 
 
 @contextmanager
 def new_recording(path: Path, *, private: bool, force: bool) -> Iterator[RecordingWriter]:
     """A writer whose folder takes ``path``'s place when the block ends well.
 
-    ``private`` is for the owner alone. Raises OutputError for what cannot be written.
+    It is for its owner alone, whatever the umask. ``private`` says that it holds people's
+    real names, see ``check_place``. Raises OutputError for what cannot be written.
     """
     check_place(path, private=private, force=force)
     try:
         made = Path(tempfile.mkdtemp(prefix=f".{path.name[:40]}-", dir=path.parent))
         try:
-            if not private:
-                mask = os.umask(0)
-                os.umask(mask)
-                made.chmod(0o777 & ~mask)
-            yield RecordingWriter(made, private=private)
+            yield RecordingWriter(made)
             _take_place(made, path)
         finally:
             shutil.rmtree(made, ignore_errors=True)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from qakhunt.engine.csv_reader import NAMED_BROKEN
+from qakhunt.engine.inputs import InputOptions
 from qakhunt.errors import EventsError, SourceLocation
-from qakhunt.recordings.defender_csv import read_rows
 from qakhunt.recordings.event_readers import Broken, read_records
 from qakhunt.recordings.event_shapes import Unreadable, read_event
-from qakhunt.recordings.event_sources import MAX_EXPANDED, find_sources
+from qakhunt.recordings.event_sources import find_sources
 from qakhunt.recordings.process_creation import creation_of
 from qakhunt.recordings.process_table import ProcessTable, TableAccount
 
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 FORMATS = {".parquet": "parquet", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 """Suffix of the output -> format."""
-
-NAMED_BROKEN = 20
-"""So many broken records are named; the rest is counted."""
 
 _EVERY = 20_000
 
@@ -46,7 +44,8 @@ class ImportAccount:
     """Everything that was read and what became of it.
 
     ``other`` counts events that are no process creations, by log and id;
-    ``without_line`` are 4688 events that carry no command line.
+    ``without_line`` are 4688 events that carry no command line, ``without_time`` rows of
+    an export that were left out, ``assumed_utc`` exports whose times name no zone.
     """
 
     sources: int = 0
@@ -56,6 +55,8 @@ class ImportAccount:
     broken: int = 0
     broken_records: list[BrokenRecord] = field(default_factory=list)
     without_line: int = 0
+    without_time: int = 0
+    assumed_utc: list[str] = field(default_factory=list)
     ignored_files: list[str] = field(default_factory=list)
     table: TableAccount = field(default_factory=TableAccount)
 
@@ -66,22 +67,22 @@ def import_events(
     kind: str,
     *,
     raw_lines: bool = False,
-    strict: bool = False,
-    max_expanded: int = MAX_EXPANDED,
+    options: InputOptions | None = None,
     progress: Progress | None = None,
 ) -> ImportAccount:
     """Write the process creations of ``inputs`` to ``out`` as ``parquet`` or ``ndjson``.
 
     ``progress`` is told the source's name, records and bytes read so far. Raises
-    EventsError for an input that cannot be used and, when ``strict``, for the
-    first broken record; nothing is written then.
+    EventsError for an input that cannot be used and, when ``options.strict``, for the
+    first broken record or foreign file; nothing is written then.
     """
-    sources, ignored = find_sources(inputs, max_expanded)
+    options = options or InputOptions()
+    sources, ignored = find_sources(inputs, options.max_expanded, strict=options.strict)
     account = ImportAccount(sources=len(sources), ignored_files=ignored)
     with tempfile.TemporaryDirectory(prefix="qakhunt-") as folder:
         table = ProcessTable(Path(folder))
         try:
-            reader = _Reader(table, account, raw_lines=raw_lines, strict=strict, progress=progress)
+            reader = _Reader(table, account, options, raw_lines=raw_lines, progress=progress)
             for source in sources:
                 reader.read(source)
             if not account.process_creations:
@@ -105,13 +106,13 @@ class _Reader:
         self,
         table: ProcessTable,
         account: ImportAccount,
+        options: InputOptions,
         *,
         raw_lines: bool,
-        strict: bool,
         progress: Progress | None,
     ) -> None:
-        self.table, self.account = table, account
-        self.raw_lines, self.strict, self.progress = raw_lines, strict, progress
+        self.table, self.account, self.options = table, account, options
+        self.raw_lines, self.progress = raw_lines, progress
         self.bytes_done = 0
 
     def read(self, source: EventSource) -> None:
@@ -150,16 +151,18 @@ class _Reader:
             self.table.add(creation)
 
     def _read_rows(self, source: EventSource) -> None:
-        for place, row in read_rows(source):
-            self.account.records += 1
-            if isinstance(row, Broken):
-                self._broken(source, place, row.why)
-                continue
-            self.account.process_creations += 1
-            self.table.add_row(row)
+        account, found = self.account, self.table.add_export(source, self.options)
+        account.records += found.records
+        account.process_creations += found.kept
+        account.without_time += found.without_time
+        if found.assumed_utc:
+            account.assumed_utc.append(source.name)
+        for place, why in found.broken:
+            self._broken(source, place, why)
+        account.broken += found.broken_rows - len(found.broken)
 
     def _broken(self, source: EventSource, place: int, why: str) -> None:
-        if self.strict:
+        if self.options.strict:
             raise EventsError(
                 why, location=SourceLocation(source.name, place),
                 hint="without --strict it is counted and left out",

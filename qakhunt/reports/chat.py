@@ -11,19 +11,20 @@ from typing import IO, TYPE_CHECKING
 
 from qakhunt.reports.details import clock
 from qakhunt.reports.safe import for_terminal
-from qakhunt.reports.summary import faults, one_window, verdict_line
-from qakhunt.triage.assessment import Kind
-from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.words import count, span
+from qakhunt.reports.summary import faults, one_window
+from qakhunt.reports.view import cut, report_view
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from qakhunt.reports.formats import ExportOptions
-    from qakhunt.triage.dossier import Dossier
+    from qakhunt.reports.view import HitView, OwnTable
     from qakhunt.triage.run_result import RunResult
 
 MOST = 8
-_ORDER = tuple(Kind)  # the most suspicious first
-_ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "](": "] (", "://": "[:]//"}
+_LONGEST = 60
+_ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "://": "[:]//"}
 _ANY = re.compile("|".join(map(re.escape, sorted(_ACTIVE, key=len, reverse=True))))
 
 
@@ -31,13 +32,16 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     """The short text form."""
     details = options.details
     lines = [f"TLP:{details.tlp}"] if details.tlp else []
-    lines.append(plain(verdict_line(result)))
+    view = report_view(result, details)
+    lines.append(plain(view.verdict))
     if result.sample:
         lines.append("(the bundled sample: synthetic events)")
-    found = sorted(dossiers(result), key=lambda d: _ORDER.index(d.assessment.kind))
-    lines += [_hit(dossier) for dossier in found[:MOST]]
+    found = [hit for finding in view.findings for hit in finding.hits]
+    lines += [_hit(hit) for hit in found[:MOST]]
     if len(found) > MOST:
         lines.append(f"... and {count(len(found) - MOST, 'further hit')}")
+    for table in view.tables:
+        lines += _rows(table)
     missing = faults(result)
     if missing:
         lines.append(f"not looked at completely: {count(len(missing), 'question')}")
@@ -53,18 +57,30 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     out.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _hit(dossier: Dossier) -> str:
-    hit = dossier.hit
-    said = f"{dossier.number}. {hit.device or 'no device named'}"
-    if hit.account:
-        said += f" ({hit.account})"
-    if hit.first_seen:
-        said += f", {clock(hit.first_seen)[:19]} UTC"
-        if hit.last_seen:
-            said += f" within {span(hit.last_seen.since(hit.first_seen).seconds)}"
-    return plain(f"{said}: {dossier.assessment.title}")
+def _hit(view: HitView) -> str:
+    said = f"{view.dossier.number}. {view.device}"
+    if view.hit.account:
+        said += f" ({view.hit.account})"
+    if view.hit.first_seen:
+        said += f", {view.seen} UTC"
+        said += f" within {view.length}" if view.hit.last_seen else ""
+    return plain(f"{said}: {view.dossier.assessment.title}")
+
+
+def _rows(table: OwnTable) -> Iterator[str]:
+    """The first rows of a hunt without a mapping, each on one line."""
+    most = MOST // 2
+    yield plain(f"{table.title}: {count(len(table.rows), 'row')}")
+    for number, cells in table.rows[:most]:
+        filled = table.filled(cells)
+        said = ", ".join(f"{name} {cut(cell, _LONGEST)}" for name, cell in filled[:MOST])
+        more = f" and {count(len(filled) - MOST, 'column')} more" if len(filled) > MOST else ""
+        yield plain(f"{number}. {said}{more}")
+    if len(table.rows) > most:
+        yield f"... and {count(len(table.rows) - most, 'further row')}"
 
 
 def plain(text: str) -> str:
     """Text in which no chat finds a mention, a link or markup."""
-    return _ANY.sub(lambda match: _ACTIVE[match[0]], for_terminal(text))
+    shown = _ANY.sub(lambda match: _ACTIVE[match[0]], for_terminal(text))
+    return shown.replace("](", "] (")

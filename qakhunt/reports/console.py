@@ -1,4 +1,4 @@
-"""The result on a terminal: wide as a table, narrow as one block per hit.
+"""The result on a terminal: a table of hits, a hunt's own columns, coverage, verdict, next steps.
 
 Everything that came from a log passes ``safe.for_terminal`` and Rich's Text, so
 neither escapes nor markup of an attacker act.
@@ -6,6 +6,7 @@ neither escapes nor markup of an attacker act.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console, Group
@@ -14,8 +15,6 @@ from rich.table import Table
 from rich.text import Text
 
 from qakhunt.answers.ledger import Verdict
-from qakhunt.answers.plain import to_text
-from qakhunt.reports.grouping import by_device
 from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.summary import (
     context_lines,
@@ -24,149 +23,229 @@ from qakhunt.reports.summary import (
     faults,
     verdict_line,
 )
-from qakhunt.triage.words import count, span
+from qakhunt.reports.view import cut, report_view, suppressed_view
+from qakhunt.triage.assessment import Kind
+from qakhunt.triage.words import count, prose
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
     from rich.console import RenderableType
 
-    from qakhunt.kql.values import Instant
-    from qakhunt.triage.hits import Hit
+    from qakhunt.reports.view import FindingView, HitView, OwnTable, ReportView
     from qakhunt.triage.run_result import RunResult
 
-WIDE = 132
+WIDE = 80
+LONGEST = 400
+_RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
     Verdict.HITS: "bold red",
     Verdict.INCOMPLETE: "bold yellow",
     Verdict.FAILED: "bold magenta",
 }
+KIND_STYLES = {
+    Kind.QAKBOT: "bold red",
+    Kind.INVENTORY: "bold blue",
+    Kind.ADMINISTRATION: "bold blue",
+    Kind.UNCLEAR: "bold yellow",
+}
+
+
+@contextmanager
+def unpadded(console: Console) -> Iterator[None]:
+    """Where no terminal shows it, what is printed inside has no blanks at its line ends."""
+    if console.is_terminal:
+        yield
+        return
+    with console.capture() as caught:
+        yield
+    console.file.write("\n".join(line.rstrip(" ") for line in caught.get().split("\n")))
 
 
 def show(result: RunResult, console: Console, *, suppressed: bool = False) -> None:
-    """Print what is new of the hits, verdict and coverage; suppressed hits if asked."""
-    _show_hits(result, result.news, console)
-    if suppressed and result.suppressed_hits:
-        console.print(Text("Suppressed", style="bold"))
-        _show_hits(result, result.suppressed_hits, console)
-    show_account(result, console)
-
-
-def _show_hits(result: RunResult, hits: Sequence[Hit], console: Console) -> None:
-    titles = {rendered.hunt.name: rendered.hunt.title for rendered in result.rendered}
-    if len({hit.hunt for hit in hits}) > 1:
-        _show_devices(hits, titles, console)
-        return
-    for name, title in titles.items():
-        own = [hit for hit in hits if hit.hunt == name]
-        if own:
-            console.print(Text(for_terminal(title), style="bold"))
-            console.print(_table(own) if console.width >= WIDE else _blocks(own))
-            console.print()
-
-
-def _show_devices(hits: Sequence[Hit], titles: Mapping[str, str], console: Console) -> None:
-    """Hits of several hunts, by device, strongest first."""
-    for group in by_device(hits):
-        head = _text(group[0].device, "bold")
-        if _place(group[0]):
-            head.append("  ").append_text(_text(_place(group[0]), "dim"))
-        hunts = len({hit.hunt for hit in group})
-        console.print(head.append(f"  {count(hunts, 'hunt')}", "bold red"))
-        for name, title in titles.items():
-            own = [hit for hit in group if hit.hunt == name]
-            if own:
-                console.print(Padding(Text(for_terminal(title)), (0, 0, 0, 2), expand=False))
-                console.print(Padding(_blocks(own), (0, 0, 0, 4), expand=False))
+    """Print what is new of the hits, suppressed ones if asked, then the account of the run."""
+    view = report_view(result, only_new=True)
+    with unpadded(console):
+        _show_hits(view, console)
+        if suppressed and result.suppressed_hits:
+            console.print(Text("Suppressed", style="bold"))
+            _show_hits(suppressed_view(result), console)
+        _account(result, console)
+        steps = Table.grid(padding=(0, 1, 0, 0))
+        for number, step in enumerate(view.steps):
+            steps.add_row(Text("" if number else "  next:"), _text(step))
+        if view.steps:
+            console.print(steps)
 
 
 def show_account(result: RunResult, console: Console) -> None:
-    """Print the verdict, what was looked at, and the warnings."""
+    """Print what was covered, the warnings and, last, the verdict."""
+    with unpadded(console):
+        _account(result, console)
 
-    def indented(text: str, style: str) -> None:
-        console.print(Padding(Text(for_terminal(text), style), (0, 0, 0, 2), expand=False))
 
-    console.print(Text(for_terminal(verdict_line(result)), _STYLES[result.verdict]))
+def _account(result: RunResult, console: Console) -> None:
     troubled = len(faults(result))
     lines = coverage_lines(result)
     for number, line in enumerate(lines):
-        indented(line, "yellow" if number >= len(lines) - troubled else "dim")
+        indented(console, line, "yellow" if number >= len(lines) - troubled else "dim")
     for delivery in result.deliveries:
-        indented(delivery_line(delivery), "red" if delivery.failed else "dim")
+        indented(console, delivery_line(delivery), "red" if delivery.failed else "dim")
     for number, line in enumerate(context_lines(result)):
-        indented(line, "yellow" if number else "dim")
+        indented(console, line, "yellow" if number else "dim")
     for warning in result.warnings:
-        indented(f"warning: {warning}", "yellow")
+        indented(console, f"warning: {prose(warning)}", "yellow")
     if result.sample:
-        indented("This is the bundled sample: synthetic events, not your tenants.", "cyan")
+        indented(console, "This is the bundled sample: synthetic events, not your tenants.", "cyan")
+    console.print(Text(for_terminal(verdict_line(result)), _STYLES[result.verdict]))
 
 
-def _table(hits: Sequence[Hit]) -> RenderableType:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 1, 0))
-    table.add_column("Device", overflow="fold", min_width=16)
-    table.add_column("Account", overflow="fold", min_width=12)
-    table.add_column("Workspace", overflow="fold", min_width=18)
-    table.add_column("Distinct", justify="right", no_wrap=True)
-    table.add_column("Total", justify="right", no_wrap=True)
-    table.add_column("First and last seen (UTC)", no_wrap=True)
-    table.add_column("Commands", overflow="fold", min_width=30)
-    for hit in hits:
-        table.add_row(
-            _text(hit.device), _text(hit.account), _text(_place(hit)),
-            _text(hit.distinct), _text(hit.total), _seen(hit), _commands(hit),
-        )  # fmt: skip
-    return table
+def indented(console: Console, text: str, style: str, by: int = 2) -> None:
+    """A paragraph with its lines indented."""
+    console.print(Padding(Text(for_terminal(text), style), (0, 0, 0, by), expand=False))
 
 
-def _blocks(hits: Sequence[Hit]) -> RenderableType:
+def _show_hits(view: ReportView, console: Console) -> None:
+    titles = {r.hunt.name: r.hunt.title for r in view.result.rendered}
+    hunts = {hit.hit.hunt for finding in view.findings for hit in finding.hits}
+    if view.findings:
+        several = len(hunts) > 1
+        title = count(len(view.findings), "finding") if several else titles.get(hunts.pop(), "")
+        console.print(Text(for_terminal(title), style="bold"))
+        columns = _Columns(view.findings, console.width)
+        if columns.fit:
+            console.print(columns.heading(), no_wrap=True)
+        for finding in view.findings:
+            _show_finding(finding, columns, console, titles if several else {})
+        console.print()
+    for table in view.tables:
+        heading = Text(for_terminal(table.title), style="bold")
+        console.print(heading.append(f"  {count(len(table.rows), 'row')}", "not bold dim"))
+        console.print(_own(table, console.width))
+        console.print()
+
+
+class _Columns:
+    """The widths of device, account, distinct, when and assessment; ``fit`` from 80 columns on."""
+
+    def __init__(self, findings: Sequence[FindingView], width: int) -> None:
+        self.fit = width >= WIDE
+        self.gap = 2 if width >= 110 else 1
+        views = [finding.worst for finding in findings]
+        number = max(len(str(view.dossier.number)) for view in views)
+        when = 30 if width >= 110 else 17
+        assessment = 24 if width >= 110 else 13
+        left = width - number - 8 - when - assessment - 5 * self.gap
+        device = max(6, *(len(for_terminal(view.device)) for view in views))
+        account = max(7, *(len(for_terminal(view.hit.account or "-")) for view in views))
+        if device + account > left:
+            account = min(account, max(8, left - device))
+            device = left - account
+        self.widths = (number, device, account, 8, when, assessment)
+        self.indent = number + self.gap
+
+    def row(self, cells: Sequence[Text]) -> RenderableType:
+        """One row of the table; what does not fit continues below."""
+        aligned = list(zip(cells, self.widths, strict=True))
+        if all(cell.cell_len <= width for cell, width in aligned):  # Rich's tables are slow
+            line = Text()
+            for at, (cell, width) in enumerate(aligned):
+                blank = " " * (width - cell.cell_len)
+                line.append(blank if at in _RIGHT else "").append_text(cell)
+                line.append(("" if at in _RIGHT else blank) + " " * self.gap)
+            line.rstrip()
+            return line
+        grid = Table.grid(padding=(0, self.gap, 0, 0))
+        for at, width in enumerate(self.widths):
+            grid.add_column(width=width, overflow="fold", justify="right" if at in _RIGHT else None)  # type: ignore[arg-type]
+        grid.add_row(*cells)
+        return grid
+
+    def heading(self) -> RenderableType:
+        """The names of the columns."""
+        names = ("", "Device", "Account", "Distinct", "When (UTC)", "Assessment")
+        return self.row([Text(name, "bold") for name in names])
+
+
+def _show_finding(
+    finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str]
+) -> None:
+    for number, view in enumerate(finding.hits):
+        hit, style = view.hit, KIND_STYLES[view.dossier.assessment.kind]
+        device = _text(view.device, "" if number else "bold")
+        when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
+        distinct = "-" if hit.distinct is None else f"{hit.distinct:,}"
+        if columns.fit:
+            cells = [
+                Text(str(view.dossier.number), "dim"), device, _text(hit.account), Text(distinct),
+                Text(when), Text(view.title, style),
+            ]  # fmt: skip
+            console.print(columns.row(cells))
+        else:
+            console.print(Text(f"{view.dossier.number}. ").append_text(device))
+            facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
+            indented(console, f"{hit.account or '-'}, {facts}", "")
+            indented(console, f"{when} UTC", "")
+            console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
+        by = columns.indent if columns.fit else 2
+        where = f"{titles[hit.hunt]}, {view.place}" if hit.hunt in titles else view.place
+        if number == 0 and len(finding.hunts) > 1:
+            where += f", {len(finding.hunts)} hunts agree"
+        lines = [_text(where, "dim"), *_commands(view, console.width - by)]
+        if max(line.cell_len for line in lines) <= console.width - by:
+            console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
+        else:
+            console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
+
+
+def _commands(view: HitView, width: int) -> Iterator[Text]:
+    """The commands with their techniques, side by side where they are short."""
+    items = []
+    for command in view.hit.commands:
+        items.append((_text(cut(command.line, LONGEST)), " ".join(command.techniques)))
+    longest = max((text.cell_len for text, _ in items), default=0)
+    techniques = max((len(more) for _, more in items), default=0)
+    across = max(1, width // (longest + techniques + 4))
+    for at in range(0, len(items), across):
+        line = Text()
+        for text, more in items[at : at + across]:
+            blank = min(longest, max(width // 2, text.cell_len)) - text.cell_len
+            line.append_text(text).append(" " * blank)
+            line.append(f"  {more:<{techniques}}  ", "cyan")
+        line.rstrip()
+        yield line
+
+
+def _own(table: OwnTable, width: int) -> RenderableType:
+    """A hunt's own columns: as a table where it fits, else a list for each row."""
+    widths = [
+        max(len(name), min(max(len(row[at]) for _, row in table.rows), 16))
+        for at, name in enumerate(table.names)
+    ]
+    if sum(widths) + 2 * len(widths) <= width:
+        grid = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for name, least in zip(table.names, widths, strict=True):
+            grid.add_column(_text(name), overflow="fold", min_width=least)
+        for _, row in table.rows:
+            grid.add_row(*(_text(cut(cell, LONGEST), "dim" * (cell == "-")) for cell in row))
+        return grid
     blocks: list[RenderableType] = []
-    for number, hit in enumerate(hits, 1):
-        head = Text(f"{number}. ").append_text(_text(hit.device, "bold"))
-        if hit.account:
-            head.append("  ").append_text(_text(hit.account))
-        seen = Text(
-            f"{to_text(hit.distinct) or '-'} distinct, {to_text(hit.total) or '-'} in total"
-        )
-        if hit.first_seen and hit.last_seen:
-            seen.append(f", within {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
-        times = Text(_clock(hit.first_seen))
-        if hit.last_seen:
-            times.append(f" to {_clock(hit.last_seen)}")
-        body: list[RenderableType] = [seen, times.append(" UTC")]
-        if _place(hit):
-            body.append(_text(_place(hit), "dim"))
-        blocks += [head, Padding(Group(*body, _commands(hit)), (0, 0, 1, 3), expand=False)]
+    for number, row in table.rows:
+        filled = table.filled(row)
+        block = Table.grid(padding=(0, 2, 0, 0))
+        block.add_column(overflow="fold", max_width=max(12, width // 3))
+        block.add_column(overflow="fold")
+        for name, cell in filled:
+            block.add_row(_text(name, "dim"), _text(cut(cell, LONGEST)))
+        empty = len(row) - len(filled)
+        note = f"  {count(empty, 'empty column')}" if empty else ""
+        blocks += [
+            Text(f"{number}.").append(note, "dim"),
+            Padding(block, (0, 0, 0, 2), expand=False),
+        ]
     return Group(*blocks)
 
 
-def _place(hit: Hit) -> str | None:
-    return hit.tenant or hit.workspace
-
-
-def _text(value: object, style: str = "") -> Text:
-    return Text("-" if value is None else for_terminal(str(value)), style=style)
-
-
-def _seen(hit: Hit) -> Text:
-    text = Text(_clock(hit.first_seen))
-    if hit.last_seen is not None:
-        text.append(f"\n{_clock(hit.last_seen)}")
-        if hit.first_seen is not None:
-            text.append(f"\nwithin {span(hit.last_seen.since(hit.first_seen).seconds)}", "bold")
-    return text
-
-
-def _clock(moment: Instant | None) -> str:
-    return moment.isoformat()[:19].replace("T", " ") if moment else "-"
-
-
-def _commands(hit: Hit) -> Text:
-    text = Text()
-    lines = [for_terminal(command.line) for command in hit.commands]
-    width = min(max(map(len, lines), default=0), 44)
-    for number, (line, command) in enumerate(zip(lines, hit.commands, strict=True)):
-        text.append("\n" if number else "").append(line)
-        if command.techniques:
-            text.append(" " * max(2, width - len(line) + 2) + " ".join(command.techniques), "cyan")
-    return text
+def _text(value: str | None, style: str = "") -> Text:
+    return Text("-" if value is None else for_terminal(value), style=style)

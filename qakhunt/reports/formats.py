@@ -13,7 +13,7 @@ from qakhunt.answers.plain import to_text
 from qakhunt.errors import UsageError, nearest
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
-from qakhunt.reports.safe import for_json, for_spreadsheet
+from qakhunt.reports.safe import for_csv, for_json, for_spreadsheet
 from qakhunt.triage.dossier import dossiers
 from qakhunt.triage.run_document import hit_document, run_document
 
@@ -30,7 +30,7 @@ _UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """What a user may choose of an export; ``csv_raw`` leaves formula guards out.
+    """What a user may choose of an export; ``csv_raw`` keeps CSV cells as they are.
 
     ``details`` is what a report says of itself.
     """
@@ -65,19 +65,23 @@ def write_ndjson(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
 def write_csv(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """All cells quoted, null as an empty unquoted cell, CRLF, UTF-8.
 
-    Text that a spreadsheet would take for a formula gets an apostrophe in front.
+    Text that a spreadsheet would take for a formula gets an apostrophe in front, and
+    control characters are shown escaped, in headings, too: data can name a column.
     """
     table = flat_table(result)
-    out.write(_csv_line([_quoted(column.name) for column in table.columns]))
-    guarded = [
-        not options.csv_raw and column.kql_type not in _UNGUARDED for column in table.columns
-    ]
+    shown = (lambda text: text) if options.csv_raw else _harmless
+    out.write(_csv_line([_quoted(shown(column.name)) for column in table.columns]))
+    guarded = [column.kql_type not in _UNGUARDED for column in table.columns]
     for row in table.rows:
         cells = []
         for cell, guard in zip(row, guarded, strict=True):
             text = to_text(cell)
-            cells.append("" if cell is None else _quoted(for_spreadsheet(text) if guard else text))
+            cells.append("" if cell is None else _quoted(shown(text) if guard else text))
         out.write(_csv_line(cells))
+
+
+def _harmless(text: str) -> str:
+    return for_csv(for_spreadsheet(text))
 
 
 def _quoted(text: str) -> str:
@@ -118,9 +122,9 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
 
 def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The report as one self-contained HTML file."""
-    from qakhunt.reports.html import report
+    from qakhunt.reports import html_report
 
-    report.write_html(result, out, options)
+    html_report.write_html(result, out, options)
 
 
 FORMATS: dict[str, Format] = {

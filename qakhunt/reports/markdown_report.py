@@ -12,12 +12,11 @@ from qakhunt.answers.plain import to_text
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.flat import flat_table
 from qakhunt.reports.safe import for_markdown, for_terminal
-from qakhunt.reports.summary import context_lines, coverage_lines, verdict_line
-from qakhunt.reports.text_parts import timeline_lines, tree_lines
+from qakhunt.reports.summary import context_lines
+from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
-from qakhunt.triage.dossier import dossiers
 from qakhunt.triage.rarity_words import rarity_lines
-from qakhunt.triage.words import count, offset
+from qakhunt.triage.words import count, offset, prose, short_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -25,10 +24,11 @@ if TYPE_CHECKING:
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import ExportOptions
+    from qakhunt.reports.view import HitView, OwnTable, ReportView, TreeLine
     from qakhunt.triage.dossier import Dossier
     from qakhunt.triage.run_result import RunResult
 
-MOST_IN_FULL = 50
+MOST_FINDINGS, MOST_ROWS, _MOST_EVENTS = 500, 200, 200
 _SIDES = {Side.FOR: "for", Side.AGAINST: "against", Side.OPEN: "not known"}
 _LONGEST_LINE = 1000
 
@@ -40,65 +40,133 @@ def write_markdown(result: RunResult, out: IO[bytes], options: ExportOptions) ->
 
 
 def _lines(result: RunResult, details: ReportDetails) -> Iterator[str]:
-    yield from _head(result, details)
-    found = dossiers(result, details.portals)
-    if found:
-        yield from ["", f"## {count(len(found), 'hit')}"]
-    for dossier in found[:MOST_IN_FULL]:
-        yield from _hit(dossier, details)
-    if len(found) > MOST_IN_FULL:
-        rest = count(len(found) - MOST_IN_FULL, "further hit")
+    view = report_view(result, details)
+    yield from _head(view)
+    yield from _coverage(view)
+    yield from _findings(view)
+    steps = [*view.steps, *view.hunt_steps]
+    if steps:
+        yield from ["", "## Recommended next steps", ""]
+        yield from (f"{number}. {_text(step)}" for number, step in enumerate(steps, 1))
+    for table in view.tables:
+        yield from _own(table)
+    for hit in view.hits[:MOST_IN_FULL]:
+        yield from _hit(hit, details)
+    if len(view.hits) > MOST_IN_FULL:
+        rest = count(len(view.hits) - MOST_IN_FULL, "further hit")
         yield from ["", f"{rest} in the table below alone."]
     yield from ["", "## Result", ""]
     yield from _result_table(result)
     yield from ["", "## How it was asked"]
-    for rendered in result.rendered:
+    for rendered in view.queries:
         yield from _query(rendered)
     yield from ["", f"Run by qakhunt {for_markdown(result.version)}. Times are UTC."]
 
 
-def _head(result: RunResult, details: ReportDetails) -> Iterator[str]:
+def _head(view: ReportView) -> Iterator[str]:
+    result, details = view.result, view.details
     if details.tlp:
         yield from [f"**TLP:{for_markdown(details.tlp)}** {for_markdown(TLP[details.tlp])}", ""]
     yield from [f"# {_text(result.rendered[0].hunt.title)}", ""]
-    yield from [f"**{_text(verdict_line(result))}**", ""]
-    yield from (f"- {_text(line)}" for line in coverage_lines(result))
+    yield from [f"**{_text(view.verdict)}**", "", view.explained, ""]
+    windows = (f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered)
+    yield from (f"- {_text(line)}" for line in dict.fromkeys(windows))
     yield from (f"- {_text(line)}" for line in context_lines(result))
-    yield from (f"- warning: {_text(line)}" for line in result.warnings)
+    yield from (f"- warning: {_prose(line)}" for line in result.warnings)
     if result.sample:
         yield "- This is the bundled sample: synthetic events, not your tenants."
     for label, value in details.labelled():
         yield f"- {label}: {_text(value)}"
 
 
-def _hit(dossier: Dossier, details: ReportDetails) -> Iterator[str]:
-    hit = dossier.hit
-    yield from ["", f"### {dossier.number}. {_text(hit.device or 'no device named')}", ""]
-    whom = " in ".join(filter(None, [hit.account, hit.tenant or hit.workspace or hit.profile]))
+def _coverage(view: ReportView) -> Iterator[str]:
+    yield from ["", "## Coverage", ""]
+    yield _row(["Tenant", "Queries", "Hits", "Source records", "Not covered"])
+    yield "| --- " * 5 + "|"
+    for row in view.coverage:
+        missing = "; ".join(f"{where}: {why}" for where, why in row.missing)
+        yield _row([row.tenant, row.answers, f"{row.hits:,}", row.source or "-", missing or "-"])
+
+
+def _findings(view: ReportView) -> Iterator[str]:
+    if not view.findings:
+        return
+    yield from ["", f"## {count(len(view.findings), 'finding')}", ""]
+    yield _row(["Hits", "Device", "Account", "Tenant", "Distinct", "When (UTC)", "Assessment"])
+    yield "| --- " * 7 + "|"
+    for finding in view.findings[:MOST_FINDINGS]:
+        worst = finding.worst
+        numbers = short_list([str(v.dossier.number) for v in finding.hits], 5)
+        distinct = "-" if finding.distinct is None else str(finding.distinct)
+        yield _row(
+            [numbers, worst.device, worst.hit.account or "-", worst.place, distinct,
+             f"{worst.seen}, {worst.length}", worst.dossier.assessment.title]
+        )  # fmt: skip
+    if len(view.findings) > MOST_FINDINGS:
+        rest = count(len(view.findings) - MOST_FINDINGS, "further finding")
+        yield from ["", f"{rest} in the table of the result alone."]
+
+
+def _own(table: OwnTable) -> Iterator[str]:
+    """A hunt's own columns: a table, or a list per row where it has many."""
+    yield from ["", f"## {_text(table.title)}", ""]
+    rows = table.rows[:MOST_ROWS]
+    if not table.wide:
+        yield _row(["No.", *table.names])
+        yield "| --- " * (len(table.names) + 1) + "|"
+        yield from (_row([str(number), *map(_cut, cells)]) for number, cells in rows)
+    for number, cells in rows if table.wide else ():
+        yield from ["", f"Row {number}", ""]
+        yield from (f"- {_text(name)}: {_text(_cut(cell))}" for name, cell in table.filled(cells))
+    if len(table.rows) > len(rows):
+        rest = count(len(table.rows) - len(rows), "further row")
+        yield from ["", f"{rest} in the table of the result alone."]
+
+
+def _hit(view: HitView, details: ReportDetails) -> Iterator[str]:
+    hit, dossier = view.hit, view.dossier
+    yield from ["", f"## {dossier.number}. {_text(view.device)}", ""]
+    whom = " in ".join(filter(None, [hit.account, view.place]))
     when = f"{clock(hit.first_seen)} UTC" if hit.first_seen else "no time"
     local = details.local(hit.first_seen) if hit.first_seen else ""
     yield _text(f"{whom}, {when}" + (f" ({local})" if local else ""))
     assessment = dossier.assessment
     yield from ["", f"**{_text(assessment.title)}.** Criterion: {_text(assessment.criterion)}.", ""]
     yield from (f"- {_SIDES[r.side]}: {_text(r.text)}" for r in assessment.reasons)
-    yield from (f"- not looked at: {_text(text)}" for text in assessment.not_looked_at)
+    yield from (f"- not looked at: {_prose(text)}" for text in assessment.not_looked_at)
     yield from ["", _text(assessment.caution), ""]
     yield from _commands(dossier)
     if dossier.moments:
         yield from ["", "Timeline", ""]
-        yield from _fenced(timeline_lines(dossier, details))
+        yield from _fenced(_timeline(dossier, details))
     if dossier.findings and dossier.findings.issuers:
         yield from ["", "Process tree", ""]
-        yield from _fenced(tree_lines(dossier.findings))
+        yield from _fenced(map(_tree_line, tree_lines(dossier.findings)))
     rarity = rarity_lines(dossier)
     if rarity:
         yield from ["", "How rare, in the window", ""]
         yield from (f"- {_text(line)}" for line in rarity)
     yield from _entities(dossier)
-    steps = dossier.rendered.hunt.notes.triage if dossier.rendered else ()
-    if steps:
-        yield from ["", "Steps of triage", ""]
-        yield from (f"{number}. {_text(step)}" for number, step in enumerate(steps, 1))
+
+
+def _timeline(dossier: Dossier, details: ReportDetails) -> Iterator[str]:
+    """One line per event; ``*`` marks the hit's commands, ``o`` uncounted ones."""
+    rows, left = timeline(dossier, details, fold=False, most=_MOST_EVENTS)
+    for row in rows:
+        if row.kind == "gap":
+            yield f"{'...':>12}    {row.what}"
+            continue
+        time = row.time + (f" ({row.local})" if row.local else "")
+        by = f"  by {_cut(row.by)}" if row.by else ""
+        yield f"{row.offset:>12}  {row.mark or ' '} {time}  {row.kind:<8}  {_cut(row.what)}{by}"
+    if left:
+        yield f"... {left:,} further rows in the JSON result"
+
+
+def _tree_line(line: TreeLine) -> str:
+    mark = f"{line.mark} " if line.mark else ""
+    more = f"  {_cut(line.more)}" if line.more else ""
+    return f"{line.branch}{mark}{_cut(line.name)}{more}{line.said}"
 
 
 def _commands(dossier: Dossier) -> Iterator[str]:
@@ -139,13 +207,19 @@ def _result_table(result: RunResult) -> Iterator[str]:
 
 
 def _query(rendered: RenderedQuery) -> Iterator[str]:
-    yield from ["", f"### {_text(rendered.hunt.title)}", ""]
-    version = f", version {rendered.hunt.version}" if rendered.hunt.version else ""
-    yield f"- hunt: {_text(rendered.hunt.name + version)}, for {_text(rendered.product)}"
+    hunt = rendered.hunt
+    yield from ["", f"### {_text(hunt.title)}", ""]
+    version = f", version {hunt.version}" if hunt.version else ""
+    yield f"- hunt: {_text(hunt.name + version)}, for {_text(rendered.product)}"
     yield f"- SHA\\-256 of the text: {rendered.query_hash}"
     yield f"- SHA\\-256 of the hunt without its window: {rendered.hunt_hash}"
     for name, value in rendered.parameters.items():
         yield f"- {_text(name)} \\= {_text(to_text(value))}"
+    for title, texts in (
+        ("limit", hunt.notes.limits),
+        ("false positive", hunt.notes.false_positives),
+    ):
+        yield from (f"- {title}: {_prose(text)}" for text in texts)
     yield ""
     yield from _fenced(rendered.text.splitlines(), "kusto")
 
@@ -164,6 +238,10 @@ def _row(cells: Sequence[str]) -> str:
 
 def _text(text: str) -> str:
     return for_markdown(text)
+
+
+def _prose(text: str) -> str:
+    return for_markdown(prose(text))
 
 
 def _cut(text: str) -> str:

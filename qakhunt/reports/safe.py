@@ -16,20 +16,12 @@ _CONTROL = re.compile(
 )
 _CONTROL_BUT_NEWLINE = re.compile(_CONTROL.pattern.replace("\x00-\x1f", "\x00-\x09\x0b-\x1f"))
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+\-.!|<>~&$@:=^\"'/%])")
-_FORMULA_STARTS = (
-    "=",
-    "+",
-    "-",
-    "@",
-    "\t",
-    "\r",
-    "\n",
-    "'",
-    "\uff1d",
-    "\uff0b",
-    "\uff0d",
-    "\uff20",
+# What a CSV cell may hold as it is: TAB, LF and CRLF. A lone CR moves a cursor.
+_CONTROL_IN_CSV = re.compile(
+    _CONTROL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b\x0c\x0e-\x1f") + "|\r(?!\n)"
 )
+# Spreadsheets trim blanks and drop invisible characters before they look for a formula.
+_FORMULA = re.compile(f"['\t\r\n]|(?:\\s|{_CONTROL.pattern})*[=+\\-@\uff1d\uff0b\uff0d\uff20]")
 
 
 def _visible(match: re.Match[str]) -> str:
@@ -73,10 +65,19 @@ def for_markdown(text: str) -> str:
 def for_spreadsheet(text: str) -> str:
     """Text that no spreadsheet takes for a formula.
 
-    A cell that begins with ``= + - @``, TAB, CR, LF, their full-width forms or an
-    apostrophe gets one apostrophe in front; taking one away gives the text back.
+    A cell that begins with ``= + - @`` or their full-width forms, also behind blanks and
+    invisible characters, with TAB, CR, LF or an apostrophe gets one apostrophe in front;
+    taking one away gives the text back.
     """
-    return "'" + text if text.startswith(_FORMULA_STARTS) else text
+    return "'" + text if _FORMULA.match(text) else text
+
+
+def for_csv(text: str) -> str:
+    r"""Text for a CSV cell: control and invisible characters become visible (``\x1b``).
+
+    TAB, LF and CRLF stay: inside quotes they are CSV's own.
+    """
+    return _CONTROL_IN_CSV.sub(_visible, text)
 
 
 def from_spreadsheet(text: str) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Verdict
-from qakhunt.triage.words import count
+from qakhunt.reports.split import customer
+from qakhunt.triage.words import count, prose
 
 if TYPE_CHECKING:
     from qakhunt.triage.run_result import RunResult
@@ -15,8 +17,8 @@ if TYPE_CHECKING:
 def verdict_line(result: RunResult) -> str:
     """One sentence that says what may be said, and no more."""
     verdict, hits = result.verdict, len(result.hits)
-    devices = len({(hit.profile, hit.device) for hit in result.hits})
-    found = f"{count(hits, 'hit')} on {count(devices, 'device')}"
+    devices = len({(hit.profile, hit.device) for hit in result.hits if hit.device is not None})
+    found = count(hits, "hit") + (f" on {count(devices, 'device')}" if devices else "")
     if result.known:
         found += f", {len(result.known)} of them reported before"
     if result.suppressed:
@@ -47,8 +49,66 @@ def coverage_lines(result: RunResult) -> list[str]:
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
     lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
-    lines += [_fault(line) for line in faults(result)]
-    return lines
+    lines += dict.fromkeys(
+        f"note: {line.hunt}: {prose(note)}" for line in result.ledger.lines for note in line.notes
+    )
+    return lines + [_fault(line) for line in faults(result)]
+
+
+@dataclass(frozen=True)
+class CoverageRow:
+    """How completely one tenant answered; ``answers`` counts its queries by status in words.
+
+    ``hits`` are those reported; ``source`` is what the coverage checks saw, if any ran;
+    ``missing`` has each line that is not complete, or has something to note, in words.
+    """
+
+    tenant: str
+    complete: bool
+    answers: str
+    hits: int
+    source: str
+    missing: tuple[tuple[str, str], ...]
+
+
+def coverage_rows(result: RunResult) -> list[CoverageRow]:
+    """One row per tenant, in the order of the ledger."""
+    by_tenant: dict[str, list[LedgerLine]] = {}
+    for line in result.ledger.lines:
+        by_tenant.setdefault(customer(line), []).append(line)
+    hits = Counter(customer(hit) for hit in result.hits)
+    return [_coverage_row(lines, hits[tenant]) for tenant, lines in by_tenant.items()]
+
+
+def _coverage_row(lines: list[LedgerLine], hits: int) -> CoverageRow:
+    names = dict.fromkeys(line.whom for line in lines)
+    tenant = next(iter(names))
+    if len(names) > 1:
+        profiles = ", ".join(dict.fromkeys(line.profile for line in lines))
+        tenant = f"{profiles} ({lines[0].tenant or count(len(names), 'workspace')})"
+    statuses = Counter(line.status for line in lines)
+    whole = set(statuses) == {Status.COMPLETE}
+    told = [f"{number} {status.value.replace('_', ' ')}" for status, number in statuses.items()]
+    sources = [line.source for line in lines if line.source]
+    rows, devices = sum(s.rows for s in sources), sum(s.devices for s in sources)
+    source = f"{count(rows, 'record')}, {count(devices, 'device')}" if sources else ""
+    missing = []
+    for line in lines:
+        said = [line.status.value.replace("_", " ")] if line.status is not Status.COMPLETE else []
+        said += [prose(line.detail)] if line.detail else []
+        said += [f"({prose(line.hint)})"] if line.hint else []
+        said += line_notes(line)
+        if said:
+            where = f"{line.whom}: " if len(names) > 1 else ""
+            cut = "" if line.slice == "whole window" else f", {line.slice}"
+            missing.append((f"{where}{line.hunt}{cut}", " ".join(said)))
+    return CoverageRow(tenant, whole, ", ".join(told), hits, source, tuple(missing))
+
+
+def line_notes(line: LedgerLine) -> list[str]:
+    """What else a line says: gaps in its source records, and notes on its window."""
+    gaps = [f"no records from {gap.start} to {gap.end}" for gap in line.gaps]
+    return [*gaps, *map(prose, line.notes)]
 
 
 def delivery_line(line: DeliveryLine) -> str:
@@ -70,8 +130,9 @@ def faults(result: RunResult) -> list[LedgerLine]:
 def _fault(line: LedgerLine) -> str:
     text = f"{line.hunt} on {line.whom}, {line.slice}: {line.status.value}"
     if line.detail:
-        text += f": {line.detail}"
-    return f"{text} ({line.hint})" if line.hint else text
+        text += f": {prose(line.detail)}"
+    text += "".join(f"; {note}" for note in line_notes(line))
+    return f"{text} ({prose(line.hint)})" if line.hint else text
 
 
 def one_window(result: RunResult) -> bool:

@@ -12,11 +12,12 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from qakhunt.reports.console import KIND_STYLES, unpadded
+from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.safe import for_terminal
-from qakhunt.triage.assessment import Kind, Side
+from qakhunt.reports.view import cell_text, timeline, tree_lines
+from qakhunt.triage.assessment import Side
 from qakhunt.triage.rarity_words import rarity_lines
-from qakhunt.triage.timeline import Moment, entries, gap_words
-from qakhunt.triage.tree_rows import asides, branch, tree_rows
 from qakhunt.triage.words import count, offset, span
 
 if TYPE_CHECKING:
@@ -24,16 +25,9 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from qakhunt.reports.view import TimelineRow, TreeLine
     from qakhunt.triage.dossier import Dossier
-    from qakhunt.triage.timeline import Entry
-    from qakhunt.triage.tree_rows import TreeRow
 
-_STYLES = {
-    Kind.QAKBOT: "bold red",
-    Kind.INVENTORY: "bold blue",
-    Kind.ADMINISTRATION: "bold blue",
-    Kind.UNCLEAR: "bold yellow",
-}
 _SIDES = {Side.FOR: "+", Side.AGAINST: "-", Side.OPEN: "?"}
 _SHORT, _LONG = 160, 4000
 MOST_IN_FULL = 25
@@ -44,6 +38,11 @@ def show_triage(dossiers: Sequence[Dossier], console: Console, *, full: bool) ->
 
     Of very many hits the first are printed whole, the rest as one line each.
     """
+    with unpadded(console):
+        _show_all(dossiers, console, full=full)
+
+
+def _show_all(dossiers: Sequence[Dossier], console: Console, *, full: bool) -> None:
     total = len(dossiers)
     whole = dossiers if full else dossiers[:MOST_IN_FULL]
     for position, dossier in enumerate(whole):
@@ -60,30 +59,33 @@ def show_triage(dossiers: Sequence[Dossier], console: Console, *, full: bool) ->
 def _line(dossier: Dossier) -> Text:
     text = Text(f"{dossier.number:>6}  ")
     text.append(_cut(dossier.hit.device or "-", _SHORT), "bold").append("  ")
-    return text.append(dossier.assessment.title, _STYLES[dossier.assessment.kind])
+    return text.append(dossier.assessment.title, KIND_STYLES[dossier.assessment.kind])
 
 
 def _show(dossier: Dossier, console: Console, *, full: bool) -> None:
     limit = _LONG if full else _SHORT
     _head(dossier, console)
     _assessment(dossier, console)
-    _commands(dossier, console, limit)
+    if dossier.commands:
+        _commands(dossier, console, limit)
+    else:
+        _row(dossier, console, limit)
     if dossier.moments:
         _timeline(dossier, console, limit, full=full)
     if dossier.findings and dossier.findings.issuers:
         _heading(console, "Process tree")
-        for row in tree_rows(dossier.findings):
+        for line in tree_lines(dossier.findings):
             grid = Table.grid()
             grid.add_column(no_wrap=True)
             grid.add_column(overflow="fold")
-            grid.add_row(Text(f"  {branch(row)}", "dim"), _tree_row(row, limit))
+            grid.add_row(Text(f"  {line.branch}", "dim"), _tree_line(line, limit))
             console.print(grid)
     if dossier.context:
         lines = rarity_lines(dossier)
         if lines:
             _heading(console, "How rare")
-            for line in lines:
-                _item(console, "", for_terminal(line))
+            for text in lines:
+                _item(console, "", for_terminal(text))
     if full:
         _entities(dossier, console)
 
@@ -109,7 +111,7 @@ def _head(dossier: Dossier, console: Console) -> None:
 def _assessment(dossier: Dossier, console: Console) -> None:
     found = dossier.assessment
     console.print()
-    console.print(Text(f"  {found.title}", _STYLES[found.kind]))
+    console.print(Text(f"  {found.title}", KIND_STYLES[found.kind]))
     _item(console, "", f"Criterion: {found.criterion}.", "dim")
     for reason in found.reasons:
         _item(console, _SIDES[reason.side], for_terminal(reason.text))
@@ -160,56 +162,48 @@ def _commands(dossier: Dossier, console: Console, limit: int) -> None:
     console.print(Padding(grid, (0, 0, 0, 2)))
 
 
+def _row(dossier: Dossier, console: Console, limit: int) -> None:
+    """The hunt's own columns, where it names no commands."""
+    _heading(console, "Row")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(overflow="fold", max_width=30)
+    grid.add_column(overflow="fold")
+    for name, cell in dossier.hit.row.items():
+        grid.add_row(Text(_cut(name, _SHORT), "dim"), Text(_cut(cell_text(cell), limit)))
+    console.print(Padding(grid, (0, 0, 0, 2), expand=False))
+
+
 def _timeline(dossier: Dossier, console: Console, limit: int, *, full: bool) -> None:
     zero = dossier.zero
-    note = f"UTC, offsets from {zero.short()}" if zero else ""
-    _heading(console, "Timeline", note)
+    _heading(console, "Timeline", f"UTC, offsets from {zero.short()}" if zero else "")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for entry in entries(dossier.moments, fold=not full):
-        grid.add_row(*_entry(entry, limit))
+    for row in timeline(dossier, ReportDetails(), fold=not full)[0]:
+        grid.add_row(*_entry(row, limit))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
 
-def _entry(entry: Entry, limit: int) -> tuple[Text, Text, Text]:
-    if not isinstance(entry, Moment):
-        return Text("", "dim"), Text("...", "dim"), Text(gap_words(entry), "dim")
-    event = entry.event
-    mark = "*" if entry.own else ("o" if entry.discovery else "")
-    what = Text(_cut(event.what, limit), "" if entry.own else "dim" if not entry.related else "")
-    if event.kind != "process" and event.issuer is not None:
-        what.append(f"  by {_cut(event.issuer.file, _SHORT)}", "dim")
-    if event.kind == "process" and event.command and event.command.family:
-        what.append(f"  {event.command.family} {' '.join(event.command.techniques)}", "cyan")
-    style = "bold" if entry.own else "dim"
-    kind = Text(f"{mark or ' '} {event.kind}", "magenta bold" if event.kind == "alert" else style)
-    return Text(offset(entry.offset), style), kind, what
+def _entry(row: TimelineRow, limit: int) -> tuple[Text, Text, Text]:
+    if row.kind == "gap":
+        return Text("", "dim"), Text("...", "dim"), Text(row.what, "dim")
+    what = Text(_cut(row.what, limit), "dim" if row.look == "plain" else "")
+    if row.by:
+        what.append(f"  by {_cut(row.by, _SHORT)}", "dim")
+    if row.kind == "process" and row.family:
+        what.append(f"  {row.family}", "cyan")
+    style = "bold" if row.mark == "*" else "dim"
+    kind = Text(f"{row.mark or ' '} {row.kind}", "magenta bold" if row.kind == "alert" else style)
+    return Text(row.offset, style), kind, what
 
 
-def _tree_row(row: TreeRow, limit: int) -> Text:
-    text = Text()
-    if row.node is None:
-        return text.append(f"... {row.hidden:,} more", "dim")
-    node = row.node
-    process = node.process
-    name = _cut(process.file or "unnamed process", _SHORT)
-    if process.id is not None:
-        name += f" ({process.id})"
-    style = {"issuer": "bold", "command": "", "ancestor": "", "other": "dim"}[row.role]
-    if row.role == "command":
-        text.append("* " if row.own else "o ").append(_cut(process.line or name, limit), style)
-        return text.append(_asides(row), "dim")
-    text.append(name, style)
-    if process.line and process.line.casefold() != process.file.casefold():
-        text.append(f"  {_cut(process.line, limit)}", "dim")
-    return text.append(_asides(row), "yellow" if row.role == "issuer" else "dim")
-
-
-def _asides(row: TreeRow) -> str:
-    node = row.node
-    return "".join(f"  [{aside}]" for aside in asides(node, row.role)) if node else ""
+def _tree_line(line: TreeLine, limit: int) -> Text:
+    style = {"issuer": "bold", "other": "dim", "more": "dim"}.get(line.look, "")
+    text = Text(f"{line.mark} " if line.mark else "").append(_cut(line.name, limit), style)
+    if line.more:
+        text.append(f"  {_cut(line.more, limit)}", "dim")
+    return text.append(for_terminal(line.said), "yellow" if line.look == "issuer" else "dim")
 
 
 def _cut(text: str, limit: int) -> str:

@@ -7,7 +7,7 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from qakhunt.errors import OutputError
 
@@ -16,34 +16,42 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, *, force: bool = False, named: bool = False) -> Iterator[Path]:
+def whole_file(
+    path: Path, *, force: bool = False, named: bool = False, private: bool = True
+) -> Iterator[Path]:
     """A temporary path that takes ``path``'s place when the block ends well.
 
     Where the system can (Linux), the file has no name until it is whole, so that
     even a killed process leaves nothing; ``named`` gives it one beside ``path``, for
-    a writer like DuckDB that makes files beside its own. Raises OutputError for a
+    a writer like DuckDB that makes files beside its own. ``private`` is for the owner
+    alone, whatever the umask; without it the umask rules. Raises OutputError for a
     folder that is missing, a file that exists (unless ``force``) and anything the
     system refuses. What is replaced keeps its mode, and a link its place.
     """
     check_target(path, force=force)
     path = path.resolve() if path.is_symlink() else path
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else None
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else _new_mode(private=private)
     try:
         handle = None if named else _nameless(path.parent)
         if handle is not None:
             with _closing(handle):
                 yield Path(f"/proc/self/fd/{handle}")
-                if mode is not None:
-                    os.fchmod(handle, mode)
+                os.fchmod(handle, mode)
                 os.fsync(handle)
                 _name_handle(handle, path, force=force)
             return
         with _named(path) as temporary:
             yield temporary
-            _apply_mode(temporary, mode)
+            if os.name != "nt":
+                temporary.chmod(mode)
             _settle(temporary, path, force=force)
     except OSError as problem:
         raise OutputError(f"cannot write {path}: {problem.strerror or problem}") from None
+
+
+def open_private(path: Path) -> IO[bytes]:
+    """``path`` opened to append and to read; made, for its owner alone, where it is missing."""
+    return open(path, "a+b", opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def _nameless(folder: Path) -> int | None:
@@ -52,7 +60,7 @@ def _nameless(folder: Path) -> int | None:
     if flag is None:
         return None
     try:
-        handle = os.open(folder, flag | os.O_RDWR, 0o666)
+        handle = os.open(folder, flag | os.O_RDWR, 0o600)
     except OSError:
         return None
     if not Path(f"/proc/self/fd/{handle}").exists():
@@ -124,11 +132,9 @@ def _settle(temporary: Path, path: Path, *, force: bool) -> None:
         temporary.replace(path)  # a file system without hard links
 
 
-def _apply_mode(temporary: Path, mode: int | None) -> None:
-    if os.name == "nt":
-        return
-    if mode is None:
-        mask = os.umask(0)
-        os.umask(mask)
-        mode = 0o666 & ~mask
-    temporary.chmod(mode)
+def _new_mode(*, private: bool) -> int:
+    if private:
+        return 0o600
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask

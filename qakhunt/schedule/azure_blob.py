@@ -19,7 +19,8 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 def credential_of(settings: Schedule) -> Any:
     """What azure-core signs in with, by the configuration's ``[schedule]``."""
-    from qakhunt.backends.auth import Identity, TokenSource, checked_authority
+    from qakhunt.backends.auth.credentials import TokenSource
+    from qakhunt.backends.auth.identity import Identity, checked_authority
     from qakhunt.backends.clouds import cloud_named
 
     authority = checked_authority(settings.authority, cloud_named(settings.cloud).authority)

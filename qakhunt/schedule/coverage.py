@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING
 
 from qakhunt.errors import HuntError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS, Hunt
+from qakhunt.hunts.parameters import query_tokens
+from qakhunt.hunts.time_filters import has_time_filter
 from qakhunt.kql.values import Timespan, Window
 
 if TYPE_CHECKING:
@@ -316,12 +318,13 @@ def _thinned(owed: list[Owed], lookback: Timespan) -> list[Owed]:
 def lookback_of(hunt: Hunt) -> Timespan:
     """The stretch that a run of this hunt queries at least.
 
-    Raises HuntError for a hunt whose window cannot be set, since a schedule could
-    not tell it where to look, and for a lookback that is no length of time.
+    Raises HuntError for a hunt that itself says when it looks, since the state would
+    hold for looked at what its filters left out, and for a lookback that is no length.
     """
-    if hunt.notes.window is None:
+    if hunt.notes.window is None and has_time_filter(query_tokens(hunt)):
         raise HuntError(
-            f"{hunt.name} has no window of its own, so a schedule cannot say where it looks",
+            f"{hunt.name} filters on time and has no window of its own, so a schedule cannot "
+            "say where it looks",
             location=SourceLocation(hunt.path),
             hint="name the bounds of its filter on time under 'qakhunt: window:'",
         )

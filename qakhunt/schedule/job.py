@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
 from qakhunt.hunts.render import render
+from qakhunt.kql.values import Window
 from qakhunt.schedule.coverage import (
     LATE_DATA,
     CoverageKey,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
     from qakhunt.config import Config
     from qakhunt.errors import QakhuntError
-    from qakhunt.kql.values import Instant, Timespan, Window
+    from qakhunt.kql.values import Instant, Timespan
     from qakhunt.runner import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.delivery import JobOptions
@@ -124,6 +125,8 @@ def run_scheduled(
     asked = [_asked(line, store, options) for line in plan]
     result, made_up = _ask_all(asked, ask, options.now, options.out_of_time)
     result.warnings += store.warnings
+    if store.backlog_unknown:
+        result.ledger.lines += [_unknown(entry, store, options.now) for entry in asked]
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
     return report(result, store, sinks, options, coverages, made_up)
@@ -154,7 +157,7 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
 def _rule(line: PlanLine, now: Instant) -> LateData:
     """The product's rules, with the workspace's own retention where the backend knows it."""
     rule = LATE_DATA[line.rendered.product]
-    oldest: Instant | None = getattr(line.backend, "oldest", None)
+    oldest: Instant | None = line.backend.oldest
     return rule if oldest is None else replace(rule, retention=now.since(oldest))
 
 
@@ -250,6 +253,18 @@ def _lost(entry: _Asked, window: Window) -> LedgerLine:
         f"lost: no run looked at {window} before it aged out of the {days:.0f} "
         f"days that {entry.line.rendered.product} keeps",
     )  # fmt: skip
+
+
+def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
+    """The line of all that earlier runs may not have answered."""
+    own = entry.due.own
+    oldest = now - entry.rule.retention
+    window = Window(oldest, own.start) if oldest < own.start else own
+    line = _line(
+        entry, window, "backlog", Status.UNCOVERED,
+        f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
+    )  # fmt: skip
+    return replace(line, hint="'qakhunt run --window 30d' looks once at all of it")
 
 
 def _line(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:

@@ -72,12 +72,14 @@ class RunRecord:
 class Store:
     """The open state. Every method raises StateError where the file does not allow it.
 
-    ``warnings`` says what was found when it was opened.
+    ``warnings`` says what was found when it was opened; ``backlog_unknown``, why it is
+    not known what earlier runs did not answer.
     """
 
     def __init__(self, connection: sqlite3.Connection, name: str) -> None:
         self.name = name
         self.warnings: list[str] = []
+        self.backlog_unknown = ""
         self._connection = connection
         self._saved: Callable[[], None] = lambda: None
         self._confirmed: Callable[[dict[str, Any]], None] | None = None

@@ -6,12 +6,14 @@ leaves none behind.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 import string
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.errors import StateBusyError, StateError
+from qakhunt.reports.writing import open_private
 from qakhunt.schedule.store import Store
 from qakhunt.schedule.store_schema import connect
 
@@ -74,19 +76,28 @@ def open_unlocked(path: Path, name: str, now: Instant) -> Store:
     _refuse_text(path, name)
     empty = path.exists() and path.stat().st_size == 0
     try:
-        store = Store(connect(path, name), name)
+        store = Store(_connect(path, name), name)
     except sqlite3.DatabaseError as problem:
         kept = _keep_aside(path, now)
-        store = Store(connect(path, name), name)
+        store = Store(_connect(path, name), name)
         store.warnings.append(
             f"the state {name} was damaged ({problem}); it is kept as {kept.name} and a new one "
             "was begun: what was owed or undelivered before is unknown, and findings are "
             "reported anew"
         )
+        store.backlog_unknown = "the state was damaged"
         return store
     if empty:
+        store.backlog_unknown = "the state was an empty file"
         store.warnings.append(f"the state {name} was an empty file; a new one was begun in it")
     return store
+
+
+def _connect(path: Path, name: str) -> sqlite3.Connection:
+    """A connection; a file that is made is its owner's alone, and so is its journal."""
+    with contextlib.suppress(OSError):  # SQLite tells it better
+        path.touch(mode=0o600)
+    return connect(path, name)
 
 
 def _refuse_text(path: Path, name: str) -> None:
@@ -128,7 +139,7 @@ def _keep_aside(path: Path, now: Instant) -> Path:
 def _lock(path: Path) -> IO[bytes]:
     lock = path.with_name(path.name + ".lock")
     try:
-        stream = lock.open("a+b")
+        stream = open_private(lock)
     except OSError as problem:
         raise StateError(
             f"cannot hold the state {path}: {problem.strerror or problem}",

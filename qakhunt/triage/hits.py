@@ -5,11 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from qakhunt.answers.table import Row, unique_names
 from qakhunt.families.commands import Command, understand
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qakhunt.answers.table import Column, ResultTable
     from qakhunt.backends.base import Target
     from qakhunt.hunts.model import Hunt
@@ -21,6 +25,7 @@ _LAST = ("LastSeen", "EndTime")
 _COMMANDS = ("Commands", "CommandLineList", "ProcessCommandLine", "CommandLine")
 _DISTINCT = ("TotalUniqueCommandsFound", "Families", "DistinctCommands")
 _TOTAL = ("TotalCommandsFound", "Total", "Events")
+_UNDERSTOOD = {*_DEVICE, *_ACCOUNT, *_FIRST, *_LAST, *_COMMANDS, *_DISTINCT, *_TOTAL, "TenantId"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,18 @@ def hits_of(hunt: Hunt, target: Target, table: ResultTable) -> list[Hit]:
     """The rows of one answer as hits, in its order."""
     reader = _RowReader(hunt, table)
     return [reader.hit(hunt, target, row) for row in table.rows]
+
+
+def shows_commands(hunt: Hunt | None, columns: Sequence[Column]) -> bool:
+    """Whether a hit's device, account, counts and commands tell what its columns do.
+
+    So they do where the hunt maps its result, or has commands, their number and nothing
+    else; of any other hunt the columns themselves are shown.
+    """
+    if hunt is not None and any(msgspec.structs.astuple(hunt.notes.result)):
+        return True
+    names = {column.name for column in columns}
+    return bool(names & {*_COMMANDS} and names & {*_DISTINCT}) and names <= _UNDERSTOOD
 
 
 class _RowReader:
@@ -111,7 +128,7 @@ def _entity_columns(hunt: Hunt) -> dict[str, str]:
     """Entity type -> the first column that the hunt maps to it."""
     found: dict[str, str] = {}
     for mapping in hunt.entity_mappings:
-        for field in mapping.fieldMappings:
+        for field in mapping.fieldMappings or ():
             found.setdefault(mapping.entityType, field.columnName)
     return found
 

@@ -24,7 +24,7 @@ from qakhunt.backends.base import Target
 from qakhunt.documents import read_text
 from qakhunt.errors import ResultFileError
 from qakhunt.families.commands import understand
-from qakhunt.hunts.model import Hunt, Notes, QueryPlace
+from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes
 from qakhunt.hunts.render import RenderedQuery
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.triage.context import Context, ContextQuery, HitContext, Rarity, TableAnswer
@@ -122,6 +122,9 @@ class HuntRecord(QueryRecord, kw_only=True):
     false_positives: Annotated[tuple[str, ...], _about("What else makes the hunt fire.")] = ()
     limits: Annotated[tuple[str, ...], _about("What the hunt is known to miss.")] = ()
     references: Annotated[tuple[str, ...], _about("Addresses to read further.")] = ()
+    result: Annotated[
+        dict[str, str], _about("Which column holds the commands, their number and their times.")
+    ] = {}
     columns: Annotated[
         list[ColumnRecord], _about("Columns of the result; empty where nothing answered.")
     ] = []
@@ -170,6 +173,11 @@ class LineRecord(Record, kw_only=True):
     request_ids: Annotated[tuple[str, ...], _about("Ids for the service's support.")] = ()
     elapsed: Annotated[Seconds, _about("Seconds from query to answer.")] = 0.0
     source: Annotated[SourceRecord | None, _about("The coverage check, where one was made.")] = None
+    gaps: Annotated[
+        tuple[WindowRecord, ...],
+        _about("Time ranges without a record, longer than the profile's longest_gap."),
+    ] = ()
+    notes: Annotated[tuple[str, ...], _about("What the window means for the query.")] = ()
 
 
 class HitRecord(Record, kw_only=True):
@@ -343,8 +351,8 @@ def _plain(value: Any) -> Any:
         return SourceRecord.of(value)
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
+    if isinstance(value, (list, tuple)):
+        return type(value)(map(_plain, value))
     return to_json_value(value)
 
 
@@ -408,6 +416,7 @@ def _hunt(rendered: RenderedQuery, result: RunResult) -> HuntRecord:
         rendered, **_query(rendered), description=hunt.description, severity=hunt.severity,
         techniques=hunt.techniques, triage=notes.triage, false_positives=notes.false_positives,
         limits=notes.limits, references=notes.references,
+        result={name: c for name, c in msgspec.structs.asdict(notes.result).items() if c},
         columns=[ColumnRecord.of(c, type=c.kql_type) for c in columns],
     )  # fmt: skip
 
@@ -528,9 +537,11 @@ def _read_query(query: QueryRecord, run: RunDocument) -> RenderedQuery:
         title=query.title or query.name, id=query.id, version=query.version,
     )  # fmt: skip
     if isinstance(query, HuntRecord):
+        known = ResultNotes.__struct_fields__
         notes = Notes(
             triage=query.triage, false_positives=query.false_positives, limits=query.limits,
             references=query.references,
+            result=ResultNotes(**{k: v for k, v in query.result.items() if k in known}),
         )  # fmt: skip
         hunt = replace(
             hunt, notes=notes, description=query.description, severity=query.severity,
@@ -547,7 +558,8 @@ def _read_line(line: LineRecord) -> LedgerLine:
     seen, source = line.source, None
     if seen is not None:
         source = SourceRows(seen.rows, seen.devices, _instant(seen.first), _instant(seen.last))
-    return LedgerLine(**line.fields("purpose", "source"), source=source)
+    gaps = tuple(gap.read() for gap in line.gaps)
+    return LedgerLine(**line.fields("purpose", "source", "gaps"), source=source, gaps=gaps)
 
 
 def _instant(text: str | None) -> Instant | None:

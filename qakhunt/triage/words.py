@@ -21,6 +21,11 @@ def short_list(names: Sequence[str], most: int = 3) -> str:
     return ", ".join(names[:most]) + (f" and {rest} more" if rest > 0 else "")
 
 
+def prose(text: str) -> str:
+    """A text of a hunt or a service as one paragraph: its line breaks say nothing."""
+    return " ".join(text.split())
+
+
 def span(seconds: float) -> str:
     """``0.4 s``, ``58 s``, ``12 min``, ``3.4 h``, ``21 days``."""
     if seconds < 1:

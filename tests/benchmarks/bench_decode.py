@@ -1,21 +1,18 @@
-"""Decoding 100,000 x 15 cells, as a ratio to ``json.loads`` of the same bytes.
-
-python tests/benchmarks/bench_decode.py [--rows N]
-"""
+"""Decoding 100,000 x 15 cells, as a ratio to ``json.loads`` of the same bytes."""
 
 from __future__ import annotations
 
-import argparse
 import json
-import time
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.kql.values import Instant
+from tests.benchmarks.table import Row, beside
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Iterator
 
 COLUMNS = {
     "TimeGenerated": "datetime", "TenantId": "string", "DeviceId": "string",
@@ -24,6 +21,7 @@ COLUMNS = {
     "ProcessId": "long", "InitiatingProcessFileName": "string", "ReportId": "long",
     "ProcessCreationTime": "datetime", "AdditionalFields": "dynamic", "IsRemote": "bool",
 }  # fmt: skip
+RECORDS = 100_000
 START = Instant.parse("2026-10-01T00:00:00Z").ticks
 
 
@@ -45,17 +43,6 @@ def result(rows: int) -> ResultTable:
     )  # fmt: skip
 
 
-def seconds(works: list[Callable[[bytes], Any]], body: bytes, repeat: int = 9) -> list[float]:
-    """The best time of each, taken in turns, so that a busy machine slows all alike."""
-    best = [float("inf")] * len(works)
-    for _ in range(repeat):
-        for n, work in enumerate(works):
-            start = time.perf_counter()
-            work(body)
-            best[n] = min(best[n], time.perf_counter() - start)
-    return best
-
-
 def sdk_decode(body: bytes) -> Any:
     """azure-monitor-query's own way, from the same bytes."""
     from azure.monitor.query import LogsQueryResult
@@ -63,22 +50,15 @@ def sdk_decode(body: bytes) -> Any:
     return LogsQueryResult._from_generated(json.loads(body))
 
 
-def main() -> None:
-    """Print both formats' ratios."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=100_000)
-    table = result(parser.parse_args().rows)
+def rows() -> Iterator[Row]:
+    """Both formats beside ``json.loads``, one beside the SDK, too."""
+    table = result(RECORDS)
     for name, wire in (("log-analytics", wire_log_analytics), ("hunting", wire_hunting)):
         body = wire.encode(table)
-        base, ours = seconds([json.loads, wire.decode], body)
-        print(
-            f"{name}: {len(body) / 1e6:.1f} MB, json.loads {base:.3f} s, "
-            f"decode {ours:.3f} s, ratio {ours / base:.2f}"
-        )
+        decode, loads = partial(wire.decode, body), partial(json.loads, body)
+        note = f"{RECORDS:,} records, {len(body) / 1e6:.1f} MB"
+        yield beside(f"decode an answer, {name}", decode, "json.loads", loads, note=note)
         if wire is wire_log_analytics:
-            (sdk,) = seconds([sdk_decode], body, repeat=1)
-            print(f"{name}: azure-monitor-query {sdk:.3f} s, ratio {ours / sdk:.2f}")
-
-
-if __name__ == "__main__":
-    main()
+            sdk = partial(sdk_decode, body)
+            title = f"decode an answer, {name}"
+            yield beside(title, decode, "azure-monitor-query", sdk, note=note, repeats=1)

@@ -1,58 +1,53 @@
-"""Import of Windows events beside a bare ``json.loads`` loop over the same lines.
-
-    python tests/benchmarks/bench_import.py FILE.json [FILE.json ...]
-
-Prints events per second of both and the ratio of their times, once for the files
-as they are and once for their process creations alone; the aim is 3.0 or less.
-Best of three runs each, after one that warms up.
-"""
+"""Import of Windows events beside a bare ``json.loads`` loop over the same lines."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
-import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from qakhunt.recordings.event_shapes import Unreadable, read_event
 from qakhunt.recordings.windows_events import import_events
+from tests.benchmarks.table import Row, beside
+from tests.support.windows_events import SECURITY, SYSMON, flat
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LINES = 200_000
 
 
-def best(work: Callable[[], object]) -> float:
-    """Seconds of the fastest of three runs."""
-    work()
-    times = []
-    for _ in range(3):
-        started = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - started)
-    return min(times)
+def rows(names: list[str]) -> Iterator[Row]:
+    """The named files as captured and their process creations alone; without a name,
+    a made-up capture of which one event in ten creates a process."""
+    lines = [line for name in names for line in Path(name).read_bytes().splitlines()]
+    lines = lines or list(_made_up())
+    creations = [line for line in lines if _is_creation(line)]
+    with tempfile.TemporaryDirectory(prefix="qakhunt-bench-") as folder:
+        for title, chosen in (("as captured", lines), ("process creations", creations)):
+            if chosen:
+                yield _measure(f"import Windows events, {title}", _repeated(chosen), Path(folder))
 
 
-def measure(title: str, lines: list[bytes], folder: Path) -> None:
-    """One line of the table."""
-    path = folder / "events.json"
-    path.write_bytes(b"\n".join(lines) + b"\n")
-
-    def bare() -> None:
-        with path.open("rb") as stream:
-            for line in stream:
-                json.loads(line)
-
-    alone = best(bare)
-    ours = best(lambda: import_events([str(path)], folder / "out.parquet", "parquet"))
-    print(
-        f"{title}: {len(lines):,} lines, json.loads {len(lines) / alone:,.0f}/s, "
-        f"import {len(lines) / ours:,.0f}/s, ratio {ours / alone:.2f}"
+def _made_up() -> Iterator[bytes]:
+    other = flat(
+        10, {"SourceImage": "C:\\a.exe", "TargetImage": "C:\\b.exe", "CallTrace": "x" * 300}
     )
+    for n in range(100):
+        created = flat(1, SYSMON) if n % 20 else flat(4688, SECURITY)
+        yield json.dumps(other if n % 10 else created).replace('": ', '":').encode()
 
 
-def repeated(lines: list[bytes]) -> list[bytes]:
-    """About LINES lines; each round has process ids of its own, so that none is a duplicate."""
+def _is_creation(line: bytes) -> bool:
+    try:
+        return read_event(line).is_process_creation
+    except Unreadable:
+        return False
+
+
+def _repeated(lines: list[bytes]) -> list[bytes]:
+    """LINES lines; each round has a host of its own, so that none is a duplicate."""
     rounds = -(-LINES // len(lines))
     return [
         line.replace(b'"Hostname":"', b'"Hostname":"h%d-' % n)
@@ -61,20 +56,17 @@ def repeated(lines: list[bytes]) -> list[bytes]:
     ][:LINES]
 
 
-def main() -> None:
-    """Measure the files named on the command line."""
-    lines = [line for name in sys.argv[1:] for line in Path(name).read_bytes().splitlines()]
-    creations = []
-    for line in lines:
-        try:
-            if read_event(line).is_process_creation:
-                creations.append(line)
-        except Unreadable:
-            continue
-    with tempfile.TemporaryDirectory() as folder:
-        measure("as captured", repeated(lines), Path(folder))
-        measure("process creations alone", repeated(creations), Path(folder))
+def _measure(title: str, lines: list[bytes], folder: Path) -> Row:
+    path = folder / "events.json"
+    path.write_bytes(b"\n".join(lines) + b"\n")
 
+    def bare() -> None:
+        with path.open("rb") as stream:
+            for line in stream:
+                json.loads(line)
 
-if __name__ == "__main__":
-    main()
+    def ours() -> None:
+        import_events([str(path)], folder / "out.parquet", "parquet")
+
+    note = f"{len(lines):,} lines"
+    return beside(title, ours, "json.loads of each line", bare, aim=3.0, note=note, repeats=3)

@@ -1,22 +1,20 @@
 """Fifty profiles of twelve slices each, against the emulator at 200 ms an answer.
 
-    python -m tests.benchmarks.bench_load [PROFILES] [SLICES]
-
-Prints the wall time as a ratio to the ideal given the concurrency of the one
-identity (calls x latency / concurrency), and the client's peak memory. Aim: 1.15.
+The wall time as a ratio to the ideal given the concurrency of the one identity
+(calls x latency / concurrency).
 """
 
 from __future__ import annotations
 
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from qakhunt.config_model import Limits, Profile
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -25,7 +23,11 @@ from qakhunt.plan import PlanLine
 from qakhunt.runner import run
 from qakhunt.settings import ProfileSettings
 from qakhunt.slicing.request import read_slices
+from tests.benchmarks.table import Row
 from tests.support.events import FOUR, event, write_ndjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 LATENCY = 0.2
 CONCURRENCY = 5
@@ -59,8 +61,8 @@ def profile(url: str, number: int) -> ProfileSettings:
     return ProfileSettings(f"p{number}", made, {})
 
 
-def main(profiles: int = 50, slices: int = 12) -> None:
-    """Serve, run, print."""
+def rows(profiles: int = 50, slices: int = 12) -> Iterator[Row]:
+    """Serve and run."""
     with tempfile.TemporaryDirectory(prefix="qakhunt-bench-") as folder:
         events = write_ndjson(Path(folder) / "e.ndjson", [event(command) for command in FOUR])
         path = Path(folder) / "scenario.yaml"
@@ -70,13 +72,13 @@ def main(profiles: int = 50, slices: int = 12) -> None:
         try:
             assert server.stdout is not None
             url = json.loads(server.stdout.readline())["url"]
-            measure(url, profiles, slices)
+            yield measure(url, profiles, slices)
         finally:
             server.terminate()
             server.wait()
 
 
-def measure(url: str, profiles: int, slices: int) -> None:
+def measure(url: str, profiles: int, slices: int) -> Row:
     """Warm the emulator's engines, then run the whole plan once."""
     rendered = render(Catalog().find("qakbot-post-compromise-commands")[0], now=NOW)
     live = LiveBackends(NOW)
@@ -97,13 +99,8 @@ def measure(url: str, profiles: int, slices: int) -> None:
         live.close()
     calls = sum(line.attempts for line in result.ledger.lines)
     ideal = calls * LATENCY / CONCURRENCY
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(
-        f"{profiles} profiles x {slices} slices: {calls} calls in {wall:.1f} s, ideal {ideal:.1f} s "
-        f"(ratio {wall / ideal:.2f}), {len(result.hits)} hits, {result.verdict.value}, "
-        f"peak {peak:.0f} MB"
+    hits = f"{len(result.hits)} hits, {result.verdict.value}"
+    note = f"{profiles} x {slices} slices, {calls} calls, {hits}"
+    return Row(
+        "run many profiles", "calls x latency / concurrency", wall, ideal, wall / ideal, 1.15, note
     )
-
-
-if __name__ == "__main__":
-    main(*map(int, sys.argv[1:]))

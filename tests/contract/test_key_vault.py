@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.backends.auth import Identity
-from qakhunt.backends.key_vault import read_secret
-from qakhunt.config_model import SignIn
+from qakhunt.backends.auth.identity import Identity, SignIn
+from qakhunt.backends.auth.workload import read_secret
 from qakhunt.errors import ConfigError, UnansweredError
 from tests.support import scripted_service as s
 

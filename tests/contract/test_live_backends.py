@@ -16,12 +16,12 @@ from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, log_analytics
-from qakhunt.backends.auth import Identity, TokenSource
+from qakhunt.backends.auth.credentials import TokenSource
+from qakhunt.backends.auth.identity import Identity, SignIn
 from qakhunt.backends.base import Answer, Question, Target
 from qakhunt.backends.pace import Gate
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.transport import Transport, shared_connections
-from qakhunt.config_model import SignIn
 from qakhunt.errors import UnansweredError
 from qakhunt.kql.values import Instant, Window
 from tests.support import scripted_service as s
@@ -146,7 +146,7 @@ def test_what_log_analytics_is_asked(live: Live) -> None:
     assert sent.path == f"/v1/workspaces/{WORKSPACE}/query"
     assert sent.json == {
         "query": "DeviceProcessEvents | take 1",
-        "timespan": "2026-10-01T00:00:00.0000000Z/2026-11-01T00:00:00.0000000Z",
+        "timespan": "2026-10-01T00:00:00.0000000Z/2026-10-31T23:59:59.9999999Z",
     }
     assert sent.headers["authorization"] == f"Bearer {SECRET}-1"
     assert sent.headers["cache-control"] == "no-cache"
@@ -163,7 +163,7 @@ def test_what_defender_is_asked(live: Live) -> None:
     assert sent.path == "/v1.0/security/runHuntingQuery"
     assert sent.json == {
         "Query": "T | take 1",
-        "Timespan": "2026-10-01T00:00:00.0000000Z/2026-11-01T00:00:00.0000000Z",
+        "Timespan": "2026-10-01T00:00:00.0000000Z/2026-10-31T23:59:59.9999999Z",
         "workspaceId": WORKSPACE,
     }
     assert sent.headers["content-type"] == "application/json; charset=utf-8"
@@ -433,7 +433,7 @@ def test_a_billed_search_is_made_only_where_it_is_allowed(live: Live, body: Any)
     sent = live.service.received[1]
     assert sent.path == (
         f"/v1/workspaces/{WORKSPACE}/search"
-        "?timespan=2026-10-01T00%3A00%3A00.0000000Z%2F2026-11-01T00%3A00%3A00.0000000Z"
+        "?timespan=2026-10-01T00%3A00%3A00.0000000Z%2F2026-10-31T23%3A59%3A59.9999999Z"
     )
     assert sent.json == {"query": "DeviceProcessEvents | take 1"}
 

@@ -15,11 +15,10 @@ pytest.importorskip("uvicorn", reason="the emulator is an extra")
 
 from azure.core.credentials import AccessTokenInfo
 
-from qakhunt.backends.analysts import Analysts
-from qakhunt.backends.auth import Identity, TokenSource, checked_authority
-from qakhunt.backends.managed_identity import seconds_of
-from qakhunt.backends.token_claims import claims_of
-from qakhunt.config_model import SignIn
+from qakhunt.backends.auth.credentials import TokenSource
+from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority, claims_of
+from qakhunt.backends.auth.interactive import Analysts
+from qakhunt.backends.auth.workload import seconds_of
 from qakhunt.emulator.identity import AADSTS
 from qakhunt.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant
 from qakhunt.emulator.server import Emulator

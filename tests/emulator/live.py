@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import AccessToken
 
-from qakhunt.config_model import Limits, Profile
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.live import LiveBackends
 from qakhunt.settings import ProfileSettings
 from tests.emulator.support import token

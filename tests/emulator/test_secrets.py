@@ -16,7 +16,8 @@ import pytest
 from rich.console import Console
 
 from qakhunt.answers.ledger import Status
-from qakhunt.config_model import Limits, Profile, SignIn
+from qakhunt.backends.auth.identity import SignIn
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.emulator.faults import FAULTS
 from qakhunt.emulator.scenario import FaultRule
 from qakhunt.emulator.server import Emulator, SkippingClock

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from qakhunt.answers.service_error import decode_error
+from qakhunt.backends.base import Question, Target
 from qakhunt.emulator.scenario import Limits, Tenant, Workspace, single_tenant
 from qakhunt.emulator.server import Emulator
 from qakhunt.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
-from qakhunt.kql.values import Instant
+from qakhunt.kql.values import TICK, Instant, Window
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,
@@ -93,7 +95,7 @@ SPANS = [
 @pytest.mark.parametrize(("text", "start", "end"), SPANS)
 def test_time_spans_are_durations_and_intervals(text: str, start: str, end: str) -> None:
     window = parse_timespan(text, Instant.parse(NOW))
-    assert (window.start, window.end) == (Instant.parse(start), Instant.parse(end))
+    assert (window.start, window.last_tick) == (Instant.parse(start), Instant.parse(end))
 
 
 def test_no_time_span_is_all_time_and_a_backward_one_is_none() -> None:
@@ -108,14 +110,31 @@ def test_a_time_span_that_is_none_is_rejected(emulator: Emulator, text: str) -> 
     assert hunting(emulator, "plain", Timespan=text).status == 400
 
 
-def test_a_time_span_begins_with_its_start_and_ends_before_its_end(emulator: Emulator) -> None:
-    # The engine keeps microseconds: the record of 08:00:00.1234567 stands at .123456.
-    first, last = "2026-10-01T08:00:00.123456Z", "2026-10-02T08:00:00.123456Z"
-    for answer in (
-        logs(emulator, "plain", timespan=f"{first}/{last}"),
-        hunting(emulator, "plain", Timespan=f"{first}/{last}"),
-    ):
-        assert first_cell(answer) == 4
+# The engine keeps microseconds: the record of 08:00:00.1234567 stands at .123456.
+FIRST, LAST = "2026-10-01T08:00:00.123456Z", "2026-10-02T08:00:00.123456Z"
+
+
+def test_a_time_span_holds_its_start_and_its_end(emulator: Emulator) -> None:
+    assert first_cell(logs(emulator, "plain", timespan=f"{FIRST}/{LAST}")) == 5
+    assert first_cell(hunting(emulator, "plain", Timespan=f"{FIRST}/{LAST}")) == 5
+    assert first_cell(logs(emulator, "plain", timespan=f"{FIRST}/{FIRST}")) == 1
+
+
+@pytest.mark.parametrize("includes_end", [True, False])
+def test_a_window_is_half_open_whether_or_not_the_service_includes_the_end(
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, includes_end: bool
+) -> None:
+    if not includes_end:
+        monkeypatch.setattr(
+            "qakhunt.emulator.queries.parse_timespan",
+            lambda *told: (w := parse_timespan(*told)) and Window(w.start, w.last_tick),
+        )
+    days = [Instant.parse(FIRST), Instant.parse(LAST), Instant.parse(LAST.replace("02T", "03T"))]
+    for start, end in pairwise(days):
+        span = Question(COUNT, Window(start, end), Target("p")).timespan
+        assert span == f"{start.isoformat()}/{(end - TICK).isoformat()}"
+        assert first_cell(logs(emulator, "plain", timespan=span)) == 4
+        assert first_cell(hunting(emulator, "plain", Timespan=span)) == 4
 
 
 def test_advanced_hunting_looks_30_days_back_unless_told(emulator: Emulator) -> None:

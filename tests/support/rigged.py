@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.table import ResultTable
+from qakhunt.backends.base import Backend
 from qakhunt.backends.local import LocalBackend
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.backends.base import Answer, Question
-    from qakhunt.kql.values import Instant
+    from qakhunt.kql.values import Instant, Timespan
 
     Rule = Callable[[Question, int], "Answer | BaseException | None"]
 
 
 @dataclass
-class Rigged:
+class Rigged(Backend):
     """Answers as the embedded engine does, but for what ``rule`` says instead.
 
     ``rule`` gets the question and how often exactly it was asked before. Answers of
@@ -33,6 +34,7 @@ class Rigged:
     concurrency: int = 4
     name: str = "rigged"
     product: str = ""
+    longest_gap: Timespan | None = None
     asked: list[Question] = field(default_factory=list)
     answered: list[Question] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)

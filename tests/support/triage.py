@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -174,3 +175,23 @@ def run_with_context(
         backend.close()
     result.sample = sample
     return result
+
+
+def own_result(columns: tuple[Column, ...], rows: Sequence[tuple[Any, ...]]) -> RunResult:
+    """Hits of a hunt named ``own`` that maps nothing of its result."""
+    from qakhunt.hunts.model import Hunt, QueryPlace
+
+    mission = Catalog().find(MISSION)[0]
+    hunt = Hunt(
+        name="own", query=mission.query, path="own.kql", place=QueryPlace("own.kql"), title="own"
+    )
+    rendered = replace(render(mission, now=NOW), hunt=hunt)
+    target = Target("p", None, "w")
+    line = LedgerLine(
+        "own", "p", None, "w", "whole window", rendered.window, "local", rendered.query_hash,
+        Status.COMPLETE, rows=len(rows),
+    )  # fmt: skip
+    return RunResult(
+        now=NOW, window=rendered.window, rendered=(rendered,), ledger=Ledger([line]),
+        hits=hits_of(hunt, target, ResultTable(columns, list(rows))), columns={"own": columns},
+    )  # fmt: skip

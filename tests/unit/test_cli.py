@@ -27,12 +27,14 @@ def test_without_arguments_the_sample_is_hunted(tmp_path: Path) -> None:
     assert done.code == 0
     for words in (
         "ws-fin-042.contoso.example",
-        "within 55 s",
+        "09:12:03, 55 s",
         "HITS: 2 hits on 2 devices",
         SAMPLE_WORDS,
     ):
         assert words in done.out
-    assert done.err == ""
+    window = "2026-10-01T00:00:00Z/2026-11-01T00:00:00Z"
+    assert done.err == f"note: window {window}: the hunt's own\n"
+    assert qakhunt("render", "--now", "2026-11-05T09:00:00Z") == done
     assert not list(tmp_path.iterdir())
 
 

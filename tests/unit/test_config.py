@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from qakhunt.backends.auth.identity import SignIn
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.config import Config, load_config, parse_config
-from qakhunt.config_checks import HOST_KEYS, SIGN_IN_KEYS
-from qakhunt.config_model import Limits, Profile, SignIn, json_schema
+from qakhunt.config_checks import LOCAL_KEYS, SIGN_IN_KEYS
+from qakhunt.config_model import ConfigFile, json_schema
 from qakhunt.config_place import find_config
 from qakhunt.errors import ConfigError, UsageError
 from qakhunt.settings import VARIABLES, effective, shown
@@ -108,11 +110,67 @@ def test_a_mistake_is_told_with_its_line(text: str, line: int, words: str, hint:
     assert (problem.location.path, problem.location.line) == ("c.toml", line)
 
 
-@pytest.mark.parametrize("key", HOST_KEYS)
-def test_a_file_of_the_current_folder_sets_no_hosts(key: str) -> None:
-    text = PROFILE + f'{key} = "https://localhost"'
-    assert getattr(parse(text).profiles["contoso"], key) == "https://localhost"
-    assert "cannot set it" in refused(text, local=True).message
+FOUND_HERE = {
+    "allow_billed_search": PROFILE + "allow_billed_search = true",
+    "billed_tables": PROFILE + "billed_tables = []",
+    "retention": PROFILE + "retention = '900d'",
+    "hunts": PROFILE + "hunts = ['other']",
+    "limits": PROFILE + "limits = { row_limit = 1 }",
+    "workspace_resources": PROFILE + "workspace_resources = {}",
+    **{
+        host: PROFILE + f'{host} = "https://localhost"'
+        for host in ("graph_endpoint", "log_analytics_endpoint", "authority", "ca_file")
+    },
+    "token_file": PROFILE + "sign_in = { kind = 'workload-identity', token_file = '/x' }",
+    "client_secret_vault": PROFILE + f"sign_in = {{ kind = 'client-secret', client_id = '{APP}', "
+    "client_secret_vault = 'https://x.vault.azure.net/secrets/a' }",
+    "hunts_folders": "hunts_folders = ['.']\n" + PROFILE,
+    "deadline": "deadline = '1s'\n" + PROFILE,
+    "sinks": PROFILE + "[sinks.a]\nkind = 'stdout'",
+    "schedule": PROFILE + "[schedule]\nsign_in = 'login'",
+}
+
+
+@pytest.mark.parametrize("key", FOUND_HERE)
+def test_a_file_of_the_current_folder_sets_only_who_is_hunted(key: str) -> None:
+    parse(FOUND_HERE[key])
+    problem = refused(FOUND_HERE[key], local=True)
+    assert problem.message == f"{key}: a file found in the current folder cannot set it"
+    assert "--config" in (problem.hint or "")
+    assert problem.location is not None
+    assert problem.location.path == "c.toml"
+
+
+def test_every_other_key_of_the_configuration_is_refused_there() -> None:
+    """A new setting is refused until somebody says that it can do no harm."""
+    known = {*ConfigFile.__struct_fields__, *Profile.__struct_fields__, *SignIn.__struct_fields__}
+    allowed = {key for keys in LOCAL_KEYS.values() for key in keys}
+    assert allowed < known
+    assert known - allowed >= {*FOUND_HERE}
+    parse("default_profile = 'all'\n" + PROFILE + "cloud = 'usgov'\nlog_analytics_cloud = 'public'\n"
+          "sign_in = { kind = 'login', account = 'a' }\n[groups]\nall = ['contoso']", local=True)  # fmt: skip
+
+
+def test_a_file_of_the_current_folder_replaces_no_hunt(tmp_path: Path) -> None:
+    hunts = tmp_path / "hunts"
+    hunts.mkdir()
+    mine = hunts / "qakbot-post-compromise-commands.kql"
+    mine.write_text("DeviceProcessEvents | where Timestamp > ago(1d) | where false")
+    config = tmp_path / "qakhunt.toml"
+    config.write_text(f"hunts_folders = ['{hunts}']\n" + PROFILE)
+    env = {"XDG_CONFIG_HOME": str(tmp_path / "none")}
+    for command in (["hunts", "list"], ["run"], ["render", mine.stem]):
+        done = qakhunt(*command, cwd=tmp_path, env=env)
+        assert (done.code, done.out) == (2, "")
+        assert done.error_lines == [
+            f"error: {config}:1:1: hunts_folders: a file found in the current folder cannot set it"
+        ]
+    for command in (["hunts", "list"], ["render", mine.stem]):
+        done = qakhunt(*command, cwd=tmp_path, env={**env, "QAKHUNT_CONFIG": str(config)})
+        assert done.code == 0
+        notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 1
+        assert f"the hunt {mine.stem} is {mine}, which hides " in notes[0]
 
 
 def test_the_first_file_of_four_places_is_taken(tmp_path: Path) -> None:
@@ -240,7 +298,11 @@ def test_a_dry_run_counts_no_call_for_a_tenant_without_a_profile(tmp_path: Path)
     assert [line["calls"] for line in listed] == [1, 0]
 
 
-CHECKED = {name for key, name in VARIABLES.items() if key not in HOST_KEYS}
+CHECKED = {
+    name
+    for key, name in VARIABLES.items()
+    if key not in {"graph_endpoint", "log_analytics_endpoint", "authority", "ca_file"}
+}
 
 
 @pytest.mark.parametrize("variable", sorted(CHECKED))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.backends.local import LocalBackend
 from qakhunt.collector import collect
 from qakhunt.families.data import families
@@ -81,7 +81,7 @@ def test_the_verdict_is_that_of_the_hunts(tmp_path: Path) -> None:
     assert "no records" in answers["AlertEvidence"].detail
 
 
-class _Recording:
+class _Recording(Backend):
     """A backend in front of another that keeps what was asked, and may refuse tables."""
 
     concurrency = 1
@@ -183,7 +183,7 @@ def test_each_customer_is_asked_about_its_own_hits(tmp_path: Path) -> None:
     assert all(held.tables[0].found == 4 for held in result.context.hits.values())
 
 
-class _PerWorkspace:
+class _PerWorkspace(Backend):
     """Each workspace holds events of its own."""
 
     name, product, concurrency = "local", "log-analytics", 1

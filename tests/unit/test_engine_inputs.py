@@ -139,10 +139,6 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "utf16.ndjson": ('{"a":1}\n'.encode("utf-16-le"), "UTF-16 without"),
     "notes.txt": (b"x", "not a kind of event file"),
     "error.json": (b'{"error":{"code":"x","message":"y"}}', "an error, not a result"),
-    "no-time.ndjson": (
-        b'{"TimeGenerated":"2026-10-01","DeviceName":"a"}\n{"DeviceName":"b"}\n',
-        "without a time: 1",
-    ),
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -22,12 +23,14 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.reports.flat import flat_table
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.reports.safe import (
+    for_csv,
     for_json,
     for_markdown,
     for_spreadsheet,
     for_terminal,
     from_spreadsheet,
 )
+from qakhunt.reports.writing import whole_file
 from qakhunt.triage.hits import hits_of
 from qakhunt.triage.run_result import RunResult
 from tests.support.events import MISSION, NOW
@@ -132,11 +135,20 @@ def test_parquet_agrees_and_keeps_types_and_ticks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [n for n, f in FORMATS.items() if f.text])
-def test_no_format_carries_a_control_character_but_csv(name: str) -> None:
+def test_no_format_carries_a_control_character(name: str) -> None:
+    """A CSV cell may hold TAB, LF and CRLF, which are CSV's own inside quotes."""
     data = exported(name, result_of(ROWS)).decode()
     if name == "csv":
-        return
+        data = data.replace("\r\n", "\n").replace("\t", " ")
+        assert "\\x1b[2J" in data
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2028\u200b]", data)
+
+
+def test_headings_that_data_named_are_as_harmless() -> None:
+    columns = (Column("DeviceName", "string"), Column("=1+1\x1b[2J", "string"))
+    data = exported("csv", result_of([("d", "x")], columns))
+    assert b'"\'=1+1\\x1b[2J"\r\n' in data
+    assert b"\x1b" not in data
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))
@@ -167,7 +179,7 @@ def test_csv_guards_formulas_and_gives_them_back() -> None:
         for kind, cell, original in zip(kinds, safe, plain, strict=True):
             if kind in ("string", "dynamic", "timespan", "guid"):
                 assert not cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-                assert from_spreadsheet(cell) == original
+                assert from_spreadsheet(cell) == for_csv(original)
             else:
                 assert cell == original
 
@@ -232,6 +244,26 @@ def test_the_spreadsheet_guard_is_reversible(text: str) -> None:
     assert from_spreadsheet(for_spreadsheet(text)) == text
 
 
+_AHEAD = st.text(
+    st.sampled_from(" \t\r\n\x00\x0b\x1b\xa0\xad\u2003\u200b\u200e\u202e\u2060\u3000\ufeff")
+)
+
+
+@given(_AHEAD, st.sampled_from("=+-@\uff1d\uff0b\uff0d\uff20"), st.text())
+def test_nothing_ahead_of_a_formula_keeps_it_from_being_guarded(
+    ahead: str, sign: str, rest: str
+) -> None:
+    assert for_spreadsheet(ahead + sign + rest).startswith("'")
+
+
+@given(st.text())
+def test_what_a_csv_cell_shows_moves_no_cursor_and_hides_nothing(text: str) -> None:
+    shown = for_csv(text)
+    shown.encode()  # no lone surrogate is left
+    kept = shown.replace("\r\n", "").replace("\n", "").replace("\t", "")
+    assert for_terminal(kept) == kept
+
+
 @settings(max_examples=60)
 @given(st.text(max_size=60))
 def test_any_text_is_plain_in_markdown(text: str) -> None:
@@ -242,3 +274,18 @@ def test_any_text_is_plain_in_markdown(text: str) -> None:
     )  # fmt: skip
     assert set(re.findall(r"</?([a-z0-9]+)", html)) <= {"table", "thead", "tbody", "tr", "th", "td"}
     assert html.count("<td>") == 1
+
+
+@pytest.mark.parametrize("mask", [0, 0o022])
+def test_a_written_file_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        for named in (False, True):
+            with whole_file(tmp_path / f"{named}", named=named) as temporary:
+                temporary.write_bytes(b"x")
+        with whole_file(tmp_path / "sarif", private=False) as temporary:
+            temporary.write_bytes(b"x")
+    finally:
+        os.umask(before)
+    assert {(tmp_path / name).stat().st_mode & 0o777 for name in ("True", "False")} == {0o600}
+    assert (tmp_path / "sarif").stat().st_mode & 0o777 == 0o666 & ~mask

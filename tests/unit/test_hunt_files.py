@@ -184,3 +184,69 @@ def test_the_skeleton_passes_its_own_checks(tmp_path: Path) -> None:
 def test_hostile_yaml_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(QakhuntError):
         load_hunt(write(tmp_path, "x.yaml", text))
+
+
+ODD = {
+    "null keys": "name:\ndescription: null\ntactics:\nrelevantTechniques:\nentityMappings:\n",
+    "numbers": "id: 5\nname: 12\nversion: 1.0\nseverity: 3\n",
+    "one tactic": "tactics: Discovery\nrelevantTechniques: T1033, T1016\n",
+    "holes in lists": "tactics:\n  - Discovery\n  -\nrelevantTechniques: [T1033]\n",
+    "foreign keys": "kind: Scheduled\nqueryPeriod: P1D\ncustomDetails: {a: b}\nspoken: [1]\n",
+    "mappings of another shape": "entityMappings: {Host: DeviceName}\n",
+    "a mapping that lacks its column": "entityMappings:\n  - entityType: Host\n"
+    "    fieldMappings:\n      - identifier: FullName\n",
+}
+
+
+@pytest.mark.parametrize("case", ODD)
+def test_what_others_wrote_around_a_query_never_stops_it(tmp_path: Path, case: str) -> None:
+    path = write(tmp_path, "odd.yaml", ODD[case] + "query: SecurityEvent | count\n")
+    assert render(load_hunt(path), now=NOW).text == "SecurityEvent | count"
+
+
+def test_a_literal_that_only_the_service_reads_stays_as_it_is(tmp_path: Path) -> None:
+    query = (
+        "set querytrace;\ndeclare query_parameters(a: long = 1);\nlet d = datetime(Jan 1, 2024);\n"
+        'let n = 3;\nlet l = dynamic([ // it\'s a list\n  "x"]);\nSecurityEvent | take n\n'
+    )
+    hunt = load_hunt(write(tmp_path, "odd.kql", query))
+    assert list(parameters_of(hunt)) == ["n", "l"]
+    assert render(hunt, now=NOW, parameters={"n": 5}).text == query.replace("n = 3", "n = 5")
+
+
+PAGES = {
+    "under a heading": "# T\n## Query\n```\nQ1\n```\n",
+    "marked": "# T\n```powershell\nnot this\n```\n```kql\nQ1\n```\n",
+    "four ticks": "# T\n## Query\n````kusto\nQ1\n````\n",
+    "tildes": "# T\n## The query\n~~~\nQ1\n~~~\n",
+    "in a list": "# T\n## Query\n1. Run\n\n   ```kql\n   Q1\n   ```\n",
+    "never closed": "# T\n## Query\n```\nQ1\n",
+    "no heading": "Some words\n\n```\nQ1\n```\n",
+    "windows lines": "# T\r\n## Query\r\n```kql\r\nQ1\r\n```\r\n",
+    "a heading far away": "# T\n## Query\nsome words\n## Details\n```\nQ1\n```\n",
+}
+
+
+@pytest.mark.parametrize("case", PAGES)
+def test_a_page_holds_its_query_in_any_fence(tmp_path: Path, case: str) -> None:
+    path = tmp_path / "page.md"
+    path.write_bytes(PAGES[case].encode())
+    hunt = load_hunt(path)
+    assert hunt.query.strip() == "Q1"
+    place = hunt.place.locate(1, 1)
+    line = path.read_text().splitlines()[place.line - 1]
+    assert line[place.column - 1 :] == "Q1"
+    assert not hunt.remarks
+
+
+def test_each_query_of_a_page_can_be_named(tmp_path: Path) -> None:
+    page = "# T\n## Query\n```kql\nHeartbeat\n```\ntext\n```kql\nSyslog\n| count\n```\n"
+    path = write(tmp_path, "page.md", page)
+    hunts = Catalog().find_all([str(path), f"{path}#2"])
+    assert [(h.name, h.query) for h in hunts] == [
+        ("page", "Heartbeat\n"), ("page-2", "Syslog\n| count\n"),
+    ]  # fmt: skip
+    (warning,) = render(hunts[0], now=NOW).warnings
+    assert warning.endswith("query 1 of the 2 on the page; page.md#2 names the second")
+    with pytest.raises(HuntError, match="no query 3"):
+        Catalog().find(f"{path}#3")

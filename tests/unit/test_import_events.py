@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.engine.inputs import InputOptions
 from qakhunt.errors import EventsError
 from qakhunt.recordings.event_readers import Broken, read_records
 from qakhunt.recordings.event_shapes import Unreadable, read_event
@@ -31,7 +32,10 @@ Row = dict[str, Any]
 def imported(path: Path, **options: Any) -> tuple[list[Row], ImportAccount]:
     """What an import of ``path`` writes, and its account."""
     out = path.parent / "imported.ndjson"
-    account = import_events([str(path)], out, "ndjson", **options)
+    raw_lines = options.pop("raw_lines", False)
+    account = import_events(
+        [str(path)], out, "ndjson", raw_lines=raw_lines, options=InputOptions(**options)
+    )
     return [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()], account
 
 

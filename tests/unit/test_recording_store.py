@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from typing import TYPE_CHECKING, Any
 
@@ -209,9 +210,17 @@ def test_real_names_are_for_the_owner_and_out_of_git(tmp_path: Path) -> None:
         check_place(inside, private=True, force=False)
     check_place(inside, private=False, force=False)
     check_place(inside, private=True, force=True)
-    folder = make(tmp_path / "r", private=True)
-    modes = {p: p.stat().st_mode & 0o077 for p in [folder, *folder.rglob("*")]}
-    assert set(modes.values()) == {0}
+
+
+@pytest.mark.parametrize("mask", [0, 0o022, 0o077])
+def test_every_recording_is_its_owners_alone(tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        folder = make(tmp_path / "r")
+    finally:
+        os.umask(before)
+    modes = {p.is_dir(): p.stat().st_mode & 0o777 for p in [folder, *folder.rglob("*")]}
+    assert modes == {True: 0o700, False: 0o600}
 
 
 def test_an_empty_answer_keeps_its_columns(tmp_path: Path) -> None:

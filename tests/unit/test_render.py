@@ -171,6 +171,42 @@ def test_a_table_that_defender_lacks_is_refused(tmp_path: Path) -> None:
         render(hunt, now=NOW, product="defender")
 
 
+def test_a_table_is_named_where_it_is_read_and_nowhere_else(tmp_path: Path) -> None:
+    """Many a column is called as a table of Log Analytics is."""
+    query = (
+        "CloudAppEvents\n| extend Event = tostring(RawEventData.Usage)\n"
+        "| where isnotempty(Event) and Event in ('Alert')\n| summarize Usage = count() by Event"
+    )
+    assert render(_kql(tmp_path, query), now=NOW, product="defender").text == query
+    hunt = _kql(tmp_path, "DeviceInfo | where DeviceName in ((Event | project Computer))")
+    with pytest.raises(NotAvailableError, match="has no table Event"):
+        render(hunt, now=NOW, product="defender")
+
+
+def test_the_time_of_a_joins_side_and_of_a_scans_step_is_adapted(tmp_path: Path) -> None:
+    query = (
+        "DeviceEvents\n| join DeviceInfo on $left.TimeGenerated == $right.TimeGenerated\n"
+        "| scan with (step s: true; step t: TimeGenerated - s.TimeGenerated < 5m;)\n"
+        "| extend x = AdditionalFields.TimeGenerated"
+    )
+    text = render(_kql(tmp_path, query), now=NOW, product="defender").text
+    expected = query.replace("TimeGenerated", "Timestamp")
+    assert text == expected.replace("AdditionalFields.Timestamp", "AdditionalFields.TimeGenerated")
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "DeviceEvents | parse AdditionalFields with * 'x' Type ' ' MachineGroup:long | project Type, MachineGroup",
+        "DeviceEvents | join (externaldata(Type: string) ['https://x/y']) on $left.ActionType == $right.Type",
+        "My_CL | join DeviceEvents on DeviceId | project MachineGroup, TenantId",
+        "DeviceEvents | summarize n = count() by DeviceName, TenantId | project DeviceName, TenantId",
+    ],
+)
+def test_a_column_that_the_query_has_from_elsewhere_is_let_pass(tmp_path: Path, query: str) -> None:
+    assert render(_kql(tmp_path, query), now=NOW, product="defender").text
+
+
 def test_a_column_that_the_query_makes_itself_is_no_product_column(tmp_path: Path) -> None:
     hunt = _kql(
         tmp_path,

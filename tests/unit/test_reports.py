@@ -55,7 +55,7 @@ def test_markdown_holds_what_the_html_holds() -> None:
     for words in (
         "**TLP:GREEN**", r"Case: IR\-7", "Consistent with Qakbot", "not looked at:", "| Offset | Command |",
         "T1069\\.001 Permission Groups Discovery", "`-", "wermgr.exe (9204)", "+53.86 s", "How rare",
-        "```kusto", "Steps of triage", "## Result", "## How it was asked", "synthetic",
+        "```kusto", "## Recommended next steps", "## Coverage", "## 2 findings", "## Result", "## How it was asked", "synthetic",
     ):  # fmt: skip
         assert words in text.replace("└─ ", "`-"), words
 

@@ -208,3 +208,20 @@ def test_whatever_a_file_holds_it_is_read_or_refused(
         return
     for name in ("json", "html", "markdown", "chat", "navigator", "csv"):
         exported(result, name)
+
+
+def test_a_saved_result_still_knows_which_columns_the_hunt_maps(tmp_path: Path) -> None:
+    from qakhunt.answers.table import Column
+    from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+    from qakhunt.reports.view import report_view
+    from tests.support.triage import own_result, result_with
+
+    mapped = result_with(None)
+    own = own_result((Column("Verb", "string"),), [("x",)])
+    mapped.rendered += own.rendered
+    mapped.hits += own.hits
+    path = tmp_path / "r.json"
+    path.write_bytes(export_bytes(mapped, FORMATS["json"], ExportOptions()))
+    view = report_view(load_result(path))
+    assert [finding.worst.device for finding in view.findings] == ["pc1.example"]
+    assert [table.names for table in view.tables] == [("Verb",)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -11,15 +13,36 @@ from hypothesis import strategies as st
 
 from qakhunt.answers.ledger import LedgerLine, Status, Verdict, verdict
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
-from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
 from qakhunt.runner import PlanLine, run
 from tests.support.events import FOUR, MISSION, NOW, event, run_on, write_ndjson
 
-EMPTY = ResultTable((Column("DeviceName", "string"), Column("AccountName", "string")), [])
-HIT = ResultTable(EMPTY.columns, [("d", "a")])
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.hunts.model import Hunt
+
+EMPTY = ResultTable(
+    (
+        Column("DeviceName", "string"), Column("AccountName", "string"),
+        Column("CommandLineList", "dynamic"), Column("TotalUniqueCommandsFound", "long"),
+        Column("TotalCommandsFound", "long"), Column("TimeGenerated", "datetime"),
+        Column("FirstSeen", "datetime"), Column("LastSeen", "datetime"),
+    ),
+    [],
+)  # fmt: skip
+HIT = ResultTable(EMPTY.columns, [("d", "a", *[None] * 6)])
+OCTOBER = Window(Instant.parse("2026-10-01"), Instant.parse("2026-11-01"))
+HOUR = TICKS_PER_DAY // 24
+
+
+TABLELESS = """let DeviceProcessEvents = datatable(DeviceName: string)["a"];
+DeviceProcessEvents | where DeviceName == "b"
+"""
 
 
 def _line(status: Status) -> LedgerLine:
@@ -42,13 +65,22 @@ def test_nothing_asked_is_not_clean() -> None:
     assert verdict([], 0) is Verdict.FAILED
 
 
-def probe(rows: int) -> ResultTable:
-    columns = (Column("SourceRows", "long"), Column("Devices", "long"))
-    return ResultTable(columns, [(rows, min(rows, 3))])
+PROBE = (
+    Column("SourceRows", "long"), Column("Devices", "long"), Column("First", "datetime"),
+    Column("Last", "datetime"), Column("Hours", "dynamic"), Column("TenantId", "string"),
+)  # fmt: skip
+
+
+def probe(rows: int, hours: Sequence[int] = range(31 * 24)) -> ResultTable:
+    """What the coverage check of October is answered, with records at each hour's start."""
+    if not rows:
+        return ResultTable(PROBE, [(0, 0, None, None, [], None)])
+    first, last = (OCTOBER.start + Timespan(n * HOUR) for n in (hours[0], hours[-1]))
+    return ResultTable(PROBE, [(rows, min(rows, 3), first, last, list(hours), "w")])
 
 
 @dataclass
-class Scripted:
+class Scripted(Backend):
     """A backend that gives its answers in turn and keeps the questions."""
 
     answers: list[Answer]
@@ -83,12 +115,181 @@ def test_an_empty_answer_is_probed_once_and_is_clean_where_there_was_something()
     assert line.request_ids == ("r1", "r2")
     assert line.attempts == 2
     assert "| summarize SourceRows = count()" in backend.questions[1].text
+    assert line.gaps == ()
 
 
-def test_an_answer_with_hits_is_not_probed() -> None:
-    said, _, backend = run_scripted(Answer(Status.COMPLETE, HIT))
+def test_an_answer_with_hits_is_probed_too() -> None:
+    said, line, backend = run_scripted(
+        Answer(Status.COMPLETE, HIT), Answer(Status.COMPLETE, probe(7))
+    )
     assert said is Verdict.HITS
+    assert line.source is not None
+    assert len(backend.questions) == 2
+    said, line, _ = run_scripted(Answer(Status.COMPLETE, HIT), Answer(Status.COMPLETE, probe(0)))
+    assert said is Verdict.INCOMPLETE
+    assert (line.status, line.rows, line.gaps) == (Status.UNCOVERED, 1, (OCTOBER,))
+
+
+@pytest.mark.parametrize(
+    ("hours", "gaps"),
+    [
+        (range(31 * 24), []),
+        (range(10 * 24), ["10-10T23/11-01T00"]),  # a connector that broke on the tenth
+        (range(240, 31 * 24), ["10-01T00/10-11T00"]),
+        ([*range(100), *range(173, 31 * 24)], ["10-05T04/10-08T05"]),
+        ([*range(100), *range(171, 31 * 24)], []),  # 71 whole hours: a long weekend
+        ([*range(100), *range(172, 31 * 24)], ["10-05T04/10-08T04"]),
+        ([0, 300, 600], ["10-01T01/10-13T12", "10-13T13/10-26T00", "10-26T00/11-01T00"]),
+        (range(72, 673), []),
+    ],
+)
+def test_a_long_silence_of_the_source_is_told_hits_or_not(
+    hours: Sequence[int], gaps: list[str]
+) -> None:
+    for table in (EMPTY, HIT):
+        said, line, _ = run_scripted(
+            Answer(Status.COMPLETE, table), Answer(Status.COMPLETE, probe(7, hours))
+        )
+        assert [f"{g.start.isoformat()[5:13]}/{g.end.isoformat()[5:13]}" for g in line.gaps] == gaps
+        assert (line.status is Status.UNCOVERED) == bool(gaps)
+        assert (said is Verdict.INCOMPLETE) == bool(gaps)
+        assert ("holds no records from" in line.detail) == bool(gaps)
+        assert line.source is not None
+
+
+def test_time_that_is_not_over_is_no_gap() -> None:
+    def said(now: str) -> Verdict:
+        answers = [Answer(Status.COMPLETE, EMPTY), Answer(Status.COMPLETE, probe(7, range(240)))]
+        backend = Scripted(answers)
+        rendered = render(
+            Catalog().find(MISSION)[0], now=Instant.parse(now), window="2026-10-01/2026-11-01"
+        )
+        return run([PlanLine(rendered, backend, Target("p", "t", "w"))]).verdict
+
+    assert said("2026-10-13T23:59:00Z") is Verdict.CLEAN  # three days, less the usual delay
+    assert said("2026-10-14T00:01:00Z") is Verdict.INCOMPLETE
+    assert said("2026-10-10T12:00:00Z") is Verdict.CLEAN
+
+
+def test_the_backend_says_which_silence_is_normal() -> None:
+    def status(longest: Timespan | None) -> Status:
+        answers = [Answer(Status.COMPLETE, EMPTY), Answer(Status.COMPLETE, probe(7, range(500)))]
+        backend = Scripted(answers)
+        backend.longest_gap = longest
+        rendered = render(Catalog().find(MISSION)[0], now=NOW)
+        result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+        assert bool(result.warnings) == (longest is None)
+        return result.ledger.lines[0].status
+
+    assert status(Timespan.parse("240h")) is Status.UNCOVERED
+    assert status(Timespan.parse("300h")) is Status.COMPLETE
+    assert status(None) is Status.COMPLETE
+
+
+def _without(name: str) -> ResultTable:
+    kept = [at for at, column in enumerate(PROBE) if column.name != name]
+    (row,) = probe(7).rows
+    return ResultTable(tuple(PROBE[at] for at in kept), [tuple(row[at] for at in kept)])
+
+
+def _with(name: str, value: Any) -> ResultTable:
+    (row,) = probe(7).rows
+    changed = [value if c.name == name else v for c, v in zip(PROBE, row, strict=True)]
+    return ResultTable(PROBE, [tuple(changed)])
+
+
+@pytest.mark.parametrize(
+    "answered",
+    [
+        *map(_without, ["SourceRows", "Devices", "First", "Last", "Hours"]),
+        _with("SourceRows", "abc"), _with("SourceRows", -1), _with("SourceRows", None),
+        _with("SourceRows", True), _with("SourceRows", 0), _with("Devices", -3),
+        _with("Devices", "many"), _with("First", "soon"), _with("Last", None),
+        _with("Last", Instant.parse("2027-01-01")), _with("Hours", "all"), _with("Hours", []),
+        _with("Hours", [0, 10**9]), _with("Hours", [-1]), _with("Hours", {"0": 1}),
+        ResultTable(PROBE, []), ResultTable(PROBE, [*probe(7).rows, *probe(7).rows]), ResultTable((), []), EMPTY,
+    ],
+)  # fmt: skip
+def test_an_unsound_answer_to_the_check_is_the_services_fault(answered: ResultTable) -> None:
+    said, line, _ = run_scripted(Answer(Status.COMPLETE, EMPTY), Answer(Status.COMPLETE, answered))
+    assert said is Verdict.INCOMPLETE
+    assert line.status is Status.UNCOVERED
+    assert "the service answered the coverage check with" in line.detail
+    assert "own" not in line.detail
+
+
+def test_an_answer_without_the_columns_of_the_hunts_result_is_partial() -> None:
+    other = ResultTable((Column("DeviceName", "string"), Column("Timestamp", "datetime")), [])
+    said, line, backend = run_scripted(Answer(Status.COMPLETE, other))
+    assert said is Verdict.INCOMPLETE
+    assert line.status is Status.PARTIAL
+    assert "lacks CommandLineList" in line.detail
+    assert "TimeGenerated" not in line.detail  # Defender's Timestamp stands for it
     assert len(backend.questions) == 1
+
+
+@dataclass
+class Routed(Scripted):
+    """Answers the coverage check with the first answer, all else with the second."""
+
+    def ask(self, question: Question) -> Answer:
+        self.questions.append(question)
+        return self.answers["SourceRows" not in question.text]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_hunts_of_one_run_share_a_check_and_account_for_it_once(whole: bool) -> None:
+    names = (MISSION, f"{MISSION}-any")
+    checked = Answer(Status.COMPLETE if whole else Status.FAILED, probe(7), detail="no")
+    backend = Routed([checked, Answer(Status.COMPLETE, EMPTY)])
+    hunts = [Catalog().find(name)[0] for name in names]
+    rendered = [render(hunt, now=NOW, window="2026-10-01/2026-11-01") for hunt in hunts]
+    result = run([PlanLine(one, backend, Target("p", "t", "w")) for one in rendered])
+    probes = [q for q in backend.questions if "SourceRows" in q.text]
+    assert result.verdict is (Verdict.CLEAN if whole else Verdict.INCOMPLETE)
+    # One that failed says nothing of the next.
+    assert len(probes) == (1 if whole else 2)
+    assert sorted(line.attempts for line in result.ledger.lines) == ([1, 2] if whole else [2, 2])
+    assert all(bool(line.source) == whole for line in result.ledger.lines)
+
+
+def hunt_of(query: str, folder: Path) -> Hunt:
+    path = folder / "own.yaml"
+    text = "let Start = ago(30d);\nlet End = now();\n" + query
+    notes = {"window": {"start": "Start", "end": "End"}}
+    path.write_text(json.dumps({"name": "own", "query": text, "qakhunt": notes}))
+    return load_hunt(path)
+
+
+@pytest.mark.parametrize("query", ["print a = 1", "range a from 1 to 3 step 1", TABLELESS])
+def test_a_query_without_a_source_is_complete_and_not_checked(query: str, tmp_path: Path) -> None:
+    backend = Routed([Answer(Status.FAILED), Answer(Status.COMPLETE, EMPTY)])
+    rendered = render(hunt_of(query, tmp_path), now=NOW, window="30d")
+    result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+    assert (result.verdict, len(backend.questions)) == (Verdict.CLEAN, 1)
+
+
+@pytest.mark.parametrize(
+    ("query", "checked", "words"),
+    [
+        ("Foo_CL | where a == 1", ["Foo_CL"], "whether Foo_CL holds records"),
+        ("let T = Foo_CL | where a == 1; T | count", ["Foo_CL"], "no such col"),
+        ("search 'x'", [], "search 'x' looks at is not known"),
+    ],
+)
+def test_custom_tables_are_checked_and_sources_without_a_name_are_told(
+    query: str, checked: list[str], words: str, tmp_path: Path
+) -> None:
+    answers = [Answer(Status.FAILED, detail="no such column: TimeGenerated", rejected=True)]
+    backend = Routed([*answers, Answer(Status.COMPLETE, EMPTY)])
+    rendered = render(hunt_of(query, tmp_path), now=NOW, window="30d")
+    result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+    (line,) = result.ledger.lines
+    assert result.verdict is Verdict.INCOMPLETE
+    assert line.status is Status.UNCOVERED
+    assert words in line.detail
+    assert [q.text.splitlines()[0] for q in backend.questions[1:]] == checked
+    assert [q.tables for q in backend.questions[1:]] == [(table,) for table in checked]
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question, Target
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
@@ -90,7 +90,7 @@ class Laboratory:
         return [json.loads(line) for line in lines]
 
 
-class _Scripted:
+class _Scripted(Backend):
     """The real engine behind faults that a test scripts."""
 
     name, product, concurrency = "local", "log-analytics", 1
@@ -256,6 +256,9 @@ def test_a_hunt_without_a_window_of_its_own_is_refused(tmp_path: Path) -> None:
     path.write_text("DeviceProcessEvents | where TimeGenerated > ago(1d)\n")
     with pytest.raises(HuntError, match="no window of its own"):
         lookback_of(Catalog((tmp_path,)).find("plain")[0])
+    # One that says nothing of time looks where the schedule sends it.
+    path.write_text("DeviceProcessEvents | count\n")
+    assert lookback_of(Catalog((tmp_path,)).find("plain")[0]) == Timespan.parse("30d")
 
 
 def test_fingerprints_tell_customers_apart_and_join_copies_in_several_workspaces() -> None:

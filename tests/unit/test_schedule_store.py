@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -205,3 +206,24 @@ def test_reset_and_prune_forget_what_they_say() -> None:
         later = NOW + Timespan.parse("10d")
         assert store.prune(later, Timespan.parse("30d"))["findings"] == 0
         assert store.prune(later, Timespan.parse("5d"))["findings"] == 1
+
+
+@pytest.mark.parametrize("mask", [0, 0o022])
+def test_the_state_and_what_lies_beside_it_are_their_owners_alone(
+    tmp_path: Path, mask: int
+) -> None:
+    path = tmp_path / "state.db"
+    before = os.umask(mask)
+    try:
+        store = open_file(path, NOW)
+        with contextlib.closing(store):
+            store.begin("run", NOW)
+            modes = {p.name: p.stat().st_mode & 0o777 for p in tmp_path.iterdir()}
+        path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+        open_file(path, NOW).close()
+    finally:
+        os.umask(before)
+    assert set(modes.values()) == {0o600}
+    assert {"state.db", "state.db.lock"} <= set(modes)
+    assert len(list(tmp_path.glob("state.db.damaged-*"))) == 1
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o600}

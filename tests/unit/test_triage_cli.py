@@ -17,6 +17,7 @@ from tests.support.events import FOUR, event, write_ndjson
 from tests.support.triage import (
     burst,
     dossier_of,
+    own_result,
     result_with,
     sample_document,
     sample_json,
@@ -94,6 +95,15 @@ def test_hostile_text_moves_no_cursor(tmp_path: Path) -> None:
             "[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", text
         )
         assert max(map(len, text.splitlines()[:40])) <= 80
+
+
+def test_a_hit_without_commands_shows_its_own_columns() -> None:
+    from qakhunt.answers.table import Column
+
+    result = own_result((Column("Verb", "string"), Column("N", "long")), [("x\x1b[1m", 7)])
+    text = shown(result)
+    assert "Verb  x\\x1b[1m" in text
+    assert "N     7" in text
 
 
 def test_very_many_hits_are_told_in_a_line_each() -> None:

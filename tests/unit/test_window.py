@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.errors import HuntError, UsageError
+from qakhunt.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import Hunt
@@ -109,17 +109,17 @@ def _kql(folder: Path, query: str) -> Hunt:
         (
             "TimeGenerated >= startofday(ago(1d)) and TimeGenerated < startofday(now())",
             "2026-11-04",
-            "2026-11-05",
+            "2026-11-05T09:00:00Z",
         ),
         (
             "TimeGenerated between (startofweek(now()) .. endofweek(now()))",
             "2026-11-01",
-            "2026-11-08",
+            "2026-11-05T09:00:00Z",
         ),
         (
             "Timestamp between (datetime(2026-10-01) .. datetime(2026-10-02))",
             "2026-10-01",
-            "2026-10-02T00:00:00.0000001Z",
+            "2026-11-05T09:00:00Z",
         ),
         (
             "TimeGenerated > datetime_add('month', -1, now()) - 2 * 1h",
@@ -129,12 +129,12 @@ def _kql(folder: Path, query: str) -> Hunt:
         (
             "TimeGenerated between (datetime(2026-10-01) .. 2d)",
             "2026-10-01",
-            "2026-10-03T00:00:00.0000001Z",
+            "2026-11-05T09:00:00Z",
         ),
         ("TimeGenerated > bin(now(), 7d)", "2026-11-02", "2026-11-05T09:00:00Z"),
         (
             "(ago(7d) < TimeGenerated and TimeGenerated > ago(9d))",
-            "2026-10-29T09:00:00Z",
+            "2026-10-27T09:00:00Z",
             "2026-11-05T09:00:00Z",
         ),
         # What counts or joins may look at less; what is looked at is the widest of all.
@@ -155,7 +155,7 @@ def _kql(folder: Path, query: str) -> Hunt:
         ),
     ],
 )
-def test_a_query_without_window_lets_runs_over_what_its_filters_say(
+def test_without_a_window_the_furthest_start_that_the_query_names_begins_it(
     tmp_path: Path, filter_: str, start: str, end: str
 ) -> None:
     hunt = _kql(tmp_path, f"DeviceProcessEvents | where {filter_} | take 1")
@@ -168,107 +168,146 @@ def test_a_query_without_window_lets_runs_over_what_its_filters_say(
     [
         ("let base = T | where TimeGenerated between (ago(9d) .. ago(1d)) | distinct X;\n"
          "T | where TimeGenerated > ago(1d) and X !in (base)", "2026-10-27T09:00:00Z"),
-        ("let recent = materialize(T | where TimeGenerated > ago(9d) and A);\n"
-         "recent | where TimeGenerated < ago(1d)", "2026-10-27T09:00:00Z"),
-        # A time that was counted or moved is no record's.
-        ("T | where TimeGenerated > ago(9d) | summarize TimeGenerated = max(TimeGenerated) by X\n"
-         "| where TimeGenerated > ago(1d)", "2026-10-27T09:00:00Z"),
-        ("T | where TimeGenerated > ago(9d) | extend TimeGenerated = TimeGenerated + 1d\n"
-         "| where TimeGenerated > ago(1d)", "2026-10-27T09:00:00Z"),
-        ("union DeviceInfo, (T | where TimeGenerated > ago(2d)) | where TimeGenerated > ago(9d)",
+        ("let d = 9d;\nlet s = ago(d);\nT | where TimeGenerated >= s", "2026-10-27T09:00:00Z"),
+        ("T | where LastSeen > ago(9d)", "2026-10-27T09:00:00Z"),
+        ("T | make-series n = count() on TimeGenerated from ago(9d) to now() step 1d",
          "2026-10-27T09:00:00Z"),
-        ("T | union isfuzzy=true DeviceInfo | sort by X | where TimeGenerated > ago(2d)",
-         "2026-11-03T09:00:00Z"),
-        ("T | join kind=inner (U | where TimeGenerated > ago(9d)) on X\n"
-         "| where TimeGenerated > ago(2d)", "2026-10-27T09:00:00Z"),
-        # Only what is used is looked at.
-        ("let wide = T | where TimeGenerated > ago(9d);\nlet unused = T;\n"
-         "wide | where TimeGenerated > ago(2d)", "2026-11-03T09:00:00Z"),
-        ("let d = 9d;\nlet f = () { let d = 2d; T | where TimeGenerated > ago(d) };\nf()",
-         "2026-11-03T09:00:00Z"),
-        ("let f = (d: timespan) { T | where TimeGenerated > ago(2d) };\nf(1d)",
-         "2026-11-03T09:00:00Z"),
+        # What bounds from above is no start: the window would hold nothing that it lets through.
+        ("T | where TimeGenerated < ago(1d)", "2026-10-06T09:00:00Z"),
+        ("T | where ago(1d) >= TimeGenerated", "2026-10-06T09:00:00Z"),
+        ("let e = ago(1d);\nT | where TimeGenerated <= e", "2026-10-06T09:00:00Z"),
+        ("T | where x < startofday(ago(1d))", "2026-10-06T09:00:00Z"),
+        # What cannot be read, and nothing at all: thirty days.
+        ("let f = (d: timespan) { T | where TimeGenerated > ago(d) };\nf(1d)",
+         "2026-10-06T09:00:00Z"),
+        ("DeviceProcessEvents\n| count", "2026-10-06T09:00:00Z"),
+        ("print 1", "2026-10-06T09:00:00Z"),
     ],
 )  # fmt: skip
-def test_a_window_holds_all_that_the_querys_parts_look_at(
+def test_the_choice_of_a_window_holds_all_that_can_be_read(
     tmp_path: Path, query: str, start: str
 ) -> None:
-    window = resolve("published", _kql(tmp_path, query), NOW, {})
-    assert window.start == Instant.parse(start)
+    rendered = render(_kql(tmp_path, query), now=NOW)
+    assert (rendered.window.start, rendered.window.end) == (Instant.parse(start), NOW)
+    assert rendered.notes[0].startswith(f"window {rendered.window}: the query ")
 
 
 @pytest.mark.parametrize(
-    "filter_",
+    ("period", "start"),
     [
-        'TimeGenerated > todatetime("2026-09-01")',
-        'TimeGenerated > ago(1d) and TimeGenerated > todatetime("2026-09-01")',
-        "TimeGenerated > ago(1d) | union (T | where TimeGenerated > max_of(ago(1d), ago(90d)))",
-        "TimeGenerated > ago(1d) | union (T | where TimeGenerated < ago(9d))",
-        "TimeGenerated > ago(9d) or A",
-        "TimeGenerated > ago(1d) | join kind=leftanti (DeviceInfo | distinct X) on X",
-        "TimeGenerated > ago(1d) | join DeviceInfo on X",
-        "TimeGenerated > ago(1d) | where X in ((DeviceInfo | project X))",
-        "TimeGenerated > ago(1d) | where N > toscalar(DeviceInfo | count)",
-        "TimeGenerated > ago(1d) | union DeviceInfo",
+        ("P14D", "2026-10-22T09:00:00Z"), ("14d", "2026-10-22T09:00:00Z"),
+        ("PT1H", "2026-11-05T08:00:00Z"), ("P1DT12H", "2026-11-03T21:00:00Z"),
+        ("2w", "2026-10-29T09:00:00Z"), ("P", "2026-10-29T09:00:00Z"),
     ],
-)
-def test_a_window_that_cannot_be_worked_out_is_asked_for(tmp_path: Path, filter_: str) -> None:
-    hunt = _kql(tmp_path, f"T | where {filter_}")
-    with pytest.raises(HuntError, match="cannot be worked out") as caught:
-        resolve("published", hunt, NOW, {})
-    assert "with --window" in (caught.value.hint or "")
-
-
-@pytest.mark.parametrize("window", ["30d", "2026-09-01/2026-10-01", "2026-11-01/2026-11-05"])
-def test_a_window_that_the_query_does_not_look_at_is_refused(tmp_path: Path, window: str) -> None:
-    hunt = _kql(tmp_path, "T | where TimeGenerated > ago(7d) and TimeGenerated < ago(1d)")
-    with pytest.raises(HuntError, match="itself looks from 2026-10-29T09:00:00Z to"):
-        render(hunt, now=NOW, window=window)
-    assert not render(hunt, now=NOW, window="2026-11-01/2026-11-02").warnings[1:]
-
-
-def test_each_part_must_look_at_all_of_a_window_that_was_asked_for(tmp_path: Path) -> None:
-    hunt = _kql(
-        tmp_path,
-        "let base = T | where TimeGenerated between (ago(9d) .. ago(1d)) | distinct X;\n"
-        "T | where TimeGenerated > ago(1d) and X !in (base)",
+)  # fmt: skip
+def test_a_rules_query_period_is_its_window(tmp_path: Path, period: str, start: str) -> None:
+    """One that cannot be read leaves the choice to the query."""
+    path = tmp_path / "rule.yaml"
+    path.write_text(
+        f"name: Rule\nqueryFrequency: PT5M\nqueryPeriod: {period}\n"
+        "query: SecurityEvent | where TimeGenerated > ago(7d)\n"
     )
-    assert render(hunt, now=NOW).window.start == Instant.parse("2026-10-27T09:00:00Z")
-    for window in ("7d", "12h"):
-        with pytest.raises(HuntError, match="itself looks from"):
-            render(hunt, now=NOW, window=window)
+    assert render(load_hunt(path), now=NOW).window.start == Instant.parse(start)
 
 
-def test_a_parameter_of_a_function_is_not_the_let_of_its_name(tmp_path: Path) -> None:
-    query = "let d = 9d;\nlet f = (d: timespan) { T | where TimeGenerated > ago(d) };\nf(1d)"
-    hunt = _kql(tmp_path, query)
-    with pytest.raises(HuntError, match="cannot be worked out"):
-        render(hunt, now=NOW)
-    assert "> (datetime(2026-11-05T09:00:00Z) - (d)) }" in render(hunt, now=NOW, window="1d").text
+def _notes(folder: Path, query: str, window: str) -> list[str]:
+    rendered = render(_kql(folder, query), now=NOW, window=window)
+    assert rendered.partial == ""
+    return [note for note in rendered.notes if "are rendered" not in note]
 
 
 @pytest.mark.parametrize(
-    ("filter_", "warned"),
+    ("query", "window", "notes"),
     [
-        ("TimeGenerated > todatetime('2026-11-01')", True),
-        ("TimeGenerated > ago(40d) and (A or TimeGenerated > ago(1d))", True),
-        ("TimeGenerated > ago(40d) and not(TimeGenerated < ago(1d))", True),
-        ("TimeGenerated > ago(40d) and TimeGenerated + 1h > ago(1d)", True),
-        ("TimeGenerated > ago(40d) and iff(TimeGenerated > ago(1d), true, false)", True),
-        ("TimeGenerated > ago(40d) | extend r = TimeGenerated > ago(1d) | where r", True),
-        ("TimeGenerated > ago(40d) and hourofday(TimeGenerated) < 6", False),
+        ("SecurityEvent | where TimeGenerated > ago(7d)", "30d",
+         ["the query itself looks at 7d, less than the window"]),
+        ("SecurityEvent | where TimeGenerated > ago(7d)", "7d", []),
+        # With one source a narrower window is exact.
+        ("SecurityEvent | where TimeGenerated > ago(7d)", "1d",
+         ["the query itself looks at 7d, more than the window"]),
+        ("let e = SecurityEvent | where TimeGenerated > ago(7d);\ne | count", "1d",
+         ["the query itself looks at 7d, more than the window"]),
+        ("SecurityEvent | where TimeGenerated between (ago(40d) .. ago(2d))", "30d",
+         ["the query itself looks at 40d, more than the window",
+          "the query itself looks to 2026-11-03T09:00:00Z only"]),
+        ("SecurityEvent | where TimeGenerated > todatetime('2026-11-01')", "30d",
+         ["how far a filter on time of the query reaches cannot be read"]),
+        ("let f = (d: timespan) { SecurityEvent | where TimeGenerated > ago(d) };\nf(1d)", "30d",
+         ["how far a filter on time of the query reaches cannot be read"]),
+        ("let w = _GetWatchlist('v') | project SearchKey;\n"
+         "SecurityEvent | where TimeGenerated > ago(7d) and Account in (w)", "1d",
+         ["the query itself looks at 7d, more than the window",
+          "the window does not bound _GetWatchlist"]),
+        ("externaldata(a: string) ['https://x/y'] | where a != ''", "30d",
+         ["the window does not bound externaldata"]),
+        ("cluster('a').database('b').T | join workspace('c').SecurityEvent on X", "30d",
+         ["the window does not bound cluster, workspace"]),
+        ("DeviceTvmInfoGathering | count", "30d",
+         ["the window does not bound DeviceTvmInfoGathering"]),
+        ("SecurityEvent | where TimeGenerated > ago(1d) | join DeviceInfo on X", "1d",
+         ["of sources without a filter on time of their own the query sees the window"]),
+        # A time that is counted, or one of several conditions, keeps no record out.
+        ("SecurityEvent | summarize countif(TimeGenerated > ago(1d)) by Account", "30d", []),
+        ("SecurityEvent | where TimeGenerated > ago(1d) or A", "30d", []),
+        ("SecurityEvent | where not(TimeGenerated > ago(1d)) and LastSeen > ago(1d)", "30d", []),
+        ("SecurityEvent | where A and (B or C) and (TimeGenerated > ago(1d) and D)", "30d",
+         ["the query itself looks at 1d, less than the window"]),
+        ("datatable(t: datetime) [datetime(2020-01-01)] | where t > ago(1d)", "30d", []),
+        ("SecurityEvent | count", "30d", []),
     ],
-)
-def test_a_filter_that_cannot_be_worked_out_is_warned_of(
-    tmp_path: Path, filter_: str, warned: bool
+)  # fmt: skip
+def test_what_a_window_means_for_a_query_is_noted(
+    tmp_path: Path, query: str, window: str, notes: list[str]
 ) -> None:
-    hunt = _kql(tmp_path, f"T\n| where {filter_}")
-    warnings = [w for w in render(hunt, now=NOW, window="30d").warnings if "rendered as" not in w]
-    if not warned:
-        assert not warnings
-        return
-    (warning,) = warnings
-    assert "whether its filter on time in line 2 covers the window is unknown" in warning
+    assert _notes(tmp_path, query, window) == notes
+
+
+COMPARING = [
+    "SecurityEvent | where TimeGenerated > ago(14d) | join kind=inner (DeviceInfo | where A) on X",
+    "SecurityEvent | where TimeGenerated > ago(14d) | join kind=leftanti DeviceInfo on X",
+    "SecurityEvent | union (DeviceInfo | where TimeGenerated > ago(14d))",
+    "union SecurityEvent, DeviceInfo | where TimeGenerated > ago(14d)",
+    "union Device* | where TimeGenerated > ago(14d)",
+    "SecurityEvent | where X in ((DeviceInfo | where TimeGenerated > ago(14d) | project X))",
+    "SecurityEvent | where X !in~ (DeviceInfo) and TimeGenerated > ago(14d)",
+    "SecurityEvent | where N > toscalar(DeviceInfo | where TimeGenerated > ago(14d) | count)",
+    "let base = SecurityEvent | where TimeGenerated > ago(14d) | distinct X;\n"
+    "SecurityEvent | where TimeGenerated > ago(1d) | where X !in (base)",
+    "let base = materialize(SecurityEvent | where TimeGenerated > ago(14d));\n"
+    "base | join kind=inner base on X",
+    "let f = (a: string) { SecurityEvent | where TimeGenerated > ago(14d) and X == a };\n"
+    "union f('a'), f('b')",
+    "search 'x' | where TimeGenerated > ago(14d)",
+    "SecurityEvent | where TimeGenerated > ago(14d) | as A | join (A | count) on X",
+]
+
+
+@pytest.mark.parametrize("query", COMPARING)
+def test_a_window_that_cuts_what_a_query_compares_with_tells_not_all(
+    tmp_path: Path, query: str
+) -> None:
+    hunt = _kql(tmp_path, query)
+    cut = render(hunt, now=NOW, window="7d")
+    assert cut.partial == "the window cuts the 14d that the query compares with"
+    assert not render(hunt, now=NOW, window="14d").partial
+    assert not render(hunt, now=NOW).partial
+
+
+def test_a_window_of_which_the_query_sees_nothing_is_never_clean(tmp_path: Path) -> None:
+    hunt = _kql(tmp_path, "SecurityEvent | where TimeGenerated > ago(7d)")
+    before = render(hunt, now=NOW, window="2026-09-01/2026-10-01")
+    assert before.partial == "the query itself looks at 7d, at nothing of the window"
+    hunt = _kql(tmp_path, "SecurityEvent | where TimeGenerated < datetime(2026-01-01)")
+    after = render(hunt, now=NOW, window="7d")
+    assert after.partial.endswith("looks to 2026-01-01T00:00:00Z only, at nothing of the window")
+
+
+def test_names_that_the_schema_does_not_know_are_warned_of(tmp_path: Path) -> None:
+    query = "let a = My_CL | as B;\nunion a, imDns, SecurityEvent, (B | count), Device*"
+    warnings = render(_kql(tmp_path, query), now=NOW).warnings
+    assert [warning.split(" is no table")[0] for warning in warnings] == [
+        "hunt: imDns", "hunt: My_CL",
+    ]  # fmt: skip
 
 
 def test_its_clock_is_rendered_and_that_is_said(tmp_path: Path) -> None:
@@ -280,7 +319,7 @@ def test_its_clock_is_rendered_and_that_is_said(tmp_path: Path) -> None:
         "let d = 2d;\nT | where TimeGenerated > (datetime(2026-11-05T09:00:00Z) - (d)) // ago(9d)\n"
         "| extend x = 'now()'"
     )
-    assert any("rendered as of" in warning for warning in rendered.warnings)
+    assert any("rendered as of" in note for note in rendered.notes)
 
 
 def test_an_ago_of_a_column_keeps_its_meaning(tmp_path: Path) -> None:
@@ -292,8 +331,18 @@ def test_an_ago_of_a_column_keeps_its_meaning(tmp_path: Path) -> None:
     assert f"t < ({moment} - (Age * 1d)) and u < ({moment} + (Shift))" in text
 
 
-def test_a_query_without_any_time_is_refused(tmp_path: Path) -> None:
-    hunt = _kql(tmp_path, "DeviceProcessEvents\n| count")
-    for window in ("published", "30d"):
-        with pytest.raises(HuntError, match="neither a filter on time nor a window"):
-            render(hunt, now=NOW, window=window)
+def test_a_clock_beside_named_bounds_is_rendered_too(tmp_path: Path) -> None:
+    path = tmp_path / "h.yaml"
+    path.write_text(
+        "query: |\n  let S = ago(2d);\n  let E = now();\n  T | where TimeGenerated between (S .. E)"
+        "\n  | extend age = now() - TimeGenerated\nqakhunt:\n  window: {start: S, end: E}\n"
+    )
+    text = render(load_hunt(path), now=NOW, window="1d").text
+    assert "let S = datetime(2026-11-04T09:00:00Z);" in text
+    assert "age = datetime(2026-11-05T09:00:00Z) - TimeGenerated" in text
+
+
+def test_brackets_without_end_are_no_traceback(tmp_path: Path) -> None:
+    deep = "(" * 1200 + "ago(1d)" + ")" * 1200
+    rendered = render(_kql(tmp_path, f"SecurityEvent | where TimeGenerated > {deep}"), now=NOW)
+    assert "datetime(2026-11-04T09:00:00Z)" in rendered.text

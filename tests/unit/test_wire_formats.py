@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -345,3 +346,141 @@ def test_a_token_that_a_service_repeats_goes_no_further(said: str, told: str) ->
     error = decode_error(json.dumps({"error": {"code": "x", "message": said}}).encode())
     assert error is not None
     assert error.words == told
+
+
+def table_of(*rows: Any, columns: Any = None, name: str = "PrimaryResult", **more: Any) -> Any:
+    named = [{"name": "n", "type": "long"}] if columns is None else columns
+    return {"name": name, "columns": named, "rows": list(rows), **more}
+
+
+OTHER_COLUMNS = [{"name": "x", "type": "string"}]
+
+
+@pytest.mark.parametrize(
+    ("tables", "rows", "words"),
+    [
+        ([], [], "has no table"),
+        ([table_of([1]), table_of([2], name="Secondary")], [(1,)], "has 2 tables .*1 rows of"),
+        ([table_of([1]), table_of([2], [3])], [(1,)], "'PrimaryResult', 'PrimaryResult'.*2 rows"),
+        ([table_of(), table_of(["a"], columns=OTHER_COLUMNS)], [], "2 tables"),
+        ([table_of([1, 2], columns=[{"name": "n", "type": "long"}] * 2)], [(1, 2)], "called 'n'"),
+        ([table_of([], [1])], [(None,), (1,)], "1 rows are shorter"),
+        ([table_of([1], nextLink="https://x")], [(1,)], "more than this answer holds"),
+    ],
+)
+def test_a_result_that_is_not_one_sound_table_says_so(
+    tables: Any, rows: list[Any], words: str
+) -> None:
+    answer = wire_log_analytics.decode(json.dumps({"tables": tables}).encode())
+    assert answer.table.rows == rows
+    assert re.search(words, "; ".join(answer.faults))
+
+
+@pytest.mark.parametrize("rows", [None, {}, {"0": [1]}, "text", False, 0, [None], ["x"], [[1, 2]]])
+def test_rows_that_are_no_rows_are_no_answer(rows: Any) -> None:
+    table = {**table_of(), "rows": rows}
+    with pytest.raises(WireError, match="row"):
+        wire_log_analytics.decode(json.dumps({"tables": [table]}).encode())
+
+
+@pytest.mark.parametrize("columns", [[], None, {}, 5, "n", [5], [{"type": "long"}], [None]])
+def test_columns_that_are_no_columns_are_no_answer(columns: Any) -> None:
+    table = {**table_of(), "columns": columns}
+    with pytest.raises(WireError, match="column"):
+        wire_log_analytics.decode(json.dumps({"tables": [table]}).encode())
+    if isinstance(columns, list):
+        with pytest.raises(WireError, match="column"):
+            wire_hunting.decode(json.dumps({"schema": columns, "results": []}).encode())
+
+
+SOUND: dict[Any, dict[str, Any]] = {
+    wire_log_analytics: {"tables": [table_of([1])]},
+    wire_hunting: {"schema": [{"name": "n", "type": "Int64"}], "results": [{"n": 1}]},
+}
+ERROR = {"code": "Broken", "message": "gave up"}
+
+
+@FORMATS
+@pytest.mark.parametrize(
+    ("name", "item", "words"),
+    [
+        ("error", ERROR, "gave up"), ("Error", ERROR, "gave up"), ("ERRORS", [ERROR], "gave up"),
+        ("errors", ["gave up", "twice"], "gave up"), ("warnings", [{"message": "gave up"}], "gave"),
+        ("Warning", "gave up", "gave up"), ("error", {}, "without words"),
+        ("errors", [{}], "without words"), ("error", 7, "without words"),
+        ("Exceptions", ["gave up"], "gave up"), ("warnings", [[1]], "without words"),
+    ],
+)  # fmt: skip
+def test_an_error_beside_the_rows_makes_them_partial_however_it_is_spelled(
+    wire: Any, name: str, item: Any, words: str
+) -> None:
+    answer = wire.decode(json.dumps({**SOUND[wire], name: item}).encode())
+    assert answer.table.rows == [(1,)]
+    assert answer.partial is not None
+    assert words in (answer.partial.words or "without words")
+
+
+@FORMATS
+@pytest.mark.parametrize("name", ["@odata.nextLink", "nextLink", "odata.nextLink", "NextLink"])
+def test_a_link_to_more_is_a_fault(wire: Any, name: str) -> None:
+    answer = wire.decode(json.dumps({**SOUND[wire], name: "https://next"}).encode())
+    assert answer.faults == (f"there is more than this answer holds ({name})",)
+
+
+@FORMATS
+def test_members_that_say_nothing_of_the_rows_are_only_noted(wire: Any) -> None:
+    beside: dict[str, Any] = {
+        "error": None,
+        "errors": [],
+        "nextLink": None,
+        "padding": 1,
+        "@odata.context": "x",
+    }
+    answer = wire.decode(json.dumps({**SOUND[wire], **beside}).encode())
+    assert (answer.partial, answer.faults, answer.unknown) == (None, (), ("padding",))
+    assert not wire.decode(json.dumps(SOUND[wire]).encode()).unknown
+
+
+def test_hunting_rows_and_schema_must_fit() -> None:
+    schema = [{"name": "n", "type": "Int64"}]
+    more = wire_hunting.from_value({"schema": schema, "results": [{"n": 1, "m": 2}]})
+    assert more.faults == ("rows hold what the schema does not name: m",)
+    bare = wire_hunting.from_value({"schema": schema, "results": [{}, {"n": 1}]})
+    assert bare.faults == ("1 rows hold none of the columns",)
+    twice = wire_hunting.from_value({"schema": schema * 2, "results": [{"n": 1}]})
+    assert twice.faults == ("several columns are called 'n'",)
+
+
+COLUMN = st.fixed_dictionaries({"name": TEXT, "type": st.sampled_from([*KQL_TYPES, "Int64", ""])})
+COLUMNS = st.lists(COLUMN | JSON, max_size=3) | JSON
+ROWS = st.lists(st.lists(JSON, max_size=3) | JSON, max_size=3) | JSON
+TABLE = st.fixed_dictionaries({"columns": COLUMNS, "rows": ROWS}, optional={"name": JSON})
+BESIDE = st.dictionaries(
+    st.sampled_from(["error", "Errors", "warnings", "nextLink", "@odata.nextLink", "x"]), JSON,
+    max_size=2,
+)  # fmt: skip
+BODIES = st.one_of(
+    JSON,
+    st.builds(lambda t, more: {"tables": t, **more}, st.lists(TABLE | JSON, max_size=2), BESIDE),
+    st.builds(lambda s, r, more: {"schema": s, "results": r, **more}, COLUMNS, ROWS, BESIDE),
+)
+
+
+@FORMATS
+@given(BODIES)
+def test_whatever_comes_is_sound_or_said_not_to_be(wire: Any, body: Any) -> None:
+    try:
+        answer = wire.decode(json.dumps(body).encode())
+    except WireError:
+        return
+    if answer.partial or answer.damaged or answer.faults:
+        return
+    names = answer.table.names
+    assert names
+    assert len(set(names)) == len(names)
+    sent = body["tables"][0]["rows"] if wire is wire_log_analytics else body["results"]
+    assert isinstance(sent, list)
+    assert len(sent) == len(answer.table)
+    assert wire is wire_hunting or len(body["tables"]) == 1
+    assert all(len(row) == len(names) for row in answer.table.rows)
+    assert not any(body.get(name) for name in ("Errors", "warnings", "nextLink"))

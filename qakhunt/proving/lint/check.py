@@ -10,11 +10,12 @@ from qakhunt.engine.session import Session
 from qakhunt.errors import EngineError, HuntError, NotAvailableError, QakhuntError, SourceLocation
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS
+from qakhunt.hunts.parameters import parameters_of, query_tokens
 from qakhunt.hunts.render import RenderedQuery, render
-from qakhunt.hunts.time_filters import Span
-from qakhunt.hunts.window import PUBLISHED
+from qakhunt.hunts.time_filters import TIME_COLUMNS, has_time_filter
+from qakhunt.hunts.window import DEFAULT, PUBLISHED, published
 from qakhunt.kql.tokens import KqlLexError, tokenize
-from qakhunt.kql.values import Timespan, Window
+from qakhunt.kql.values import Window
 from qakhunt.proving import microsoft_parser
 from qakhunt.proving.lint import aliveness, engine, matching, metadata, names, timing
 from qakhunt.proving.lint.model import Finding, Subject
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from qakhunt.proving.lint.aliveness import Matrix
 
 _NAME_CODES = frozenset({"QH102", "QH103", "QH104", "QH105"})
-_MONTH = Timespan.parse("30d")
 
 
 @dataclass
@@ -139,36 +139,23 @@ def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], lis
     """The text for each product; a product that cannot be is a finding."""
     rendered: dict[str, RenderedQuery] = {}
     found = []
+    window: str | Window = PUBLISHED
+    try:
+        published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
+    except QakhuntError:
+        window = Window(now - DEFAULT, now)
+    if hunt.notes.window is None and not has_time_filter(query_tokens(hunt)):
+        words = f"{hunt.name} has neither a filter on time nor a window"
+        hint = f"filter on {TIME_COLUMNS[0]}, or name its bounds under 'qakhunt: window:'"
+        found.append(Finding(RULES["QH301"], words, hunt.place.locate(1, 1), hint))
     for product in hunt.products:
         try:
-            rendered[product] = render(hunt, now=now, product=product, window=_window(hunt, now))
+            rendered[product] = render(hunt, now=now, product=product, window=window)
         except NotAvailableError as problem:
             found.append(_from_error("QH107", problem, hunt.path))
         except QakhuntError as problem:
-            has_no_window = "neither a filter on time nor a window" in problem.message
-            code = "QH301" if has_no_window else "QH100"
-            found.append(_from_error(code, problem, hunt.path))
+            found.append(_from_error("QH100", problem, hunt.path))
     return rendered, found
-
-
-def _window(hunt: Hunt, now: Instant) -> str | Window:
-    """The hunt's own window, or where it cannot be worked out one that its filters allow."""
-    from qakhunt.hunts.parameters import parameters_of, query_tokens
-    from qakhunt.hunts.time_filters import time_filters
-    from qakhunt.hunts.window import published
-
-    values = {name: p.default for name, p in parameters_of(hunt).items()}
-    try:
-        published(hunt, now, values)
-    except QakhuntError:
-        allowed = Span(now - _MONTH, now)
-        if hunt.notes.window is None:
-            for own in time_filters(query_tokens(hunt), now, values).spans:
-                allowed = allowed.cut(own)
-        if allowed.start is None or allowed.end is None or allowed.start >= allowed.end:
-            return Window(now - _MONTH, now)
-        return Window(allowed.start, allowed.end)
-    return PUBLISHED
 
 
 def _from_error(code: str, problem: QakhuntError, path: str) -> Finding:

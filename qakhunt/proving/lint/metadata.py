@@ -112,7 +112,7 @@ def _entities(subject: Subject) -> Iterator[Finding]:
     for product, result in subject.result.items():
         names = _with_time_twins({column.name for column in result})
         for number, mapping in enumerate(subject.hunt.entity_mappings):
-            for at, field in enumerate(mapping.fieldMappings):
+            for at, field in enumerate(mapping.fieldMappings or ()):
                 if field.columnName not in names:
                     key = ("entityMappings", number, "fieldMappings", at, "columnName")
                     yield subject.about(

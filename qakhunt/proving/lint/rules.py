@@ -75,7 +75,7 @@ RULES: dict[str, Rule] = {
             "uses the term index.",
         ),
         Rule("QH207", "repeated-entry", _N, "The list holds an entry twice.", fixable=True),
-        Rule("QH301", "no-window", _E, "The query has neither a filter on time nor a window."),
+        Rule("QH301", "no-window", _N, "The query has neither a filter on time nor a window."),
         Rule(
             "QH302", "day-dependent-window", _W,
             "What stretch of time the hunt looks at depends on the day on which it runs.",

@@ -67,7 +67,7 @@ def _windows(subject: Subject) -> list[tuple[Instant, Window]]:
     for day in range(_DAYS):
         now = Instant(noon + day * TICKS_PER_DAY)
         try:
-            found.append((now, published(subject.hunt, now, values)))
+            found.append((now, published(subject.hunt, now, values)[0]))
         except QakhuntError:
             return []
     return found

@@ -19,8 +19,9 @@ from qakhunt.schedule.sinks import KINDS, sink_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from qakhunt.backends.auth.identity import SignIn
+    from qakhunt.backends.profile import Profile
     from qakhunt.config import Config
-    from qakhunt.config_model import Profile, SignIn
     from qakhunt.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
     from qakhunt.schedule.sinks.base import SinkKind

@@ -181,9 +181,8 @@ def resolve_reference(text: str, environment: Mapping[str, str], settings: Sched
 
 def _from_vault(address: str, settings: Schedule) -> str:
     """Opened with the machine's managed identity."""
-    from qakhunt.backends.auth import Identity
-    from qakhunt.backends.key_vault import read_secret
-    from qakhunt.config_model import SignIn
+    from qakhunt.backends.auth.identity import Identity, SignIn
+    from qakhunt.backends.auth.workload import read_secret
 
     machine = settings.sign_in_settings
     opener = machine.managed_identity_client_id or (

@@ -9,6 +9,7 @@ from typing import IO, TYPE_CHECKING
 import msgspec
 
 from qakhunt.errors import ConfigError, OutputError
+from qakhunt.reports.writing import open_private
 from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind
 from qakhunt.streams import send_to_stdout
 
@@ -44,7 +45,7 @@ class FileSink(Sink):
     def send(self, message: Message) -> None:
         """Append the line."""
         try:
-            with self._path.open("a+b") as stream:
+            with open_private(self._path) as stream:
                 _repair(stream)
                 stream.write(message.payload + b"\n")
                 stream.flush()

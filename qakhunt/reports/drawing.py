@@ -1,4 +1,4 @@
-"""Where marks stand in the drawings: the stretch around a hit, its commands, its tree.
+"""Where marks stand in the drawings: the time range around a hit.
 
 Horizontal places are percentages, so that a drawing fits a phone and paper alike
 while its text keeps its size. Everything is to scale.
@@ -9,18 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.kql.values import TICKS_PER_SECOND, Instant
 from qakhunt.triage.stretches import hull
-from qakhunt.triage.tree_rows import asides, tree_rows
 from qakhunt.triage.words import offset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.triage.dossier import Dossier
-    from qakhunt.triage.findings import Findings
     from qakhunt.triage.timeline import Moment
-    from qakhunt.triage.tree_rows import TreeRow
 
 LANES = (
     ("alert", "Alerts"), ("command", "Commands"), ("process", "Processes"), ("network", "Network"),
@@ -152,113 +149,3 @@ def tick_label(seconds: int) -> str:
     if size > 3600:
         return f"{sign}{size // 3600} h {size % 3600 // 60:02d}"
     return f"{sign}{size} s" if size < 60 else f"{sign}{size // 60} min {size % 60:02d}"
-
-
-@dataclass(frozen=True)
-class Track:
-    """Where the runs of one command lie between the first and the last command."""
-
-    places: tuple[float, ...]
-
-
-def tracks(dossier: Dossier) -> dict[str, Track]:
-    """Command line -> its track; empty where single times are not known."""
-    runs = [m for m in dossier.moments if m.own or (m.discovery and m.related)]
-    if len(runs) < 2:
-        return {}
-    first = runs[0].event.at.ticks
-    length = max(runs[-1].event.at.ticks - first, 1)
-    found: dict[str, list[float]] = {}
-    for moment in runs:
-        process = moment.event.process
-        if process is not None:
-            places = found.setdefault(process.line, [])
-            if len(places) < 60:
-                places.append(round((moment.event.at.ticks - first) * 100 / length, 3))
-    return {line: Track(tuple(places)) for line, places in found.items()}
-
-
-def track_length(dossier: Dossier) -> str:
-    """The length of the tracks in words: the offset of the last command."""
-    runs = [m for m in dossier.moments if m.own or (m.discovery and m.related)]
-    if len(runs) < 2:
-        return ""
-    return offset(Timespan(runs[-1].event.at.ticks - runs[0].event.at.ticks))
-
-
-ROW, INDENT, DOT = 26, 22, 11
-_CHARACTER = 7.3
-_LONGEST_TEXT = 120
-
-
-@dataclass(frozen=True)
-class TreeLine:
-    """One node of the picture: its place, its look, and its texts."""
-
-    x: int
-    y: int
-    kind: str
-    name: str
-    line: str
-    aside: str
-    rails: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class TreePicture:
-    """The picture's size in pixels and its nodes."""
-
-    width: int
-    height: int
-    lines: tuple[TreeLine, ...]
-
-
-def tree_picture(findings: Findings) -> TreePicture | None:
-    """The process tree as a picture, or None where nothing is known of it."""
-    rows = tree_rows(findings)
-    if not rows:
-        return None
-    lines = tuple(_tree_line(number, row) for number, row in enumerate(rows))
-    longest = max(
-        line.x + DOT + (len(line.name) + len(line.line) + len(line.aside) + 6) * _CHARACTER
-        for line in lines
-    )
-    return TreePicture(int(longest) + 8, len(rows) * ROW + 8, lines)
-
-
-def _tree_line(number: int, row: TreeRow) -> TreeLine:
-    x, y = DOT + row.depth * INDENT, number * ROW + ROW // 2 + 4
-    rails = _rails(row, x, y)
-    if row.node is None:
-        return TreeLine(x, y, "more", f"{row.hidden:,} more", "", "", rails)
-    process = row.node.process
-    kind = row.role if row.node.event is not None or row.role == "issuer" else "unknown"
-    if row.role == "command" and not row.own:
-        kind = "uncounted"
-    name = process.file or "unnamed process"
-    if process.id is not None:
-        name += f" ({process.id})"
-    line = "" if process.line.casefold() == process.file.casefold() else process.line
-    if row.role in ("command",):
-        name, line = process.line or name, ""
-    said = "; ".join(asides(row.node, row.role))
-    if process.started and row.role in ("issuer", "ancestor"):
-        said = "; ".join(filter(None, [said, f"started {process.started.short()[11:19]}"]))
-    return TreeLine(x, y, kind, _clip(name), _clip(line), said, rails)
-
-
-def _rails(row: TreeRow, x: int, y: int) -> tuple[str, ...]:
-    """Lines of the tree left of a node, as path data."""
-    paths = []
-    for level, goes_on in enumerate(row.rails[1:]):
-        if goes_on:
-            at = DOT + level * INDENT
-            paths.append(f"M{at} {y - ROW}V{y}")
-    if row.rails:
-        at = x - INDENT
-        paths.append(f"M{at} {y - ROW}V{y}H{x - 5}")
-    return tuple(paths)
-
-
-def _clip(text: str) -> str:
-    return text if len(text) <= _LONGEST_TEXT else f"{text[:_LONGEST_TEXT]}…"

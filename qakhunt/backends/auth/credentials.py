@@ -1,77 +1,25 @@
-"""Signing in: a credential for each kind, one token per audience, kept until it expires.
+"""A credential for each kind of sign-in, and one token per audience, kept until it expires.
 
 azure-identity and MSAL are loaded by the kind that needs them.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from azure.core.credentials import AccessToken, AccessTokenInfo
 
-from qakhunt.backends.clouds import CLOUDS, check_endpoint
-from qakhunt.backends.sign_in_errors import sign_in_error
+from qakhunt.backends.auth.errors import sign_in_error
+from qakhunt.backends.auth.identity import Identity, secret_of
 from qakhunt.errors import ConfigError, QakhuntError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
-    from pathlib import Path
-
-    from qakhunt.config_model import SignIn
 
 REFRESH_BEFORE = 300.0
 """Seconds before its end at which a token is fetched anew."""
-
-_EXCHANGE = {
-    "public": "api://AzureADTokenExchange/.default",
-    "usgov": "api://AzureADTokenExchangeUSGov/.default",
-    "usgov-dod": "api://AzureADTokenExchangeUSGov/.default",
-    "china": "api://AzureADTokenExchangeChina/.default",
-}
-
-
-@dataclass(frozen=True)
-class Identity:
-    """Who signs in, where: all that a credential is made of.
-
-    ``authority`` is Entra ID's address, checked; ``cache`` is the folder of the
-    analysts' sign-ins. ``ask`` shows a person what to do, where there is one.
-    """
-
-    sign_in: SignIn
-    tenant: str
-    authority: str
-    cloud: str = "public"
-    ca_file: str | None = None
-    cache: Path | None = None
-    ask: Callable[[str], None] | None = field(default=None, compare=False)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What each of azure-identity's credentials is given."""
-        found = {"authority": self.authority, **self.connection_options}
-        if not self.known_authority:
-            found["disable_instance_discovery"] = True
-        return found
-
-    @property
-    def connection_options(self) -> dict[str, Any]:
-        """What azure-core's pipelines are given to reach any service of the profile."""
-        found: dict[str, Any] = {"retry_total": 1}
-        if self.ca_file:
-            found["connection_verify"] = self.ca_file
-        return found
-
-    @property
-    def known_authority(self) -> bool:
-        """Whether Entra ID is asked at a host of the vendor's."""
-        hosts = {cloud.authority for cloud in CLOUDS.values()}
-        return urlsplit(self.authority).hostname in hosts
 
 
 class TokenSource:
@@ -159,19 +107,6 @@ class TokenSource:
             ) from None  # fmt: skip
 
 
-def checked_authority(url: str | None, cloud_authority: str, trusted: Any = ()) -> str:
-    """Entra ID's address, if a secret may go there. Raises ConfigError."""
-    if url is None:
-        return f"https://{cloud_authority}"
-    checked = check_endpoint(url, {cloud_authority}, trusted)
-    if not checked.startswith("https://"):
-        raise ConfigError(
-            f"authority {url!r}: Entra ID is asked over https only",
-            hint="start the emulator with --tls, or sign in as 'none'",
-        )
-    return checked
-
-
 def credential(identity: Identity) -> Any:
     """The credential of the identity's kind. Raises ConfigError where a part is missing."""
     return _BUILDERS[identity.sign_in.kind](identity)
@@ -180,7 +115,7 @@ def credential(identity: Identity) -> Any:
 def _default(identity: Identity) -> Any:
     from azure.identity import DefaultAzureCredential
 
-    from qakhunt.backends.analysts import Analysts
+    from qakhunt.backends.auth.interactive import Analysts
 
     analysts = Analysts(identity)
     try:
@@ -194,7 +129,7 @@ def _default(identity: Identity) -> Any:
 
 
 def _login(identity: Identity) -> Any:
-    from qakhunt.backends.analysts import AnalystCredential
+    from qakhunt.backends.auth.interactive import AnalystCredential
 
     return AnalystCredential(identity)
 
@@ -206,7 +141,7 @@ def _azure_cli(identity: Identity) -> Any:
 
 
 def _managed_identity(identity: Identity) -> Any:
-    from qakhunt.backends.managed_identity import ManagedIdentity
+    from qakhunt.backends.auth.workload import ManagedIdentity
 
     return ManagedIdentity(identity.sign_in.client_id, **identity.connection_options)
 
@@ -218,7 +153,7 @@ def _client_secret(identity: Identity) -> Any:
     if sign_in.client_secret_env is not None:
         secret = secret_of(sign_in.client_secret_env)
     else:
-        from qakhunt.backends.key_vault import read_secret
+        from qakhunt.backends.auth.workload import read_secret
 
         secret = read_secret(identity)
     return ClientSecretCredential(
@@ -270,10 +205,10 @@ def _federated(identity: Identity) -> Any:
         )  # fmt: skip
     from azure.identity import ClientAssertionCredential
 
-    from qakhunt.backends.assertions import assertion_source
+    from qakhunt.backends.auth.workload import assertion_source
 
     return ClientAssertionCredential(
-        identity.tenant, sign_in.client_id or "", assertion_source(identity, _EXCHANGE),
+        identity.tenant, sign_in.client_id or "", assertion_source(identity),
         **identity.options,
     )  # fmt: skip
 
@@ -296,13 +231,3 @@ _BUILDERS: Mapping[str, Callable[[Identity], Any]] = {
     "federated": _federated,
     "none": lambda _identity: _NoSignIn(),
 }
-
-
-def secret_of(variable: str) -> str:
-    """What an environment variable holds. Raises ConfigError, naming it, when it is empty."""
-    value = os.environ.get(variable, "")
-    if not value:
-        raise ConfigError(
-            f"the environment variable {variable} is not set", hint="it holds the sign-in's secret"
-        )
-    return value

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from qakhunt.backends.sign_in_errors import entra_error, sign_in_error
+from qakhunt.backends.auth.errors import entra_error, sign_in_error
 from qakhunt.errors import UnansweredError
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from azure.core.credentials import AccessTokenInfo
 
-    from qakhunt.backends.auth import Identity
+    from qakhunt.backends.auth.identity import Identity
 
 AZURE_CLI_APP = "04b07795-8ddb-461a-bbee-02f9e1bf7b46"
 """The vendor's public client that is used where the profile names no app registration."""

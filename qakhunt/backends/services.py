@@ -1,0 +1,103 @@
+"""One record per live service: all that differs between services besides their wire format.
+
+A service is added by a module with its backend and ``SERVICE``, and a row in ``MODULES``.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from qakhunt.backends.base import Backend
+    from qakhunt.backends.profile import Profile
+    from qakhunt.backends.transport import Transport
+    from qakhunt.kql.values import Instant, Timespan
+
+MODULES = {
+    "log-analytics": "qakhunt.backends.log_analytics",
+    "defender": "qakhunt.backends.defender",
+}
+"""Name -> the module whose ``SERVICE`` it is, loaded when it is named."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a service answers for a profile, before it is checked.
+
+    ``own`` is the address that the profile names under ``key``; ``hosts`` may see tokens for
+    ``scope``, the first of them is used where the profile names none.
+    """
+
+    key: str
+    own: str | None
+    hosts: tuple[str, ...]
+    scope: str
+
+    @property
+    def endpoint(self) -> str:
+        """The address to use."""
+        return self.own or f"https://{self.hosts[0]}"
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """The documented limit: ``concurrency`` at once, ``calls`` in ``per_seconds``.
+
+    It holds for one identity, or with ``per_tenant`` for one identity in each tenant.
+    """
+
+    concurrency: int
+    calls: int
+    per_seconds: float
+    per_tenant: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls in {self.per_seconds:g} s, {self.concurrency} at once"
+
+
+@dataclass(frozen=True)
+class RunLimits:
+    """What a run says to a backend: its ``now`` and the seconds a query may run there.
+
+    ``retention`` is how long the profile's records are kept, where it says so, and
+    ``longest_gap`` the longest silence of a source table that is normal.
+    """
+
+    now: Instant
+    server_wait: int
+    retention: Timespan | None
+    longest_gap: Timespan
+
+
+@dataclass(frozen=True)
+class Service:
+    """A live service.
+
+    ``place`` raises ConfigError where the profile's cloud does not have the service;
+    ``open_client`` takes tokens, endpoint, scope, ``ca_file`` and ``connections``;
+    ``read_timeout`` is the longest silence in seconds for a ``server_wait``. Tokens carry
+    ``app_id`` or the scope's address as audience; ``permission`` must stand in them;
+    ``foreign_tokens`` says that a token of another tenant may read, too (Lighthouse).
+    """
+
+    name: str
+    product: str
+    place: Callable[[Profile], Place]
+    open_client: Callable[..., Any]
+    open_backend: Callable[[Transport, Profile, RunLimits], Backend]
+    read_timeout: Callable[[int], float]
+    rate: RateLimit
+    app_id: str
+    permission: str = ""
+    needs_workspaces: bool = False
+    foreign_tokens: bool = False
+
+
+def service_named(name: str) -> Service:
+    """The service of a profile's ``backend``."""
+    found: Service = importlib.import_module(MODULES[name]).SERVICE
+    return found
