@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qakhunt.errors import HuntError, UsageError, nearest
+from qakhunt.core.errors import HuntError, UsageError, nearest
+from qakhunt.core.locations import queries_folder
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
-from qakhunt.locations import queries_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import HuntError, UsageError
+from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
 from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate

@@ -29,15 +29,15 @@ from qakhunt.schedule.store_file import in_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from qakhunt.config import Config
-    from qakhunt.errors import QakhuntError
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.core.errors import QakhuntError
     from qakhunt.kql.values import Instant, Timespan
-    from qakhunt.runner import PlanLine
+    from qakhunt.run.config import Config
+    from qakhunt.run.execution import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.delivery import JobOptions
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Store
-    from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import TYPE_CHECKING
 
-from qakhunt.errors import StateError
+from qakhunt.core.errors import StateError
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -5,8 +5,8 @@ from __future__ import annotations
 import resource
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.engine.limits import memory_limit
-from qakhunt.engine.session import Session
+from qakhunt.backends.engine.limits import memory_limit
+from qakhunt.backends.engine.session import Session
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render

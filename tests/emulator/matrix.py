@@ -30,15 +30,15 @@ from rich.console import Console
 from rich.table import Table
 
 from qakhunt.cli.run import exit_code
-from qakhunt.emulator.faults import FAULTS, QUERY_PATHS
-from qakhunt.emulator.scenario import FaultRule, Limits, Tenant
-from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.live import targets_of
 from qakhunt.reports.console import show_account
-from qakhunt.runner import PlanLine, run
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.live import targets_of
+from qakhunt.testing.emulator.faults import FAULTS, QUERY_PATHS
+from qakhunt.testing.emulator.scenario import FaultRule, Limits, Tenant
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.base import Answer, Question
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.triage.run_result import RunResult
 
 SERVICES = ("log-analytics", "defender")
 POSITIONS = ("first", "middle", "last")

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
-from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
+from qakhunt.testing.emulator.scenario import FaultRule, Limits
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,
@@ -290,7 +290,7 @@ def test_a_token_expires_by_itself(events: str, clock: SkippingClock) -> None:
 def test_the_throttle_lets_so_many_in_and_says_when_the_next(
     events: str, clock: SkippingClock
 ) -> None:
-    from qakhunt.emulator.scenario import Throttle
+    from qakhunt.testing.emulator.scenario import Throttle
 
     tenant = tenant_of("busy", events, throttle=Throttle(calls=3, seconds=60))
     with Emulator(scenario_of(tenant), clock=clock) as served:
@@ -313,7 +313,7 @@ def test_a_slow_tenant_answers_late_and_beyond_its_limit_not_at_all(
 
 
 def test_faults_of_one_workspace_do_not_touch_the_other(events: str) -> None:
-    from qakhunt.emulator.scenario import Tenant, Workspace
+    from qakhunt.testing.emulator.scenario import Tenant, Workspace
 
     one, other = guid("workspace", "one"), guid("workspace", "other")
     tenant = Tenant(

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.backends.engine.inputs import InputOptions
+from qakhunt.backends.engine.session import Session
 from qakhunt.backends.local import LocalBackend
-from qakhunt.engine.inputs import InputOptions
-from qakhunt.engine.session import Session
-from qakhunt.errors import EventsError
+from qakhunt.backends.recordings.windows_events import import_events
+from qakhunt.core.errors import EventsError
 from qakhunt.kql.values import Instant, Window
-from qakhunt.recordings.windows_events import import_events
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, NOW, event, run_on, write_ndjson
 

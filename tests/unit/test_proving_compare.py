@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qakhunt.__main__ import run
-from qakhunt.errors import EngineError
+from qakhunt.core.errors import EngineError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.proving import killers
-from qakhunt.proving.cases import load_suite
-from qakhunt.proving.mutants import mutants
-from qakhunt.proving.mutation import mutate
-from qakhunt.proving.sweep import values_of
+from qakhunt.testing import killers
+from qakhunt.testing.cases import load_suite
+from qakhunt.testing.mutants import mutants
+from qakhunt.testing.mutation import mutate
+from qakhunt.testing.sweep import values_of
 from tests.support.events import FOUR, MISSION, event, write_ndjson
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def test_sweep_counts_hits_for_each_value(events: Path, capsys: Capture) -> None
     ],
 )
 def test_what_a_sweep_can_name(text: str, expected: list[int] | None) -> None:
-    from qakhunt.errors import UsageError
+    from qakhunt.core.errors import UsageError
 
     hunt = Catalog().find(MISSION)[0]
     if expected is None:

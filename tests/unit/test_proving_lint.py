@@ -14,12 +14,12 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.model import Hunt, QueryPlace
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.proving import microsoft_parser
-from qakhunt.proving.lint import names
-from qakhunt.proving.lint.aliveness import Life
-from qakhunt.proving.lint.check import Linter, LintResult
-from qakhunt.proving.lint.model import Subject
-from qakhunt.proving.lint.rules import RULES, Severity
+from qakhunt.testing import microsoft_parser
+from qakhunt.testing.lint import names
+from qakhunt.testing.lint.aliveness import Life
+from qakhunt.testing.lint.check import Linter, LintResult
+from qakhunt.testing.lint.model import Subject
+from qakhunt.testing.lint.rules import RULES, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

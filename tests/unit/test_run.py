@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.answers.ledger import LedgerLine, Status, Verdict, verdict
+from qakhunt.answers.ledger import LedgerLine, Status, Target, Verdict, verdict
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Answer, Backend, Question, Target
+from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.runner import PlanLine, run
+from qakhunt.run.execution import PlanLine, run
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, MISSION, NOW, event, run_on, write_ndjson
 

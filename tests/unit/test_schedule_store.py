@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qakhunt.errors import ExitCode, StateBusyError, StateError
+from qakhunt.core.errors import ExitCode, StateBusyError, StateError
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed, union
 from qakhunt.schedule.store import Message, RunRecord, Store
