@@ -127,7 +127,7 @@ def load_labelled(folder: Path) -> list[LabelledSet]:
 
 
 def _built_in() -> Manifest:
-    text = resources("qakhunt.data").joinpath("labelled_sets.yaml").read_text(encoding="utf-8")
+    text = resources("qakhunt").joinpath("data/labelled_sets.yaml").read_text(encoding="utf-8")
     return convert(parse_yaml(text, "labelled_sets.yaml", UsageError), Manifest, UsageError)
 
 
