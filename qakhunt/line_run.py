@@ -28,12 +28,13 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one line of the plan came to."""
+    """What one line of the plan came to; ``checks`` are the answers to its coverage checks."""
 
     lines: list[LedgerLine]
     hits: list[Hit] = field(default_factory=list)
     columns: tuple[Column, ...] | None = None
     warnings: tuple[str, ...] = ()
+    checks: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,9 @@ class LineRun:
             for note in finding.notes
         )
         lines = probing.apply(finding, outcome.lines)
-        return replace(outcome, lines=lines, warnings=outcome.warnings + notes)
+        return replace(
+            outcome, lines=lines, warnings=outcome.warnings + notes, checks=finding.answers
+        )
 
     def _joined(self) -> Outcome:
         lines = [self.entries[path] for path in sorted(self.entries)]

@@ -11,11 +11,11 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from qakhunt import probing
 from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.backends.base import OUT_OF_TIME
 from qakhunt.line_run import Answered, LineRun, Outcome
 from qakhunt.plan import PlanLine
-from qakhunt.probing import Probes
 from qakhunt.slicing.ways import Ways, ways_for
 from qakhunt.triage.copies import without_copies
 from qakhunt.triage.run_result import RunResult
@@ -84,7 +84,7 @@ class _Run:
         }
         ways: dict[tuple[str, str, str], Ways] = {}
         self.warnings: dict[str, None] = {}
-        probes = Probes()
+        probes = probing.Probes()
         self.lines = [LineRun(line, self._cut(line, ways), probes) for line in plan]
         self.outcomes: dict[int, Outcome] = {}
 
@@ -171,11 +171,15 @@ class _Run:
         rendered: dict[str, RenderedQuery] = {}
         warnings = dict.fromkeys(text for line in self.plan for text in line.rendered.warnings)
         warnings.update(self.warnings)
+        accounted: set[int] = set()
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
             outcome = self.outcomes.get(number) or self.lines[number].abandoned(stopped)
-            ledger.lines += outcome.lines
+            # What several lines share stands with the first of the plan.
+            checks = [answer for answer in outcome.checks if id(answer) not in accounted]
+            accounted.update(map(id, checks))
+            ledger.lines += [probing.accounted(outcome.lines[0], checks), *outcome.lines[1:]]
             hits += outcome.hits
             warnings.update(dict.fromkeys(outcome.warnings))
             if outcome.columns is not None:
