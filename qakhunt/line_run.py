@@ -211,7 +211,8 @@ class LineRun:
         outcome = Outcome([self.entries[path] for path in sorted(self.entries)])
         if answered:
             outcome = self._joined()
-        if all(e.status is Status.COMPLETE for e in outcome.lines):
+        checked = not outcome.hits or self._line.longest_gap is not None
+        if checked and all(e.status is Status.COMPLETE for e in outcome.lines):
             words = f"{why} before it was known whether there was anything to look at"
             unknown = [replace(e, status=Status.UNCOVERED, detail=words) for e in outcome.lines]
             return replace(outcome, lines=unknown)
