@@ -15,7 +15,7 @@ from qakhunt.answers.duplicates import without_copies
 from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.answers.run_result import RunResult
 from qakhunt.backends.base import OUT_OF_TIME
-from qakhunt.run.coverage_check import Probes
+from qakhunt.run.coverage_check import Probes, accounted
 from qakhunt.run.line import Answered, LineRun, Outcome
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.slicing.ways import Ways, ways_for
@@ -173,11 +173,15 @@ class _Run:
         warnings.update(self.warnings)
         for line in self.plan:
             warnings.update(dict.fromkeys(getattr(line.backend, "warnings", ())))
+        charged: set[int] = set()
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
             outcome = self.outcomes.get(number) or self.lines[number].abandoned(stopped)
-            ledger.lines += outcome.lines
+            # What several lines share stands with the first of the plan.
+            checks = [answer for answer in outcome.checks if id(answer) not in charged]
+            charged.update(map(id, checks))
+            ledger.lines += [accounted(outcome.lines[0], checks), *outcome.lines[1:]]
             hits += outcome.hits
             warnings.update(dict.fromkeys(outcome.warnings))
             if outcome.columns is not None:

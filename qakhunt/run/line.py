@@ -28,12 +28,13 @@ Path = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one line of the plan came to."""
+    """What one line of the plan came to; ``checks`` are the answers to its coverage checks."""
 
     lines: list[LedgerLine]
     hits: list[Hit] = field(default_factory=list)
     columns: tuple[Column, ...] | None = None
     warnings: tuple[str, ...] = ()
+    checks: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,7 +159,9 @@ class LineRun:
             for note in finding.notes
         )
         lines = probing.apply(finding, outcome.lines)
-        return replace(outcome, lines=lines, warnings=outcome.warnings + notes)
+        return replace(
+            outcome, lines=lines, warnings=outcome.warnings + notes, checks=finding.answers
+        )
 
     def _joined(self) -> Outcome:
         lines = [self.entries[path] for path in sorted(self.entries)]
@@ -212,7 +215,8 @@ class LineRun:
         outcome = Outcome([self.entries[path] for path in sorted(self.entries)])
         if answered:
             outcome = self._joined()
-        if all(e.status is Status.COMPLETE for e in outcome.lines):
+        checked = not outcome.hits or self._line.longest_gap is not None
+        if checked and all(e.status is Status.COMPLETE for e in outcome.lines):
             words = f"{why} before it was known whether there was anything to look at"
             unknown = [replace(e, status=Status.UNCOVERED, detail=words) for e in outcome.lines]
             return replace(outcome, lines=unknown)

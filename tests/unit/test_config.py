@@ -97,6 +97,8 @@ def test_the_schema_for_editors_is_the_one_shipped() -> None:
          7, "azure-cli does not take token_file", ""),
         (PROFILE + '[profiles.contoso.sign_in]\nkind = "federated"\nassertion = "azure-pipelines"'
          f'\nclient_id = "{APP}"', 7, "needs service_connection_id", ""),
+        (PROFILE + 'longest_gap = "20m"', 5, "'20m' is shorter than an hour", "72h"),
+        (PROFILE + 'longest_gap = "long"', 5, "longest_gap: not a length of time", ""),
         ("a = [1,\n", 2, "broken TOML", ""),
         ("profiles = 3", 1, "expected tables", ""),
     ],

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -235,7 +235,7 @@ class Routed(Scripted):
 
     def ask(self, question: Question) -> Answer:
         self.questions.append(question)
-        return self.answers["SourceRows" not in question.text]
+        return replace(self.answers["SourceRows" not in question.text])
 
 
 @pytest.mark.parametrize("whole", [True, False])
