@@ -177,6 +177,10 @@ class Ordered(Node, frozen=True, eq=False):
 # Queries
 
 
+class GraphPattern(Node, frozen=True, eq=False):
+    """The arrows of ``make-graph`` and ``graph-match``, as tokens."""
+
+
 class Option(Node, frozen=True, eq=False):
     """``kind=inner``, ``hint.strategy=shuffle`` behind an operator's name."""
 
