@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qakhunt.kql.literal import decode_string, literal_type
+from qakhunt.kql.literal import literal_type
 from qakhunt.kql.syntax import (
     Call,
     Chain,
@@ -671,9 +671,7 @@ class _Parser:
         """One word, or a text in square brackets."""
         if self.text == "[" and self.closings.get(self.at) == self.at + 2:
             parts = [self.take(), self.take(), self.take()]
-            inner = parts[1]
-            text = decode_string(inner.text) if inner.kind is Kind.STRING else inner.text
-            return _node(Name, parts, text)
+            return _node(Name, parts, _node(Literal, parts[1:2], "string").text)
         token = self.take()
         return _node(Name, [token], token.text)
 

@@ -166,6 +166,12 @@ def test_an_operator_shows_its_options_arguments_and_clauses() -> None:
     assert text[join.start :].startswith("| join")
 
 
+def test_what_only_looks_like_a_literal_has_no_value() -> None:
+    tree = parse(r"T | where ['\q'] == '\q' and a == dynamic([1,) and b == 'c' 'd'")
+    assert [one.value for one in find(tree, Literal)] == [None, None, "cd"]
+    assert [one.text for one in find(tree, Literal) if one.type == "string"] == [r"'\q'", "cd"]
+
+
 def test_lets_and_functions_hold_their_values() -> None:
     tree = parse("let a = 1; let f = (x: string) { let b = 2; T | where c == x }; f('z')")
     assert [let.name for let in tree.lets] == ["a", "f"]
