@@ -278,7 +278,7 @@ def test_a_state_is_looked_at_while_a_run_holds_it_and_never_moved(
     assert qakhunt(check) == 2
     assert "is damaged" in capsys.readouterr().err
     assert state.read_bytes() == damaged
-    assert run(events, "--state", str(state), "--json", now=NEXT) == 0
+    assert run(events, "--state", str(state), "--json", now=NEXT) == 4
     assert any("was damaged" in warning for warning in document(capsys)["warnings"])
 
 
