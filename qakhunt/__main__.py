@@ -7,8 +7,8 @@ import signal
 import sys
 from typing import Any
 
-from qakhunt import streams
-from qakhunt.errors import ExitCode, OutputError, QakhuntError
+from qakhunt.core import streams
+from qakhunt.core.errors import ExitCode, OutputError, QakhuntError
 
 _COMPLETION = "_QAKHUNT_COMPLETE"
 
@@ -93,7 +93,7 @@ def _usage(problem: Any) -> int:
 
 
 def _report(problem: QakhuntError) -> None:
-    from qakhunt.reports.safe import for_terminal
+    from qakhunt.core.safe_text import for_terminal
 
     where = f"{for_terminal(str(problem.location))}: " if problem.location else ""
     print(f"error: {where}{for_terminal(problem.message)}", file=sys.stderr)

@@ -84,7 +84,7 @@ def _bool(cell: Any) -> bool:
 
 
 def _integer(cell: Any) -> int:
-    if isinstance(cell, float) and not cell.is_integer():
+    if isinstance(cell, bool) or (isinstance(cell, float) and not cell.is_integer()):
         raise ValueError
     return int(cell)
 

@@ -96,6 +96,20 @@ def whom(profile: str, tenant: str | None, workspace: str | None) -> str:
 
 
 @dataclass(frozen=True)
+class Target:
+    """Whom to ask: a profile's customer (Entra tenant id) and one workspace."""
+
+    profile: str
+    tenant: str | None = None
+    workspace: str | None = None
+
+    @property
+    def whom(self) -> str:
+        """Who is asked, in words."""
+        return whom(self.profile, self.tenant, self.workspace)
+
+
+@dataclass(frozen=True)
 class DeliveryLine:
     """What one sink was sent in a run. It never changes the verdict.
 

@@ -9,33 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from qakhunt.answers.ledger import whom
-from qakhunt.hunts.source_rows import LONGEST_GAP
+from qakhunt.kql.values import TICKS_PER_DAY, Timespan
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from qakhunt.answers.ledger import Status
+    from qakhunt.answers.ledger import Status, Target
     from qakhunt.answers.table import ResultTable
-    from qakhunt.kql.values import Instant, Timespan, Window
+    from qakhunt.kql.values import Instant, Window
 
 
+LONGEST_GAP = Timespan(3 * TICKS_PER_DAY)
+"""A longer time range without records is a gap; a small customer's weekend is none."""
 OUT_OF_TIME = "the run's time was up"
 LONGER = "a longer --deadline, or fewer tenants at once"
-
-
-@dataclass(frozen=True)
-class Target:
-    """Whom to ask: a profile's customer (Entra tenant id) and one workspace."""
-
-    profile: str
-    tenant: str | None = None
-    workspace: str | None = None
-
-    @property
-    def whom(self) -> str:
-        """Who is asked, in words."""
-        return whom(self.profile, self.tenant, self.workspace)
 
 
 @dataclass(frozen=True)

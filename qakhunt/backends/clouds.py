@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from qakhunt.errors import ConfigError, nearest
+from qakhunt.core.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Answer, Backend, Question
-from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.engine.inputs import InputOptions
+    from qakhunt.backends.engine.inputs import InputOptions
     from qakhunt.kql.values import Instant, Timespan
 
 

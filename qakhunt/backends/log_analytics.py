@@ -14,7 +14,7 @@ from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.json_body import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.service_error import ServiceError, decode_error
-from qakhunt.backends.base import Backend
+from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     answer,
@@ -28,7 +28,6 @@ from qakhunt.backends.replies import (
 )
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
-from qakhunt.hunts.source_rows import LONGEST_GAP
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -7,17 +7,16 @@ from collections import Counter
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Backend, Question, Target
+from qakhunt.answers.ledger import Status, Target
+from qakhunt.backends.base import Answer, Backend, Question
+from qakhunt.backends.recordings.coverage import columns_missing, outside, pseudonym_doubts
+from qakhunt.backends.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
+from qakhunt.backends.recordings.redact import literal_words
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.recordings.coverage import columns_missing, outside
-from qakhunt.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
-from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
-from qakhunt.recordings.redact import literal_words
 
 if TYPE_CHECKING:
-    from qakhunt.engine.session import Session
-    from qakhunt.recordings.store import Recording
+    from qakhunt.backends.engine.session import Session
+    from qakhunt.backends.recordings.store import Recording
 
 Key = tuple[str, Origin, Span]
 
@@ -127,8 +126,8 @@ class RecordedRows(Backend):
 
     def ask(self, question: Question) -> Answer:
         """The query's result over the recorded rows; a probe's as it was recorded."""
-        from qakhunt.engine.session import EngineRefused
-        from qakhunt.errors import EngineError
+        from qakhunt.backends.engine.session import EngineRefused
+        from qakhunt.core.errors import EngineError
 
         recorded = self._replay.find(question)
         if recorded is not None and "SourceRows" in question.text:
@@ -179,7 +178,7 @@ class RecordedRows(Backend):
         ]
 
     def _session(self, origin: Origin) -> Session:
-        from qakhunt.engine.session import Session
+        from qakhunt.backends.engine.session import Session
 
         if origin not in self._sessions:
             inputs = [

@@ -23,7 +23,7 @@ from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.connection_faults import ConnectionFault, explain
 from qakhunt.backends.pace import Clock, Gate, OutOfTimeError
 from qakhunt.backends.retry import THROTTLED, RetryLimits, http_date, wait_before_retry
-from qakhunt.errors import QakhuntError
+from qakhunt.core.errors import QakhuntError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

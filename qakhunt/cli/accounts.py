@@ -8,7 +8,7 @@ import sys
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli.analyst import CloudOption, analyst_identity
-from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.core.safe_text import for_json, for_terminal
 
 app = o.new_app()
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.cli import profiles as p
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -35,7 +35,7 @@ def analyst_identity(
     from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority
     from qakhunt.backends.auth.interactive import cache_folder
     from qakhunt.backends.clouds import cloud_named
-    from qakhunt.live import address_of
+    from qakhunt.run.live import address_of
 
     if not profiles:
         place = cloud_named(cloud or "public")

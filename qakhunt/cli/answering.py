@@ -8,7 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
 
-from qakhunt.backends.base import Target
+from qakhunt.answers.ledger import Target
+from qakhunt.backends.engine.inputs import InputOptions
+from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import (
@@ -18,26 +20,24 @@ from qakhunt.cli.request import (
     refuse_oversized_hunt,
     rendered_hunts,
 )
-from qakhunt.config_checks import length_of_time
-from qakhunt.engine.inputs import InputOptions
-from qakhunt.engine.limits import limit_memory
-from qakhunt.errors import UsageError, nearest
-from qakhunt.plan import PlanLine
-from qakhunt.reports.safe import for_terminal
-from qakhunt.settings import profile_from_environment
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.config_checks import length_of_time
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.settings import profile_from_environment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-    from qakhunt.config import Config
+    from qakhunt.answers.run_result import Clouds
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant
-    from qakhunt.live import LiveBackends
-    from qakhunt.settings import ProfileSettings
-    from qakhunt.slicing.request import SliceRequest
-    from qakhunt.triage.run_result import Clouds
+    from qakhunt.run.config import Config
+    from qakhunt.run.live import LiveBackends
+    from qakhunt.run.settings import ProfileSettings
+    from qakhunt.run.slicing.request import SliceRequest
 
     OnWait = Callable[[str, float, str], None]
 
@@ -143,7 +143,7 @@ class LocalAnswering:
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
 
     def __init__(self, options: AnswerOptions) -> None:
-        from qakhunt.sample import sample_events, sample_now
+        from qakhunt.run.sample import sample_events, sample_now
 
         self._options, self.until = options, options.deadline
         self.sample = not options.events
@@ -200,7 +200,7 @@ class LiveAnswering:
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
     ) -> Iterator[list[PlanLine]]:
         """One line per hunt and workspace of each profile; nothing is asked yet."""
-        from qakhunt.live import LiveBackends
+        from qakhunt.run.live import LiveBackends
 
         hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
         live = LiveBackends(
@@ -223,7 +223,7 @@ class LiveAnswering:
     def _lines(
         self, live: LiveBackends, settings: ProfileSettings, found: Sequence[RenderedQuery]
     ) -> list[PlanLine]:
-        from qakhunt.live import targets_of
+        from qakhunt.run.live import targets_of
 
         backend = live.open(settings)
         return [
@@ -250,7 +250,7 @@ class LiveAnswering:
 
 
 def _clouds(settings: ProfileSettings) -> Clouds:
-    from qakhunt.triage.run_result import Clouds
+    from qakhunt.answers.run_result import Clouds
 
     profile = settings.profile
     return Clouds(

@@ -8,7 +8,7 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
-from qakhunt.errors import nearest
+from qakhunt.core.errors import nearest
 
 
 class Entry(NamedTuple):

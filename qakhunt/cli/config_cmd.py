@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
-from qakhunt.config_place import user_folder
-from qakhunt.reports.safe import for_json, for_terminal
-from qakhunt.settings import shown
+from qakhunt.core.safe_text import for_json, for_terminal
+from qakhunt.run.config_place import user_folder
+from qakhunt.run.settings import shown
 
 if TYPE_CHECKING:
-    from qakhunt.config import Config
-    from qakhunt.settings import ProfileSettings
+    from qakhunt.run.config import Config
+    from qakhunt.run.settings import ProfileSettings
 
 app = o.new_app(no_args_is_help=True)
 
@@ -80,6 +80,6 @@ def _document(file: Config | None, settings: list[ProfileSettings]) -> dict[str,
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
-    from qakhunt.config_model import json_schema
+    from qakhunt.run.config_model import json_schema
 
     print(json.dumps(json_schema(), indent=2))

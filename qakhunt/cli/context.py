@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.runner import PlanLine
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.run.execution import PlanLine
 
 LONGEST = Timespan(TICKS_PER_DAY)
 
@@ -52,6 +52,6 @@ def collect_context(
     """Collect into ``result`` where somebody asked and something was found."""
     if around is None or not result.hits or result.interrupted:
         return
-    from qakhunt.collector import collect
+    from qakhunt.run.collector import collect
 
     collect(result, plan, around=around, limit=limit, only=only)

@@ -6,10 +6,10 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import UsageError, nearest
-from qakhunt.families.data import families
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_json, for_terminal
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.reports.navigator import coverage_layer, layer_text, techniques_of
-from qakhunt.reports.safe import for_json, for_terminal
 from qakhunt.triage.command_notes import technique
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ FORMATS = ("table", "json", "navigator")
 
 def show_coverage(hunts: Sequence[Hunt], format_: str, out: Path | None, *, force: bool) -> None:
     """Print or write the coverage. Raises UsageError for an unknown format."""
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.core.writing import whole_file
 
     if format_ not in FORMATS:
         raise UsageError(

@@ -13,10 +13,10 @@ from qakhunt.cli import options as o
 from qakhunt.cli import proving_options as p
 from qakhunt.cli.options import new_app
 from qakhunt.cli.request import catalog
-from qakhunt.errors import ExitCode, UsageError
+from qakhunt.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
-    from qakhunt.proving.compare import Comparison
+    from qakhunt.testing.compare import Comparison
 
 app = new_app()
 
@@ -69,9 +69,9 @@ def diff(
 
     Exit code 0: the same; 10: different; 4: the records cannot tell.
     """
-    from qakhunt.proving.compare import compare
-    from qakhunt.proving.sides import find_hunt
-    from qakhunt.reports.writing import check_target
+    from qakhunt.core.writing import check_target
+    from qakhunt.testing.compare import compare
+    from qakhunt.testing.sides import find_hunt
 
     format_ = "json" if as_json else format_
     if format_ not in FORMATS:
@@ -101,8 +101,8 @@ def diff(
 
 
 def _text(found: Comparison, format_: str) -> str:
-    from qakhunt.proving import compare_report
-    from qakhunt.reports.safe import for_json
+    from qakhunt.core.safe_text import for_json
+    from qakhunt.testing import compare_report
 
     if format_ == "json":
         document = compare_report.diff_document(found)
@@ -113,7 +113,7 @@ def _text(found: Comparison, format_: str) -> str:
 
 
 def _write(text: str, out: Path | None, *, force: bool) -> None:
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.core.writing import whole_file
 
     if out is None:
         sys.stdout.write(text)

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli.request import HuntRequest, read_now, rendered_hunts
-from qakhunt.errors import ExitCode
-from qakhunt.reports.safe import for_json, for_terminal
-from qakhunt.workers import in_order
+from qakhunt.core.errors import ExitCode
+from qakhunt.core.safe_text import for_json, for_terminal
+from qakhunt.run.workers import in_order
 
 if TYPE_CHECKING:
-    from qakhunt.doctor import Check
     from qakhunt.kql.values import Instant
-    from qakhunt.live import LiveBackends
-    from qakhunt.settings import ProfileSettings
+    from qakhunt.run.doctor import Check
+    from qakhunt.run.live import LiveBackends
+    from qakhunt.run.settings import ProfileSettings
 
 app = o.new_app()
 
@@ -37,7 +37,7 @@ def doctor(
     as_json: o.AsJson = False,
 ) -> int:
     """Check configuration, clock, sign-in, permissions and data; exit 1 if one fails."""
-    from qakhunt.live import LiveBackends
+    from qakhunt.run.live import LiveBackends
 
     moment = read_now(now)
     file = p.read_config(config)
@@ -63,7 +63,7 @@ def doctor(
 
 
 def _examine(settings: ProfileSettings, live: LiveBackends, now: Instant) -> list[Check]:
-    from qakhunt.doctor import examine
+    from qakhunt.run.doctor import examine
 
     product = settings.profile.backend
     request = HuntRequest(names=settings.profile.hunts)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.cli import options as o
-from qakhunt.errors import QakhuntError, UsageError
+from qakhunt.core.errors import QakhuntError, UsageError
 
 if TYPE_CHECKING:
-    from qakhunt.emulator.scenario import LoadedScenario
+    from qakhunt.testing.emulator.scenario import LoadedScenario
 
 app = o.new_app()
 
@@ -71,7 +71,7 @@ def emulate(
         _list_faults()
         return 0
     _require_server()
-    from qakhunt.emulator.server import Emulator, is_loopback
+    from qakhunt.testing.emulator.server import Emulator, is_loopback
 
     if not is_loopback(host) and not expose:
         raise UsageError(
@@ -93,7 +93,7 @@ def emulate(
 
 
 def _list_faults() -> None:
-    from qakhunt.emulator.faults import FAULTS
+    from qakhunt.testing.emulator.faults import FAULTS
 
     width = max(map(len, FAULTS))
     for name, fault in FAULTS.items():
@@ -101,7 +101,7 @@ def _list_faults() -> None:
 
 
 def _loaded(events: list[str] | None, scenario: Path | None) -> LoadedScenario:
-    from qakhunt.emulator.scenario import load_scenario, single_tenant
+    from qakhunt.testing.emulator.scenario import load_scenario, single_tenant
 
     if scenario is not None:
         if events:

@@ -11,15 +11,15 @@ import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog, read_now
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_json, for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.hunts.model import Hunt
-    from qakhunt.proving.evidence import Document
-    from qakhunt.proving.labelled import LabelledSet
+    from qakhunt.testing.evidence import Document
+    from qakhunt.testing.labelled import LabelledSet
 
 app = o.new_app()
 
@@ -104,8 +104,8 @@ def _format(name: str | None, *, as_json: bool) -> str:
 
 
 def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSet]:
-    from qakhunt.proving.generator import generate
-    from qakhunt.proving.labelled import load_labelled
+    from qakhunt.testing.generator import generate
+    from qakhunt.testing.labelled import load_labelled
 
     sets = [one for folder in folders for one in load_labelled(folder)]
     if generated:
@@ -135,8 +135,8 @@ def _measure(
     quiet: bool,
 ) -> Document:
     from qakhunt.cli.progress import working
-    from qakhunt.proving.evaluation import evaluate as measure
-    from qakhunt.proving.evidence import document
+    from qakhunt.testing.evaluation import evaluate as measure
+    from qakhunt.testing.evidence import document
 
     moment = read_now(now)
     with working("measuring", quiet=quiet) as say:
@@ -148,7 +148,7 @@ def _measure(
 
 
 def _record(found: Sequence[Hunt], whole: Document) -> None:
-    from qakhunt.proving.evidence import path_of, split_by_hunt
+    from qakhunt.testing.evidence import path_of, split_by_hunt
 
     parts = split_by_hunt(whole)
     for hunt in found:
@@ -160,14 +160,14 @@ def _record(found: Sequence[Hunt], whole: Document) -> None:
 
 
 def _update(page: Path, whole: Document) -> None:
-    from qakhunt.documents import read_text
-    from qakhunt.proving.evidence import markdown, replace_block
+    from qakhunt.core.documents import read_text
+    from qakhunt.testing.evidence import markdown, replace_block
 
     _write_text(page, replace_block(read_text(page, UsageError), markdown(whole)), force=True)
 
 
 def _write_text(path: Path, text: str, *, force: bool) -> None:
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.core.writing import whole_file
 
     with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
@@ -178,7 +178,7 @@ def _write(folder: Path, sets: Sequence[LabelledSet]) -> None:
     import yaml
 
     from qakhunt.answers.plain import to_json_line
-    from qakhunt.proving.labelled import MANIFEST, POSITIVE
+    from qakhunt.testing.labelled import MANIFEST, POSITIVE
 
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", hint="name a new folder")
@@ -213,7 +213,7 @@ def _present(whole: Document, chosen: str) -> None:
         print(for_json(json.dumps(whole, ensure_ascii=False, indent=2)))
         return
     if chosen == "markdown":
-        from qakhunt.proving.evidence import markdown
+        from qakhunt.testing.evidence import markdown
 
         print(markdown(whole), end="")
         return
@@ -224,7 +224,7 @@ def _table(whole: Document) -> None:
     from rich.console import Console
     from rich.text import Text
 
-    from qakhunt.proving.evidence import split_by_hunt, words_of
+    from qakhunt.testing.evidence import split_by_hunt, words_of
 
     console = Console(highlight=False, markup=False)
     for name, part in split_by_hunt(whole).items():
@@ -248,7 +248,7 @@ def _rendering_table(hunt: Document) -> Any:
     """Bursts found by rendering, with events lost, and how soon."""
     from rich.table import Table
 
-    from qakhunt.proving.evidence import percent, recall_of, with_interval
+    from qakhunt.testing.evidence import percent, recall_of, with_interval
 
     losses = sorted({entry["percent"] for entry in hunt["loss"]})
     table = Table(box=None, header_style="bold", pad_edge=True, padding=(0, 2, 0, 0))

@@ -12,8 +12,8 @@ import typer
 from qakhunt.cli import lint
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
+from qakhunt.core.safe_text import for_json, for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
-from qakhunt.reports.safe import for_json, for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,7 +121,7 @@ def _run_lines(hunt: Hunt, name: str) -> list[str]:
 
 def _evidence_lines(hunt: Hunt) -> tuple[str, ...]:
     """What 'qakhunt evaluate --record' measured, or nothing."""
-    from qakhunt.proving.evidence import evidence_of, is_of, lines_of
+    from qakhunt.testing.evidence import evidence_of, is_of, lines_of
 
     found = evidence_of(hunt)
     if found is None:
@@ -133,7 +133,7 @@ def _evidence_lines(hunt: Hunt) -> tuple[str, ...]:
 
 
 def _technique(technique: str) -> str:
-    from qakhunt.families.data import families
+    from qakhunt.hunts.command_catalogue import families
 
     name = families().techniques.get(technique)
     return f"{technique} {name}" if name else technique
@@ -208,8 +208,8 @@ def new(
     force: o.Force = False,
 ) -> None:
     """Write a commented hunt file to start from."""
+    from qakhunt.core.writing import whole_file
     from qakhunt.hunts.skeleton import check_name, skeleton
-    from qakhunt.reports.writing import whole_file
 
     check_name(name)
     path = folder / f"{name}.yaml"

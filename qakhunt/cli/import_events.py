@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
+from qakhunt.backends.engine.inputs import ASSUMED_UTC
 from qakhunt.cli import options as o
 from qakhunt.cli.request import read_input_options
-from qakhunt.engine.inputs import ASSUMED_UTC
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_json, for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from qakhunt.recordings.windows_events import ImportAccount
+    from qakhunt.backends.recordings.windows_events import ImportAccount
 
 app = o.new_app()
 
@@ -62,8 +62,8 @@ def import_events(
     quiet: o.Quiet = False,
 ) -> None:
     """Import process creations (Sysmon 1, Security 4688) as DeviceProcessEvents."""
-    from qakhunt.recordings import windows_events as w
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.backends.recordings import windows_events as w
+    from qakhunt.core.writing import whole_file
 
     kind = w.FORMATS.get(out.suffix.lower())
     if kind is None:

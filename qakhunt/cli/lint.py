@@ -11,13 +11,13 @@ import typer
 
 from qakhunt.cli import options as o  # noqa: TC001 - typer reads it at run time
 from qakhunt.cli.request import catalog, read_now
-from qakhunt.errors import ExitCode, UsageError
+from qakhunt.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.hunts.catalog import Catalog
-    from qakhunt.proving.lint.check import LintResult
+    from qakhunt.testing.lint.check import LintResult
 
 Names = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -46,9 +46,9 @@ def lint(
 ) -> int:
     """Check hunts: syntax, names, matching, time, metadata, and whether each entry can fire."""
     from qakhunt.cli.progress import working
-    from qakhunt.proving.lint.check import Linter
-    from qakhunt.proving.lint.fixes import fix_file
-    from qakhunt.reports.writing import check_target
+    from qakhunt.core.writing import check_target
+    from qakhunt.testing.lint.check import Linter
+    from qakhunt.testing.lint.fixes import fix_file
 
     if rules:
         return _list_rules()
@@ -96,7 +96,7 @@ def _paths(names: Sequence[str], known: Catalog) -> list[Path]:
 
 def _owners(paths: Sequence[Path], known: Catalog) -> dict[str, list[str]]:
     """Hunt id -> the files that have it, among those named and those that can be."""
-    from qakhunt.errors import QakhuntError
+    from qakhunt.core.errors import QakhuntError
     from qakhunt.hunts.loading import load_hunt
 
     owners: dict[str, list[str]] = {}
@@ -115,21 +115,21 @@ def _owners(paths: Sequence[Path], known: Catalog) -> dict[str, list[str]]:
 
 def _write_sarif(result: LintResult, path: Path, *, force: bool) -> None:
     from qakhunt import __version__
-    from qakhunt.proving.lint.report import sarif_document
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.core.writing import whole_file
+    from qakhunt.testing.lint.report import sarif_document
 
     with whole_file(path, force=force, private=False) as temporary:
         temporary.write_text(_json(sarif_document(result, __version__)) + "\n", encoding="utf-8")
 
 
 def _json(document: Any) -> str:
-    from qakhunt.reports.safe import for_json
+    from qakhunt.core.safe_text import for_json
 
     return for_json(json.dumps(document, ensure_ascii=False, indent=2))
 
 
 def _present(result: LintResult, fixed: int, *, as_json: bool, quiet: bool, matrix: bool) -> int:
-    from qakhunt.proving.lint import report
+    from qakhunt.testing.lint import report
 
     if as_json:
         print(_json(report.lint_document(result)))
@@ -152,7 +152,7 @@ def _present(result: LintResult, fixed: int, *, as_json: bool, quiet: bool, matr
 
 
 def _list_rules() -> int:
-    from qakhunt.proving.lint.rules import RULES, Severity
+    from qakhunt.testing.lint.rules import RULES, Severity
 
     for severity in Severity:
         print(f"{severity.value}: {severity.meaning}")

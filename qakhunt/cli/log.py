@@ -8,15 +8,15 @@ import time
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import UsageError, nearest
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_json
 from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
-from qakhunt.reports.safe import for_json
 
 if TYPE_CHECKING:
     from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.errors import QakhuntError
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.core.errors import QakhuntError
     from qakhunt.kql.values import Instant
-    from qakhunt.triage.run_result import RunResult
 
 FORMATS = ("text", "json")
 

@@ -10,8 +10,8 @@ import typer
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli.analyst import CloudOption, analyst_identity
-from qakhunt.errors import UsageError, nearest
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
 
 if TYPE_CHECKING:
     from qakhunt.backends.auth.identity import Identity

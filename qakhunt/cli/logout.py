@@ -9,8 +9,8 @@ import typer
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.cli.analyst import CloudOption, analyst_identity
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_terminal
 
 app = o.new_app()
 

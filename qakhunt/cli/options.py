@@ -63,6 +63,12 @@ WindowText = Annotated[
 TimeZone = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option(
+        "--time-zone", metavar="ZONE", help="Where calendar days begin, such as Australia/Perth."
+    ),
+]
+TimeZoneOfEvents = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
         "--time-zone",
         metavar="ZONE",
         help="Where calendar days begin, and of times in CSV that name no zone: Australia/Perth.",

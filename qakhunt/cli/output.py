@@ -6,15 +6,15 @@ import sys
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import lines_for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import lines_for_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import Format
-    from qakhunt.triage.run_result import RunResult
 
 TABLE = "table"
 
@@ -42,8 +42,8 @@ class Output:
         quiet: bool,
     ) -> Output:
         """Read the options and refuse, before any work, what cannot be written."""
+        from qakhunt.core.writing import check_target
         from qakhunt.reports.formats import format_named, format_of
-        from qakhunt.reports.writing import check_target
 
         if as_json:
             if name not in (None, "json"):
@@ -61,7 +61,7 @@ class Output:
         elif name not in (None, TABLE):
             chosen = format_named(name)
         if chosen and chosen.name == "parquet":
-            from qakhunt.engine.session import require_engine
+            from qakhunt.backends.engine.session import require_engine
 
             require_engine()
         screen = path is None and sys.stdout.isatty()
@@ -105,9 +105,9 @@ def write_export(result: RunResult, output: Output, details: ReportDetails | Non
 def _export(
     result: RunResult, format_: Format, output: Output, details: ReportDetails | None = None
 ) -> None:
+    from qakhunt.core.writing import whole_file
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import ExportOptions, export_bytes
-    from qakhunt.reports.writing import whole_file
 
     chosen = details or output.details or ReportDetails()
     options = ExportOptions(csv_raw=output.csv_raw, details=chosen)

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 
 import typer
 
-from qakhunt.config import Config, load_config
-from qakhunt.config_place import find_config, user_folder
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_terminal
-from qakhunt.settings import (
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.config import Config, load_config
+from qakhunt.run.config_place import find_config, user_folder
+from qakhunt.run.settings import (
     FROM_ENVIRONMENT,
     ProfileSettings,
     effective,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Optional
 import typer
 
 from qakhunt.cli.request import read_now, read_product, read_zone
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant, Window
-    from qakhunt.proving.records import EventSource
+    from qakhunt.testing.records import EventSource
 
 Events = Annotated[
     Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -96,13 +96,13 @@ def _opened(
 ) -> tuple[EventSource, Instant | None]:
     """The records, closed with the stack, and the clock that a recording brings."""
     if recording is not None:
-        from qakhunt.proving.recorded import RecordedSource
+        from qakhunt.testing.recorded import RecordedSource
 
         product = read_product(dialect) if dialect else None
         source = stack.enter_context(RecordedSource(recording, product))
         return source, source.now
-    from qakhunt.proving.records import Records
-    from qakhunt.sample import sample_events
+    from qakhunt.run.sample import sample_events
+    from qakhunt.testing.records import Records
 
     inputs = list(events) or sample_events()
     return stack.enter_context(Records(inputs, read_product(dialect))), None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
@@ -18,23 +19,22 @@ from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
 from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.run import BackendName, Events, MemoryLimit, Timeout, exit_code, report_failures
 from qakhunt.cli.run_progress import Shown, progress_of
-from qakhunt.errors import ExitCode, UsageError
+from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.reports.safe import for_terminal
-from qakhunt.triage.context import DEFAULT_LIMIT
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.backends.base import Answer, Target
+    from qakhunt.answers.ledger import LedgerLine, Target
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.backends.base import Answer
+    from qakhunt.backends.recordings.redact import Redactor
+    from qakhunt.backends.recordings.store import RecordingWriter
     from qakhunt.cli.run import Collect
     from qakhunt.cli.run_progress import Silent
-    from qakhunt.plan import PlanLine
-    from qakhunt.recordings.redact import Redactor
-    from qakhunt.recordings.store import RecordingWriter
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.run.plan import PlanLine
 
 app = o.new_app()
 
@@ -97,7 +97,7 @@ def record(
     Names become pseudonyms unless --keep-names. A redacted recording is still
     personal data.
     """
-    from qakhunt.recordings.store import check_place, new_recording
+    from qakhunt.backends.recordings.store import check_place, new_recording
 
     if keep_names and key:
         raise UsageError("--key is for pseudonyms, and --keep-names makes none")
@@ -146,8 +146,8 @@ def _recorded(
     answers: Answering, request: HuntRequest, writer: RecordingWriter, shown: Shown,
     collect: Collect, *, source_rows: bool, keep: bool, key: Path | None,
 ) -> tuple[RunResult, list[Answer]]:  # fmt: skip
-    from qakhunt.recorder import Tape, fetch_source_rows
-    from qakhunt.runner import run as run_plan
+    from qakhunt.run.execution import run as run_plan
+    from qakhunt.run.recorder import Tape, fetch_source_rows
 
     missing: list[Answer] = []
     with (
@@ -187,10 +187,10 @@ def _told_of_source(progress: Silent) -> Callable[[Target, str, Answer], None]:
 
 def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     """The hunts' own literals stay readable: nothing would match without them."""
-    from qakhunt.config_place import user_folder
+    from qakhunt.backends.recordings.pseudonyms import Pseudonyms, load_key
+    from qakhunt.backends.recordings.redact import Redactor, literal_texts, literal_words
     from qakhunt.hunts.catalog import Catalog
-    from qakhunt.recordings.pseudonyms import Pseudonyms, load_key
-    from qakhunt.recordings.redact import Redactor, literal_texts, literal_words
+    from qakhunt.run.config_place import user_folder
 
     path = key or user_folder() / "recording.key"
     if not path.exists():

@@ -6,8 +6,8 @@ import sys
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import HuntRequest, read_now, read_product, rendered_hunts
+from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.reports.safe import for_terminal, lines_for_terminal
 
 app = o.new_app()
 

@@ -6,26 +6,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.recordings.store import Recording
 from qakhunt.cli.request import catalog, refuse_oversized_hunt, refuse_unused, rendered_hunts
-from qakhunt.errors import RecordingError, UsageError
+from qakhunt.core.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.plan import PlanLine
-from qakhunt.recordings.store import Recording
+from qakhunt.run.plan import PlanLine
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from qakhunt.answers.run_result import Clouds
     from qakhunt.backends.base import Backend
+    from qakhunt.backends.recordings.manifest import RecordedHunt
     from qakhunt.cli.request import HuntRequest
-    from qakhunt.config import Config
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.recordings.manifest import RecordedHunt
-    from qakhunt.triage.run_result import Clouds
+    from qakhunt.run.config import Config
 
 _ON_SOURCE = "--on-source runs it on the recorded rows"
 
@@ -76,7 +76,7 @@ class ReplayAnswering:
         self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
         from qakhunt.backends.replay import ReplayBackend, target_of
-        from qakhunt.slicing.request import read_slices
+        from qakhunt.run.slicing.request import read_slices
 
         self._refuse_unknown(request)
         wanted = [

@@ -14,12 +14,12 @@ from qakhunt.cli import options as o
 from qakhunt.cli import report_options as ro
 from qakhunt.cli.output import Output, write_export
 from qakhunt.cli.request import read_now, read_zone
-from qakhunt.errors import OutputError, UsageError
+from qakhunt.core.errors import OutputError, UsageError
 
 if TYPE_CHECKING:
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import Format
-    from qakhunt.triage.run_result import RunResult
 
 app = o.new_app()
 
@@ -66,8 +66,8 @@ def report(
     quiet: o.Quiet = False,
 ) -> None:
     """Make a report of a saved result, to hand over."""
+    from qakhunt.answers.run_document import load_result
     from qakhunt.reports.details import ReportDetails
-    from qakhunt.triage.run_document import load_result
 
     if split not in (None, "tenant"):
         raise UsageError(f"--split {split!r}: a report can be split by tenant")
@@ -101,9 +101,9 @@ def _write_parts(
     *,
     force: bool,
 ) -> None:
+    from qakhunt.core.writing import check_target, whole_file
     from qakhunt.reports.formats import ExportOptions
     from qakhunt.reports.split import by_tenant
-    from qakhunt.reports.writing import check_target, whole_file
 
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}", hint="make the folder first")

@@ -13,10 +13,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from qakhunt.config_place import find_config, user_folder
-from qakhunt.documents import read_text
-from qakhunt.engine.inputs import InputOptions
-from qakhunt.errors import HuntError, UsageError, nearest
+from qakhunt.backends.engine.inputs import InputOptions
+from qakhunt.core.documents import read_text
+from qakhunt.core.errors import HuntError, UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.model import LOG_ANALYTICS, PRODUCTS
 from qakhunt.hunts.parameters import Parameter, parameters_of
@@ -24,7 +24,7 @@ from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import Instant
-from qakhunt.reports.safe import for_terminal
+from qakhunt.run.config_place import find_config, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -70,7 +70,7 @@ def _configured_folders(option: Path | None) -> tuple[Path, ...]:
     found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
     if found is None:
         return ()
-    from qakhunt.config import load_config
+    from qakhunt.run.config import load_config
 
     return load_config(found[0], local=found[1]).hunts_folders
 
@@ -148,8 +148,8 @@ def rendered_hunts(
 
 def refuse_oversized_hunt(rendered: RenderedQuery) -> None:
     """Raise HuntError, before any work, for a hunt that is too large for the engine."""
-    from qakhunt.engine.dialect import Unreadable
-    from qakhunt.engine.limits import refuse_oversized
+    from qakhunt.backends.engine.dialect import Unreadable
+    from qakhunt.backends.engine.limits import refuse_oversized
 
     try:
         refuse_oversized(rendered.text)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
@@ -20,17 +21,16 @@ from qakhunt.cli.log import RunLog, read_log_format
 from qakhunt.cli.output import Output, in_zone
 from qakhunt.cli.request import HuntRequest, read_input_options
 from qakhunt.cli.run_progress import Shown, progress_of
-from qakhunt.errors import ExitCode
+from qakhunt.core.errors import ExitCode
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.reports.safe import for_terminal
-from qakhunt.triage.context import DEFAULT_LIMIT
 from qakhunt.triage.words import short_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.plan import PlanLine
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.run.plan import PlanLine
 
     Collect = Callable[[RunResult, Sequence[PlanLine]], None]
 
@@ -105,7 +105,7 @@ def run(
     threshold: o.Threshold = None,
     set_: o.Settings = None,
     window: o.WindowText = PUBLISHED,
-    time_zone: o.TimeZone = None,
+    time_zone: o.TimeZoneOfEvents = None,
     now: o.Now = None,
     hunts: o.HuntFolders = None,
     timeout: Timeout = None,
@@ -187,7 +187,7 @@ def _hunt(
     answers: Answering, request: HuntRequest, run_lines: sch.Run, slicing: sl.Slicing,
     collect: Collect, shown: Shown,
 ) -> RunResult:  # fmt: skip
-    from qakhunt.runner import run as run_plan
+    from qakhunt.run.execution import run as run_plan
 
     with (
         progress_of(shown) as progress,

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.plan import PlanLine
+    from qakhunt.run.plan import PlanLine
 
     Progress = Callable[[PlanLine, LedgerLine], None]
 

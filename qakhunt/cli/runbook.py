@@ -20,7 +20,7 @@ from qakhunt.cli.profiles import (
 from qakhunt.cli.progress import working
 from qakhunt.cli.request import catalog, read_now
 from qakhunt.cli.scheduled import SuppressionsFile, read_length
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import DEFAULT_HUNT
 
 app = o.new_app(help="Make what Azure Automation needs.")

@@ -22,17 +22,17 @@ from qakhunt.cli.log import RunLog
 from qakhunt.cli.profiles import Choice
 from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.scheduled import ScheduleOptions, read_deadline, run_of, seconds_left
-from qakhunt.config import Config, parse_config
-from qakhunt.errors import ConfigError, QakhuntError, UsageError
+from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
+from qakhunt.run.config import Config, parse_config
+from qakhunt.run.slicing.request import AUTO, SliceRequest
 from qakhunt.schedule.runbook.payload import PLACE
-from qakhunt.slicing.request import AUTO, SliceRequest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.plan import PlanLine
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.run.plan import PlanLine
 
 KEEP = ("-", "")
 MOST_LINES = 2000
@@ -117,7 +117,7 @@ def _laid_down(files: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunResult:
-    from qakhunt.runner import run as run_plan
+    from qakhunt.run.execution import run as run_plan
 
     config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
     answers = LiveAnswering(

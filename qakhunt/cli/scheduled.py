@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.errors import QakhuntError, UsageError
+from qakhunt.core.errors import QakhuntError, UsageError
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.suppressions import Suppressions, load_suppressions
@@ -18,13 +18,13 @@ from qakhunt.triage.suppressions import Suppressions, load_suppressions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.cli.log import RunLog
     from qakhunt.cli.output import Output
     from qakhunt.cli.request import HuntRequest
-    from qakhunt.config import Config
-    from qakhunt.runner import PlanLine
+    from qakhunt.run.config import Config
+    from qakhunt.run.execution import PlanLine
     from qakhunt.schedule.job import Job
-    from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
 

@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_json, for_terminal
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.forecast import Forecast
-    from qakhunt.plan import PlanLine
-    from qakhunt.slicing.request import SliceRequest
+    from qakhunt.run.forecast import Forecast
+    from qakhunt.run.plan import PlanLine
+    from qakhunt.run.slicing.request import SliceRequest
 
 Slice = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -59,7 +59,7 @@ class Slicing:
 def _read(text: str | None) -> SliceRequest | None:
     if text is None:
         return None
-    from qakhunt.slicing.request import read_slices
+    from qakhunt.run.slicing.request import read_slices
 
     try:
         return read_slices(text)
@@ -68,7 +68,7 @@ def _read(text: str | None) -> SliceRequest | None:
 
 
 def _show_plan(plan: Sequence[PlanLine], options: Slicing) -> None:
-    from qakhunt.forecast import forecast, plan_document
+    from qakhunt.run.forecast import forecast, plan_document
 
     told = forecast(plan)
     if options.as_json:

@@ -13,8 +13,8 @@ from qakhunt.cli import options as o
 from qakhunt.cli.profiles import ConfigPath, read_config
 from qakhunt.cli.request import read_now
 from qakhunt.cli.scheduled import read_length
-from qakhunt.errors import ExitCode, UsageError
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.core.safe_text import for_terminal
 
 if TYPE_CHECKING:
     from pathlib import Path

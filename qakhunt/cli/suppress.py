@@ -9,8 +9,8 @@ import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import read_now
-from qakhunt.errors import UsageError
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.errors import UsageError
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.triage.suppressions import (
     CONDITIONS,
     Suppression,
@@ -89,7 +89,7 @@ def _one_or_many(values: list[str] | None) -> str | tuple[str, ...] | None:
 
 def _append(file: Path, entry: str) -> None:
     """Put the entry at the end, whatever comments the file holds, or make the file."""
-    from qakhunt.reports.writing import whole_file
+    from qakhunt.core.writing import whole_file
 
     old = ""
     if file.exists():

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from qakhunt.cli import options as o
 from qakhunt.cli import proving_options as p
 from qakhunt.cli.request import catalog
-from qakhunt.errors import ExitCode, UsageError
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.core.safe_text import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,9 +34,9 @@ def sweep(
     quiet: o.Quiet = False,
 ) -> int:
     """Count a hunt's hits for each value of a parameter: --set Threshold=1..10."""
-    from qakhunt.proving.sides import find_hunt
-    from qakhunt.proving.sweep import sweep as run_sweep
-    from qakhunt.proving.sweep import sweep_document, sweep_lines, values_of
+    from qakhunt.testing.sides import find_hunt
+    from qakhunt.testing.sweep import sweep as run_sweep
+    from qakhunt.testing.sweep import sweep_document, sweep_lines, values_of
 
     found = find_hunt(hunt, catalog(hunts or ()))
     name, text, fixed = _swept(set_ or ())
@@ -64,7 +64,7 @@ def sweep(
 
 def _swept(settings: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     """The one setting that names several values, and the others."""
-    from qakhunt.proving.sweep import is_range
+    from qakhunt.testing.sweep import is_range
 
     values = p.read_values(settings)
     ranges = {name: text for name, text in values.items() if ".." in text}

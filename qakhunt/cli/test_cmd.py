@@ -12,13 +12,13 @@ import typer
 
 from qakhunt.cli import options as o
 from qakhunt.cli.request import catalog
-from qakhunt.errors import CheckFailed, ExitCode, UsageError
+from qakhunt.core.errors import CheckFailed, ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.proving.case_runner import CaseResult
-    from qakhunt.proving.cases import Suite
+    from qakhunt.testing.case_runner import CaseResult
+    from qakhunt.testing.cases import Suite
 
 app = o.new_app()
 
@@ -56,9 +56,9 @@ def run_tests(
     """Run the test cases of hunts: tests/<hunt>.yaml beside each hunt."""
     if schema:
         return _print_schema()
-    from qakhunt.proving.case_runner import Outcome
-    from qakhunt.proving.cases import find_suites
-    from qakhunt.reports.writing import check_target, whole_file
+    from qakhunt.core.writing import check_target, whole_file
+    from qakhunt.testing.case_runner import Outcome
+    from qakhunt.testing.cases import find_suites
 
     if junit is not None:
         check_target(junit, force=force)
@@ -67,7 +67,7 @@ def run_tests(
     results = _run(suites, quiet=quiet or as_json)
     seconds = time.perf_counter() - started
     if junit is not None:
-        from qakhunt.proving.case_report import junit_xml
+        from qakhunt.testing.case_report import junit_xml
 
         with whole_file(junit, force=force, private=False) as temporary:
             temporary.write_text(junit_xml(results, seconds), encoding="utf-8", newline="\n")
@@ -77,7 +77,7 @@ def run_tests(
 
 
 def _print_schema() -> int:
-    from qakhunt.proving.cases import json_schema
+    from qakhunt.testing.cases import json_schema
 
     print(json.dumps(json_schema(), indent=2))
     return ExitCode.OK
@@ -85,8 +85,8 @@ def _print_schema() -> int:
 
 def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
     from qakhunt.cli.progress import working
-    from qakhunt.proving.mutation import mutate, mutation_document, mutation_lines
-    from qakhunt.reports.safe import for_json
+    from qakhunt.core.safe_text import for_json
+    from qakhunt.testing.mutation import mutate, mutation_document, mutation_lines
 
     found = []
     with working("changing", quiet=quiet or as_json) as say:
@@ -117,7 +117,7 @@ def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:
 
 def _run(suites: Sequence[Suite], *, quiet: bool) -> list[CaseResult]:
     from qakhunt.cli.progress import working
-    from qakhunt.proving.case_runner import CaseRunner, run_cases
+    from qakhunt.testing.case_runner import CaseRunner, run_cases
 
     results = []
     with working("testing", quiet=quiet) as say, CaseRunner() as runner:
@@ -128,9 +128,9 @@ def _run(suites: Sequence[Suite], *, quiet: bool) -> list[CaseResult]:
 
 
 def _present(results: Sequence[CaseResult], seconds: float, *, as_json: bool, quiet: bool) -> int:
-    from qakhunt.proving import case_report
-    from qakhunt.proving.case_runner import Outcome
-    from qakhunt.reports.safe import for_json
+    from qakhunt.core.safe_text import for_json
+    from qakhunt.testing import case_report
+    from qakhunt.testing.case_runner import Outcome
 
     failed = [result for result in results if result.outcome is Outcome.FAILED]
     if as_json:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
@@ -23,18 +25,16 @@ from qakhunt.cli.run import (  # noqa: TC001 - read at run time
     Out,
     Timeout,
 )
-from qakhunt.engine.limits import limit_memory
-from qakhunt.errors import ExitCode, UsageError
-from qakhunt.triage.context import DEFAULT_LIMIT
+from qakhunt.core.errors import ExitCode, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.base import Backend
     from qakhunt.kql.values import Timespan
-    from qakhunt.plan import PlanLine
+    from qakhunt.run.plan import PlanLine
     from qakhunt.triage.links import Portals
-    from qakhunt.triage.run_result import RunResult
 
 app = o.new_app()
 
@@ -67,7 +67,7 @@ def triage(
     quiet: o.Quiet = False,
 ) -> int:
     """Assess each hit, with its commands, timeline, process tree and entities."""
-    from qakhunt.triage.run_document import load_result
+    from qakhunt.answers.run_document import load_result
 
     output = Output.of(format_, out, as_json=as_json, csv_raw=False, force=force, quiet=quiet)
     if hit is not None and output.format is not None:
@@ -141,8 +141,8 @@ class _Asker:
     @contextmanager
     def _live(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
         from qakhunt.cli.progress import working
-        from qakhunt.live import LiveBackends
-        from qakhunt.settings import FROM_ENVIRONMENT
+        from qakhunt.run.live import LiveBackends
+        from qakhunt.run.settings import FROM_ENVIRONMENT
 
         asked = dict.fromkeys(line.profile for line in result.ledger.lines)
         names = [name for name in asked if name not in (FROM_ENVIRONMENT, "-")]
@@ -162,15 +162,15 @@ def _sample(result: RunResult) -> list[str]:
             "the result does not say where its events are",
             hint="name them with --events, or run the hunt again with --context 30m",
         )
-    from qakhunt.sample import sample_events
+    from qakhunt.run.sample import sample_events
 
     return sample_events()
 
 
 def _plan(result: RunResult, backend_of: Callable[[str], Backend | None]) -> list[PlanLine]:
     """The saved run's questions, each to the backend of its profile."""
-    from qakhunt.backends.base import Target
-    from qakhunt.plan import PlanLine
+    from qakhunt.answers.ledger import Target
+    from qakhunt.run.plan import PlanLine
 
     found: dict[tuple[str, Target], PlanLine] = {}
     for line in result.ledger.lines:

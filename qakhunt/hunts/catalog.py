@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qakhunt.errors import HuntError, UsageError, nearest
+from qakhunt.core.errors import HuntError, UsageError, nearest
+from qakhunt.core.locations import queries_folder
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
-from qakhunt.locations import queries_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,9 +39,11 @@ class Catalog(msgspec.Struct, frozen=True):
 
     def hidden(self) -> list[str]:
         """One sentence for each hunt that another of the same name hides."""
+        if not self.folders:
+            return []
         taken = self.paths()
         sentences = []
-        for folder in [*self.folders, queries_folder()] if self.folders else []:
+        for folder in [*self.folders, queries_folder()]:
             for path in _hunt_files(folder):
                 used = taken[path.stem][0]
                 if path.resolve() != used.resolve():

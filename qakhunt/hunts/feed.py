@@ -10,35 +10,61 @@ themselves.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.feed_columns import bare_columns, columns_read, operator_end
+import msgspec
+
 from qakhunt.hunts.product import tables_of
-from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE, WORDS
-from qakhunt.kql.literal import decode_string, encode, literal_type
-from qakhunt.kql.pipeline import pipeline, split, statements
+from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE
+from qakhunt.kql.literal import encode
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN, columns, tables
-from qakhunt.kql.tokens import Kind, Token, tokenize
+from qakhunt.kql.syntax import (
+    Call,
+    Chain,
+    Comparison,
+    Declaration,
+    Group,
+    Index,
+    Interval,
+    Let,
+    Literal,
+    Name,
+    Named,
+    Operator,
+    Path,
+    Pipeline,
+    Unary,
+    Unparsed,
+    Wildcard,
+    conjuncts,
+    find,
+)
+from qakhunt.kql.tokens import tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from qakhunt.kql.syntax import Node, Script
     from qakhunt.kql.values import Window
 
-_FILTERS = ("where", "filter")
+    Operators = Sequence[Operator]
+
+_FILTERS = frozenset(["where", "filter"])
+_ROW_BY_ROW = _FILTERS | {"extend"}
+_CHOOSES = frozenset(["project", "summarize", "distinct"])
 _UNBOUNDED = frozenset(["find", "search", "evaluate", "invoke"])
 _ARBITRARY = frozenset(["take", "limit", "sample", "sample-distinct"])
-_SYMBOLS = frozenset([*"(),+-/%.!~[]<>", "..", "==", "!=", "=~", "!~", "<=", ">=", "<>"])
+_SORTS = frozenset(["sort", "order", "top"])
+# What reads columns without naming them, or names them in a text.
+_UNNAMED = frozenset(["pack_all", "column_ifexists", "columnifexists"])
 
 
 class NoFeed(ValueError):
     """What the query reads cannot be told from the tables it names; the text says why."""
 
 
-@dataclass(frozen=True)
-class Feed:
+class Feed(msgspec.Struct, frozen=True):
     """The records of one table that a query can need.
 
     ``condition`` is KQL, None where every record is needed; ``lets`` are the
@@ -68,64 +94,11 @@ class Feed:
 
 def feeds(text: str, product: str) -> tuple[Feed, ...]:
     """The feed of each table that the query names, in order. Raises NoFeed."""
-    tokens = tokenize(text)
-    names = tables_of(tokens, product)
+    names = tables_of(tokenize(text), product)
     if not names:
         raise NoFeed("the query names no table that is known")
-    _refuse_other_sources(tokens, tables(product))
-    reader = _FilterReader(text, tokens, product)
+    reader = _FilterReader(text, product)
     return tuple(reader.feed(name) for name in names)
-
-
-def _refuse_other_sources(tokens: Sequence[Token], known: Collection[str]) -> None:
-    for at, token in enumerate(tokens):
-        after = tokens[at + 1].text if at + 1 < len(tokens) else ""
-        before = tokens[at - 1].text if at else "|"
-        if token.kind is Kind.STRING and before == "[" and decode_string(token.text) in known:
-            raise NoFeed(f"{token.text} names a table in brackets")
-        if token.kind is not Kind.IDENTIFIER or before == ".":
-            continue
-        word = token.text
-        if word in UNREPEATABLE | OUTSIDE and after == "(":
-            raise NoFeed(f"{word}() gives something else each time, or reads from elsewhere")
-        starts = before in ("|", "(", ";", "=")
-        if starts and after not in ("(", "=") and word in _UNBOUNDED:
-            raise NoFeed(f"the operator {word!r} reads more than the tables that the query names")
-        if word == "union" and starts and _has_wildcard(tokens[at + 1 :]):
-            raise NoFeed("a union with a wildcard reads tables that the query does not name")
-        picks = before == "|" and _operator_name(tokens, at) in _ARBITRARY
-        if picks and not _is_sorted(tokens, at):
-            raise NoFeed(f"{word!r} without a sort before it picks records at will")
-
-
-def _has_wildcard(tokens: Sequence[Token]) -> bool:
-    arguments, depth = next(split(tokens, "|", ";")), 0
-    for token in arguments:
-        depth += (token.text == "(") - (token.text == ")")
-        if depth < 0:
-            return False
-        if depth == 0 and token.text == "*":
-            return True
-    return False
-
-
-def _operator_name(tokens: Sequence[Token], at: int) -> str:
-    if tokens[at].text == "sample" and at + 2 < len(tokens) and tokens[at + 1].text == "-":
-        return f"sample-{tokens[at + 2].text}"
-    return tokens[at].text
-
-
-def _is_sorted(tokens: Sequence[Token], at: int) -> bool:
-    """Whether the operator before the one at ``at`` sorts."""
-    depth = 0
-    for position in range(at - 2, -1, -1):
-        text = tokens[position].text
-        depth += (text in (")", "]")) - (text in ("(", "["))
-        if depth < 0 or (depth == 0 and text == ";"):
-            return False
-        if depth == 0 and text == "|":
-            return tokens[position + 1].text in ("sort", "order", "top")
-    return False
 
 
 def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
@@ -134,38 +107,66 @@ def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
     Each condition is KQL by itself, the constants it names put in their place; those
     on the record's own time are left out. Raises NoFeed.
     """
-    tokens = tokenize(text)
-    _refuse_other_sources(tokens, tables(product))
-    reader = _FilterReader(text, tokens, product)
-    return {name: reader.conditions(name) for name in tables_of(tokens, product)}
+    reader = _FilterReader(text, product)
+    return {name: reader.conditions(name) for name in tables_of(tokenize(text), product)}
+
+
+def _refuse_other_sources(script: Script, known: Collection[str]) -> None:
+    if any(find(script, Unparsed)):
+        raise NoFeed("part of the query is not understood")
+    for node in script.walk():
+        if isinstance(node, Name) and node.name in known and len(node.parts) > 1:
+            raise NoFeed(f"[{node.name!r}] names a table in brackets")
+        name = getattr(node, "name", "")
+        if isinstance(node, (Call, Operator)) and name in UNREPEATABLE | OUTSIDE:
+            raise NoFeed(f"{name}() gives something else each time, or reads from elsewhere")
+        if isinstance(node, Operator) and name in _UNBOUNDED:
+            raise NoFeed(f"the operator {name!r} reads more than the tables that the query names")
+        if name == "union" and any(isinstance(one, Wildcard) for one in node.children):
+            raise NoFeed("a union with a wildcard reads tables that the query does not name")
+    for pipeline in find(script, Pipeline):
+        before = ""
+        for operator in pipeline.operators:
+            if operator.name in _ARBITRARY and before not in _SORTS:
+                raise NoFeed(f"{operator.name!r} without a sort before it picks records at will")
+            before = operator.name
 
 
 class _FilterReader:
     """Reads the filters behind each table's name."""
 
-    def __init__(self, text: str, tokens: Sequence[Token], product: str) -> None:
-        self.text, self.tokens, self.product = text, tokens, product
-        defined = Counter(
-            tokens[at + 1].text for at, token in enumerate(tokens[:-1]) if token.text == "let"
-        )
-        self.hidden = _function_parameters(tokens) | {n for n, c in defined.items() if c > 1}
-        self.lets: dict[str, tuple[Token, ...]] = {}
-        for statement in statements(text):
-            if statement.name and self._is_constant(statement.value):
-                self.lets[statement.name] = statement.value
-
-    def _is_constant(self, tokens: Sequence[Token]) -> bool:
-        return bool(tokens) and self._is_repeatable(tokens, ())
+    def __init__(self, text: str, product: str) -> None:
+        self.text, self.product = text, product
+        self.script = parse(text)
+        _refuse_other_sources(self.script, tables(product))
+        defined = Counter(let.name for let in find(self.script, Let))
+        self.hidden = {one.name for one in find(self.script, Declaration)}
+        self.hidden |= {name for name, count in defined.items() if count > 1}
+        self.members = {id(step) for path in find(self.script, Path) for step in path.steps} | {
+            id(named.target) for named in find(self.script, Named)
+        }
+        self.behind: dict[int, Operators] = {}
+        for one in find(self.script, Pipeline):
+            for number, node in enumerate((one.source, *one.operators)):
+                # What comes out of a union has come out of each of its operands.
+                is_union = isinstance(node, Operator) and node.name == "union"
+                for source in node.children if is_union else ():
+                    self.behind[id(source)] = one.operators[number:]
+            self.behind[id(one.source)] = one.operators
+        self.lets: dict[str, Node] = {}
+        for let in self.script.lets:
+            if let.value.parts and self._is_repeatable(let.value, ()):
+                self.lets[let.name] = let.value
 
     def feed(self, table: str) -> Feed:
         own = columns(self.product, table)
         time_column = TIME_COLUMN[self.product] if TIME_COLUMN[self.product] in own else None
-        places = [at for at, token in enumerate(self.tokens) if self._is_source(at, token, table)]
+        places = self._places(table)
         read = self._columns_read(places, own, time_column)
-        alternatives = [self._kept_filters(at, own) for at in places]
+        alternatives = [self._kept_filters(operators, own) for operators in places]
         if not alternatives or not all(alternatives):
             return Feed(table, time_column, columns=read)
-        used = [token for kept in alternatives for part in kept for token in part]
+        used = [part for kept in alternatives for part in kept]
         texts = [[self._span(part) for part in kept] for kept in alternatives]
         joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
@@ -178,114 +179,119 @@ class _FilterReader:
         return [
             tuple(
                 self._by_itself(part)
-                for part in self._kept_filters(at, own)
-                if all(token.text != time_column for token in part)
+                for part in self._kept_filters(operators, own)
+                if all(one.name != time_column for one in find(part, Name))
             )
-            for at, token in enumerate(self.tokens)
-            if self._is_source(at, token, table)
+            for operators in self._places(table)
         ]
 
-    def _by_itself(self, tokens: Sequence[Token]) -> str:
+    def _places(self, table: str) -> list[Operators]:
+        """For each mention of the table the operators that its records pass first."""
+        return [
+            self.behind.get(id(node), ())
+            for node in self.script.walk()
+            if isinstance(node, (Name, Call)) and node.name == table
+            and id(node) not in self.members
+        ]  # fmt: skip
+
+    def _by_itself(self, node: Node) -> str:
         """The text on one line, constants instead of their names."""
+        constants = {
+            one.start: self.lets[one.name]
+            for one in find(node, Name)
+            if one.name in self.lets and id(one) not in self.members
+        }
         parts: list[str] = []
         end = None
-        for at, token in enumerate(tokens):
+        for token in node.tokens:
             text = token.text
-            is_member = at > 0 and tokens[at - 1].text == "."
-            if token.kind is Kind.IDENTIFIER and text in self.lets and not is_member:
-                value = self._by_itself(self.lets[text])
-                text = value if len(self.lets[text]) == 1 else f"({value})"
+            value = constants.get(token.start)
+            if value is not None:
+                whole = self._by_itself(value)
+                text = whole if len(value.tokens) == 1 else f"({whole})"
             parts.append(text if end in (None, token.start) else f" {text}")
             end = token.end
         return "".join(parts)
 
     def _columns_read(
-        self, places: Sequence[int], own: Collection[str], time_column: str | None
+        self, places: Sequence[Operators], own: Collection[str], time_column: str | None
     ) -> tuple[str, ...] | None:
         """In the table's order; its time is among them, whatever the query reads."""
         found = {time_column} if time_column else set()
-        for at in places:
-            read = columns_read(self.tokens, at, own)
+        for operators in places:
+            read = _columns_named(operators, own)
             if read is None:
                 return None
             found |= read
         return tuple(name for name in own if name in found) or None
 
-    def _is_source(self, at: int, token: Token, table: str) -> bool:
-        if token.kind is not Kind.IDENTIFIER or token.text != table:
-            return False
-        after = self.tokens[at + 1].text if at + 1 < len(self.tokens) else ""
-        return after != "=" and not (at and self.tokens[at - 1].text == ".")
-
-    def _kept_filters(self, at: int, own: Collection[str]) -> list[tuple[Token, ...]]:
+    def _kept_filters(self, operators: Operators, own: Collection[str]) -> list[Node]:
         """Conditions that each record must fulfil to get past the filters behind a name."""
-        kept = []
-        at += 1
-        while at + 1 < len(self.tokens) and self.tokens[at].text == "|":
-            end = operator_end(self.tokens, at + 2)
-            step = pipeline(self.tokens[at:end])[1]
-            chosen = bare_columns(step.tokens, own) if step.operator == "project" else None
-            if chosen is not None:
-                own, at = chosen, end
+        kept: list[Node] = []
+        for operator in operators:
+            listed = [one.name for one in operator.arguments if isinstance(one, Name)]
+            is_choice = operator.name == "project" and len(listed) == len(operator.arguments)
+            if is_choice and set(listed) <= set(own):
+                own = listed
                 continue
-            if step.operator not in _FILTERS:
+            if operator.name == "union" and not operator.option("withsource"):
+                continue
+            if operator.name not in _FILTERS or len(operator.arguments) != 1:
                 break
-            condition = step.tokens
-            has_or = len(list(split(condition, "or"))) > 1
-            parts = [condition] if has_or else [tuple(p) for p in split(condition, "and")]
-            kept += [part for part in parts if part and self._is_repeatable(part, own)]
-            at = end
+            parts = conjuncts(operator.arguments[0])
+            kept += [part for part in parts if self._is_repeatable(part, own)]
         return kept
 
-    def _is_repeatable(self, tokens: Sequence[Token], own: Collection[str]) -> bool:
-        return all(self._is_known(tokens, at, own) for at in range(len(tokens)))
-
-    def _is_known(self, tokens: Sequence[Token], at: int, own: Collection[str]) -> bool:
-        token = tokens[at]
-        before = tokens[at - 1].text if at else ""
-        after = tokens[at + 1].text if at + 1 < len(tokens) else ""
-        if literal_type(token):
-            return True if before != "[" else self._is_index(tokens, at, own)
-        if token.kind is Kind.PUNCTUATION:
-            return token.text in _SYMBOLS or (token.text == "*" and 0 < at < len(tokens) - 1)
-        if token.kind is not Kind.IDENTIFIER or token.text in self.hidden:
+    def _is_repeatable(self, node: Node, own: Collection[str]) -> bool:
+        """Whether an expression is the same each time, of the record and of constants alone."""
+        if isinstance(node, Literal):
+            return True
+        if isinstance(node, Name):
+            known = (node.name in own) != (node.name in self.lets)
+            return known and node.name not in self.hidden
+        if isinstance(node, Path):
+            keys = [step for step in node.steps if not isinstance(step, Name)]
+            return self._is_repeatable(node.base, own) and all(
+                isinstance(key, Index) and self._is_repeatable(key.value, own) for key in keys
+            )
+        if isinstance(node, Call) and node.name not in DETERMINISTIC - self.hidden:
             return False
-        if before == ".":
-            return True
-        name = token.text
-        if after == "(" and name not in WORDS:
-            return name in DETERMINISTIC
-        if name in WORDS:
-            return True
-        return (name in own) != (name in self.lets)
+        known = isinstance(node, (Call, Chain, Comparison, Unary, Group, Interval))
+        return known and all(self._is_repeatable(child, own) for child in node.children)
 
-    def _is_index(self, tokens: Sequence[Token], at: int, own: Collection[str]) -> bool:
-        """``x["key"]`` reads inside a value; a bare ``["name"]`` is a column."""
-        if at < 2 or not (tokens[at - 2].kind is Kind.IDENTIFIER or tokens[at - 2].text in ")]"):
-            return tokens[at].kind is Kind.STRING and decode_string(tokens[at].text) in own
-        return tokens[at - 2].text not in WORDS
+    def _span(self, node: Node) -> str:
+        return self.text[node.start : node.end]
 
-    def _span(self, tokens: Sequence[Token]) -> str:
-        return self.text[tokens[0].start : tokens[-1].end]
-
-    def _lets_for(self, used: Sequence[Token]) -> tuple[str, ...]:
+    def _lets_for(self, used: Sequence[Node]) -> tuple[str, ...]:
         """The statements that the conditions need, and those that these need."""
         wanted: set[str] = set()
-        waiting = [token.text for token in used if token.kind is Kind.IDENTIFIER]
+        waiting = list(used)
         while waiting:
-            name = waiting.pop()
-            if name in self.lets and name not in wanted:
-                wanted.add(name)
-                waiting += [t.text for t in self.lets[name] if t.kind is Kind.IDENTIFIER]
+            for one in find(waiting.pop(), Name):
+                if one.name in self.lets and one.name not in wanted:
+                    wanted.add(one.name)
+                    waiting.append(self.lets[one.name])
         return tuple(
-            f"let {name} = {self._span(self.lets[name])};" for name in self.lets if name in wanted
+            f"let {name} = {self._span(value)};"
+            for name, value in self.lets.items()
+            if name in wanted
         )
 
 
-def _function_parameters(tokens: Sequence[Token]) -> set[str]:
-    """Names that a function's parameter list declares (``x: string``)."""
-    return {
-        token.text
-        for token, after in pairwise(tokens)
-        if token.kind is Kind.IDENTIFIER and after.text == ":"
-    }
+def _columns_named(operators: Operators, own: Collection[str]) -> set[str] | None:
+    """Own columns that the operators read up to one that names all it lets through.
+
+    None where they may read all.
+    """
+    found: set[str] = set()
+    for operator in operators:
+        if operator.name not in _ROW_BY_ROW | _CHOOSES:
+            return None
+        for node in operator.walk():
+            if isinstance(node, Wildcard) or (isinstance(node, Call) and node.name in _UNNAMED):
+                return None
+            if isinstance(node, Name) and node.name in own:
+                found.add(node.name)
+        if operator.name in _CHOOSES:
+            return found
+    return None

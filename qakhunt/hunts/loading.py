@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.documents import Document, convert, parse_yaml, read_text
-from qakhunt.errors import HuntError, SourceLocation, nearest
+from qakhunt.core.documents import Document, convert, parse_yaml, read_text
+from qakhunt.core.errors import HuntError, SourceLocation, nearest
 from qakhunt.hunts.model import EntityMapping, Hunt, HuntFile, Notes, QueryPlace
 
 if TYPE_CHECKING:

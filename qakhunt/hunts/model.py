@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from qakhunt.errors import SourceLocation
+from qakhunt.core.errors import SourceLocation
 
 LOG_ANALYTICS = "log-analytics"
 DEFENDER = "defender"

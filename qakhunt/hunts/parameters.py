@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.errors import HuntError, SourceLocation, UsageError, nearest
+from qakhunt.core.errors import HuntError, SourceLocation, UsageError, nearest
 from qakhunt.kql.literal import decode, encode, literal_type
 from qakhunt.kql.tokens import Kind, KqlLexError, LineIndex, Token, tokenize
 from qakhunt.kql.values import Instant, Timespan

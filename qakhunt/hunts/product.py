@@ -9,7 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from qakhunt.errors import NotAvailableError
+from qakhunt.core.errors import NotAvailableError
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import place_of
 from qakhunt.hunts.table_sources import sources

@@ -10,7 +10,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import NotAvailableError, SourceLocation
+from qakhunt.core.errors import NotAvailableError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, query_tokens
 from qakhunt.hunts.product import defender_edits

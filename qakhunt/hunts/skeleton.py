@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import uuid
 
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 
 _NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 

@@ -6,10 +6,11 @@ Nothing is refused for what cannot be read: the window is the service's time spa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.kql.pipeline import closing, split
+from qakhunt.kql.pipeline import bracketed, closing, split
 from qakhunt.kql.tokens import Kind
 from qakhunt.kql.values import Instant, Timespan
 
@@ -20,11 +21,7 @@ if TYPE_CHECKING:
 
 TIME_COLUMNS = ("TimeGenerated", "Timestamp")
 
-_COMPARISONS = frozenset([">", ">=", "<", "<="])
-_BEFORE_BRACKET = frozenset(["and", "where", "filter"])
-_OPERAND_ENDS = _COMPARISONS | frozenset(
-    ["and", "or", "|", ",", ";", "=", "==", "!=", "..", "where", "filter", "by", "(", ")", "{", "}"]
-)
+_MIRRORED = {">": "<", ">=": "<=", "<": ">", "<=": ">="}
 
 
 @dataclass(frozen=True)
@@ -49,20 +46,20 @@ class Reach:
 def time_filters(tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]) -> Reach:
     """The bounds that the query names. ``parameters`` are its literal lets' values."""
     reader = _Reader(tokens, now, parameters)
-    for at, token in enumerate(tokens):
-        if token.text in _COMPARISONS:
-            reader.comparison(at)
-        elif token.text == "between" and at and is_time(tokens[at - 1]):
-            reader.between(at)
-    reader.other_starts()
-    return Reach(tuple(reader.starts), tuple(reader.kept), tuple(reader.ends), tuple(reader.unread))
+    for at, (bar, word) in enumerate(pairwise(tokens)):
+        if bar.text == "|" and word.text in ("where", "filter"):
+            reader.where(tokens[at + 2 : _operator_end(tokens, at + 2)])
+    others = reader.other_starts()
+    return Reach(
+        (*reader.kept, *others), tuple(reader.kept), tuple(reader.ends), tuple(reader.unread)
+    )
 
 
 def has_time_filter(tokens: Sequence[Token]) -> bool:
     """Whether the query compares a time column with anything."""
     beside = ["", *(token.text for token in tokens), ""]
     return any(
-        is_time(token) and not {*_COMPARISONS, "between"}.isdisjoint((beside[at], beside[at + 2]))
+        is_time(token) and not {*_MIRRORED, "between"}.isdisjoint((beside[at], beside[at + 2]))
         for at, token in enumerate(tokens)
     )
 
@@ -77,7 +74,6 @@ class _Reader:
         self, tokens: Sequence[Token], now: Instant, parameters: Mapping[str, Any]
     ) -> None:
         self.tokens, self.now = tokens, now
-        self.starts: list[Instant] = []
         self.kept: list[Instant] = []
         self.ends: list[Instant] = []
         self.unread: list[Token] = []
@@ -93,65 +89,60 @@ class _Reader:
                 if value is not None:
                     names.setdefault(part[1].text, value)
                     self._read.update(token.start for token in part)
-        for token, colon in zip(self.tokens, self.tokens[1:], strict=False):
+        for token, colon in pairwise(self.tokens):
             if colon.text == ":":
                 names.pop(token.text, None)
         return names
 
-    def comparison(self, at: int) -> None:
-        """Read one comparison: its later side bounds, where the other is a record's time."""
-        left, right = _operand(self.tokens, at, -1), _operand(self.tokens, at, 1)
-        if self.tokens[at].text in ("<", "<="):
-            left, right = right, left
-        self._bound(at, column=left, value=right)
-        self._bound(at, column=right, value=left, is_end=True)
-        self._read.update(token.start for token in left)
-
-    def between(self, at: int) -> None:
-        """Both ends; a length of time as the second counts from the first."""
-        ends = list(split(self.tokens[at + 2 : closing(self.tokens, at + 1)], ".."))
-        column = [self.tokens[at - 1]]
-        if len(ends) == 2:
-            self._bound(at, column=column, value=ends[0])
-            length = self._evaluated(ends[1], self.names)
-            start = self._evaluated(ends[0], self.names)
-            if not isinstance(length, Timespan) or not isinstance(start, Instant):
-                self._bound(at, column=column, value=ends[1], is_end=True)
-            elif _is_kept(self.tokens, at):
-                self.ends.append(start + length)
-
-    def _bound(
-        self, at: int, *, column: Sequence[Token], value: Sequence[Token], is_end: bool = False
-    ) -> None:
-        if len(column) != 1 or not is_time(column[0]) or not value:
+    def where(self, condition: Sequence[Token]) -> None:
+        """Read what a record must fulfil to pass; one of several conditions keeps none out."""
+        if len(list(split(condition, "or"))) > 1:
             return
+        for part in split(condition, "and"):
+            if bracketed(part):
+                self.where(part[1:-1])
+            elif len(part) > 2 and is_time(part[0]):
+                self._comparison(part[1].text, part[2:])
+            elif len(part) > 2 and is_time(part[-1]):
+                self._comparison(_MIRRORED.get(part[-2].text, ""), part[:-2])
+
+    def _comparison(self, operator: str, value: Sequence[Token]) -> None:
+        if operator == "between":
+            first, *last = split(value[1:-1], "..")
+            start = self._bound(self.kept, first)
+            length = self._evaluated(last[0], self.names) if last else None
+            if start is not None and isinstance(length, Timespan):
+                self.ends.append(start + length)  # counts from the first
+            elif last:
+                self._bound(self.ends, last[0])
+        elif operator in _MIRRORED:
+            self._bound(self.kept if operator in (">", ">=") else self.ends, value)
+
+    def _bound(self, bounds: list[Instant], value: Sequence[Token]) -> Instant | None:
         self._read.update(token.start for token in value)
         instant = self._evaluated(value, self.names)
         if isinstance(instant, Instant):
-            if not is_end:
-                self.starts.append(instant)
-            if _is_kept(self.tokens, at):
-                (self.ends if is_end else self.kept).append(instant)
-        elif not is_end:
+            bounds.append(instant)
+            return instant
+        if bounds is self.kept and value:
             self.unread.append(value[0])
+        return None
 
-    def other_starts(self) -> None:
+    def other_starts(self) -> list[Instant]:
         """Each ``ago()``, and each time by its name, that bounds nothing from above."""
+        found = []
         for at, token in enumerate(self.tokens):
             if token.kind is not Kind.IDENTIFIER or token.start in self._read:
                 continue
-            is_call = token.text == "ago" and self.tokens[at + 1 : at + 2]
-            value: Any = self.names.get(token.text)
-            if is_call:
-                call = self.tokens[at : closing(self.tokens, at + 1) + 1]
-                value = self._evaluated(call, self.names)
+            end, value = at, self.names.get(token.text)
+            if token.text == "ago":
+                end = closing(self.tokens, at + 1)
+                value = self._evaluated(self.tokens[at : end + 1], self.names)
                 if value is None:
                     self.unread.append(token)
-            if isinstance(value, Instant) and self._precedes(at) != "..":
-                self.starts.append(value)
-
-    def _precedes(self, at: int) -> str:
-        return self.tokens[at - 1].text if at else ""
+            if isinstance(value, Instant) and not _is_end(self.tokens, at, end):
+                found.append(value)
+        return found
 
     def _evaluated(self, tokens: Sequence[Token], names: Mapping[str, Any]) -> Any:
         try:
@@ -160,37 +151,24 @@ class _Reader:
             return None
 
 
-def _is_kept(tokens: Sequence[Token], at: int) -> bool:
-    """Whether the comparison at ``at`` must hold for a record to pass: part of a ``where``."""
-    for step in (1, -1):
-        position, depth, least = at, 0, 0
-        while 0 <= position + step < len(tokens):
-            position += step
-            text = tokens[position].text
-            depth += step * ((text in ("(", "[", "{")) - (text in (")", "]", "}")))
-            if depth < least and step < 0:
-                word = tokens[position - 1] if position else None
-                if word and word.kind is Kind.IDENTIFIER and word.text not in _BEFORE_BRACKET:
-                    return False  # inside a call, such as not() or countif()
-            least = min(least, depth)
-            if depth == least and text == "or":
-                return False
-            if depth == least and text in ("|", ";"):
-                break
-        if step < 0:
-            after = tokens[position + 1 : position + 2]
-            return tokens[position].text == "|" and after[0].text in ("where", "filter")
-    return False
+def _is_end(tokens: Sequence[Token], at: int, end: int) -> bool:
+    """Whether the value from ``at`` to ``end``, or a call around it, is what comes later."""
+    while True:
+        before = tokens[at - 1].text if at else ""
+        after = tokens[end + 1].text if end + 1 < len(tokens) else ""
+        if before in ("<", "<=", "..") or after in (">", ">="):
+            return True
+        if before != "(" or at < 2 or tokens[at - 2].kind is not Kind.IDENTIFIER:
+            return False
+        end, at = closing(tokens, at - 1), at - 2
 
 
-def _operand(tokens: Sequence[Token], at: int, step: int) -> Sequence[Token]:
-    """What stands on one side of the comparison at ``at``, brackets whole."""
-    end, depth = at + step, 0
-    opening, closing_ = (("(", "["), (")", "]"))[::step]
-    while 0 <= end < len(tokens):
-        text = tokens[end].text
-        depth += (text in opening) - (text in closing_)
-        if depth < 0 or (depth == 0 and text in _OPERAND_ENDS and text not in closing_):
-            break
-        end += step
-    return tokens[at + 1 : end] if step > 0 else tokens[end + 1 : at]
+def _operator_end(tokens: Sequence[Token], at: int) -> int:
+    """Where the operator that begins at ``at`` ends: the next pipe, or the pipeline's end."""
+    depth = 0
+    for position in range(at, len(tokens)):
+        text = tokens[position].text
+        if depth == 0 and text in ("|", ";", ")", "}"):
+            return position
+        depth += (text in ("(", "[", "{")) - (text in (")", "]", "}"))
+    return len(tokens)

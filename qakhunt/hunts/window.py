@@ -14,7 +14,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import HuntError, UsageError
+from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
 from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
@@ -105,7 +105,10 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[
     The hunt's named bounds, else its ``queryPeriod``, else its furthest ``ago()``.
     """
     if hunt.notes.window is not None:
-        return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
+        try:
+            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
+        except NotEvaluable as problem:
+            return Window(_before(now, DEFAULT), now), f"{problem}; --window sets another"
     period = read_period(hunt.period)
     if period is not None:
         return Window(_before(now, period), now), f"the hunt's queryPeriod, {hunt.period}"
@@ -154,11 +157,7 @@ def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str
         try:
             values[name] = names[name] = evaluate(let.tokens, now, names)
         except NotEvaluable as problem:
-            raise HuntError(
-                f"let {name}: the window cannot be worked out: {problem}",
-                location=place_of(hunt, let.value_start),
-                hint="give one with --window",
-            ) from None
+            raise NotEvaluable(f"let {name} cannot be worked out here ({problem})") from None
         if not isinstance(values[name], Instant):
             raise HuntError(f"let {name}: not a time", location=place_of(hunt, let.value_start))
     start, end = values[notes.start], values[notes.end]

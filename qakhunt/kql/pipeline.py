@@ -1,15 +1,11 @@
-"""A query's shape by token: its statements, and each pipeline's stages.
-
-Enough of the grammar to say where a filter or an aggregation stands; expressions
-stay tokens. It never fails: what it does not know becomes a stage of that name.
-"""
+"""A pipeline's stages by token, for those that do not read the syntax tree yet."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.kql.tokens import Kind, Token, tokenize
+from qakhunt.kql.tokens import Kind, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -28,55 +24,6 @@ class Stage:
     tokens: tuple[Token, ...]
     start: int
     end: int
-
-
-@dataclass(frozen=True)
-class Statement:
-    """One statement: ``name`` is set for ``let name = ...``.
-
-    ``stages`` split its value (a let's) or the whole (a query's) at its bars.
-    """
-
-    name: str | None
-    tokens: tuple[Token, ...]
-    stages: tuple[Stage, ...]
-    start: int
-    end: int
-
-    @property
-    def value(self) -> tuple[Token, ...]:
-        """What a ``let`` stands for, from its parameter list on; else the whole."""
-        if self.name is None:
-            return self.tokens
-        return self.tokens[3:] if self.tokens[2].text == "=" else self.tokens[2:]
-
-    @property
-    def source(self) -> Stage:
-        """The stage before the first bar."""
-        return self.stages[0]
-
-
-def statements(text: str) -> list[Statement]:
-    """The text's statements in order. Raises KqlLexError."""
-    found = []
-    for part in split(tokenize(text), ";"):
-        if part:
-            found.append(_statement(part))
-    return found
-
-
-def query_statement(found: Sequence[Statement]) -> Statement | None:
-    """The statement that yields the result: the last that is no ``let``."""
-    return next((one for one in reversed(found) if one.name is None), None)
-
-
-def _statement(tokens: Sequence[Token]) -> Statement:
-    name = None
-    body = tokens
-    if len(tokens) > 2 and tokens[0].text == "let" and tokens[2].text in ("=", "("):
-        name = tokens[1].text
-        body = tokens[3:] if tokens[2].text == "=" else tokens[2:]
-    return Statement(name, tuple(tokens), pipeline(body), tokens[0].start, tokens[-1].end)
 
 
 def pipeline(tokens: Sequence[Token]) -> tuple[Stage, ...]:
@@ -166,37 +113,3 @@ def groups(tokens: Sequence[Token], opening: Sequence[str] = _OPENING) -> Iterat
             yield tokens[at + 1 : end]
             at = end
         at += 1
-
-
-@dataclass(frozen=True)
-class Item:
-    """One entry of a list of columns: ``name = expression``, or an expression alone.
-
-    ``name`` is also set for a bare column.
-    """
-
-    name: str | None
-    tokens: tuple[Token, ...]
-    start: int
-    end: int
-
-
-def items(tokens: Sequence[Token]) -> list[Item]:
-    """Entries between commas, as of ``extend``, ``project`` or a ``by`` list."""
-    found = []
-    for part in split(tokens, ","):
-        if not part:
-            continue
-        name, expression = None, part
-        if len(part) > 2 and part[0].kind is Kind.IDENTIFIER and part[1].text == "=":
-            name, expression = part[0].text, part[2:]
-        elif len(part) == 1 and part[0].kind is Kind.IDENTIFIER:
-            name = part[0].text
-        found.append(Item(name, tuple(expression), part[0].start, part[-1].end))
-    return found
-
-
-def by_split(tokens: Sequence[Token]) -> tuple[list[Token], list[Token]]:
-    """The tokens before and after a ``by`` outside all brackets."""
-    parts = list(split(tokens, "by"))
-    return parts[0], parts[1] if len(parts) > 1 else []

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import qakhunt.data
-from qakhunt.errors import QakhuntError
+from qakhunt.core.errors import QakhuntError
 from qakhunt.kql.schema import tables
 
 if TYPE_CHECKING:

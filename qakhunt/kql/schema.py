@@ -21,7 +21,7 @@ def tables(product: str) -> dict[str, Columns]:
     from importlib.resources import files
 
     name = f"schema_{product.replace('-', '_')}.json"
-    data = files("qakhunt.data").joinpath(name).read_text(encoding="utf-8")
+    data = files("qakhunt").joinpath("data").joinpath(name).read_text(encoding="utf-8")
     return msgspec.json.decode(data, type=dict[str, Columns])
 
 

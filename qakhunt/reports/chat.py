@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import IO, TYPE_CHECKING
 
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.details import clock
-from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.summary import faults, one_window
 from qakhunt.reports.view import cut, report_view
 from qakhunt.triage.words import count
@@ -18,9 +18,9 @@ from qakhunt.triage.words import count
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.formats import ExportOptions
     from qakhunt.reports.view import HitView, OwnTable
-    from qakhunt.triage.run_result import RunResult
 
 MOST = 8
 _LONGEST = 60

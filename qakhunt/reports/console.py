@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qakhunt.answers.ledger import Verdict
-from qakhunt.reports.safe import for_terminal
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
     context_lines,
     coverage_lines,
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.view import FindingView, HitView, OwnTable, ReportView
-    from qakhunt.triage.run_result import RunResult
 
 WIDE = 80
 LONGEST = 400

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.table import Column, ResultTable, unique_names
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 LEADING = ("hunt", "profile", "tenant", "workspace")
 

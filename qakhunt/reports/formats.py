@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.answers.plain import to_text
-from qakhunt.errors import UsageError, nearest
+from qakhunt.answers.run_document import hit_document, run_document
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_csv, for_json, for_spreadsheet
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.flat import flat_table
-from qakhunt.reports.safe import for_csv, for_json, for_spreadsheet
 from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.run_document import hit_document, run_document
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
     Writer = Callable[["RunResult", IO[bytes], "ExportOptions"], None]
 
@@ -115,7 +115,7 @@ def write_navigator(result: RunResult, out: IO[bytes], options: ExportOptions) -
 
 def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     """Typed columns; datetimes at 100 ns in nanoseconds, dynamic as JSON text."""
-    from qakhunt.engine.parquet import parquet_bytes
+    from qakhunt.backends.engine.parquet import parquet_bytes
 
     out.write(parquet_bytes(flat_table(result)))
 

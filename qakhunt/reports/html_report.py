@@ -15,9 +15,9 @@ from typing import IO, TYPE_CHECKING, Any
 from qakhunt import __version__
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.plain import to_text
+from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.drawing import overview
-from qakhunt.reports.safe import for_terminal, lines_for_terminal
 from qakhunt.reports.summary import context_lines, one_window
 from qakhunt.reports.view import (
     MOST_IN_FULL,
@@ -35,9 +35,9 @@ from qakhunt.triage.words import count, offset, prose
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.formats import ExportOptions
     from qakhunt.reports.view import ReportView
-    from qakhunt.triage.run_result import RunResult
 
 MOST_ROWS, _MOST_FAULTS = 200, 30
 _MOST_EVENTS = 160

@@ -9,9 +9,9 @@ import re
 from typing import IO, TYPE_CHECKING
 
 from qakhunt.answers.plain import to_text
+from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.flat import flat_table
-from qakhunt.reports.safe import for_markdown, for_terminal
 from qakhunt.reports.summary import context_lines
 from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
@@ -21,12 +21,12 @@ from qakhunt.triage.words import count, offset, prose, short_list
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import ExportOptions
     from qakhunt.reports.view import HitView, OwnTable, ReportView, TreeLine
     from qakhunt.triage.dossier import Dossier
-    from qakhunt.triage.run_result import RunResult
 
 MOST_FINDINGS, MOST_ROWS, _MOST_EVENTS = 500, 200, 200
 _SIDES = {Side.FOR: "for", Side.AGAINST: "against", Side.OPEN: "not known"}

@@ -10,7 +10,7 @@ import json
 from collections import Counter, defaultdict
 from typing import IO, TYPE_CHECKING, Any
 
-from qakhunt.reports.safe import for_json, for_terminal
+from qakhunt.core.safe_text import for_json, for_terminal
 from qakhunt.reports.summary import one_window
 from qakhunt.triage.command_notes import technique
 from qakhunt.triage.words import count
@@ -18,9 +18,9 @@ from qakhunt.triage.words import count
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.model import Hunt
     from qakhunt.reports.formats import ExportOptions
-    from qakhunt.triage.run_result import RunResult
 
 FORMAT, NAVIGATOR = "4.5", "4.9.0"
 _COLOURS = ("#fde8d7", "#f4a06b", "#c2391f")

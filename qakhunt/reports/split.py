@@ -14,11 +14,10 @@ from qakhunt.answers.ledger import Ledger
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qakhunt.answers.ledger import LedgerLine
-    from qakhunt.backends.base import Target
-    from qakhunt.triage.context import Context
-    from qakhunt.triage.hits import Hit
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.context import Context
+    from qakhunt.answers.hits import Hit
+    from qakhunt.answers.ledger import LedgerLine, Target
+    from qakhunt.answers.run_result import RunResult
 
 
 def customer(source: LedgerLine | Hit | Target) -> str:

@@ -11,7 +11,7 @@ from qakhunt.reports.split import customer
 from qakhunt.triage.words import count, prose
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 
 def verdict_line(result: RunResult) -> str:

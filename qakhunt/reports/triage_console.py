@@ -12,9 +12,9 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.console import KIND_STYLES, unpadded
 from qakhunt.reports.details import ReportDetails
-from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.view import cell_text, timeline, tree_lines
 from qakhunt.triage.assessment import Side
 from qakhunt.triage.rarity_words import rarity_lines

@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.hits import shows_commands
 from qakhunt.answers.ledger import Verdict, whom
 from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.answers.table import unique_names
@@ -17,7 +18,6 @@ from qakhunt.reports.details import ReportDetails, clock
 from qakhunt.reports.summary import coverage_rows, faults, verdict_line
 from qakhunt.triage.assessment import Kind, table_name
 from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.hits import shows_commands
 from qakhunt.triage.timeline import Moment, entries, gap_words
 from qakhunt.triage.tree_rows import asides, branch, tree_rows
 from qakhunt.triage.words import count, offset, prose, short_list, span
@@ -25,12 +25,12 @@ from qakhunt.triage.words import count, offset, prose, short_list, span
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.reports.summary import CoverageRow
     from qakhunt.triage.dossier import Dossier
     from qakhunt.triage.findings import Findings
-    from qakhunt.triage.hits import Hit
-    from qakhunt.triage.run_result import RunResult
     from qakhunt.triage.timeline import Entry
 
 MOST_IN_FULL = 50

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from qakhunt.errors import ConfigError
+from qakhunt.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qakhunt.config_model import Schedule
+    from qakhunt.run.config_model import Schedule
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """How much of a blob is in memory at once while it is sent."""

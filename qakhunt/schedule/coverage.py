@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qakhunt.errors import HuntError, SourceLocation
+from qakhunt.core.errors import HuntError, SourceLocation
 from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS, Hunt
 from qakhunt.hunts.parameters import query_tokens
 from qakhunt.hunts.time_filters import has_time_filter

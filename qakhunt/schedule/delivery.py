@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import DeliveryLine, Verdict
-from qakhunt.errors import StateError
+from qakhunt.core.errors import StateError
 from qakhunt.schedule.coverage import MOST_MADE_UP
 from qakhunt.schedule.findings import News, finding_document, findings_of, judge
 from qakhunt.schedule.sinks.base import Documents, NotTaken, Report
@@ -27,13 +27,13 @@ from qakhunt.triage.suppressions import Suppressions
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.findings import Finding, Known
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Message, Store
-    from qakhunt.triage.run_result import RunResult
 
 MOST_TOLD = 2000
 """Findings that one run reports where there is a state; the next run reports the rest."""

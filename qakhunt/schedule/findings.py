@@ -15,14 +15,14 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.plain import to_json_value
-from qakhunt.triage.run_document import hit_document
+from qakhunt.answers.run_document import hit_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from qakhunt.answers.hits import Hit
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan
-    from qakhunt.triage.hits import Hit
 
 SCHEMA = "qakhunt.finding/1"
 DAY = "day"

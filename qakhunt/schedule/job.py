@@ -29,15 +29,15 @@ from qakhunt.schedule.store_file import in_memory
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from qakhunt.config import Config
-    from qakhunt.errors import QakhuntError
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.core.errors import QakhuntError
     from qakhunt.kql.values import Instant, Timespan
-    from qakhunt.runner import PlanLine
+    from qakhunt.run.config import Config
+    from qakhunt.run.execution import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.delivery import JobOptions
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Store
-    from qakhunt.triage.run_result import RunResult
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]
 
@@ -242,6 +242,19 @@ def _not_run(refused: LedgerLine, window: Window) -> LedgerLine:
     )  # fmt: skip
 
 
+def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
+    """The line of all that earlier runs may not have answered."""
+    own = entry.due.own
+    oldest = now - entry.rule.retention
+    window = Window(oldest, own.start) if oldest < own.start else own
+    line = _line(
+        entry, window, "backlog", Status.UNCOVERED,
+        f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
+    )  # fmt: skip
+    hint = "'qakhunt run --window 30d' looks once at all of it"
+    return replace(line, hint=hint, gaps=(window,))
+
+
 def _too_late(entry: _Asked, window: Window) -> LedgerLine:
     return _line(entry, window, "owed", Status.NOT_RUN, "still owed: the run's time was up")
 
@@ -253,18 +266,6 @@ def _lost(entry: _Asked, window: Window) -> LedgerLine:
         f"lost: no run looked at {window} before it aged out of the {days:.0f} "
         f"days that {entry.line.rendered.product} keeps",
     )  # fmt: skip
-
-
-def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
-    """The line of all that earlier runs may not have answered."""
-    own = entry.due.own
-    oldest = now - entry.rule.retention
-    window = Window(oldest, own.start) if oldest < own.start else own
-    line = _line(
-        entry, window, "backlog", Status.UNCOVERED,
-        f"{store.backlog_unknown}: what earlier runs did not answer is unknown",
-    )  # fmt: skip
-    return replace(line, hint="'qakhunt run --window 30d' looks once at all of it")
 
 
 def _line(entry: _Asked, window: Window, slice_: str, status: Status, detail: str) -> LedgerLine:

@@ -13,7 +13,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.errors import StateError
+from qakhunt.core.errors import StateError
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed
 from qakhunt.schedule.findings import Known

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from qakhunt.errors import StateBusyError, StateError
+from qakhunt.core.errors import StateBusyError, StateError
 from qakhunt.schedule.azure_blob import blob_client, check_blob_url, error_code
 from qakhunt.schedule.store import Store, connect
 from qakhunt.schedule.store_file import open_unlocked, read_file

@@ -12,8 +12,8 @@ import sqlite3
 import string
 from typing import IO, TYPE_CHECKING
 
-from qakhunt.errors import StateBusyError, StateError
-from qakhunt.reports.writing import open_private
+from qakhunt.core.errors import StateBusyError, StateError
+from qakhunt.core.writing import open_private
 from qakhunt.schedule.store import Store, connect
 
 if TYPE_CHECKING:

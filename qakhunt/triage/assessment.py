@@ -12,7 +12,7 @@ from enum import Enum
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.families.data import families
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.triage.evidence import (
     LOADERS,
     Burst,
@@ -26,7 +26,7 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.triage.context import HitContext
+    from qakhunt.answers.context import HitContext
     from qakhunt.triage.findings import Findings
 
 

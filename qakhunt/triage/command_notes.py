@@ -5,15 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.families.data import families
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.families.commands import Command
+    from qakhunt.answers.hits import Hit
+    from qakhunt.hunts.command_catalogue import Command
     from qakhunt.kql.values import Timespan
-    from qakhunt.triage.hits import Hit
     from qakhunt.triage.timeline import Moment
 
 

@@ -20,10 +20,10 @@ from qakhunt.triage.timeline import Moment, moments_of
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qakhunt.answers.context import HitContext
+    from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.triage.context import HitContext
-    from qakhunt.triage.hits import Hit
-    from qakhunt.triage.run_result import RunResult
 
 _HALF_HOUR = Timespan(1800 * TICKS_PER_SECOND)
 

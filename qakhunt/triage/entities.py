@@ -18,10 +18,10 @@ from qakhunt.triage.records import account_name, events_of, text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from qakhunt.answers.context import HitContext
+    from qakhunt.answers.hits import Hit
     from qakhunt.kql.values import Window
-    from qakhunt.triage.context import HitContext
     from qakhunt.triage.findings import Findings
-    from qakhunt.triage.hits import Hit
     from qakhunt.triage.links import Portals
     from qakhunt.triage.process_tree import Node
     from qakhunt.triage.records import Event

@@ -8,16 +8,16 @@ from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
 
-from qakhunt.families.data import families
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.families.commands import Command
-    from qakhunt.triage.context import HitContext, Rarity
+    from qakhunt.answers.context import HitContext, Rarity
+    from qakhunt.answers.hits import Hit
+    from qakhunt.hunts.command_catalogue import Command
     from qakhunt.triage.findings import Findings
-    from qakhunt.triage.hits import Hit
     from qakhunt.triage.process_tree import Node
 
     _Timed = tuple[Instant, Command, Node | None]

@@ -9,8 +9,8 @@ from qakhunt.triage.process_tree import Forest, Node
 from qakhunt.triage.records import Event, ancestors_of, processes_of
 
 if TYPE_CHECKING:
-    from qakhunt.triage.context import HitContext
-    from qakhunt.triage.hits import Hit
+    from qakhunt.answers.context import HitContext
+    from qakhunt.answers.hits import Hit
     from qakhunt.triage.records import Process
 
 

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qakhunt.families.commands import understand
+from qakhunt.hunts.command_catalogue import understand
 from qakhunt.kql.values import TICKS_PER_SECOND
 
 if TYPE_CHECKING:

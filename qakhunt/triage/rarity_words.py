@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
-    from qakhunt.triage.context import Rarity
+    from qakhunt.answers.context import Rarity
     from qakhunt.triage.dossier import Dossier
 
 

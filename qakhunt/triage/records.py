@@ -10,14 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.families.commands import Command, understand
+from qakhunt.answers.context import PROCESSES
+from qakhunt.hunts.command_catalogue import Command, understand
 from qakhunt.kql.values import Instant
-from qakhunt.triage.context import PROCESSES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qakhunt.triage.context import HitContext, Record
+    from qakhunt.answers.context import HitContext, Record
 
 KINDS = {
     PROCESSES: "process",

@@ -15,7 +15,7 @@ from qakhunt.kql.values import TICK, TICKS_PER_SECOND, Instant, Timespan, Window
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.triage.hits import Hit
+    from qakhunt.answers.hits import Hit
 
 _LAST = Instant.parse("9999-12-31T23:59:59.9999999Z")
 # A hit no longer than this is looked at whole.

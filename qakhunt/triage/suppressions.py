@@ -21,17 +21,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.documents import Document, convert, parse_yaml, read_text
-from qakhunt.errors import ConfigError, SourceLocation, nearest
-from qakhunt.families.data import families
+from qakhunt.core.documents import Document, convert, parse_yaml, read_text
+from qakhunt.core.errors import ConfigError, SourceLocation, nearest
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
     from pathlib import Path
 
-    from qakhunt.triage.hits import Hit
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import RunResult
 
 CONDITIONS = ("hunt", "tenant", "device", "account", "parent", "family")
 _PARENTS = (

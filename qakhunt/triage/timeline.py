@@ -16,9 +16,9 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qakhunt.triage.context import HitContext
+    from qakhunt.answers.context import HitContext
+    from qakhunt.answers.hits import Hit
     from qakhunt.triage.findings import Findings
-    from qakhunt.triage.hits import Hit
     from qakhunt.triage.records import Event, Process
 
 QUIET = 120 * TICKS_PER_SECOND

@@ -37,10 +37,14 @@ def main() -> None:
         prog="python -m tests.benchmarks", description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    parser.add_argument("names", nargs="*", metavar="NAME", choices=[*NAMES, []])
+    parser.add_argument("names", nargs="*", metavar="NAME")
     parser.add_argument("--rows", type=int, default=2_000_000)
     parser.add_argument("--events", action="append", default=[], metavar="FILE")
-    show(chosen(parser.parse_args()))
+    options = parser.parse_args()
+    unknown = [name for name in options.names if name not in NAMES]
+    if unknown:
+        parser.error(f"no benchmark named {unknown[0]!r}; there are {', '.join(NAMES)}")
+    show(chosen(options))
 
 
 if __name__ == "__main__":

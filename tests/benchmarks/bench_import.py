@@ -7,8 +7,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qakhunt.recordings.event_shapes import Unreadable, read_event
-from qakhunt.recordings.windows_events import import_events
+from qakhunt.backends.recordings.event_shapes import Unreadable, read_event
+from qakhunt.backends.recordings.windows_events import import_events
 from tests.benchmarks.table import Row, beside
 from tests.support.windows_events import SECURITY, SYSMON, flat
 

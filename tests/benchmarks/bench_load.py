@@ -18,11 +18,11 @@ from qakhunt.backends.profile import Limits, Profile
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.live import LiveBackends, targets_of
-from qakhunt.plan import PlanLine
-from qakhunt.runner import run
-from qakhunt.settings import ProfileSettings
-from qakhunt.slicing.request import read_slices
+from qakhunt.run.execution import run
+from qakhunt.run.live import LiveBackends, targets_of
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.settings import ProfileSettings
+from qakhunt.run.slicing.request import read_slices
 from tests.benchmarks.table import Row
 from tests.support.events import FOUR, event, write_ndjson
 

@@ -9,7 +9,7 @@ import pytest
 
 from qakhunt.backends.auth.identity import Identity, SignIn
 from qakhunt.backends.auth.workload import read_secret
-from qakhunt.errors import ConfigError, UnansweredError
+from qakhunt.core.errors import ConfigError, UnansweredError
 from tests.support import scripted_service as s
 
 if TYPE_CHECKING:

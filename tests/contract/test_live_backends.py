@@ -12,17 +12,17 @@ import pytest
 from azure.core.credentials import AccessToken
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
-from qakhunt.answers.ledger import Status
+from qakhunt.answers.ledger import Status, Target
 from qakhunt.answers.service_error import ServiceError
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
-from qakhunt.backends.base import Answer, Question, Target
+from qakhunt.backends.base import Answer, Question
 from qakhunt.backends.pace import Gate
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.transport import Transport, shared_connections
-from qakhunt.errors import UnansweredError
+from qakhunt.core.errors import UnansweredError
 from qakhunt.kql.values import Instant, Window
 from tests.support import scripted_service as s
 from tests.support.time import FakeClock

@@ -10,8 +10,15 @@ import pytest
 pytest.importorskip("duckdb_kql", reason="the emulator needs the embedded engine (Python 3.11)")
 pytest.importorskip("uvicorn", reason="the emulator is an extra")
 
-from qakhunt.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant, Workspace
-from qakhunt.emulator.server import Emulator
+from qakhunt.testing.emulator.scenario import (
+    App,
+    FaultRule,
+    LoadedScenario,
+    Scenario,
+    Tenant,
+    Workspace,
+)
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.support import process_events, write_events
 from tests.support.cli import Finished, qakhunt
 

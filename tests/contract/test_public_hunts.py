@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from qakhunt.errors import NotAvailableError
+from qakhunt.core.errors import NotAvailableError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.schema import columns
 from qakhunt.kql.values import Instant
-from qakhunt.proving.microsoft_parser import microsoft_parser, why_missing
+from qakhunt.testing.microsoft_parser import microsoft_parser, why_missing
 from tests.support.cli import qakhunt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qakhunt.emulator.queries import Query
+    from qakhunt.testing.emulator.queries import Query
 
 NOW = "2026-10-10T12:00:00Z"
 CORPUS = Path(__file__).parents[1] / "support" / "public_hunts.yaml"
@@ -116,7 +116,7 @@ class Sent:
     def __call__(self, query: Query, fault: Any, at: Any) -> Any:
         from qakhunt.answers import wire_hunting, wire_log_analytics
         from qakhunt.answers.table import Column, ResultTable
-        from qakhunt.emulator.replies import JSON, Reply
+        from qakhunt.testing.emulator.replies import JSON, Reply
 
         self.queries.append(query)
         reply = self._answer(query, fault, at)
@@ -132,8 +132,8 @@ class Sent:
 def live(tmp_path: Path) -> Iterator[tuple[Sent, dict[str, str]]]:
     pytest.importorskip("duckdb_kql", reason="the emulator needs the embedded engine")
     pytest.importorskip("uvicorn", reason="the emulator is an extra")
-    from qakhunt.emulator.scenario import App, LoadedScenario, Scenario
-    from qakhunt.emulator.server import Emulator
+    from qakhunt.testing.emulator.scenario import App, LoadedScenario, Scenario
+    from qakhunt.testing.emulator.server import Emulator
     from tests.emulator.support import APP, process_events, tenant_of, write_events
 
     events = write_events(tmp_path / "DeviceProcessEvents.ndjson", process_events())

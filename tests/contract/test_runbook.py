@@ -157,8 +157,8 @@ qakhunt:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     from qakhunt.__main__ import run as qakhunt
-    from qakhunt.emulator.scenario import load_scenario
-    from qakhunt.emulator.server import Emulator
+    from qakhunt.testing.emulator.scenario import load_scenario
+    from qakhunt.testing.emulator.server import Emulator
 
     folder = tmp_path_factory.mktemp("runbook")
     now = Instant.from_datetime(dt.datetime.now(dt.timezone.utc))

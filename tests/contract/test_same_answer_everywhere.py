@@ -17,17 +17,17 @@ import pytest
 pytest.importorskip("duckdb_kql", reason="the embedded engine needs Python 3.11")
 pytest.importorskip("uvicorn", reason="the emulator is an extra")
 
-from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Question, Target
+from qakhunt.answers.ledger import Status, Target
+from qakhunt.backends.base import Question
 from qakhunt.backends.local import LocalBackend
-from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.sample import sample_events, sample_now
+from qakhunt.run.sample import sample_events, sample_now
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, scenario_of, tenant_of, write_events
 

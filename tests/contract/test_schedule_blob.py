@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.errors import StateBusyError, StateError
+from qakhunt.core.errors import StateBusyError, StateError
 from qakhunt.kql.values import Instant
 from qakhunt.schedule import store_blob
 from qakhunt.schedule.azure_blob import blob_client

@@ -19,10 +19,10 @@ from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority, claims_of
 from qakhunt.backends.auth.interactive import Analysts
 from qakhunt.backends.auth.workload import seconds_of
-from qakhunt.emulator.identity import AADSTS
-from qakhunt.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant
-from qakhunt.emulator.server import Emulator
-from qakhunt.errors import ConfigError, UnansweredError
+from qakhunt.core.errors import ConfigError, UnansweredError
+from qakhunt.testing.emulator.identity import AADSTS
+from qakhunt.testing.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant
+from qakhunt.testing.emulator.server import Emulator
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

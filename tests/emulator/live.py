@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 from azure.core.credentials import AccessToken
 
 from qakhunt.backends.profile import Limits, Profile
-from qakhunt.live import LiveBackends
-from qakhunt.settings import ProfileSettings
+from qakhunt.run.live import LiveBackends
+from qakhunt.run.settings import ProfileSettings
 from tests.emulator.support import token
 
 if TYPE_CHECKING:
-    from qakhunt.emulator.server import Emulator, SkippingClock
     from qakhunt.kql.values import Instant
+    from qakhunt.testing.emulator.server import Emulator, SkippingClock
 
 
 class ClientClock:

@@ -8,7 +8,7 @@ where the fault is a state of the tenant, that call and all that follow). Waits 
 time.
 
 Columns: what was hit (``rows``: a query with hits, ``empty``: one without, ``probe``:
-the count of source records that follows an empty answer), the verdict, the exit code,
+the coverage check that follows an answer), the verdict, the exit code,
 rows of the whole run, tries and seconds waited of the line that was hit, and what the
 user reads of it.
 """
@@ -19,25 +19,26 @@ import argparse
 import io
 import sys
 import tempfile
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from qakhunt.cli.run import exit_code
-from qakhunt.emulator.faults import FAULTS, QUERY_PATHS
-from qakhunt.emulator.scenario import FaultRule, Limits, Tenant
-from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.live import targets_of
 from qakhunt.reports.console import show_account
-from qakhunt.runner import PlanLine, run
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.live import targets_of
+from qakhunt.testing.emulator.faults import FAULTS, QUERY_PATHS
+from qakhunt.testing.emulator.scenario import FaultRule, Limits, Tenant
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 
@@ -45,28 +46,32 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.backends.base import Answer, Question
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.triage.run_result import RunResult
 
 SERVICES = ("log-analytics", "defender")
 POSITIONS = ("first", "middle", "last")
 HITS, QUIET = "hits", "quiet"
-# The kind of run per position: without hits it may end in "clean", and the last call
-# is then the probe of an empty answer.
+# The kind of run per position: without hits it may end in "clean". The last call is
+# the coverage check of the last answer.
 USUAL = {"first": QUIET, "middle": HITS, "last": QUIET}
-HARMLESS = ("slow-drip", "large-body", "clock-skew")
+HARMLESS = ("slow-drip", "large-body", "clock-skew", "unknown-member")
 """Faults under which the answer is whole and true all the same."""
-NEED_ROWS = ("truncated",)
-"""Faults that an empty answer cannot show, nor the one row of a probe."""
-STATES = ("no-source-rows", "aged-out", "wrong-workspace")
+NEED_ROWS = ("truncated", "short-rows", "long-rows", "negative-numbers", "text-numbers")
+"""Faults that an empty answer cannot show; ``truncated`` nor the one row of a probe."""
+STATES = ("no-source-rows", "aged-out", "wrong-workspace", "connector-stopped")
 """Faults that are a state of the tenant: they last from the call on."""
-QUERY_FAULTS = tuple(name for name, fault in FAULTS.items() if fault.paths == QUERY_PATHS)
+QUERY_FAULTS = tuple(name for name, fault in FAULTS.items() if {*fault.paths} & {*QUERY_PATHS})
+PATHS = {"log-analytics": "query", "defender": "hunting"}
 
-NOW = Instant.parse("2026-11-05T00:00:00Z")
-WINDOW = "2026-10-06/2026-11-05"
-OLD_WINDOW = "2026-10-01/2026-11-05"
+NOW = Instant.parse("2026-11-01T00:00:00Z")
+WINDOW = "2026-10-02/2026-11-01"
+WINDOWS = (WINDOW, *(f"2026-10-02T0{hour}:00:00Z/2026-11-01T00:00:00Z" for hour in (1, 2)))
+"""Those of a run's three hunts, so that each has a coverage check of its own."""
+OLD_WINDOW = "2026-09-27/2026-11-01"
 """It begins before what is kept 30 days."""
-DAYS, DEVICES = 20, 4
+DAYS, DEVICES = 31, 4
 ROW_LIMIT = 30
 """The row limit of both sides in the cells of ``truncated``; the query it hits has more."""
 
@@ -74,6 +79,7 @@ HUNT = """
 name: {title}
 qakhunt:
   window: {{start: StartTime, end: EndTime}}
+  result: {{first_seen: FirstSeen, total: Count}}
 query: |
   let StartTime = ago(30d);
   let EndTime = now();
@@ -88,7 +94,7 @@ HUNTS = {
     "wide": HUNT.format(title="Many rows", file="whoami.exe", by="ProcessCommandLine, "),
     "quiet": HUNT.format(title="No rows", file="absent.exe", by=""),
 }
-NARROW_ROWS, WIDE_ROWS = DEVICES, (DAYS - 5) * DEVICES
+NARROW_ROWS, WIDE_ROWS = DEVICES, (DAYS - 1) * DEVICES
 
 
 @dataclass(frozen=True)
@@ -109,19 +115,24 @@ class Cell:
     @property
     def probes(self) -> bool:
         """Whether each of the run's queries is followed by a probe."""
-        return self.variant == QUIET and self.window == WINDOW
+        return self.fault != "aged-out"
 
     @property
     def hunts(self) -> list[str]:
         """The three hunts of the run: the one that is hit has many rows."""
         if self.variant == QUIET:
             return ["quiet"] * 3
-        return ["wide" if number == self.call else "narrow" for number in (1, 2, 3)]
+        return ["wide" if number == self.hunt else "narrow" for number in range(3)]
 
     @property
-    def window(self) -> str:
-        """What the run looks at."""
-        return OLD_WINDOW if self.fault == "aged-out" else WINDOW
+    def hunt(self) -> int:
+        """Which of the three is hit, from 0."""
+        return (self.call - 1) // 2 if self.probes else self.call - 1
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        """What each of the hunts looks at."""
+        return (OLD_WINDOW,) * 3 if self.fault == "aged-out" else WINDOWS
 
     def tenant(self, events: str) -> Tenant:
         """The customer of this cell alone."""
@@ -174,6 +185,7 @@ def cells(
         Cell(fault, service, variant, position)
         for fault in faults
         for service in services
+        if PATHS[service] in FAULTS[fault].paths
         for variant in (HITS, QUIET)
         for position in POSITIONS
         if full or variant == USUAL[position]
@@ -187,6 +199,37 @@ def rendered_hunt(kind: str, product: str, window: str = WINDOW) -> RenderedQuer
         path = Path(folder) / f"{kind}.yaml"
         path.write_text(HUNTS[kind], encoding="utf-8")
         return render(load_hunt(path), now=NOW, product=product, window=window)
+
+
+class InTurn:
+    """A backend that is asked a hunt's query only when the hunt before it is settled.
+
+    The number of a call then says which hunt it belongs to.
+    """
+
+    concurrency = 3  # two queries that wait, and what they wait for
+
+    def __init__(self, inner: Any) -> None:
+        self._inner, self._queries, self._lock = inner, 0, threading.Lock()
+        self._settled = [threading.Event() for _ in range(3)]
+        self._count = iter(self._settled)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def settled(self, *_line: Any) -> None:
+        """The progress of the run."""
+        next(self._count).set()
+
+    def ask(self, question: Question) -> Answer:
+        """As the backend answers, once it is its turn."""
+        if "SourceRows" not in question.text:
+            with self._lock:
+                number, self._queries = self._queries, self._queries + 1
+            if number:
+                self._settled[number - 1].wait(60)
+        answer: Answer = self._inner.ask(question)
+        return answer
 
 
 class Matrix:
@@ -203,13 +246,14 @@ class Matrix:
             row_limit=ROW_LIMIT if cell.fault == "truncated" else None,
         )  # fmt: skip
         live = EmulatedBackends(self._emulator, self._clock, NOW)
-        backend = live.open(profile)
+        backend: Any = InTurn(live.open(profile))
         (target,) = targets_of(profile)
         try:
-            result = run([
-                PlanLine(rendered_hunt(kind, cell.service, cell.window), backend, target)
-                for kind in cell.hunts
-            ])  # fmt: skip
+            plan = [
+                PlanLine(rendered_hunt(kind, cell.service, window), backend, target)
+                for kind, window in zip(cell.hunts, cell.windows, strict=True)
+            ]
+            result = run(plan, backend.settled)
         finally:
             live.close()
             self._clock.skip(60)  # whoever refuses connections takes them again
@@ -221,9 +265,11 @@ class Matrix:
         hit = "rows" if cell.variant == HITS else "empty"
         if "SourceRows" in struck.query:
             hit = "probe"
-        number = (cell.call - 1) // 2 if cell.probes else cell.call - 1
+        number = cell.hunt
         lines = result.ledger.lines
-        harmless = HARMLESS if hit == "rows" else HARMLESS + NEED_ROWS
+        harmless: tuple[str, ...] = HARMLESS
+        if hit != "rows":
+            harmless += NEED_ROWS if hit == "empty" else ("truncated",)
         whole = [c for c in calls if c.status == 200 and c.fault in (None, *harmless)]
         return Seen(
             hit=hit,

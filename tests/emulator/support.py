@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.emulator.scenario import LoadedScenario, Scenario, Tenant, Workspace
+from qakhunt.testing.emulator.scenario import LoadedScenario, Scenario, Tenant, Workspace
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from qakhunt.emulator.server import Emulator
+    from qakhunt.testing.emulator.server import Emulator
 
 WINDOW = ("2026-10-01T00:00:00Z", "2026-11-01T00:00:00Z")
 NOW = "2026-11-01T00:00:00Z"

@@ -24,8 +24,8 @@ from azure.monitor.query import (
     LogsQueryStatus,
 )
 
-from qakhunt.emulator.scenario import App, FaultRule, Limits
-from qakhunt.emulator.server import Emulator
+from qakhunt.testing.emulator.scenario import App, FaultRule, Limits
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.support import (
     APP,
     GRAPH,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 import pytest
 
-from qakhunt.sample import sample_events
+from qakhunt.run.sample import sample_events
 from tests.emulator.support import APP, guid
 from tests.emulator.test_whole_program import SECRET, emulated
 from tests.support.cli import Finished, qakhunt

@@ -7,8 +7,8 @@ import re
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
-from qakhunt.emulator.faults import FAULTS
-from qakhunt.emulator.scenario import (
+from qakhunt.testing.emulator.faults import FAULTS
+from qakhunt.testing.emulator.scenario import (
     PATHS,
     App,
     FaultRule,
@@ -20,14 +20,14 @@ from qakhunt.emulator.scenario import (
     load_scenario,
     single_tenant,
 )  # fmt: skip
-from qakhunt.emulator.server import Emulator
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.support import process_events, write_events
 from tests.support.cli import qakhunt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-PAGE = files("qakhunt.emulator").joinpath("README.md").read_text(encoding="utf-8")
+PAGE = files("qakhunt.testing.emulator").joinpath("README.md").read_text(encoding="utf-8")
 
 
 def test_the_example_scenario_is_served(tmp_path: Path) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import email.utils
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
-from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.faults import FAULTS, OTHER_WORKSPACE, QUERY_PATHS
+from qakhunt.testing.emulator.scenario import FaultRule, Limits
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,
@@ -28,7 +28,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SERVICES = ("query", "hunting")
-QUERY_FAULTS = [name for name, fault in FAULTS.items() if fault.paths == QUERY_PATHS]
+QUERY_FAULTS = [name for name, fault in FAULTS.items() if {*fault.paths} & {*QUERY_PATHS}]
+MET = [
+    (name, service)
+    for name in QUERY_FAULTS
+    for service in SERVICES
+    if service in FAULTS[name].paths
+]
 ROW_LIMIT = 30
 
 
@@ -121,6 +127,39 @@ def _invalid_utf8(seen: Raw, whole: Raw) -> bool:
     return seen.status == 200 and len(json.loads(seen.body.decode("utf-8", "replace"))) > 0
 
 
+def _first(raw: Raw) -> dict[str, Any]:
+    """What holds columns and rows."""
+    value = raw.json()
+    found: dict[str, Any] = value["tables"][0] if "tables" in value else value
+    return found
+
+
+def _rows_are(expected: Any) -> Callable[[Raw, Raw], bool]:
+    def seen_rows(seen: Raw, whole: Raw) -> bool:
+        found = _first(seen)
+        sent = found["results" if "results" in found else "rows"]
+        return type(sent) is type(expected) and bool(sent == expected)
+
+    return seen_rows
+
+
+def _names(raw: Raw) -> list[str]:
+    found = _first(raw)
+    return [column["name"] for column in found["schema" if "schema" in found else "columns"]]
+
+
+def _with(member: str) -> Callable[[Raw, Raw], bool]:
+    def seen_member(seen: Raw, whole: Raw) -> bool:
+        value = seen.json()
+        return bool(value.pop(member)) and value == whole.json()
+
+    return seen_member
+
+
+def _tables(raw: Raw) -> list[tuple[str, int]]:
+    return [(one["name"], len(one["rows"])) for one in raw.json()["tables"]]
+
+
 SEEN: dict[str, Callable[[Raw, Raw], bool]] = {
     "syntax-error": _status(400),
     "semantic-error": lambda seen, whole: seen.status == 400 and b"Nonesuch" in seen.body,
@@ -163,6 +202,30 @@ SEEN: dict[str, Callable[[Raw, Raw], bool]] = {
         len(seen.body) > 59_000_000 and rows(seen) == rows(whole)),
     "no-source-rows": lambda seen, whole: seen.status == 200 and rows(seen) == [],
     "aged-out": lambda seen, whole: rows(seen) == rows(whole)[5 * 4 :],
+    "connector-stopped": lambda seen, whole: (
+        len(rows(seen)) > 0 and rows(seen) == rows(whole)[: len(rows(seen))]),
+    "second-table": lambda seen, whole: (
+        _tables(seen) == [("PrimaryResult", 0), ("SecondaryResult", 40)]),
+    "same-table-twice": lambda seen, whole: _tables(seen) == [("PrimaryResult", 40)] * 2,
+    "no-table": lambda seen, whole: _tables(seen) == [],
+    "rows-null": _rows_are(None),
+    "rows-object": _rows_are({}),
+    "rows-text": _rows_are(""),
+    "rows-false": _rows_are(False),
+    "no-columns": lambda seen, whole: _names(seen) == [] and rows(seen) == [],
+    "other-columns": lambda seen, whole: (
+        _names(seen) == [f"Other{n}" for n in range(4)] and rows(seen) == rows(whole)),
+    "twin-columns": lambda seen, whole: len(set(_names(seen))) == 3,
+    "short-rows": lambda seen, whole: [*map(len, rows(seen))] == [3] * 40,
+    "long-rows": lambda seen, whole: [*map(len, rows(seen))] == [5] * 40,
+    "negative-numbers": lambda seen, whole: seen.status == 200,
+    "text-numbers": lambda seen, whole: seen.status == 200,
+    "next-link": _with("@odata.nextLink"),
+    "next-link-plain": _with("nextLink"),
+    "error-capital": _with("Error"),
+    "error-list": _with("errors"),
+    "warnings": _with("warnings"),
+    "unknown-member": _with("novelty"),
     "clock-skew": lambda seen, whole: seen.body == whole.body and (
         email.utils.parsedate_to_datetime(seen.headers["date"])
         - email.utils.parsedate_to_datetime(whole.headers["date"])).total_seconds() >= 900,
@@ -173,8 +236,7 @@ def test_every_fault_is_looked_at() -> None:
     assert set(SEEN) == set(QUERY_FAULTS)
 
 
-@pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize("name", QUERY_FAULTS)
+@pytest.mark.parametrize(("name", "service"), MET)
 def test_the_scripted_call_meets_the_fault_and_its_neighbours_do_not(
     emulator: Emulator, clock: SkippingClock, name: str, service: str
 ) -> None:
@@ -228,7 +290,7 @@ def test_a_token_expires_by_itself(events: str, clock: SkippingClock) -> None:
 def test_the_throttle_lets_so_many_in_and_says_when_the_next(
     events: str, clock: SkippingClock
 ) -> None:
-    from qakhunt.emulator.scenario import Throttle
+    from qakhunt.testing.emulator.scenario import Throttle
 
     tenant = tenant_of("busy", events, throttle=Throttle(calls=3, seconds=60))
     with Emulator(scenario_of(tenant), clock=clock) as served:
@@ -251,7 +313,7 @@ def test_a_slow_tenant_answers_late_and_beyond_its_limit_not_at_all(
 
 
 def test_faults_of_one_workspace_do_not_touch_the_other(events: str) -> None:
-    from qakhunt.emulator.scenario import Tenant, Workspace
+    from qakhunt.testing.emulator.scenario import Tenant, Workspace
 
     one, other = guid("workspace", "one"), guid("workspace", "other")
     tenant = Tenant(

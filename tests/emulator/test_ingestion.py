@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.emulator.app import MOST_BYTES
-from qakhunt.emulator.server import Emulator
+from qakhunt.testing.emulator.app import MOST_BYTES
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.support import fetch, guid, scenario_of, tenant_of, token
 
 if TYPE_CHECKING:

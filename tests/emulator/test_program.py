@@ -19,16 +19,16 @@ from typing import TYPE_CHECKING, Any
 import jsonschema
 import pytest
 
-from qakhunt.emulator.faults import FAULTS
-from qakhunt.emulator.scenario import TENANT, WORKSPACE
-from qakhunt.emulator.server import LOOPBACK, bound_socket
+from qakhunt.testing.emulator.faults import FAULTS
+from qakhunt.testing.emulator.scenario import TENANT, WORKSPACE
+from qakhunt.testing.emulator.server import LOOPBACK, bound_socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 SCHEMA = json.loads(
-    files("qakhunt.data").joinpath("emulator.schema.json").read_text(encoding="utf-8")
+    files("qakhunt").joinpath("data").joinpath("emulator.schema.json").read_text(encoding="utf-8")
 )
 PROGRAM = [sys.executable, "-m", "qakhunt", "emulate"]
 

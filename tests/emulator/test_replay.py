@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qakhunt.answers.run_document import run_document
+from qakhunt.backends.recordings.pseudonyms import Pseudonyms
+from qakhunt.backends.recordings.redact import Redactor, literal_words
+from qakhunt.backends.recordings.store import Recording, new_recording
 from qakhunt.cli.replaying import ReplayAnswering
 from qakhunt.cli.request import HuntRequest
-from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.live import targets_of
-from qakhunt.recorder import Tape, fetch_source_rows
-from qakhunt.recordings.pseudonyms import Pseudonyms
-from qakhunt.recordings.redact import Redactor, literal_words
-from qakhunt.recordings.store import Recording, new_recording
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.runner import PlanLine, run
-from qakhunt.slicing.request import read_slices
-from qakhunt.triage.run_document import run_document
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.live import targets_of
+from qakhunt.run.recorder import Tape, fetch_source_rows
+from qakhunt.run.slicing.request import read_slices
+from qakhunt.testing.emulator.scenario import FaultRule, Limits
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qakhunt.emulator.scenario import Tenant
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.testing.emulator.scenario import Tenant
 
 pytestmark = pytest.mark.engine
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qakhunt.emulator.scenario import FaultRule, load_scenario
-from qakhunt.emulator.server import Emulator
-from qakhunt.errors import ConfigError, EventsError
+from qakhunt.core.errors import ConfigError, EventsError
+from qakhunt.testing.emulator.scenario import FaultRule, load_scenario
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.support import LOG_ANALYTICS, fetch, guid, raw_post, token
 
 if TYPE_CHECKING:

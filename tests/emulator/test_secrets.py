@@ -18,14 +18,14 @@ from rich.console import Console
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
-from qakhunt.emulator.faults import FAULTS
-from qakhunt.emulator.scenario import FaultRule
-from qakhunt.emulator.server import Emulator, SkippingClock
-from qakhunt.live import LiveBackends, targets_of
 from qakhunt.reports.console import show
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.runner import PlanLine, run
-from qakhunt.settings import ProfileSettings
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.live import LiveBackends, targets_of
+from qakhunt.run.settings import ProfileSettings
+from qakhunt.testing.emulator.faults import FAULTS
+from qakhunt.testing.emulator.scenario import FaultRule
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import ClientClock
 from tests.emulator.matrix import NOW, rendered_hunt
 from tests.emulator.support import APP, guid, scenario_of, tenant_of

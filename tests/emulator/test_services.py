@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qakhunt.answers.ledger import Target
 from qakhunt.answers.service_error import decode_error
-from qakhunt.backends.base import Question, Target
-from qakhunt.emulator.scenario import Limits, Tenant, Workspace, single_tenant
-from qakhunt.emulator.server import Emulator
-from qakhunt.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
+from qakhunt.backends.base import Question
 from qakhunt.kql.values import TICK, Instant, Window
+from qakhunt.testing.emulator.scenario import Limits, Tenant, Workspace, single_tenant
+from qakhunt.testing.emulator.server import Emulator
+from qakhunt.testing.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,
@@ -126,7 +127,7 @@ def test_a_window_is_half_open_whether_or_not_the_service_includes_the_end(
 ) -> None:
     if not includes_end:
         monkeypatch.setattr(
-            "qakhunt.emulator.queries.parse_timespan",
+            "qakhunt.testing.emulator.queries.parse_timespan",
             lambda *told: (w := parse_timespan(*told)) and Window(w.start, w.last_tick),
         )
     days = [Instant.parse(FIRST), Instant.parse(LAST), Instant.parse(LAST.replace("02T", "03T"))]

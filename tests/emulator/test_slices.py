@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qakhunt.emulator.scenario import FaultRule, Limits
-from qakhunt.emulator.server import Emulator, SkippingClock
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.live import targets_of
-from qakhunt.runner import PlanLine, run
-from qakhunt.slicing.request import read_slices
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.live import targets_of
+from qakhunt.run.slicing.request import read_slices
+from qakhunt.testing.emulator.scenario import FaultRule, Limits
+from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qakhunt.emulator.scenario import Tenant
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.testing.emulator.scenario import Tenant
 
 pytestmark = pytest.mark.engine
 

@@ -45,13 +45,13 @@ def screen() -> str:
     """The Qakbot hunt on the sample, as a terminal 136 columns wide shows it."""
     from rich.console import Console
 
-    from qakhunt.backends.base import Target
+    from qakhunt.answers.ledger import Target
     from qakhunt.backends.local import LocalBackend
     from qakhunt.hunts.catalog import Catalog
     from qakhunt.hunts.render import render
     from qakhunt.reports.console import show
-    from qakhunt.runner import PlanLine, run
-    from qakhunt.sample import sample_events, sample_now
+    from qakhunt.run.execution import PlanLine, run
+    from qakhunt.run.sample import sample_events, sample_now
 
     now = sample_now()
     backend = LocalBackend(sample_events(), now=now)

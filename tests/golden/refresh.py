@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from qakhunt.answers.run_document import json_schema
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.triage.run_document import json_schema
 from tests.golden.readme import README, SCREEN, screen, with_help
 
 FOLDER = Path(__file__).parent

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from qakhunt.backends.base import Target
+from qakhunt.answers.ledger import Target
+from qakhunt.answers.run_result import RunResult
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.runner import PlanLine, run
-from qakhunt.triage.run_result import RunResult
+from qakhunt.run.execution import PlanLine, run
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 OCTOBER = "2026-10-01/2026-11-01"

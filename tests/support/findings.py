@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from qakhunt.answers.hits import Hit
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
+from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import Column
-from qakhunt.families.commands import understand
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.command_catalogue import understand
 from qakhunt.hunts.model import Hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Window
 from qakhunt.schedule.findings import finding_document, findings_of, judge
 from qakhunt.schedule.sinks.base import Report
-from qakhunt.triage.hits import Hit
-from qakhunt.triage.run_result import RunResult
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 WINDOW = Window(Instant.parse("2026-10-06T09:00:00Z"), NOW)

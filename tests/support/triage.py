@@ -7,20 +7,19 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.ledger import Ledger, LedgerLine, Status
+from qakhunt.answers.context import PROCESSES, Context, HitContext, TableAnswer
+from qakhunt.answers.hits import hits_of
+from qakhunt.answers.ledger import Ledger, LedgerLine, Status, Target
+from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Target
 from qakhunt.backends.local import LocalBackend
-from qakhunt.collector import collect
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.runner import PlanLine, run
-from qakhunt.sample import sample_events, sample_now
-from qakhunt.triage.context import PROCESSES, Context, HitContext, TableAnswer
+from qakhunt.run.collector import collect
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.sample import sample_events, sample_now
 from qakhunt.triage.dossier import Dossier, dossiers
-from qakhunt.triage.hits import hits_of
-from qakhunt.triage.run_result import RunResult
 from tests.support.events import MISSION, NOW
 
 if TYPE_CHECKING:

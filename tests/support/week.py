@@ -18,10 +18,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from qakhunt.emulator.scenario import load_scenario
-from qakhunt.emulator.server import Emulator
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import subtract
+from qakhunt.testing.emulator.scenario import load_scenario
+from qakhunt.testing.emulator.server import Emulator
 from tests.support.receivers import Answer, Receiver
 
 ROOT = Path(__file__).parents[2]

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qakhunt.answers.context import Rarity
 from qakhunt.answers.ledger import Status
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
-from qakhunt.triage.context import Rarity
 from qakhunt.triage.dossier import dossiers
 from tests.support.triage import (
     at,

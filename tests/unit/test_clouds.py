@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from qakhunt.backends.clouds import CLOUDS, check_endpoint, cloud_named, is_loopback
-from qakhunt.errors import ConfigError
+from qakhunt.core.errors import ConfigError
 
 PUBLIC = CLOUDS["public"].hosts
 

@@ -10,12 +10,12 @@ import pytest
 
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
-from qakhunt.config import Config, load_config, parse_config
-from qakhunt.config_checks import LOCAL_KEYS, SIGN_IN_KEYS
-from qakhunt.config_model import ConfigFile, json_schema
-from qakhunt.config_place import find_config
-from qakhunt.errors import ConfigError, UsageError
-from qakhunt.settings import VARIABLES, effective, shown
+from qakhunt.core.errors import ConfigError, UsageError
+from qakhunt.run.config import Config, load_config, parse_config
+from qakhunt.run.config_checks import LOCAL_KEYS, SIGN_IN_KEYS
+from qakhunt.run.config_model import ConfigFile, json_schema
+from qakhunt.run.config_place import find_config
+from qakhunt.run.settings import VARIABLES, effective, shown
 from tests.support.cli import qakhunt
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ from tests.support.triage import own_result, result_with
 from tests.unit.test_formats import HOSTILE, result_of
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 pytestmark = pytest.mark.engine
 
@@ -45,7 +45,7 @@ def test_every_width_shows_what_an_analyst_acts_on(tmp_path: Path, width: int) -
 @pytest.mark.parametrize("width", [60, 140])
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_hostile_text_is_shown_escaped_and_whole(text: str, width: int) -> None:
-    from qakhunt.reports.safe import for_terminal
+    from qakhunt.core.safe_text import for_terminal
 
     row = (text, text, 1, 1.0, None, True, None, None, None, [text], 1, "")
     shown = screen(result_of([row]), width)

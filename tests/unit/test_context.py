@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Backend, Question, Target
+from qakhunt.answers.context import TABLE_HUNTS
+from qakhunt.answers.ledger import Status, Target, Verdict
+from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.backends.local import LocalBackend
-from qakhunt.collector import collect
-from qakhunt.families.data import families
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.runner import PlanLine, run
-from qakhunt.sample import sample_events, sample_now
-from qakhunt.triage.context import TABLE_HUNTS
+from qakhunt.run.collector import collect
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.sample import sample_events, sample_now
 from tests.support.events import FOUR, MISSION, NOW, OCTOBER, event, write_ndjson
 from tests.support.triage import run_with_context, sample_result
 

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.backends.engine.inputs import InputOptions
+from qakhunt.backends.engine.session import Session
 from qakhunt.backends.local import LocalBackend
-from qakhunt.engine.inputs import InputOptions
-from qakhunt.engine.session import Session
-from qakhunt.errors import EventsError
+from qakhunt.backends.recordings.windows_events import import_events
+from qakhunt.core.errors import EventsError
 from qakhunt.kql.values import Instant, Window
-from qakhunt.recordings.windows_events import import_events
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, NOW, event, run_on, write_ndjson
 
@@ -253,12 +253,15 @@ def test_rows_without_a_time_are_left_out_and_no_answer_is_clean(tmp_path: Path)
         assert result.verdict.value == "incomplete"
         assert result.warnings[-1] == words
         assert [line.detail for line in result.ledger.lines] == [words]
-        done = qakhunt("run", "--events", str(path), "--window", "2026-10-01/2026-11-01", "--json")
-        assert done.code == 4
-        assert words in json.loads(done.out)["warnings"]
-        strict = qakhunt("run", "--events", str(path), "--strict")
-        assert (strict.code, strict.out) == (2, "")
-        assert strict.error_lines == [f"error: {path}: records without a time: {count}"]
+        with pytest.raises(EventsError, match=f"{path}: records without a time: {count}"):
+            LocalBackend([str(path)], now=NOW, options=InputOptions(strict=True))
+    arguments = ("run", "--events", str(csv_path), "--window", "2026-10-01/2026-11-01", "--json")
+    done, strict = qakhunt(*arguments), qakhunt(*arguments, "--strict")
+    assert done.code == 4
+    document = json.loads(done.out)
+    assert document["verdict"] == "incomplete"
+    assert f"{csv_path}: 2 records without a time were left out" in document["warnings"]
+    assert (strict.code, strict.out, len(strict.error_lines)) == (2, "", 1)
 
 
 def test_import_counts_rows_without_a_time(tmp_path: Path) -> None:
@@ -343,8 +346,8 @@ def test_hostile_inputs_are_one_error(tmp_path: Path, name: str) -> None:
     assert words in done.error_lines[0]
     assert "Traceback" not in done.err
     if not name.endswith(".csv"):
-        imported = qakhunt("import-events", str(path), "--out", str(tmp_path / "o.ndjson"))
-        assert (imported.code, len(imported.error_lines)) == (2, 1)
+        with pytest.raises(EventsError, match="no process creation among"):
+            import_events([str(path)], tmp_path / "o.ndjson", "ndjson")
 
 
 def test_three_hundred_brackets_are_a_value(tmp_path: Path) -> None:
@@ -358,14 +361,14 @@ def test_a_pipe_and_a_device_are_refused_at_once(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.ndjson"
     os.mkfifo(pipe)
     (tmp_path / "zero.csv").symlink_to("/dev/zero")
+    words = "this is a pipe, a device or a socket, not a file of events"
     for path in (pipe, tmp_path / "zero.csv", Path("/dev/null")):
-        for command in (["run", "--events", str(path)],
-                        ["import-events", str(path), "--out", str(tmp_path / "o.ndjson")]):  # fmt: skip
-            done = qakhunt(*command)
-            assert (done.code, done.out) == (2, "")
-            assert done.error_lines == [
-                f"error: {path}: this is a pipe, a device or a socket, not a file of events"
-            ]
+        with pytest.raises(EventsError, match=words):
+            LocalBackend([str(path)], now=NOW)
+        with pytest.raises(EventsError, match=words):
+            import_events([str(path)], tmp_path / "o.ndjson", "ndjson")
+    done = qakhunt("run", "--events", str(pipe))
+    assert (done.code, done.out, done.error_lines) == (2, "", [f"error: {pipe}: {words}"])
 
 
 @pytest.mark.parametrize("name", ["bomb.ndjson.gz", "bomb.csv.gz"])

@@ -16,7 +16,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.hunts.window import parse
 from qakhunt.kql.literal import encode
 from tests.support.events import NOW, OCTOBER

@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("duckdb_kql", reason="the embedded engine needs Python 3.11")
 
-from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def test_a_device_is_in_the_same_part_in_every_process(session: Session) -> None
     text = "print a = hash('pc-001.contoso.example', 1000), b = hash_xxhash64('ÄÖ-server', 1000)"
     here = _ask(session, text)
     script = (
-        "import sys; from qakhunt.engine.session import Session; "
+        "import sys; from qakhunt.backends.engine.session import Session; "
         "from qakhunt.kql.values import Instant, Window; "
         "w = Window(Instant.parse('2026-10-01'), Instant.parse('2026-10-02')); "
         "print(list(Session([], 'log-analytics').ask(sys.argv[1], now=w.end, window=w).rows))"

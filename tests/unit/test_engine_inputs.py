@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.errors import EventsError
+from qakhunt.core.errors import EventsError
 from tests.support.events import FOUR, event, run_on, write_ndjson
 
 pytestmark = pytest.mark.engine

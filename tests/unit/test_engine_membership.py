@@ -9,8 +9,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from qakhunt.engine.corrections import install
-from qakhunt.engine.session import require_engine
+from qakhunt.backends.engine.corrections import install
+from qakhunt.backends.engine.session import require_engine
 
 pytestmark = pytest.mark.engine
 

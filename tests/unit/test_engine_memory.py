@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.kql.values import Instant, Timespan, Window
 from tests.support.events import NOW
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.hunts.window import parse
 from qakhunt.kql.values import Instant
 from tests.support.events import NOW, OCTOBER, event, write_ndjson

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from qakhunt.engine import limits
-from qakhunt.engine.dialect import Unreadable
-from qakhunt.engine.session import EngineRefused, EngineTimeout, Session
-from qakhunt.errors import UsageError
+from qakhunt.backends.engine import limits
+from qakhunt.backends.engine.dialect import Unreadable
+from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.core.errors import UsageError
 from qakhunt.hunts.window import parse
 from tests.support.cli import ROOT, qakhunt
 from tests.support.events import NOW, OCTOBER, event, write_ndjson

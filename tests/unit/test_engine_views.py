@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from qakhunt.answers.table import ResultTable
-from qakhunt.engine.session import EngineRefused, Session
+from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.hunts.window import parse
 from qakhunt.kql.schema import columns
 from qakhunt.kql.values import Instant, Window

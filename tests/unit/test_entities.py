@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qakhunt.backends.base import Target
+from qakhunt.answers.ledger import Target
 from qakhunt.backends.local import LocalBackend
 from qakhunt.kql.tokens import tokenize
 from qakhunt.kql.values import Window
@@ -24,7 +24,7 @@ from tests.support.triage import at, burst, created, dossier_of, result_with
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qakhunt.engine.session import Session
+    from qakhunt.backends.engine.session import Session
 
 TENANT = "11111111-2222-3333-4444-555555555555"
 RESOURCE = (
@@ -89,8 +89,8 @@ def test_a_pivot_runs_whatever_the_names_hold(name: str) -> None:
 
 @cache
 def _session() -> Session:
-    from qakhunt.engine.session import Session
-    from qakhunt.sample import sample_events
+    from qakhunt.backends.engine.session import Session
+    from qakhunt.run.sample import sample_events
 
     return Session(sample_events(), "log-analytics")
 

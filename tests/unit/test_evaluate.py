@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from qakhunt.answers.plain import to_json_line
-from qakhunt.errors import UsageError
-from qakhunt.families.renderings import RENDERINGS
+from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.command_catalogue import RENDERINGS
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.proving.evaluation import HuntEvidence, evaluate
-from qakhunt.proving.evidence import (
+from qakhunt.testing.evaluation import HuntEvidence, evaluate
+from qakhunt.testing.evidence import (
     document,
     evidence_of,
     is_of,
@@ -24,9 +24,9 @@ from qakhunt.proving.evidence import (
     recall_of,
     replace_block,
 )
-from qakhunt.proving.generator import generate
-from qakhunt.proving.labelled import Burst, LabelledSet, load_labelled
-from qakhunt.proving.statistics import Share
+from qakhunt.testing.generator import generate
+from qakhunt.testing.labelled import Burst, LabelledSet, load_labelled
+from qakhunt.testing.statistics import Share
 from tests.conftest import ROOT
 from tests.support.cli import qakhunt
 

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 
-from qakhunt.families.commands import normalise, understand
-from qakhunt.families.data import families
-from qakhunt.families.renderings import RENDERINGS, renderings_of
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.command_catalogue import (
+    RENDERINGS,
+    families,
+    normalise,
+    renderings_of,
+    understand,
+)
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -98,7 +102,7 @@ def event(number: int, file: str, line: str) -> dict[str, Any]:
 
 def families_by_hunt(name: str, events: list[dict[str, Any]], folder: Path) -> dict[int, Any]:
     """Device -> families and techniques that the hunt reads out of its one record."""
-    from qakhunt.engine.session import Session
+    from qakhunt.backends.engine.session import Session
 
     path = folder / "events.ndjson"
     path.write_text("".join(json.dumps(e) + "\n" for e in events), encoding="utf-8")

@@ -13,16 +13,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qakhunt.answers.ledger import Ledger, LedgerLine, Status
+from qakhunt.answers.hits import hits_of
+from qakhunt.answers.ledger import Ledger, LedgerLine, Status, Target
 from qakhunt.answers.plain import to_text
+from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Target
-from qakhunt.hunts.catalog import Catalog
-from qakhunt.hunts.render import render
-from qakhunt.kql.values import Instant, Timespan
-from qakhunt.reports.flat import flat_table
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
-from qakhunt.reports.safe import (
+from qakhunt.core.safe_text import (
     for_csv,
     for_json,
     for_markdown,
@@ -30,9 +26,12 @@ from qakhunt.reports.safe import (
     for_terminal,
     from_spreadsheet,
 )
-from qakhunt.reports.writing import whole_file
-from qakhunt.triage.hits import hits_of
-from qakhunt.triage.run_result import RunResult
+from qakhunt.core.writing import whole_file
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
+from qakhunt.kql.values import Instant, Timespan
+from qakhunt.reports.flat import flat_table
+from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from tests.support.events import MISSION, NOW
 
 HOSTILE = [

@@ -18,11 +18,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from qakhunt.answers.run_document import load_result
 from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
-from qakhunt.triage.run_document import load_result
 from tests.support.browser import elements, open_page
 from tests.support.triage import (
     burst,
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 VOID = {"meta", "br"}
 # Everything that the templates use; an attacker's element would be another.

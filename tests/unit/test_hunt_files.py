@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from qakhunt.errors import HuntError, QakhuntError, UsageError
+from qakhunt.core.errors import HuntError, QakhuntError, UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of

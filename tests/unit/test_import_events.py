@@ -14,13 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qakhunt.engine.inputs import InputOptions
-from qakhunt.errors import EventsError
-from qakhunt.recordings.event_readers import Broken, read_records
-from qakhunt.recordings.event_shapes import Unreadable, read_event
-from qakhunt.recordings.event_sources import find_sources
-from qakhunt.recordings.process_creation import without_directory
-from qakhunt.recordings.windows_events import ImportAccount, import_events
+from qakhunt.backends.engine.inputs import InputOptions
+from qakhunt.backends.recordings.event_readers import Broken, read_records
+from qakhunt.backends.recordings.event_shapes import Unreadable, read_event
+from qakhunt.backends.recordings.event_sources import find_sources
+from qakhunt.backends.recordings.process_creation import without_directory
+from qakhunt.backends.recordings.windows_events import ImportAccount, import_events
+from qakhunt.core.errors import EventsError
 from tests.support import windows_events as w
 from tests.support.cli import qakhunt
 

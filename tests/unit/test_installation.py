@@ -16,11 +16,11 @@ pytest.importorskip("hatchling", reason="building needs hatchling")
 CHECK = """\
 import json
 from importlib.resources import files
-from qakhunt.families.data import families
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.schema import tables
-from qakhunt.locations import queries_folder
-from qakhunt.sample import sample_events, sample_now
+from qakhunt.core.locations import queries_folder
+from qakhunt.run.sample import sample_events, sample_now
 print(json.dumps({
     "queries": str(queries_folder()),
     "hunts": sorted(Catalog().paths()),

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.triage.context import PROCESSES, HitContext
+from qakhunt.answers.context import PROCESSES, HitContext
 from qakhunt.triage.process_tree import Forest, Node
 from qakhunt.triage.records import Event, processes_of
 from qakhunt.triage.tree_rows import MOST_CHILDREN, branch, tree_rows

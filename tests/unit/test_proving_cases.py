@@ -12,9 +12,9 @@ import pytest
 
 from qakhunt.__main__ import run
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.proving.case_report import failure_lines, junit_xml
-from qakhunt.proving.case_runner import CaseResult, CaseRunner, Outcome, run_cases
-from qakhunt.proving.cases import CaseError, Suite, find_suites, json_schema, load_suite
+from qakhunt.testing.case_report import failure_lines, junit_xml
+from qakhunt.testing.case_runner import CaseResult, CaseRunner, Outcome, run_cases
+from qakhunt.testing.cases import CaseError, Suite, find_suites, json_schema, load_suite
 
 pytestmark = pytest.mark.engine
 

@@ -10,7 +10,7 @@ import pytest
 
 import qakhunt.data
 from qakhunt.__main__ import run
-from qakhunt.proving.contracts import DOCUMENTS, schema_of
+from qakhunt.testing.contracts import DOCUMENTS, schema_of
 from tests.support.events import FOUR, MISSION, event, write_ndjson
 
 FOLDER = Path(qakhunt.data.__path__[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,13 +11,15 @@ import pytest
 
 from qakhunt.__main__ import run
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.model import Hunt, QueryPlace
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.proving import microsoft_parser
-from qakhunt.proving.lint.aliveness import Life
-from qakhunt.proving.lint.check import Linter, LintResult
-from qakhunt.proving.lint.flow import check_names
-from qakhunt.proving.lint.rules import RULES, Severity
+from qakhunt.testing import microsoft_parser
+from qakhunt.testing.lint import names
+from qakhunt.testing.lint.aliveness import Life
+from qakhunt.testing.lint.check import Linter, LintResult
+from qakhunt.testing.lint.model import Subject
+from qakhunt.testing.lint.rules import RULES, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -400,17 +403,45 @@ def constructs() -> list[str]:
     return [line for line in path.read_text(encoding="utf-8").splitlines() if line[:2] != "//"]
 
 
-def test_names_are_resolved_as_microsofts_parser_does(
+def test_tables_and_functions_are_known_as_microsofts_parser_knows_them(
     parser: microsoft_parser.MicrosoftParser,
 ) -> None:
-    for query in constructs():
+    any_hunt = render(Catalog().all()[0], now=NOW)
+    unknown = ["T | take 1", "DeviceInfo | union U, (V | count)", "print frob(1)"]
+    for query in [*constructs(), *unknown]:
         theirs = {
-            (d.start, query[d.start : d.end].partition("(")[0])
+            d.start
             for d in parser.check(query, "log-analytics").diagnostics
-            if d.code in ("KS142", "KS204", "KS211")
+            if d.code in ("KS204", "KS211")
         }
-        ours = {(p.token.start, p.token.text) for p in check_names(query, "log-analytics")}
-        assert ours == theirs, query
+        hunt = Hunt("it", query, "it.kql", QueryPlace("it.kql"))
+        rendered = replace(any_hunt, hunt=hunt, text=query, edits=())
+        subject = Subject(hunt, NOW, None, {"log-analytics": rendered})
+        assert {f.location.column - 1 for f in names.check(subject)} == theirs, query
+
+
+@pytest.mark.parametrize("has_parser", [True, False])
+def test_the_place_that_dropped_a_column_is_named_whoever_misses_it(
+    has_parser: bool, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    query = (
+        f"let T = DeviceProcessEvents\n| where {WINDOW}\n| project-away FileName;\n"
+        "T\n| extend Name = FileName"
+    )
+    with Linter(NOW) as linter:
+        linter.parser = request.getfixturevalue("parser") if has_parser else None
+        (finding,) = lint_text(linter, tmp_path, query).findings
+    assert finding.rule.code == "QH105"
+    assert finding.location.line == 4 + 5
+    assert finding.message == "project-away in line 7 has dropped the column 'FileName'"
+
+
+def test_columns_that_neither_can_tell_are_reported_as_not_checked(tmp_path: Path) -> None:
+    query = f"DeviceProcessEvents\n| where {WINDOW}\n| evaluate bag_unpack(X)"
+    with Linter(NOW) as linter:
+        linter.parser = None
+        result = lint_text(linter, tmp_path, query)
+    assert any("columns not checked" in text for text in result.unchecked)
 
 
 def test_names_of_a_function_of_the_service_are_its_own_affair(

@@ -9,7 +9,7 @@ from importlib.metadata import version
 
 import pytest
 
-from qakhunt.errors import ExitCode
+from qakhunt.core.errors import ExitCode
 from qakhunt.reports.formats import FORMATS
 from tests.conftest import ROOT
 from tests.golden.readme import README, SCREEN, screen, with_help

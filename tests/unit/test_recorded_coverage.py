@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
+from qakhunt.backends.recordings.coverage import columns_missing, pseudonym_doubts
+from qakhunt.backends.recordings.redact import literal_words
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.recordings.coverage import columns_missing
-from qakhunt.recordings.pseudonym_doubts import pseudonym_doubts
-from qakhunt.recordings.redact import literal_words
 
 KEPT = ["TimeGenerated", "DeviceName", "FileName"]
 

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.errors import OutputError, RecordingError
-from qakhunt.kql.values import Instant
-from qakhunt.recordings.manifest import (
+from qakhunt.backends.recordings.manifest import (
     NAME,
     Manifest,
     Origin,
@@ -22,7 +20,9 @@ from qakhunt.recordings.manifest import (
     Span,
     encode,
 )
-from qakhunt.recordings.store import Recording, check_place, new_recording
+from qakhunt.backends.recordings.store import Recording, check_place, new_recording
+from qakhunt.core.errors import OutputError, RecordingError
+from qakhunt.kql.values import Instant
 from tests.support.everything import EVERYTHING
 
 if TYPE_CHECKING:

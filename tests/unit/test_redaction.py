@@ -11,24 +11,24 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.answers.ledger import Target
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.base import Target
 from qakhunt.backends.local import LocalBackend
+from qakhunt.backends.recordings.pseudonyms import Pseudonyms, load_key
+from qakhunt.backends.recordings.redact import Redactor, literal_words
+from qakhunt.backends.recordings.store import Recording, new_recording
+from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
 from qakhunt.backends.replay import RecordedRows, target_of
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
-from qakhunt.recorder import Tape, fetch_source_rows
-from qakhunt.recordings.pseudonyms import Pseudonyms, load_key
-from qakhunt.recordings.redact import Redactor, literal_words
-from qakhunt.recordings.store import Recording, new_recording
-from qakhunt.recordings.vocabulary import WORD, vocabulary
-from qakhunt.runner import PlanLine, run
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.recorder import Tape, fetch_source_rows
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from qakhunt.triage.hits import Hit
+    from qakhunt.answers.hits import Hit
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -282,7 +282,7 @@ def test_a_key_is_made_once_for_its_owner_alone(tmp_path: Path) -> None:
 
 
 def test_a_broken_key_is_one_clear_error(tmp_path: Path) -> None:
-    from qakhunt.errors import UsageError
+    from qakhunt.core.errors import UsageError
 
     for text in ("", "zz", "abcd"):
         path = tmp_path / "key"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.errors import HuntError, NotAvailableError, UsageError
+from qakhunt.core.errors import HuntError, NotAvailableError, UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS, Hunt

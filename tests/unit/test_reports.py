@@ -17,9 +17,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.answers.ledger import DeliveryLine, Ledger, Verdict
+from qakhunt.answers.hits import hits_of
+from qakhunt.answers.ledger import DeliveryLine, Ledger, Target, Verdict
 from qakhunt.answers.table import ResultTable
-from qakhunt.backends.base import Target
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import Window
 from qakhunt.reports.chat import plain
@@ -28,13 +28,12 @@ from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.reports.markdown_report import _fenced
 from qakhunt.reports.navigator import coverage_layer, techniques_of
 from qakhunt.reports.split import by_tenant
-from qakhunt.triage.hits import hits_of
 from tests.support.cli import ROOT
 from tests.support.triage import COLUMNS, burst, result_with, sample_result
 from tests.unit.test_formats import ROWS, result_of
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 LAYER = json.loads(
     (ROOT / "tests" / "support" / "navigator_layer.schema.json").read_text(encoding="utf-8")

@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from qakhunt.errors import ResultFileError
+from qakhunt.answers.run_document import json_schema, load_result
+from qakhunt.core.errors import ResultFileError
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
 from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.run_document import json_schema, load_result
 from tests.support.cli import ROOT, qakhunt
 from tests.support.triage import burst, result_with, sample_document, sample_json, sample_result
 from tests.unit.test_formats import COLUMNS, ROWS, result_of
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 SCHEMA = json.loads((ROOT / "qakhunt" / "data" / "run.schema.json").read_text(encoding="utf-8"))
 

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from qakhunt.__main__ import run as qakhunt
-from qakhunt.config import Config, parse_config
-from qakhunt.errors import QakhuntError, UsageError
+from qakhunt.core.errors import QakhuntError, UsageError
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.run.config import Config, parse_config
 from qakhunt.schedule.runbook import wheels
 from qakhunt.schedule.runbook.build import pages, script
 from qakhunt.schedule.runbook.payload import Job, payload_of

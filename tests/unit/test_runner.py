@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Target
+from qakhunt.answers.ledger import Status, Target, Verdict
+from qakhunt.backends.base import Answer
 from qakhunt.backends.local import LocalBackend
-from qakhunt.errors import UnansweredError
+from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
-from qakhunt.runner import PlanLine, run
-from qakhunt.slicing.request import read_slices
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.slicing.request import read_slices
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from qakhunt.sample import sample_folder, sample_now
+from qakhunt.run.sample import sample_folder, sample_now
 from tests.support import make_sample
 from tests.support.events import run_on
 

@@ -11,21 +11,21 @@ from typing import Any
 
 import pytest
 
-from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.backends.base import Answer, Backend, Question, Target
+from qakhunt.answers.ledger import Status, Target, Verdict
+from qakhunt.answers.run_result import RunResult
+from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.runner import PlanLine
-from qakhunt.runner import run as run_plan
+from qakhunt.run.execution import PlanLine
+from qakhunt.run.execution import run as run_plan
 from qakhunt.schedule.delivery import JobOptions
 from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import NotTaken, SinkContext
 from qakhunt.schedule.store import Message, Store, connect
-from qakhunt.triage.run_result import RunResult
 from qakhunt.triage.suppressions import Suppressions, parse_suppressions
 from tests.support.findings import hunt, make_hit
 
@@ -248,7 +248,7 @@ class _BrokenSink:
 
 
 def test_a_hunt_without_a_window_of_its_own_is_refused(tmp_path: Path) -> None:
-    from qakhunt.errors import HuntError
+    from qakhunt.core.errors import HuntError
     from qakhunt.schedule.coverage import lookback_of
 
     path = tmp_path / "plain.kql"

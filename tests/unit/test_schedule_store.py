@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qakhunt.errors import ExitCode, StateBusyError, StateError
+from qakhunt.core.errors import ExitCode, StateBusyError, StateError
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed, union
 from qakhunt.schedule.store import Message, RunRecord, Store, connect
@@ -116,6 +116,7 @@ def test_a_damaged_file_is_kept_aside_and_reported(tmp_path: Path, damage: objec
     path.write_bytes(damaged)
     with contextlib.closing(open_file(path, NOW)) as store:
         assert "damaged" in store.warnings[0]
+        assert store.backlog_unknown == "the state was damaged"
         assert store.coverages() == []
     kept = list(tmp_path.glob("state.db.damaged-*"))
     assert [k.read_bytes() for k in kept if "journal" not in k.name] == [damaged]
@@ -126,6 +127,7 @@ def test_an_emptied_file_is_reported(tmp_path: Path) -> None:
     path.touch()
     with contextlib.closing(open_file(path, NOW)) as store:
         assert "empty" in store.warnings[0]
+        assert store.backlog_unknown
 
 
 def test_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:

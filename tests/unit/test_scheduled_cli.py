@@ -279,7 +279,14 @@ def test_a_state_is_looked_at_while_a_run_holds_it_and_never_moved(
     assert "is damaged" in capsys.readouterr().err
     assert state.read_bytes() == damaged
     assert run(events, "--state", str(state), "--json", now=NEXT) == 4
-    assert any("was damaged" in warning for warning in document(capsys)["warnings"])
+    told = document(capsys)
+    assert any("was damaged" in warning for warning in told["warnings"])
+    backlog = [line for line in told["ledger"] if line["slice"] == "backlog"]
+    assert [line["status"] for line in backlog] == ["uncovered"]
+    assert "what earlier runs did not answer is unknown" in backlog[0]["detail"]
+    assert backlog[0]["gaps"]
+    # The run after it knows its backlog again.
+    assert run(events, "--state", str(state), now="2026-10-22T06:00:00Z") == 0
 
 
 def test_a_changed_threshold_does_not_alarm_for_the_old_one(events: Path, state: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.errors import ConfigError, UsageError
+from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.schedule.sinks import KINDS, make_sink, web
 from qakhunt.schedule.sinks.base import NotTaken, SinkContext
 from qakhunt.schedule.sinks.log_analytics import COLUMNS, MOST_BYTES, finding_row
@@ -28,7 +28,7 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 
 
 def around(**environment: str) -> SinkContext:
-    from qakhunt.config_model import Schedule
+    from qakhunt.run.config_model import Schedule
     from qakhunt.schedule.sinks.base import resolve_reference
 
     return SinkContext(

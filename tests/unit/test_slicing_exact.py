@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.backends.base import Target
+from qakhunt.answers.ledger import Target
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Timespan
-from qakhunt.runner import PlanLine, run
-from qakhunt.slicing.request import SliceRequest, read_slices
-from qakhunt.slicing.ways import ways_of
+from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.slicing.request import SliceRequest, read_slices
+from qakhunt.run.slicing.ways import ways_of
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.model import Hunt
-    from qakhunt.triage.run_result import RunResult
 
 pytestmark = pytest.mark.engine
 

@@ -12,7 +12,7 @@ from qakhunt.triage.stretches import stretches
 from tests.support.triage import T0, at, result_with
 
 if TYPE_CHECKING:
-    from qakhunt.triage.hits import Hit
+    from qakhunt.answers.hits import Hit
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 HALF_HOUR = Timespan.parse("30m")

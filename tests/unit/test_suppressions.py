@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from qakhunt.answers.hits import Hit
 from qakhunt.answers.table import Column
-from qakhunt.errors import ConfigError
-from qakhunt.families.commands import understand
+from qakhunt.core.errors import ConfigError
+from qakhunt.hunts.command_catalogue import understand
 from qakhunt.kql.values import Instant
-from qakhunt.triage.hits import Hit
 from qakhunt.triage.suppressions import (
     Suppression,
     as_entry,

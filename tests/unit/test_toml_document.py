@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from qakhunt.errors import ConfigError
-from qakhunt.toml_document import parse_toml
+from qakhunt.core.errors import ConfigError
+from qakhunt.core.toml_document import parse_toml
 
 TEXT = '''\
 top = 1

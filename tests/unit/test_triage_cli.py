@@ -26,7 +26,7 @@ from tests.support.triage import (
 from tests.unit.test_html_report import BAD, hostile
 
 if TYPE_CHECKING:
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.answers.run_result import RunResult
 
 pytestmark = pytest.mark.engine
 
@@ -85,7 +85,7 @@ def test_links_are_hyperlinks_where_the_terminal_has_them() -> None:
 
 
 def test_hostile_text_moves_no_cursor(tmp_path: Path) -> None:
-    from qakhunt.triage.run_document import load_result
+    from qakhunt.answers.run_document import load_result
 
     path = tmp_path / "hostile.json"
     path.write_text(json.dumps(hostile(sample_document(), 9)), encoding="utf-8")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qakhunt.errors import UsageError
+from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import Hunt
@@ -329,6 +329,26 @@ def test_an_ago_of_a_column_keeps_its_meaning(tmp_path: Path) -> None:
     text = render(hunt, now=NOW).text
     moment = "datetime(2026-11-05T09:00:00Z)"
     assert f"t < ({moment} - (Age * 1d)) and u < ({moment} + (Shift))" in text
+
+
+def test_named_bounds_that_only_the_service_can_work_out_become_thirty_days(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "h.yaml"
+    path.write_text(
+        "query: |\n  let S = todatetime('2026-01-01');\n  let E = now();\n  T | where x between (S .. E)"
+        "\nqakhunt:\n  window: {start: S, end: E}\n"
+    )
+    rendered = render(load_hunt(path), now=NOW)
+    assert rendered.text.startswith("let S = datetime(2026-10-06T09:00:00Z);")
+    assert "let S cannot be worked out here" in rendered.notes[0]
+
+
+def test_a_functions_body_ends_its_filter(tmp_path: Path) -> None:
+    query = "let f = () { SecurityEvent | where TimeGenerated > ago(2d) };\nf()"
+    rendered = render(_kql(tmp_path, query), now=NOW)
+    assert rendered.window.start == Instant.parse("2026-11-03T09:00:00Z")
+    assert not any("cannot be read" in note for note in rendered.notes)
 
 
 def test_a_clock_beside_named_bounds_is_rendered_too(tmp_path: Path) -> None:

@@ -137,7 +137,7 @@ def test_not_a_number_arrives_as_text_or_bare() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "raw"),
-    [("long", "many"), ("long", 1.5), ("datetime", 5), ("datetime", "soon"), ("bool", 7),
+    [("long", "many"), ("long", 1.5), ("long", True), ("datetime", 5), ("datetime", "soon"), ("bool", 7),
      ("real", "x"), ("decimal", "x"), ("timespan", {}), ("int", [])],
 )  # fmt: skip
 def test_a_cell_that_is_no_such_value_names_column_and_row(kind: str, raw: Any) -> None:

@@ -13,7 +13,7 @@ from azure.core.credentials import AccessToken, AccessTokenInfo
 
 from qakhunt.backends.auth.errors import sign_in_error
 from qakhunt.backends.auth.identity import Identity, secret_of
-from qakhunt.errors import ConfigError, QakhuntError
+from qakhunt.core.errors import ConfigError, QakhuntError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.service_error import without_tokens
 from qakhunt.backends.connection_faults import explain as explain_connection
-from qakhunt.errors import UnansweredError
+from qakhunt.core.errors import UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

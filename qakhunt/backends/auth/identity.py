@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from qakhunt.backends.clouds import CLOUDS, check_endpoint
-from qakhunt.errors import ConfigError
+from qakhunt.core.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt.backends.auth.errors import entra_error, sign_in_error
-from qakhunt.errors import UnansweredError
+from qakhunt.core.errors import UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

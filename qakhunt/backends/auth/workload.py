@@ -27,7 +27,7 @@ from qakhunt.answers.json_body import WireError, decode_body
 from qakhunt.answers.service_error import decode_error
 from qakhunt.backends.auth.errors import sign_in_error
 from qakhunt.backends.clouds import check_endpoint
-from qakhunt.errors import ConfigError, UnansweredError
+from qakhunt.core.errors import ConfigError, UnansweredError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt import __version__
-from qakhunt.errors import OutputError, UsageError
+from qakhunt.core.errors import OutputError, UsageError
 from qakhunt.kql.values import Timespan
 from qakhunt.schedule.runbook.payload import payload_of
 from qakhunt.schedule.runbook.wheels import PYTHON, closure, own_wheel
@@ -23,8 +23,8 @@ from qakhunt.schedule.sinks.log_analytics import COLUMNS, STREAM, LogAnalyticsSe
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qakhunt.config import Config
     from qakhunt.kql.values import Instant
+    from qakhunt.run.config import Config
     from qakhunt.schedule.runbook.payload import Job, Payload
     from qakhunt.schedule.runbook.wheels import Wheel
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.documents import read_text
-from qakhunt.errors import ConfigError, UsageError
+from qakhunt.core.documents import read_text
+from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
 from qakhunt.schedule.coverage import lookback_of
 from qakhunt.schedule.sinks import KINDS, sink_settings
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
     from qakhunt.backends.auth.identity import SignIn
     from qakhunt.backends.profile import Profile
-    from qakhunt.config import Config
-    from qakhunt.errors import SourceLocation
+    from qakhunt.core.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
+    from qakhunt.run.config import Config
     from qakhunt.schedule.sinks.base import SinkKind
 
 PLACE = "${QAKHUNT_FILES}"

@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
-from qakhunt.errors import QakhuntError
-from qakhunt.locations import checkout
-from qakhunt.toml_document import parse_toml
+from qakhunt.core.errors import QakhuntError
+from qakhunt.core.locations import checkout
+from qakhunt.core.toml_document import parse_toml
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.config_model import Schedule
-from qakhunt.documents import convert_value
-from qakhunt.errors import ConfigError, SourceLocation, UsageError, nearest
+from qakhunt.core.documents import convert_value
+from qakhunt.core.errors import ConfigError, SourceLocation, UsageError, nearest
+from qakhunt.run.config_model import Schedule
 from qakhunt.schedule.azure_blob import credential_of
 from qakhunt.schedule.sinks import files, log_analytics, mail, web
 from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
@@ -17,7 +17,7 @@ from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from qakhunt.config import Config
+    from qakhunt.run.config import Config
     from qakhunt.schedule.sinks.base import Sink, SinkKind
 
     Locate = Callable[[str, tuple[str | int, ...]], SourceLocation]

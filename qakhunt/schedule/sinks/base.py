@@ -12,18 +12,18 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.documents import read_text
-from qakhunt.errors import ConfigError, DeliveryError, SourceLocation
-from qakhunt.reports.safe import for_json
+from qakhunt.core.documents import read_text
+from qakhunt.core.errors import ConfigError, DeliveryError, SourceLocation
+from qakhunt.core.safe_text import for_json
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from qakhunt.config_model import Schedule
+    from qakhunt.answers.run_result import RunResult
     from qakhunt.kql.values import Instant
-    from qakhunt.triage.run_result import RunResult
+    from qakhunt.run.config_model import Schedule
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -8,10 +8,10 @@ from typing import IO, TYPE_CHECKING
 
 import msgspec
 
-from qakhunt.errors import ConfigError, OutputError
-from qakhunt.reports.writing import open_private
+from qakhunt.core.errors import ConfigError, OutputError
+from qakhunt.core.streams import send_to_stdout
+from qakhunt.core.writing import open_private
 from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind
-from qakhunt.streams import send_to_stdout
 
 if TYPE_CHECKING:
     from qakhunt.schedule.store import Message

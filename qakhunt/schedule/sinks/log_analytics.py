@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from qakhunt.errors import ConfigError
+from qakhunt.core.errors import ConfigError
 from qakhunt.schedule.azure_blob import error_code
 from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind, lookup
 from qakhunt.schedule.sinks.web import check_url, retry_after

@@ -13,9 +13,9 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
-from qakhunt.errors import ConfigError, UsageError
+from qakhunt.core.errors import ConfigError, UsageError
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
-from qakhunt.reports.safe import for_terminal
 from qakhunt.reports.summary import coverage_lines, verdict_line
 from qakhunt.schedule.sinks.base import (
     LOOPBACK,

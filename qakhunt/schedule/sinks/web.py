@@ -23,8 +23,8 @@ from urllib.parse import urlsplit
 import msgspec
 
 from qakhunt.backends.retry import http_date
-from qakhunt.errors import ConfigError
-from qakhunt.reports.safe import for_markdown, for_terminal
+from qakhunt.core.errors import ConfigError
+from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.schedule.findings import FIELDS
 from qakhunt.schedule.sinks.base import (
     LOOPBACK,

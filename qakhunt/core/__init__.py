@@ -1,0 +1,1 @@
+"""Errors, checked documents, streams, safe text and writing files: what every room uses."""

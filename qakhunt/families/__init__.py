@@ -1,1 +1,0 @@
-"""The command families: what one command line means, from one data file."""

@@ -1,0 +1,1 @@
+"""Configuration, plan and execution: from a request to the account of a run."""

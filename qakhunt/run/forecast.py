@@ -1,0 +1,122 @@
+"""What a plan is about to ask, told before anything is asked."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.backends.services import MODULES, service_named
+from qakhunt.hunts.sources import sources_of
+from qakhunt.run.coverage_check import tables_named
+from qakhunt.run.slicing.pieces import WHOLE
+from qakhunt.run.slicing.ways import Ways, describe, ways_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.run.plan import PlanLine
+
+SCHEMA = "qakhunt.run.plan/1"
+
+
+@dataclass(frozen=True)
+class LineForecast:
+    """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
+
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
+    ``missing`` why nothing is queried, in which case there are no slices.
+    """
+
+    line: PlanLine
+    slices: tuple[str, ...]
+    probes: int
+    note: str = ""
+    billed: bool = False
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Calls that count against one limit, and the limit in words."""
+
+    whose: str
+    calls: int
+    limit: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The whole plan: its lines, what they use, and each hunt's ways of slicing."""
+
+    lines: tuple[LineForecast, ...]
+    quotas: tuple[Quota, ...]
+    ways: dict[str, Ways]
+
+    @property
+    def explanation(self) -> dict[str, list[str]]:
+        """Hunt and product -> which ways of slicing are exact, and why others are not."""
+        return {name: describe(ways) for name, ways in self.ways.items()}
+
+
+def forecast(plan: Sequence[PlanLine]) -> Forecast:
+    """Look at a plan without asking anything of anyone."""
+    ways: dict[str, Ways] = {}
+    lines = []
+    for line in plan:
+        rendered = line.rendered
+        if line.backend.missing:
+            lines.append(LineForecast(line, (), 0, missing=line.backend.missing))
+            continue
+        name = f"{rendered.hunt.name} for {rendered.product}"
+        if name not in ways:
+            ways[name] = ways_of(rendered)
+        cut, note = ways[name].cut(rendered, line.slices)
+        labels = tuple(piece.label for piece in cut.pieces())
+        cut.close()
+        tables = tables_named(rendered)
+        billed = line.backend.is_billed(tables)
+        probes = len(sources_of(rendered.text, rendered.product).tables)
+        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
+    return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
+
+
+def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
+    calls: Counter[tuple[str, str]] = Counter()
+    for entry in lines:
+        name, target = entry.line.backend.name, entry.line.target
+        if name in MODULES:
+            shared = not service_named(name).rate.per_tenant
+            whose = "one identity" if shared else target.tenant or target.profile
+            calls[name, whose] += len(entry.slices) + entry.probes
+    return [
+        Quota(f"{name}, {whose}", number, str(service_named(name).rate))
+        for (name, whose), number in calls.items()
+    ]
+
+
+def plan_document(told: Forecast) -> dict[str, Any]:
+    """The forecast as plain JSON values."""
+    return {
+        "schema": SCHEMA,
+        "lines": [
+            {
+                "hunt": entry.line.rendered.hunt.name,
+                "profile": entry.line.target.profile,
+                "tenant": entry.line.target.tenant,
+                "workspace": entry.line.target.workspace,
+                "backend": entry.line.backend.name,
+                "slices": list(entry.slices),
+                "calls": len(entry.slices),
+                "calls_if_empty": entry.probes,
+                "billed": entry.billed,
+                "note": entry.note or entry.missing,
+            }
+            for entry in told.lines
+        ],
+        "quotas": [
+            {"whose": quota.whose, "calls": quota.calls, "limit": quota.limit}
+            for quota in told.quotas
+        ],
+        "slicing": told.explanation,
+    }

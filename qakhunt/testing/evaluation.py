@@ -1,0 +1,352 @@
+"""What a hunt finds and how often it cries wolf, on labelled sets of events.
+
+Each set's devices get names of their own, so that one run of a hunt answers for many
+sets and for the copies with events lost. Windows are as long as the hunt's lookback.
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from qakhunt.answers.hits import hits_of
+from qakhunt.answers.ledger import Target
+from qakhunt.answers.plain import to_json_line
+from qakhunt.hunts.parameters import query_tokens
+from qakhunt.hunts.render import render
+from qakhunt.kql.schema import TIME_COLUMN, columns
+from qakhunt.kql.values import TICK, Instant, Timespan, Window
+from qakhunt.testing.labelled import POSITIVE, TABLE, LabelledSet, device_of
+from qakhunt.testing.statistics import Share
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from qakhunt.answers.hits import Hit
+    from qakhunt.backends.engine.session import Session
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.testing.labelled import Burst, Row
+
+    Progress = Callable[[str], None]
+
+LOSSES = (20, 40, 60)
+"""Percent of events that are dropped."""
+
+REPEATS = 20
+"""Copies of each burst per share of loss."""
+
+_LONGEST_PREFIX = 60
+_MARGIN = Timespan.parse("1h")
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One hit on a set; ``true`` says that it lies in a burst."""
+
+    device: str
+    account: str
+    first: Instant | None
+    last: Instant | None
+    commands: tuple[str, ...]
+    true: bool
+
+
+@dataclass(frozen=True)
+class SetOutcome:
+    """What a hunt said about one set as it is."""
+
+    name: str
+    label: str
+    origin: str
+    rendering: str
+    events: int
+    devices: int
+    found: Share
+    alerts: tuple[Alert, ...]
+
+
+@dataclass
+class HuntEvidence:
+    """All that was measured of one hunt.
+
+    ``losses`` maps (rendering, origin, percent) to shares; ``seconds`` maps a
+    rendering to the times from a burst's first event to the first alert on it.
+    """
+
+    hunt: Hunt
+    rendered: RenderedQuery
+    sets: list[SetOutcome] = field(default_factory=list)
+    losses: dict[tuple[str, str, int], Share] = field(default_factory=dict)
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def recall(self) -> dict[tuple[str, str], Share]:
+        """(rendering, origin) -> bursts found of those there are."""
+        found: dict[tuple[str, str], Share] = {}
+        for outcome in self.sets:
+            if outcome.label == POSITIVE:
+                key = (outcome.rendering, outcome.origin)
+                found[key] = found.get(key, Share(0, 0)) + outcome.found
+        return found
+
+    def precision(self) -> Share:
+        """Alerts that lie in a burst, of all alerts on all sets."""
+        alerts = [alert for outcome in self.sets for alert in outcome.alerts]
+        return Share(sum(alert.true for alert in alerts), len(alerts))
+
+    def false_alerts(self, label: str) -> int:
+        """Alerts on the sets of a label that lie in no burst."""
+        return sum(not a.true for s in self.sets if s.label == label for a in s.alerts)
+
+    def time_to_detection(self) -> dict[str, tuple[float, float]]:
+        """Rendering -> median and longest time in seconds."""
+        return {name: (median(times), max(times)) for name, times in self.seconds.items() if times}
+
+
+def evaluate(
+    hunts: Sequence[Hunt],
+    sets: Sequence[LabelledSet],
+    *,
+    seed: int,
+    repeats: int = REPEATS,
+    losses: Sequence[int] = LOSSES,
+    progress: Progress | None = None,
+) -> list[HuntEvidence]:
+    """Measure every hunt on every set."""
+    evidence = [HuntEvidence(hunt, _rendered(hunt, _span(sets).end)) for hunt in hunts]
+    jobs = list(_jobs(sets, seed, repeats, losses))
+    named = _named_columns(hunts)
+    by_lookback: dict[str, list[HuntEvidence]] = {}
+    for one in evidence:
+        by_lookback.setdefault(one.hunt.notes.lookback, []).append(one)
+    for lookback, members in by_lookback.items():
+        for window, chosen in _windows(jobs, Timespan.parse(lookback)):
+            with _loaded(chosen, named) as session:
+                for one in members:
+                    if progress:
+                        progress(f"{one.hunt.name}: {window.start.to_datetime():%Y-%m-%d}")
+                    _measure(one, session, window, chosen)
+    for one in evidence:
+        _count_vanished(one, jobs)
+        one.sets.sort(key=lambda outcome: (outcome.label != POSITIVE, outcome.origin, outcome.name))
+    return evidence
+
+
+@contextmanager
+def _loaded(jobs: Sequence[_Job], named: frozenset[str]) -> Iterator[Session]:
+    """The embedded engine with the jobs' rows in it, cut to the columns that are named."""
+    from qakhunt.backends.engine.session import Session
+
+    with tempfile.TemporaryDirectory(prefix="qakhunt-") as folder:
+        path = Path(folder) / f"{TABLE}.ndjson"
+        with path.open("w", encoding="utf-8", newline="\n") as out:
+            for job in jobs:
+                out.writelines(f"{to_json_line(row)}\n" for row in job.rows(named))
+        with Session([str(path)], "log-analytics") as session:
+            yield session
+
+
+def _named_columns(hunts: Sequence[Hunt]) -> frozenset[str]:
+    """The table's columns that any of the queries names, and its time."""
+    words = {token.text for hunt in hunts for token in query_tokens(hunt)}
+    known = columns("log-analytics", TABLE).keys() | columns("defender", TABLE).keys()
+    return frozenset(words & known | set(TIME_COLUMN.values()))
+
+
+def _rendered(hunt: Hunt, end: Instant) -> RenderedQuery:
+    window = Window(end - Timespan.parse(hunt.notes.lookback), end)
+    return render(hunt, now=end, window=window)
+
+
+def _span(sets: Sequence[LabelledSet]) -> Window:
+    times = [row["Timestamp"] for one in sets for row in one.rows]
+    return Window(min(times), max(times) + TICK)
+
+
+@dataclass(frozen=True)
+class _Job:
+    """Rows under device names of their own, and what an alert on them means."""
+
+    key: str
+    source: LabelledSet
+    picked: Sequence[Row]
+    burst: Burst | None = None
+    loss: int | None = None
+    at: float | None = None
+
+    def rows(self, named: frozenset[str]) -> Iterator[Row]:
+        for row in self.picked:
+            kept = {name: cell for name, cell in row.items() if name in named}
+            kept["DeviceName"] = f"{self.key}|{device_of(row)}"
+            kept["DeviceId"] = f"{self.key}|{row.get('DeviceId', '')}"
+            yield kept
+
+    @property
+    def span(self) -> tuple[Instant, Instant]:
+        times = [row["Timestamp"] for row in self.picked]
+        return min(times), max(times)
+
+
+def _jobs(
+    sets: Sequence[LabelledSet], seed: int, repeats: int, losses: Sequence[int]
+) -> Iterator[_Job]:
+    """Each set as it is, each burst with events lost, each burst cut after each event."""
+    for number, one in enumerate(sets):
+        yield _Job(f"{number}", one, one.rows)
+        by_device: dict[str, list[Row]] = {}
+        if one.bursts:
+            for row in one.rows:
+                by_device.setdefault(device_of(row), []).append(row)
+        for which, burst in enumerate(one.bursts):
+            rows = [
+                r for r in by_device[burst.device] if burst.start <= r["Timestamp"] <= burst.end
+            ]
+            key = f"{number}.{which}"
+            yield from _with_losses(key, one, burst, rows, seed, repeats, losses)
+            yield from _prefixes(key, one, burst, rows)
+
+
+def _with_losses(
+    key: str,
+    one: LabelledSet,
+    burst: Burst,
+    rows: list[Row],
+    seed: int,
+    repeats: int,
+    losses: Sequence[int],
+) -> Iterator[_Job]:
+    for loss in losses:
+        for repeat in range(repeats):
+            # Not for secrecy: the same events are lost on every run.
+            chance = random.Random(f"{seed}/{one.name}/{key}/{loss}/{repeat}")  # noqa: S311
+            kept = [row for row in rows if chance.random() * 100 >= loss]
+            yield _Job(f"{key}.l{loss}.{repeat}", one, kept, burst, loss=loss)
+
+
+def _prefixes(key: str, one: LabelledSet, burst: Burst, rows: list[Row]) -> Iterator[_Job]:
+    """The burst cut after each of its events; a long one after some of them."""
+    step = max(1, -(-len(rows) // _LONGEST_PREFIX))
+    for count in range(1, len(rows) + 1, step):
+        at = rows[count - 1]["Timestamp"].since(rows[0]["Timestamp"]).seconds
+        yield _Job(f"{key}.p{count}", one, rows[:count], burst, at=at)
+
+
+def _windows(jobs: Iterable[_Job], length: Timespan) -> Iterator[tuple[Window, list[_Job]]]:
+    """Jobs that fit into one window together; a longer one gets several windows."""
+    waiting = sorted((job for job in jobs if job.picked), key=lambda job: job.span[0])
+    while waiting:
+        start = waiting[0].span[0] - _MARGIN
+        end = start + length
+        inside = [job for job in waiting if job.span[1] < end]
+        if inside:
+            yield Window(start, end), inside
+        chosen = {id(job) for job in inside}
+        waiting = [job for job in waiting if id(job) not in chosen]
+        if not inside:
+            yield from _long(waiting.pop(0), length)
+
+
+def _long(job: _Job, length: Timespan) -> Iterator[tuple[Window, list[_Job]]]:
+    start, last = job.span
+    while start <= last:
+        yield Window(start, start + length), [job]
+        start = start + length
+
+
+def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence[_Job]) -> None:
+    # A hunt that says ago(30d) is asked at the window's end.
+    rendered = render(one.hunt, now=window.end, window=window)
+    table = session.ask(rendered.text, now=window.end, window=window)
+    by_job: dict[str, list[Hit]] = {}
+    for hit in hits_of(one.hunt, Target("evaluation"), table):
+        by_job.setdefault((hit.device or "").partition("|")[0], []).append(hit)
+    firsts: dict[tuple[str, str], float] = {}
+    for job in jobs:
+        source = job.source
+        if not _concerns(one.hunt, source):
+            continue
+        hits = by_job.get(job.key, [])
+        if job.loss is not None:
+            key = (source.rendering, source.origin, job.loss)
+            share = Share(int(_finds(hits, job.burst)), 1)
+            one.losses[key] = one.losses.get(key, Share(0, 0)) + share
+        elif job.at is not None:
+            if _finds(hits, job.burst):
+                burst = (source.rendering, job.key.rpartition(".")[0])
+                firsts[burst] = min(job.at, firsts.get(burst, job.at))
+        else:
+            _add_set(one, job, hits)
+    for (rendering, _), seconds in firsts.items():
+        one.seconds.setdefault(rendering, []).append(seconds)
+
+
+def _count_vanished(one: HuntEvidence, jobs: Iterable[_Job]) -> None:
+    """A burst that lost every one of its events was not found."""
+    for job in jobs:
+        if not job.picked and job.loss is not None and _concerns(one.hunt, job.source):
+            key = (job.source.rendering, job.source.origin, job.loss)
+            one.losses[key] = one.losses.get(key, Share(0, 0)) + Share(0, 1)
+
+
+def _concerns(hunt: Hunt, source: LabelledSet) -> bool:
+    """Whether an alert of the hunt on the set is right or wrong, and not another's business."""
+    return source.label != POSITIVE or source.behaviour == hunt.notes.behaviour
+
+
+def _finds(hits: Iterable[Hit], burst: Burst | None) -> bool:
+    return burst is not None and any(_lies_in(hit, burst) for hit in hits)
+
+
+def _lies_in(hit: Hit, burst: Burst) -> bool:
+    """Whether a hit is of the burst's device and overlaps its time."""
+    if (hit.device or "").partition("|")[2].lower() != burst.device.lower():
+        return False
+    first, last = hit.first_seen, hit.last_seen or hit.first_seen
+    if first is None or last is None:
+        return True
+    return first <= burst.end + TICK and last >= burst.start.floor_microsecond()
+
+
+def _add_set(one: HuntEvidence, job: _Job, hits: Sequence[Hit]) -> None:
+    source = job.source
+    alerts = tuple(
+        Alert(
+            device=(hit.device or "").partition("|")[2],
+            account=hit.account or "",
+            first=hit.first_seen,
+            last=hit.last_seen,
+            commands=tuple(command.line for command in hit.commands),
+            true=any(_lies_in(hit, burst) for burst in source.bursts),
+        )
+        for hit in hits
+    )
+    found = sum(_finds(hits, burst) for burst in source.bursts)
+    known = next((s for s in one.sets if s.name == source.name), None)
+    outcome = SetOutcome(
+        name=source.name,
+        label=source.label,
+        origin=source.origin,
+        rendering=source.rendering,
+        events=len(source.rows),
+        devices=len({device_of(row) for row in source.rows}),
+        found=Share(found, len(source.bursts)),
+        alerts=alerts,
+    )
+    if known is not None:
+        one.sets.remove(known)
+        outcome = _joined(known, outcome)
+    one.sets.append(outcome)
+
+
+def _joined(known: SetOutcome, more: SetOutcome) -> SetOutcome:
+    """A set that took several windows."""
+    return SetOutcome(
+        known.name, known.label, known.origin, known.rendering, known.events, known.devices,
+        Share(max(known.found.found, more.found.found), known.found.tried),
+        (*known.alerts, *more.alerts),
+    )  # fmt: skip

@@ -1,0 +1,220 @@
+"""Labelled event sets: a manifest says what each file holds.
+
+    sets:
+      - name: reconstructed, direct
+        files: [device-process-events/direct.ndjson]
+        label: qakbot          # or benign, or unrelated (another intrusion)
+        rendering: direct      # how the commands were started
+        origin: reconstructed  # or captured, modelled, generated
+        bursts: device         # every device is one burst; or a list with times
+        behaviour: discovery   # what is to be found, as hunts name it
+        source: where it comes from, and its licence
+
+Files are Defender's rows (.ndjson, .jsonl, .csv, .parquet, also .gz) or Windows
+events (.evtx, .json, .xml, .zip); paths are relative to the manifest's folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from dataclasses import dataclass, field
+from importlib.resources import files as resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+
+from qakhunt.core.documents import convert, parse_yaml, read_text
+from qakhunt.core.errors import EventsError, UsageError
+from qakhunt.kql.values import TICK, Instant, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from qakhunt.core.documents import Document
+
+MANIFEST = "manifest.yaml"
+TABLE = "DeviceProcessEvents"
+POSITIVE = "qakbot"
+
+Label = Literal["qakbot", "benign", "unrelated"]
+Origin = Literal["captured", "reconstructed", "modelled", "generated"]
+Row = dict[str, Any]
+
+_ALL_TIME = Window(Instant.parse("1700-01-01"), Instant.parse("2250-01-01"))
+_ROWS = (".ndjson", ".jsonl", ".csv", ".parquet")
+
+
+class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    pass
+
+
+class BurstText(_Strict, frozen=True):
+    """Where one burst is: its device, and times where the device did other things too."""
+
+    device: str
+    start: str | None = None
+    end: str | None = None
+
+
+class SetText(_Strict, frozen=True):
+    """One set of the manifest."""
+
+    name: str
+    files: tuple[str, ...]
+    label: Label
+    source: str
+    origin: Origin = "captured"
+    rendering: str = ""
+    bursts: Literal["device"] | tuple[BurstText, ...] = "device"
+    behaviour: str = "discovery"
+    about: str = ""
+
+
+class Manifest(_Strict, frozen=True):
+    """A folder's sets."""
+
+    sets: tuple[SetText, ...]
+
+
+@dataclass(frozen=True)
+class Burst:
+    """One thing to be found. ``device`` is the set's own name for it."""
+
+    device: str
+    start: Instant
+    end: Instant
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Rows with a label; ``bursts`` are empty where nothing is to be found."""
+
+    name: str
+    label: Label
+    origin: Origin
+    source: str
+    rows: Sequence[Row]
+    rendering: str = ""
+    about: str = ""
+    behaviour: str = "discovery"
+    bursts: tuple[Burst, ...] = ()
+    files: dict[str, str] = field(default_factory=dict)
+    """File, as the manifest names it -> SHA-256 of its bytes, in hex."""
+
+
+def load_labelled(folder: Path) -> list[LabelledSet]:
+    """The sets of a folder's manifest; without one, those known by the built-in manifest.
+
+    Raises UsageError at the manifest's line for a file that is missing.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"no such folder: {folder}")
+    path = folder / MANIFEST
+    if path.is_file():
+        document = parse_yaml(read_text(path, UsageError), str(path), UsageError)
+        manifest = convert(document, Manifest, UsageError)
+        _check_files(document, manifest, folder)
+        return [_load(entry, folder) for entry in manifest.sets]
+    known = [s for s in _built_in().sets if all((folder / f).is_file() for f in s.files)]
+    if not known:
+        raise UsageError(
+            f"{folder} has no {MANIFEST}, and none of its files is one that is known",
+            hint="list its sets in a manifest; the documentation of 'qakhunt evaluate' shows one",
+        )
+    return [_load(entry, folder) for entry in known]
+
+
+def _built_in() -> Manifest:
+    text = resources("qakhunt").joinpath("data/labelled_sets.yaml").read_text(encoding="utf-8")
+    return convert(parse_yaml(text, "labelled_sets.yaml", UsageError), Manifest, UsageError)
+
+
+def _check_files(document: Document, manifest: Manifest, folder: Path) -> None:
+    for number, entry in enumerate(manifest.sets):
+        for at, name in enumerate(entry.files):
+            place = document.locate(("sets", number, "files", at))
+            target = (folder / name).resolve()
+            if not target.is_relative_to(folder.resolve()):
+                raise UsageError(f"{name} lies outside the manifest's folder", location=place)
+            if not target.is_file():
+                raise UsageError(f"no such file: {name}", location=place)
+
+
+def _load(entry: SetText, folder: Path) -> LabelledSet:
+    paths = [folder / name for name in entry.files]
+    rows = _rows(paths)
+    if not rows:
+        raise EventsError(f"the set {entry.name!r} holds no process events")
+    return LabelledSet(
+        name=entry.name,
+        label=entry.label,
+        origin=entry.origin,
+        source=entry.source,
+        rows=rows,
+        rendering=entry.rendering,
+        about=entry.about,
+        behaviour=entry.behaviour,
+        bursts=_bursts(entry, rows) if entry.label == POSITIVE else (),
+        files={name: _sha256(path) for name, path in zip(entry.files, paths, strict=True)},
+    )
+
+
+def _rows(paths: list[Path]) -> list[Row]:
+    """All rows with their times, in order; Windows events are imported first."""
+    from qakhunt.backends.engine.session import Session
+    from qakhunt.backends.recordings.windows_events import import_events
+
+    with tempfile.TemporaryDirectory(prefix="qakhunt-") as scratch:
+        inputs = [str(path) for path in paths if _suffix(path) in _ROWS]
+        events = [str(path) for path in paths if _suffix(path) not in _ROWS]
+        if events:
+            imported = Path(scratch) / "events.parquet"
+            import_events(events, imported, "parquet")
+            inputs.append(str(imported))
+        query = f"{TABLE} | sort by Timestamp asc"
+        with Session([f"{TABLE}={name}" for name in inputs], "defender") as session:
+            table = session.ask(query, now=_ALL_TIME.end, window=_ALL_TIME)
+    return [
+        {name: cell for name, cell in record.items() if cell not in (None, "")}
+        for record in table.records()
+    ]
+
+
+def _suffix(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes if s.lower() != ".gz"]
+    return suffixes[-1] if suffixes else ""
+
+
+def _bursts(entry: SetText, rows: list[Row]) -> tuple[Burst, ...]:
+    spans: dict[str, list[Instant]] = {}
+    for row in rows:
+        spans.setdefault(device_of(row), []).append(row["Timestamp"])
+    if entry.bursts == "device":
+        return tuple(Burst(name, min(times), max(times)) for name, times in spans.items())
+    found = []
+    for burst in entry.bursts:
+        if burst.device.lower() not in {name.lower() for name in spans}:
+            raise UsageError(f"the set {entry.name!r} has no events of device {burst.device!r}")
+        name = next(n for n in spans if n.lower() == burst.device.lower())
+        try:
+            start = Instant.parse(burst.start) if burst.start else min(spans[name])
+            end = Instant.parse(burst.end) if burst.end else max(spans[name]) + TICK
+        except ValueError as problem:
+            raise UsageError(f"the set {entry.name!r}: {problem}") from None
+        found.append(Burst(name, start.floor_microsecond(), end))
+    return tuple(found)
+
+
+def device_of(row: Row) -> str:
+    """A row's device by the name that people use."""
+    return str(row.get("DeviceName") or row.get("DeviceId") or "")
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

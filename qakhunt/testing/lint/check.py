@@ -1,0 +1,186 @@
+"""Lint of one or many hunts: every rule that can be checked here, and what could not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from qakhunt.backends.engine.session import Session
+from qakhunt.core.documents import Document, parse_yaml, read_text
+from qakhunt.core.errors import (
+    EngineError,
+    HuntError,
+    NotAvailableError,
+    QakhuntError,
+    SourceLocation,
+)
+from qakhunt.hunts.loading import load_hunt
+from qakhunt.hunts.model import PRODUCTS
+from qakhunt.hunts.parameters import parameters_of, query_tokens
+from qakhunt.hunts.render import RenderedQuery, render
+from qakhunt.hunts.time_filters import TIME_COLUMNS, has_time_filter
+from qakhunt.hunts.window import DEFAULT, PUBLISHED, published
+from qakhunt.kql.tokens import KqlLexError, tokenize
+from qakhunt.kql.values import Window
+from qakhunt.testing import microsoft_parser
+from qakhunt.testing.lint import aliveness, engine, matching, metadata, names, timing
+from qakhunt.testing.lint.model import Finding, Subject
+from qakhunt.testing.lint.rules import RULES, Severity
+from qakhunt.testing.lint.suppressions import apply, read_suppressions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from qakhunt.answers.table import Column
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.values import Instant
+    from qakhunt.testing.lint.aliveness import Matrix
+
+_NAME_CODES = frozenset({"QH102", "QH103", "QH104", "QH105"})
+
+
+@dataclass
+class LintResult:
+    """Findings in the order of files and lines, and what went unchecked.
+
+    By file: the hunt, its matrices, and the columns of its result in each product.
+    """
+
+    findings: list[Finding] = field(default_factory=list)
+    matrices: dict[str, list[Matrix]] = field(default_factory=dict)
+    hunts: dict[str, Hunt] = field(default_factory=dict)
+    columns: dict[str, dict[str, Sequence[Column]]] = field(default_factory=dict)
+    unchecked: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> bool:
+        """Whether an error or a warning stands that nobody accepted."""
+        return any(
+            f.accepted is None and f.rule.severity is not Severity.NOTE for f in self.findings
+        )
+
+
+class Linter:
+    """Checks hunts; ``close`` gives the engine back. ``now`` is what windows are read at."""
+
+    def __init__(self, now: Instant) -> None:
+        self.now = now
+        self.parser = microsoft_parser.microsoft_parser()
+        self.unchecked: list[str] = []
+        missing = microsoft_parser.why_missing()
+        if missing:
+            self.unchecked.append(f"not checked with Microsoft's own parser: {missing}")
+        self.sessions: dict[str, Session] = {}
+        try:
+            for product in PRODUCTS:
+                self.sessions[product] = Session([], product)
+        except EngineError as problem:
+            self.unchecked.append(
+                f"not checked on the embedded engine (dead entries, result columns): {problem}"
+            )
+            if missing:
+                self.unchecked.append("columns not checked: neither can be used")
+
+    def __enter__(self) -> Linter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for session in self.sessions.values():
+            session.close()
+
+    def lint(self, paths: Sequence[Path], owners: Mapping[str, list[str]]) -> LintResult:
+        """Check hunt files; ``owners`` maps each known hunt id to the files that have it."""
+        result = LintResult(unchecked=list(self.unchecked))
+        for path in paths:
+            result.findings += self._file(path, owners, result)
+        return result
+
+    def _file(
+        self, path: Path, owners: Mapping[str, list[str]], result: LintResult
+    ) -> list[Finding]:
+        try:
+            hunt = load_hunt(path)
+            text = read_text(path, HuntError)
+            document = _document(path, text)
+            tokenize(hunt.query)
+        except QakhuntError as problem:
+            return [_from_error("QH100", problem, str(path))]
+        except KqlLexError as problem:
+            subject = Subject(hunt, self.now, document, {})
+            return [subject.at("QH101", problem.offset, problem.offset, problem.message)]
+        rendered, problems = _renderings(hunt, self.now)
+        subject = Subject(hunt, self.now, document, rendered)
+        matrices: list[Matrix] = []
+        found = [*problems, *self._rules(subject, owners, matrices)]
+        found = apply(_once(found), read_suppressions(text, str(path)))
+        found.sort(key=lambda f: (f.location.line, f.location.column, f.rule.code))
+        result.hunts[str(path)] = hunt
+        result.matrices[str(path)] = matrices
+        result.columns[str(path)] = subject.result
+        result.unchecked += dict.fromkeys(subject.unchecked)
+        return found
+
+    def _rules(
+        self, subject: Subject, owners: Mapping[str, list[str]], matrices: list[Matrix]
+    ) -> list[Finding]:
+        found = list(names.check(subject))
+        if self.sessions:
+            found += engine.check(subject, self.sessions, columns=self.parser is None)
+        if self.parser is not None:
+            found += names.check_with_parser(subject, self.parser)
+        found += matching.check(subject)
+        found += timing.check(subject)
+        if self.sessions:
+            session = next(iter(self.sessions.values()))
+            matrices += aliveness.matrices(subject, session)
+            found += aliveness.check(subject, matrices)
+        found += metadata.check(subject, owners)
+        return found
+
+
+def _document(path: Path, text: str) -> Document | None:
+    is_yaml = path.suffix.lower() in (".yaml", ".yml")
+    return parse_yaml(text, str(path), HuntError) if is_yaml else None
+
+
+def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], list[Finding]]:
+    """The text for each product; a product that cannot be is a finding."""
+    rendered: dict[str, RenderedQuery] = {}
+    found = []
+    window: str | Window = PUBLISHED
+    try:
+        published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
+    except QakhuntError:
+        window = Window(now - DEFAULT, now)
+    if hunt.notes.window is None and not has_time_filter(query_tokens(hunt)):
+        words = f"{hunt.name} has neither a filter on time nor a window"
+        hint = f"filter on {TIME_COLUMNS[0]}, or name its bounds under 'qakhunt: window:'"
+        found.append(Finding(RULES["QH301"], words, hunt.place.locate(1, 1), hint))
+    for product in hunt.products:
+        try:
+            rendered[product] = render(hunt, now=now, product=product, window=window)
+        except NotAvailableError as problem:
+            found.append(_from_error("QH107", problem, hunt.path))
+        except QakhuntError as problem:
+            found.append(_from_error("QH100", problem, hunt.path))
+    return rendered, found
+
+
+def _from_error(code: str, problem: QakhuntError, path: str) -> Finding:
+    location = problem.location or SourceLocation(path, 1)
+    return Finding(RULES[code], problem.message, location, problem.hint or "")
+
+
+def _once(findings: Iterable[Finding]) -> list[Finding]:
+    """Each thing once: products agree often, and a parser says again what we said."""
+    seen: set[tuple[str, str]] = set()
+    kept = []
+    for finding in findings:
+        code = "name" if finding.rule.code in _NAME_CODES else finding.rule.code
+        what = "" if code in ("name", "QH101") else finding.message
+        key = (f"{code} {what}", str(finding.location))
+        if key not in seen:
+            seen.add(key)
+            kept.append(finding)
+    return kept

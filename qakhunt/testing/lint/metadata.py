@@ -1,0 +1,151 @@
+"""Rules about what stands around the query: QH401 to QH406."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from qakhunt.core.errors import nearest
+from qakhunt.kql.edits import Edit
+from qakhunt.kql.tokens import Kind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from qakhunt.testing.lint.model import Finding, Subject
+
+_LET = re.compile(r"[ \t]*")
+_REST = re.compile(r"[^\n]*(?:\n|\Z)")
+
+
+@dataclass(frozen=True)
+class Attack:
+    """ATT&CK's techniques: id to name, withdrawn id to its successor, and those without one."""
+
+    version: str
+    techniques: Mapping[str, str]
+    revoked: Mapping[str, str]
+    deprecated: frozenset[str]
+
+
+@cache
+def attack() -> Attack:
+    """The data file."""
+    text = (
+        files("qakhunt")
+        .joinpath("data")
+        .joinpath("attack_techniques.json")
+        .read_text(encoding="utf-8")
+    )
+    data = json.loads(text)
+    return Attack(
+        data["version"], data["techniques"], data["revoked"], frozenset(data["deprecated"])
+    )
+
+
+def check(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator[Finding]:
+    """All findings; ``owners`` maps an id to the files of all hunts that have it."""
+    yield from _techniques(subject)
+    yield from _duplicate_id(subject, owners)
+    yield from _unused(subject)
+    yield from _entities(subject)
+    yield from _notes(subject)
+
+
+def _techniques(subject: Subject) -> Iterator[Finding]:
+    hunt = subject.hunt
+    is_silent = subject.document is not None and "relevantTechniques" not in subject.document.value
+    if not hunt.techniques and not hunt.notes.software and is_silent:
+        yield subject.about(
+            "QH401", ("relevantTechniques",), "no ATT&CK technique is named",
+            "list them under relevantTechniques; an empty list says that there is none",
+        )  # fmt: skip
+    known = attack()
+    for number, technique in enumerate(hunt.techniques):
+        key = ("relevantTechniques", number)
+        if technique in known.revoked:
+            new = known.revoked[technique]
+            yield subject.about(
+                "QH402", key, f"ATT&CK has withdrawn {technique}: it is {new} now",
+                f"write {new} ({known.techniques.get(new, 'withdrawn too')})",
+            )  # fmt: skip
+        elif technique in known.deprecated:
+            yield subject.about("QH402", key, f"ATT&CK has withdrawn {technique}", "take it out")
+        elif technique not in known.techniques:
+            hint = nearest(technique, known.techniques) or ""
+            message = f"ATT&CK {known.version} has no technique {technique}"
+            yield subject.about("QH402", key, message, hint)
+
+
+def _duplicate_id(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator[Finding]:
+    others = [path for path in owners.get(subject.hunt.id.lower(), []) if path != subject.hunt.path]
+    if subject.hunt.id and others:
+        yield subject.about(
+            "QH403",
+            ("id",),
+            f"this id is also that of {others[0]}",
+            "give each hunt an id of its own",
+        )
+
+
+def _unused(subject: Subject) -> Iterator[Finding]:
+    query = subject.hunt.query
+    script = subject.script
+    names = [token.text for token in script.tokens if token.kind is Kind.IDENTIFIER]
+    for statement in script.lets:
+        if names.count(statement.name) > 1:
+            continue
+        start = query.rfind("\n", 0, statement.start) + 1
+        indent = _LET.match(query, start)
+        is_alone = indent is not None and indent.end() == statement.start
+        rest = _REST.match(query, statement.end)
+        end = rest.end() if rest else statement.end
+        after = query[statement.end : end].strip()
+        is_whole_line = after == ";" or after.startswith("; //") or after.startswith(";//")
+        fix = [Edit(start, end, "")] if is_alone and is_whole_line else []
+        name = statement.target
+        yield subject.at(
+            "QH404", name.start, name.end, f"{statement.name} is declared and never used",
+            "take the let out, or use it", fix,
+        )  # fmt: skip
+
+
+def _entities(subject: Subject) -> Iterator[Finding]:
+    for product, result in subject.result.items():
+        names = _with_time_twins({column.name for column in result})
+        for number, mapping in enumerate(subject.hunt.entity_mappings):
+            for at, field in enumerate(mapping.fieldMappings or ()):
+                if field.columnName not in names:
+                    key = ("entityMappings", number, "fieldMappings", at, "columnName")
+                    yield subject.about(
+                        "QH405", key,
+                        f"{mapping.entityType}.{field.identifier} is mapped to "
+                        f"{field.columnName!r}, which the result lacks in {product}",
+                        nearest(field.columnName, names) or f"it has {', '.join(sorted(names))}",
+                    )  # fmt: skip
+
+
+def _notes(subject: Subject) -> Iterator[Finding]:
+    notes = subject.hunt.notes
+    named: dict[tuple[str | int, ...], str | None] = {
+        ("qakhunt", "result", name): getattr(notes.result, name)
+        for name in notes.result.__struct_fields__
+    }
+    named.update({("qakhunt", "fingerprint", i): name for i, name in enumerate(notes.fingerprint)})
+    for product, result in subject.result.items():
+        names = _with_time_twins({column.name for column in result})
+        for key, name in named.items():
+            if name is not None and name not in names:
+                yield subject.about(
+                    "QH406", key, f"the result has no column {name!r} in {product}",
+                    nearest(name, names) or f"it has {', '.join(sorted(names))}",
+                )  # fmt: skip
+
+
+def _with_time_twins(names: set[str]) -> set[str]:
+    """The names, with Log Analytics' name of the time column where Defender's is there."""
+    return names | {"TimeGenerated"} if "Timestamp" in names else names

@@ -1,0 +1,198 @@
+"""Rules about what a query names: QH101 to QH106, per product, each place said once.
+
+Tables and functions are looked up in the schema and the language's lists. Columns are
+checked by Microsoft's parser, without it by the embedded engine's own translation.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from fnmatch import fnmatchcase
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from qakhunt.core.errors import nearest
+from qakhunt.kql.edits import Edit, original_offset
+from qakhunt.kql.parser import parse
+from qakhunt.kql.schema import columns, tables
+from qakhunt.kql.syntax import Call, Let, Name, Named, Path, Pipeline, Wildcard, find, stages
+from qakhunt.kql.tokens import LineIndex
+from qakhunt.kql.visitors import sources
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.kql.syntax import Node, Operator, Script
+    from qakhunt.testing.lint.model import Finding, Subject
+    from qakhunt.testing.microsoft_parser import Diagnostic, MicrosoftParser
+
+_COLUMN, _TABLE, _FUNCTION = "KS142", "KS204", "KS211"
+_NAMED_AFTER_ARGUMENTS = frozenset(["bin", "floor", "arg_max", "arg_min", "take_any"])
+_CHOOSES = frozenset(["project", "project-keep", "distinct", "summarize", "make-series", "count"])
+# Tables and functions that a workspace brings along, or that only the service knows.
+_FOREIGN = re.compile(
+    r".*_CL|_GetWatchlist.*|_Im_.*|_ASim_.*|ASim[A-Z].*|im[A-Z].*|FileProfile|DeviceFromIP|"
+    r"workspace|app|resource|table|database|cluster|arg|adx"
+)
+
+
+@cache
+def _function_names() -> frozenset[str]:
+    """Every function, aggregate and plugin of the language."""
+    text = files("qakhunt").joinpath("data/kql_functions.json").read_text(encoding="utf-8")
+    data = json.loads(text)
+    names = [*data["functions"], *data["aggregates"], *data["plugins"]]
+    return frozenset([*names, "typeof", "materialize", "toscalar"])
+
+
+def _may_be_foreign(name: str) -> bool:
+    """Whether a name can be one that only the workspace or the service knows."""
+    return _FOREIGN.fullmatch(name) is not None
+
+
+def check(subject: Subject) -> Iterator[Finding]:
+    """Tables and functions that neither the query nor the product defines."""
+    for rendered in subject.rendered.values():
+        script = parse(rendered.text)
+        known = {*tables(rendered.product), *(let.name for let in find(script, Let))}
+        for source in sources(script):
+            missing = source.kind == "table" and source.name not in known
+            if missing and not _may_be_foreign(source.name):
+                yield _unknown(subject, rendered, source.node, "table", source.name, known)
+        known = {*_function_names(), *(let.name for let in find(script, Let))}
+        methods = {id(step) for path in find(script, Path) for step in path.steps}
+        for call in find(script, Call):
+            if (
+                call.name not in known
+                and id(call) not in methods
+                and not _may_be_foreign(call.name)
+            ):
+                yield _unknown(subject, rendered, call, "function", call.name, known)
+
+
+def _unknown(
+    subject: Subject, rendered: RenderedQuery, node: Node, what: str, name: str, known: set[str]
+) -> Finding:
+    start, end = _span(rendered, node.start, node.start + len(name))
+    code, where = ("QH102", f" in {rendered.product}") if what == "table" else ("QH104", "")
+    message = f"no {what} named {name!r}{where}"
+    return subject.at(code, start, end, message, nearest(name, known) or "")
+
+
+def missing_column(
+    subject: Subject, rendered: RenderedQuery, name: str, offset: int | None = None
+) -> Finding | None:
+    """QH103 or QH105 for a column that is not there; without ``offset`` its place is looked for."""
+    script = parse(rendered.text)
+    targets = {one.target.start for one in find(script, Named)}
+    places = [
+        node.start
+        for node in find(script, Name)
+        if node.name == name and (node.start not in targets if offset is None else True)
+        and offset in (None, node.start)
+    ]  # fmt: skip
+    if not places:
+        return None
+    known = {name for one in find(script, Named) for name in one.names}
+    for source in sources(script):
+        known |= columns(rendered.product, source.name).keys()
+    droppers = {at: _dropped_by(script, name, at) for at in places if name in known}
+    at, dropper = next(((at, one) for at, one in droppers.items() if one), (places[0], None))
+    start, end = _span(rendered, at, at + len(name))
+    if dropper is not None:
+        line = subject.hunt.place.locate(LineIndex(rendered.text).locate(dropper.start)[0], 1).line
+        message = f"{dropper.name} in line {line} has dropped the column {name!r}"
+        keep = f"'{dropper.name} ..., {name}'"
+        if dropper.name == "summarize":
+            keep = f"'by {name}' or 'take_any({name})'"
+        return subject.at("QH105", start, end, message, f"keep it there, as in {keep}")
+    same = [one for one in known if one.casefold() == name.casefold() and one != name]
+    fix = [Edit(start, end, same[0])] if len(same) == 1 else []
+    hint = nearest(name, known - {name}) or ""
+    return subject.at("QH103", start, end, f"no column named {name!r}", hint, fix)
+
+
+def _dropped_by(script: Script, name: str, at: int) -> Operator | None:
+    """The first operator before ``at`` that lets the column through no further."""
+    return next((one for one in _operators_before(script, at) if _drops(one, name)), None)
+
+
+def _operators_before(script: Script, at: int) -> Sequence[Operator]:
+    lets = {let.name: let.value for let in script.lets if let.end < at}
+    found: Sequence[Operator] = ()
+    for one in find(script, Pipeline):
+        if one.start <= at < one.end:
+            source, operators = stages(one)
+            found = [operator for operator in operators if operator.end <= at]
+            while isinstance(source, Name) and source.name in lets:
+                source, earlier = stages(lets.pop(source.name))
+                found = [*earlier, *found]
+    return found
+
+
+def _drops(operator: Operator, name: str) -> bool:
+    listed = [*operator.arguments, *(operator.clause("by") or ())]
+    if operator.name == "project-away":
+        return any(_keeps(one, name) for one in listed)
+    if operator.name == "project-rename":
+        values = (one.value for one in listed if isinstance(one, Named))
+        return any(isinstance(value, Name) and value.name == name for value in values)
+    return operator.name in _CHOOSES and not any(_keeps(one, name) for one in listed)
+
+
+def _keeps(node: Node, name: str) -> bool:
+    if isinstance(node, Named):
+        return name in node.names
+    if isinstance(node, Wildcard):
+        return fnmatchcase(name, node.pattern)
+    if isinstance(node, Call) and node.name not in _NAMED_AFTER_ARGUMENTS:
+        return False
+    plain = node.arguments if isinstance(node, Call) else (node,)
+    return any(isinstance(one, Wildcard) or getattr(one, "name", "") == name for one in plain)
+
+
+def _span(rendered: RenderedQuery, start: int, end: int) -> tuple[int, int]:
+    first = original_offset(rendered.edits, start)
+    return first, max(first, original_offset(rendered.edits, end))
+
+
+def check_with_parser(subject: Subject, parser: MicrosoftParser) -> Iterator[Finding]:
+    """What Microsoft's parser says beyond ``check``; also notes the result's columns."""
+    for product, rendered in subject.rendered.items():
+        analysis = parser.check(rendered.text, product)
+        if analysis.columns is not None:
+            subject.result[product] = analysis.columns
+        # Behind a call that only the service knows, names are the service's affair too.
+        foreign = [one.start for one in analysis.diagnostics if _is_foreign(rendered, one)]
+        unknown_from = min(foreign, default=len(rendered.text) + 1)
+        for diagnostic in analysis.diagnostics:
+            is_name = diagnostic.code in (_COLUMN, _TABLE, _FUNCTION)
+            if is_name and diagnostic.start >= unknown_from:
+                continue
+            if diagnostic.severity in ("error", "warning"):
+                yield _reported(subject, rendered, diagnostic)
+
+
+def _reported(subject: Subject, rendered: RenderedQuery, diagnostic: Diagnostic) -> Finding:
+    if diagnostic.code == _COLUMN:
+        name = rendered.text[diagnostic.start : diagnostic.end]
+        finding = missing_column(subject, rendered, name, diagnostic.start)
+        if finding is not None:
+            return finding
+    is_syntax = diagnostic.code.startswith("KS0") and int(diagnostic.code[2:]) < 100
+    codes = {_COLUMN: "QH103", _TABLE: "QH102", _FUNCTION: "QH104"}
+    code = "QH101" if is_syntax else codes.get(diagnostic.code, "QH106")
+    words = diagnostic.message.rstrip(".")
+    span = _span(rendered, diagnostic.start, diagnostic.end)
+    return subject.at(code, *span, f"{words} ({diagnostic.code})")
+
+
+def _is_foreign(rendered: RenderedQuery, diagnostic: Diagnostic) -> bool:
+    """Whether it is about a name that only a workspace or a product can know."""
+    if diagnostic.code not in (_COLUMN, _TABLE, _FUNCTION):
+        return False
+    text = rendered.text[diagnostic.start : diagnostic.end]
+    return _may_be_foreign(text.partition("(")[0].strip())

@@ -1,0 +1,218 @@
+"""Findings as lines for people, ``qakhunt.lint/1`` and SARIF for programs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.testing.lint.aliveness import EntryLife, Life
+from qakhunt.testing.lint.rules import RULES, Severity
+from qakhunt.testing.shown import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from qakhunt.answers.table import Column
+    from qakhunt.core.errors import SourceLocation
+    from qakhunt.testing.lint.aliveness import Matrix
+    from qakhunt.testing.lint.check import LintResult
+    from qakhunt.testing.lint.model import Finding
+
+SCHEMA = "qakhunt.lint/1"
+_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
+_LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
+
+
+def finding_lines(finding: Finding) -> list[str]:
+    """``file:line:column: severity CODE: message``, then the mend or why it is accepted."""
+    rule = finding.rule
+    level = "accepted" if finding.accepted is not None else rule.severity.value
+    lines = [f"{shown(finding.location)}: {level} {rule.code} {rule.name}: {finding.message}"]
+    if finding.accepted is not None:
+        lines.append(f"    accepted: {finding.accepted}")
+    elif finding.mend:
+        fixable = " (--fix)" if finding.fix else ""
+        lines.append(f"    mend: {finding.mend}{fixable}")
+    return [for_terminal(line) for line in lines]
+
+
+def summary_line(result: LintResult) -> str:
+    """``1 error, 3 warnings, 2 notes in 2 hunts; 4 accepted``."""
+    counts = Counter(f.rule.severity for f in result.findings if f.accepted is None)
+    parts = [_counted(counts[severity], severity.value) for severity in Severity]
+    accepted = sum(f.accepted is not None for f in result.findings)
+    hunts = _counted(len({*result.hunts, *(f.location.path for f in result.findings)}), "hunt")
+    return f"{', '.join(parts)} in {hunts}" + (f"; {accepted} accepted" if accepted else "")
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count} {word}" if count == 1 else f"{count} {word}s"
+
+
+def matrix_lines(matrix: Matrix) -> list[str]:
+    """The entries of one list by the renderings that can match them."""
+    test = matrix.test
+    width = max(len(_entry(entry)) for entry in matrix.entries)
+    head = "  ".join(matrix.renderings)
+    lines = [f"{test.column} {test.operator}: which recorded forms of known commands match"]
+    lines.append(f"  {'':{width}}  {head}")
+    for entry in matrix.entries:
+        marks = "  ".join(
+            f"{'x' if name in entry.matched else '.':^{len(name)}}" for name in matrix.renderings
+        )
+        lines.append(f"  {_entry(entry):{width}}  {marks}  {_LIVES[entry.life]}".rstrip())
+    return lines
+
+
+def result_lines(columns: Mapping[str, Sequence[Column]]) -> list[str]:
+    """The typed columns of a hunt's result; products that agree share a line."""
+    by_text: dict[str, list[str]] = {}
+    for product, own in columns.items():
+        text = ", ".join(f"{column.name}: {column.kql_type}" for column in own)
+        by_text.setdefault(text, []).append(product)
+    return [
+        for_terminal(f"result ({', '.join(products)}): {text}")
+        for text, products in by_text.items()
+    ]
+
+
+def _entry(entry: EntryLife) -> str:
+    return for_terminal(entry.text.value)
+
+
+def lint_document(result: LintResult) -> dict[str, Any]:
+    """The result as ``qakhunt.lint/1``."""
+    return {
+        "schema": SCHEMA,
+        "findings": [_finding(finding) for finding in result.findings],
+        "matrices": [
+            {"file": path, **_matrix(matrix)}
+            for path, own in result.matrices.items()
+            for matrix in own
+        ],
+        "results": [
+            {
+                "file": path,
+                "product": product,
+                "columns": [{"name": column.name, "type": column.kql_type} for column in columns],
+            }
+            for path, own in result.columns.items()
+            for product, columns in own.items()
+        ],
+        "unchecked": list(result.unchecked),
+    }
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    return {
+        "code": finding.rule.code,
+        "name": finding.rule.name,
+        "severity": finding.rule.severity.value,
+        "message": finding.message,
+        "mend": finding.mend,
+        "fixable": bool(finding.fix),
+        "accepted": finding.accepted,
+        "file": finding.location.path,
+        "line": finding.location.line,
+        "column": finding.location.column,
+        "end_line": finding.end.line if finding.end else None,
+        "end_column": finding.end.column if finding.end else None,
+    }
+
+
+def _matrix(matrix: Matrix) -> dict[str, Any]:
+    return {
+        "column": matrix.test.column,
+        "operator": matrix.test.operator,
+        "renderings": list(matrix.renderings),
+        "entries": [
+            {
+                "entry": entry.text.value,
+                "life": entry.life.value,
+                "matched": [name for name in matrix.renderings if name in entry.matched],
+                "meant": entry.meant,
+            }
+            for entry in matrix.entries
+        ],
+    }
+
+
+def sarif_document(result: LintResult, version: str) -> dict[str, Any]:
+    """The result as SARIF 2.1.0."""
+    used = sorted({finding.rule.code for finding in result.findings})
+    return {
+        "$schema": "https://json.schemastore.org/sarif-2.1.0.json",
+        "version": "2.1.0",
+        "runs": [
+            {
+                "tool": {
+                    "driver": {"name": "qakhunt", "version": version, "rules": _sarif_rules(used)}
+                },
+                "columnKind": "unicodeCodePoints",
+                "results": [_sarif_result(finding, used) for finding in result.findings],
+                "invocations": [
+                    {
+                        "executionSuccessful": True,
+                        "toolExecutionNotifications": [
+                            {"level": "note", "message": {"text": text}}
+                            for text in result.unchecked
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+
+
+def _sarif_rules(codes: Iterable[str]) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": code,
+            "name": RULES[code].name,
+            "shortDescription": {"text": RULES[code].meaning},
+            "help": {"text": f"{RULES[code].severity.value}: {RULES[code].severity.meaning}"},
+            "defaultConfiguration": {"level": _LEVELS[RULES[code].severity]},
+        }
+        for code in codes
+    ]
+
+
+def _sarif_result(finding: Finding, codes: Sequence[str]) -> dict[str, Any]:
+    text = finding.message + (f". Mend: {finding.mend}" if finding.mend else "")
+    document: dict[str, Any] = {
+        "ruleId": finding.rule.code,
+        "ruleIndex": codes.index(finding.rule.code),
+        "level": _LEVELS[finding.rule.severity],
+        "message": {"text": for_terminal(text)},
+        "locations": [
+            {
+                "physicalLocation": {
+                    "artifactLocation": {"uri": _uri(finding.location)},
+                    "region": _region(finding),
+                }
+            }
+        ],
+    }
+    if finding.accepted is not None:
+        document["suppressions"] = [{"kind": "inSource", "justification": finding.accepted}]
+    return document
+
+
+def _uri(location: SourceLocation) -> str:
+    from pathlib import Path
+    from urllib.parse import quote
+
+    path = Path(shown(location).path)
+    return path.as_uri() if path.is_absolute() else quote(path.as_posix())
+
+
+def _region(finding: Finding) -> dict[str, int]:
+    region = {"startLine": max(1, finding.location.line)}
+    if finding.location.column:
+        region["startColumn"] = finding.location.column
+    if finding.end is not None and finding.end.line:
+        region["endLine"] = finding.end.line
+        if finding.end.column:
+            region["endColumn"] = finding.end.column
+    return region
