@@ -190,9 +190,9 @@ def test_a_state_that_cannot_take_the_run_hides_no_finding(
     events: Path, state: Path, receiver: Receiver, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    from qakhunt.schedule import store_schema
+    from qakhunt.schedule import store as state_store
 
-    real = store_schema.connect
+    real = state_store.connect
 
     def small(path: Path | None, name: str) -> Any:
         connection = real(path, name)
