@@ -13,7 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "assets" / "house.svg"
-TABLE = ROOT / "docs" / "contributing" / "architecture.md"
+PAGE = ROOT / "docs" / "contributing" / "architecture.md"
 
 _WIDTH, _FLOOR, _GAP, _LEFT = 860, 74, 14, 20
 _BLOCK = re.compile(r"(<!-- rooms -->\n).*?(<!-- /rooms -->)", re.DOTALL)

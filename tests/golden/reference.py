@@ -1,4 +1,4 @@
-"""The pages of docs/reference that the program writes: commands, keys, codes, formats, rules, KQL.
+"""The pages of docs that the program writes: commands, keys, codes, formats, rules, KQL.
 
 ``python -m tests.golden.refresh`` puts them in place; tests/unit/test_docs.py compares them.
 """
@@ -130,10 +130,10 @@ def configuration() -> str:
     definitions = json_schema()["$defs"]
     titles = {
         "ConfigFile": "The file",
-        "Profile": "[profiles.NAME]",
-        "SignIn": "[profiles.NAME.sign_in]",
-        "Limits": "[profiles.NAME.limits]",
-        "Schedule": "[schedule]",
+        "Profile": "`[profiles.NAME]`",
+        "SignIn": "`[profiles.NAME.sign_in]`",
+        "Limits": "`[profiles.NAME.limits]`",
+        "Schedule": "`[schedule]`",
     }
     parts = [
         "# Configuration\n\n`qakhunt config show` prints the values in force and where each came "
@@ -146,8 +146,7 @@ def configuration() -> str:
         required = set(definitions[name].get("required", []))
         rows = [(k, t, "**required**" if k.strip("`") in required else d, w) for k, t, d, w in keys]
         parts.append(
-            f"## {titles.get(name, name)}\n\n"
-            f"{_table(('Key', 'Type', 'Default', 'Meaning'), rows)}"
+            f"## {titles.get(name, name)}\n\n{_table(('Key', 'Type', 'Default', 'Meaning'), rows)}"
         )
     rows2 = [
         (f"`{kind}`", _names(needed) or "-", _names(optional) or "-")
@@ -158,10 +157,7 @@ def configuration() -> str:
         (f"`{k.name}`", f"`{k.form}`", _names(k.settings.__struct_encode_fields__) or "-")
         for k in KINDS.values()
     ]
-    parts.append(
-        "## Kinds of sinks: [sinks.NAME]\n\n"
-        f"{_table(('kind', 'On the command line', 'Keys'), rows3)}"
-    )
+    parts.append(f"## Kinds of sinks\n\n{_table(('kind', 'On the command line', 'Keys'), rows3)}")
     rows4 = [(f"`{v}`", f"`{k}` of the profile") for k, v in VARIABLES.items()]
     rows4 += [
         ("`QAKHUNT_CONFIG`", "The configuration file, as `--config`."),
@@ -378,7 +374,6 @@ def kql() -> str:
 
 def _refusals(queries: dict[str, str]) -> dict[str, str]:
     from qakhunt.backends.engine.session import EngineRefused, Session
-    from qakhunt.hunts.window import Window
     from qakhunt.kql.values import Instant, Window
 
     start, now = Instant.parse("2026-10-01T00:00:00Z"), Instant.parse("2026-11-01T00:00:00Z")
@@ -411,7 +406,13 @@ def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def emulator() -> str:
+    """The emulator's own page, which ships with the package."""
+    return (ROOT / "qakhunt" / "testing" / "emulator" / "README.md").read_text(encoding="utf-8")
+
+
 PAGES: dict[str, Callable[[], str]] = {
+    "guides/emulator.md": emulator,
     "reference/commands.md": commands,
     "reference/configuration.md": configuration,
     "reference/exit-codes.md": exit_codes,

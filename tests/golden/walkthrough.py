@@ -46,7 +46,9 @@ class Walkthrough:
         self._servers: list[subprocess.Popen[str]] = []
         folder.mkdir(parents=True)
         shutil.copytree(ROOT / "queries", folder / "queries")
-        shutil.copytree(ROOT / "qakhunt" / "data" / "sample", folder / "qakhunt" / "data" / "sample")
+        shutil.copytree(
+            ROOT / "qakhunt" / "data" / "sample", folder / "qakhunt" / "data" / "sample"
+        )
         home = folder.parent / f"{folder.name}-home"
         home.mkdir()
         self._environment = {
