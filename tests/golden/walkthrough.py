@@ -62,7 +62,7 @@ class Walkthrough:
     def __exit__(self, *_: object) -> None:
         for server in self._servers:
             server.send_signal(signal.SIGTERM)
-            server.wait(timeout=30)
+            server.communicate(timeout=30)
 
     def carry_out(self, text: str) -> str:
         """The page's text with the output of its commands as it is now."""
