@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import ast
-import html
 import inspect
 import io
 import json
@@ -426,8 +425,9 @@ def _cell(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """Code in a cell of a table: a pipe in backticks is read in two ways."""
-    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
+    """Code in a cell of a table, where a backtick would not keep a pipe or a bracket."""
+    plain = re.sub(r"[|\[\]*_<>&]", lambda sign: f"&#{ord(sign[0])};", text)
+    return f"<code>{plain}</code>"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
