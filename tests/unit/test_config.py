@@ -170,9 +170,9 @@ def test_a_file_of_the_current_folder_replaces_no_hunt(tmp_path: Path) -> None:
     for command in (["hunts", "list"], ["render", mine.stem]):
         done = qakhunt(*command, cwd=tmp_path, env={**env, "QAKHUNT_CONFIG": str(config)})
         assert done.code == 0
-        notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+        notes = [line for line in done.err.splitlines() if " which hides " in line]
         assert len(notes) == 1
-        assert f"the hunt {mine.stem} is {mine}, which hides " in notes[0]
+        assert notes[0].startswith(f"note: the hunt {mine.stem} is {mine}, which hides ")
 
 
 def test_the_first_file_of_four_places_is_taken(tmp_path: Path) -> None:

@@ -404,7 +404,8 @@ def test_the_published_page_runs_as_it_is(mission_page: Path, tmp_path: Path) ->
     path = write_ndjson(tmp_path / "e.ndjson", [event(command) for command in FOUR])
     result = run_on(path, hunt=str(mission_page), window="published")
     assert result.verdict is Verdict.HITS
-    assert str(result.window) == "2026-10-01T00:00:00Z/2026-11-01T00:00:00Z"
+    # Its own filter ends the month; without named bounds the window ends now.
+    assert str(result.window) == "2026-10-01T00:00:00Z/2026-11-05T09:00:00Z"
     assert any("rendered as of" in warning for warning in result.warnings)
 
 
