@@ -406,7 +406,7 @@ def test_the_published_page_runs_as_it_is(mission_page: Path, tmp_path: Path) ->
     assert result.verdict is Verdict.HITS
     # Its own filter ends the month; without named bounds the window ends now.
     assert str(result.window) == "2026-10-01T00:00:00Z/2026-11-05T09:00:00Z"
-    assert any("rendered as of" in warning for warning in result.warnings)
+    assert any("rendered as of" in note for note in result.ledger.lines[0].notes)
 
 
 BASELINE = """\
