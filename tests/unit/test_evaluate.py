@@ -413,6 +413,18 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
     assert {name: (share.found, share.tried) for name, share in recall.items()} == dict.fromkeys(
         RENDERINGS, (1, 1)
     )
+    assert sum(s.tried for s in recall_of(whole["hunts"][0], split="held-back").values()) == len(
+        recipes("held_back.yaml").qakbot
+    )
+    shown = qakhunt(
+        "evaluate", str(tmp_path / "two.kql"), "--labelled", str(sets), "--generated", "0",
+        "--repeats", "1", "--now", "2026-11-24", "--quiet",
+    )  # fmt: skip
+    assert shown.code == 0, shown.err
+    tuned, _, hidden = shown.out.partition("  held back  ")
+    assert "for tuning" in tuned
+    assert "conhost" in hidden
+    assert "false alert in held back" not in shown.out
     recorded = json.loads((tmp_path / "evidence" / "two.json").read_text(encoding="utf-8"))
     assert recorded["hunts"] == whole["hunts"]
     shown = qakhunt("hunts", "show", str(tmp_path / "two.kql"))
