@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from qakhunt.core.errors import QakhuntError
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.run.config import Config
-    from qakhunt.run.execution import PlanLine
+    from qakhunt.run.plan import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.delivery import JobOptions
     from qakhunt.schedule.sinks.base import Sink
