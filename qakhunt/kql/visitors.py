@@ -163,8 +163,10 @@ def _operator(operator: Operator, names: Names) -> Iterator[Source]:
         for argument in operator.arguments:
             yield from _inside(argument, names)
     for clause in operator.clauses:
+        is_table = name == "make-graph" and clause.keyword == "with"
         for argument in clause.arguments:
-            yield from _inside(argument, names)
+            read = _tabular(argument, names, "subquery") if is_table else _inside(argument, names)
+            yield from read
 
 
 def _inside(node: Node, names: Names) -> Iterator[Source]:

@@ -206,22 +206,23 @@ _GAP_HINT = (
 class CheckResult:
     """What the check found, or why the answer proves nothing (``detail``).
 
-    ``notes`` tell of gaps that do not count.
+    ``notes`` tell of gaps that do not count; ``answers`` are those of the checks, which
+    other lines may share.
     """
 
     source: SourceRows | None = None
     detail: str = ""
     hint: str = ""
     gaps: tuple[Window, ...] = ()
-    asked: tuple[Answer, ...] = ()
+    answers: tuple[Answer, ...] = ()
     notes: tuple[str, ...] = ()
 
 
 class SharedChecks:
     """Asks coverage checks for the lines of a run, the same one once.
 
-    A check that was answered whole serves every line of the same target and window; its
-    account stands with the line that asked. Safe to use from several threads.
+    A check that was answered whole serves every line of the same target and window.
+    Safe to use from several threads.
     """
 
     def __init__(self) -> None:
@@ -229,19 +230,19 @@ class SharedChecks:
         self._asking: dict[tuple[int, Question], threading.Lock] = {}
         self._lock = threading.Lock()
 
-    def ask(self, backend: Backend, question: Question) -> tuple[Answer, bool]:
-        """The answer, and whether it was asked for now."""
+    def ask(self, backend: Backend, question: Question) -> Answer:
+        """The answer, now or as it was before."""
         key = (id(backend), question)
         with self._lock:
             asking = self._asking.setdefault(key, threading.Lock())
         with asking:
             known = self._answers.get(key)
             if known is not None:
-                return known, False
+                return known
             answer = backend.ask(question)
             if answer.status is Status.COMPLETE:
                 self._answers[key] = answer
-            return answer, True
+            return answer
 
 
 @dataclass
@@ -250,7 +251,7 @@ class _Check:
 
     line: PlanLine
     shared: SharedChecks
-    asked: list[Answer] = field(default_factory=list)
+    answers: list[Answer] = field(default_factory=list)
     sources: list[SourceRows] = field(default_factory=list)
     gaps: set[Window] = field(default_factory=set)
     words: list[str] = field(default_factory=list)
@@ -261,9 +262,8 @@ class _Check:
         rendered, target, longest = self.line.rendered, self.line.target, self.line.longest_gap
         query = CoverageQuery(table, rendered.product, rendered.window)
         question = Question(query.text, rendered.window, target, (table,))
-        answer, asked_now = self.shared.ask(self.line.backend, question)
-        if asked_now:
-            self.asked.append(answer)
+        answer = self.shared.ask(self.line.backend, question)
+        self.answers.append(answer)
         unknown = f"whether {table} holds records could not be told"
         if answer.table is None or answer.status is not Status.COMPLETE:
             self._fault(f"{unknown}: {answer.detail}", answer.hint)
@@ -292,7 +292,7 @@ class _Check:
         least = min(self.sources, key=lambda source: source.rows, default=None)
         return CheckResult(
             least, "; ".join(self.words), self.hint, tuple(sorted(self.gaps, key=_by_start)),
-            tuple(self.asked), tuple(self.notes),
+            tuple(self.answers), tuple(self.notes),
         )  # fmt: skip
 
 
@@ -329,20 +329,11 @@ def _by_start(window: Window) -> tuple[Instant, Instant]:
 
 
 def apply(found: CheckResult, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
-    """The complete lines of one answer, judged; the check's account is the first's.
+    """The complete lines of one answer, judged.
 
     All slices of a line are uncovered together; each names what of the gaps is its own.
     """
-    first = lines[0]
-    for answer in found.asked:
-        first = replace(
-            first,
-            attempts=first.attempts + answer.attempts,
-            waits=first.waits + answer.waits,
-            request_ids=first.request_ids + answer.request_ids,
-            elapsed=first.elapsed + answer.elapsed,
-        )
-    judged = [replace(first, source=found.source), *lines[1:]]
+    judged = [replace(lines[0], source=found.source), *lines[1:]]
     if not found.detail:
         return judged
     return [
@@ -352,6 +343,19 @@ def apply(found: CheckResult, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
         )
         for line in judged
     ]  # fmt: skip
+
+
+def accounted(line: LedgerLine, answers: Sequence[Answer]) -> LedgerLine:
+    """The line with the account of the checks, too."""
+    for answer in answers:
+        line = replace(
+            line,
+            attempts=line.attempts + answer.attempts,
+            waits=line.waits + answer.waits,
+            request_ids=line.request_ids + answer.request_ids,
+            elapsed=line.elapsed + answer.elapsed,
+        )
+    return line
 
 
 def _within(window: Window, gaps: Sequence[Window]) -> tuple[Window, ...]:

@@ -191,11 +191,15 @@ class _Run:
         warnings.update(self.warnings)
         for line in self.plan:
             warnings.update(dict.fromkeys(line.backend.warnings))
+        accounted: set[int] = set()
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
             found = self.line_results.get(number) or self.lines[number].abandoned(stopped)
-            ledger.lines += found.lines
+            # What several lines share stands with the first of the plan.
+            checks = [answer for answer in found.checks if id(answer) not in accounted]
+            accounted.update(map(id, checks))
+            ledger.lines += [coverage_check.accounted(found.lines[0], checks), *found.lines[1:]]
             hits += found.hits
             warnings.update(dict.fromkeys(found.warnings))
             if found.columns is not None:
@@ -210,12 +214,13 @@ class _Run:
 
 @dataclass(frozen=True)
 class LineResult:
-    """The result of one line of the plan."""
+    """The result of one line of the plan; ``checks`` are the answers to its coverage checks."""
 
     lines: list[LedgerLine]
     hits: list[Hit] = field(default_factory=list)
     columns: tuple[Column, ...] | None = None
     warnings: tuple[str, ...] = ()
+    checks: tuple[Answer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -338,7 +343,7 @@ class _LineRun:
             for note in coverage.notes
         )
         lines = coverage_check.apply(coverage, found.lines)
-        return replace(found, lines=lines, warnings=found.warnings + notes)
+        return replace(found, lines=lines, warnings=found.warnings + notes, checks=coverage.answers)
 
     def _joined(self) -> LineResult:
         lines = [self.entries[path] for path in sorted(self.entries)]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from qakhunt.run.plan import PlanLine
 
-SCHEMA = "qakhunt.run.plan/1"
+SCHEMA = "qakhunt.plan/1"
 
 
 @dataclass(frozen=True)

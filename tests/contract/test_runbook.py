@@ -171,7 +171,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
                 {"id": SECOND, "events": [write_events(folder / "many.ndjson", now, 100_000)]},
             ],
             "faults": [
-                {"fault": "unavailable", "paths": ["query"], "workspace": WORKSPACE, "calls": 3}
+                {"fault": "unavailable", "paths": ["query"], "workspace": WORKSPACE, "calls": 5}
             ],
         }],
     }))  # fmt: skip

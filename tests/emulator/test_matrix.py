@@ -173,7 +173,7 @@ def _check(cell: Cell, seen: Seen, expected: Expected) -> None:
     baseline = "hits" if cell.variant == HITS else "clean"
     assert seen.verdict == (baseline if whole else "incomplete")
     assert seen.exit_code == (0 if whole else 4)
-    assert seen.text.startswith(f"{seen.verdict.upper()}: ")
+    assert f"\n{seen.verdict.upper()}: " in f"\n{seen.text}"
     for words in (expected.words, expected.hint):
         assert words in seen.text
 

@@ -113,12 +113,13 @@ def recorded(
     folder = tmp_path / "recording"
     slices = read_slices(situation.slices) if situation.slices else None
     plan = []
+    backend = live.open(profile)  # one for all hunts, as the program has it
     for name, query in HUNTS.items():
         path = tmp_path / f"{name}.kql"
         path.write_text(query, encoding="utf-8")
         rendered = render(load_hunt(path), now=NOW, product=situation.service, window=WINDOW)
         for target in targets_of(profile):
-            plan.append(PlanLine(rendered, live.open(profile), target, slices))
+            plan.append(PlanLine(rendered, backend, target, slices))
     try:
         with new_recording(folder, private=redactor is None, force=False) as writer:
             recorder = Recorder(writer, redactor)

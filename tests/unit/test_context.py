@@ -92,6 +92,7 @@ class _Recording(Backend):
     ) -> None:
         self.inner, self.refused, self.silent = inner, refused, silent
         self.name, self.product = inner.name, inner.product
+        self.longest_gap = inner.longest_gap
         self.questions: list[Question] = []
 
     def ask(self, question: Question) -> Answer:
@@ -188,6 +189,7 @@ class _PerWorkspace(Backend):
     """Each workspace holds events of its own."""
 
     name, product, concurrency = "local", "log-analytics", 1
+    longest_gap = None
 
     def __init__(self, paths: dict[str, Path]) -> None:
         self.held = {name: LocalBackend([str(path)], now=NOW) for name, path in paths.items()}

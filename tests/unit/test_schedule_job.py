@@ -25,8 +25,7 @@ from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import NotTaken, SinkContext
-from qakhunt.schedule.store import Message, Store
-from qakhunt.schedule.store_schema import connect
+from qakhunt.schedule.store import Message, Store, connect
 from qakhunt.triage.suppressions import Suppressions, parse_suppressions
 from tests.support.findings import hunt, make_hit
 
