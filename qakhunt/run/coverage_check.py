@@ -15,13 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import LedgerLine, SourceRows, Status
 from qakhunt.backends.base import LONGEST_GAP, Answer, Backend, Question
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
-from qakhunt.hunts.product import tables_of
-from qakhunt.hunts.sources import sources_of
 from qakhunt.kql.literal import encode
-from qakhunt.kql.schema import TIME_COLUMN, columns
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.schema import PRODUCTS, SENTINEL, columns
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
+from qakhunt.kql.visitors import read_by, tables_of
 from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
@@ -33,14 +30,11 @@ if TYPE_CHECKING:
 
 
 _HOUR = TICKS_PER_DAY // 24
-DEVICE_COLUMNS = ("DeviceId", "DeviceName", "Computer")
-USUAL_DELAY = {LOG_ANALYTICS: Timespan(_HOUR), DEFENDER: Timespan(_HOUR)}
-"""Product -> how long after an event its record is usually there."""
 
 
 def tables_named(rendered: RenderedQuery) -> tuple[str, ...]:
     """Tables of the product's schema that the rendered query names."""
-    return tuple(tables_of(tokenize(rendered.text), rendered.product))
+    return tuple(tables_of(rendered.text, rendered.product))
 
 
 class UnsoundAnswer(ValueError):
@@ -76,13 +70,13 @@ class CoverageQuery:
     @property
     def _time(self) -> str | None:
         if not self._known:
-            return TIME_COLUMN[LOG_ANALYTICS]
-        time = TIME_COLUMN[self.product]
+            return SENTINEL.time_column
+        time = PRODUCTS[self.product].time_column
         return time if time in self._known else None
 
     @property
     def _device(self) -> str | None:
-        named = [name for name in DEVICE_COLUMNS if name in self._known]
+        named = [name for name in PRODUCTS[self.product].device_columns if name in self._known]
         if len(named) > 1:  # records without a device id are told apart by the name
             return f"iff(isempty({named[0]}), {named[1]}, {named[0]})"
         return named[0] if named else None
@@ -95,7 +89,7 @@ class CoverageQuery:
         a table that Defender reads from a workspace keeps the column.
         """
         named = "TenantId" in self._known
-        if self.product == DEFENDER or not self._known:
+        if PRODUCTS[self.product].workspace_column is None or not self._known:
             return None if named else 'column_ifexists("TenantId", "")'
         return "TenantId" if named else None
 
@@ -137,7 +131,7 @@ class CoverageQuery:
             last=self._instant(record, "Last"),
         )
         hours = self._hours(record, source) if self._time else []
-        end = min(self.window.end, now - USUAL_DELAY[self.product])
+        end = min(self.window.end, now - PRODUCTS[self.product].usual_delay)
         if not source.rows:
             silent_end = end if end > self.window.start else self.window.end
             return Coverage(source, (Window(self.window.start, silent_end),))
@@ -298,7 +292,7 @@ class _Check:
 
 def check(line: PlanLine, shared: SharedChecks) -> CheckResult:
     """Check every source of a line, for the whole window."""
-    sources = sources_of(line.rendered.text, line.rendered.product)
+    sources = read_by(line.rendered.text, line.rendered.product)
     found = _Check(line, shared)
     for table in sources.tables:
         found.table(table)

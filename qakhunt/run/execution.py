@@ -24,7 +24,7 @@ from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import LONGER, OUT_OF_TIME, Answer
 from qakhunt.core.errors import QakhuntError
-from qakhunt.hunts.model import DEFENDER
+from qakhunt.kql.schema import PRODUCTS
 from qakhunt.run import coverage_check
 from qakhunt.run.slicing.strategies import (
     CannotJoinError,
@@ -375,10 +375,11 @@ class _LineRun:
         )
 
     def _filled(self, table: ResultTable) -> ResultTable:
-        """Defender knows no TenantId: the empty one that its hunts carry is filled here."""
+        """Where records name no workspace, the empty TenantId that hunts carry is filled here."""
+        is_known = PRODUCTS[self._line.rendered.product].workspace_column is not None
         position = table.index("TenantId")
         value = self._line.target.workspace or self._line.target.tenant
-        if self._line.rendered.product != DEFENDER or position is None or not value:
+        if is_known or position is None or not value:
             return table
         rows = [
             row if row[position] else (*row[:position], value, *row[position + 1 :])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.services import MODULES, service_named
-from qakhunt.hunts.sources import sources_of
+from qakhunt.kql.visitors import read_by
 from qakhunt.run.coverage_check import tables_named
 from qakhunt.run.slicing.strategies import WHOLE, Sliceability, sliceability
 
@@ -75,7 +75,7 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         strategy.close()
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
-        probes = len(sources_of(rendered.text, rendered.product).tables)
+        probes = len(read_by(rendered.text, rendered.product).tables)
         lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
     return Forecast(tuple(lines), tuple(_quotas(lines)), slicing)
 
