@@ -11,7 +11,7 @@ from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import EngineError, QakhuntError
-from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.hunts.model import PRODUCTS
 from qakhunt.testing.case_runner import CaseRunner
 from qakhunt.testing.records import ALL_TIME
 
@@ -142,4 +142,4 @@ def _is_expected(case: Case, problem: QakhuntError) -> bool:
 
 
 def _product(case: Case) -> str:
-    return LOG_ANALYTICS if LOG_ANALYTICS in case.products else case.products[0]
+    return next(name for name in PRODUCTS if name in case.products)

@@ -11,10 +11,16 @@ import pytest
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.core.errors import ConfigError, UsageError
-from qakhunt.run.config import Config, load_config, parse_config
-from qakhunt.run.config_checks import LOCAL_KEYS, SIGN_IN_KEYS
-from qakhunt.run.config_model import ConfigFile, json_schema
-from qakhunt.run.config_place import find_config
+from qakhunt.run.config import (
+    LOCAL_KEYS,
+    SIGN_IN_KEYS,
+    Config,
+    ConfigFile,
+    find_config,
+    json_schema,
+    load_config,
+    parse_config,
+)
 from qakhunt.run.settings import VARIABLES, effective, shown
 from tests.support.cli import qakhunt
 
