@@ -372,13 +372,13 @@ def test_every_hunt_of_the_set_has_evidence_of_its_text_as_it_stands(name: str) 
     assert found["hunts"][0]["limits"] == list(hunt.notes.limits)
 
 
-def test_the_readmes_table_is_the_recorded_evidence() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert replace_block(readme, markdown(some_document())) == readme
+def test_the_documented_table_is_the_recorded_evidence() -> None:
+    page = (ROOT / "docs" / "explanation" / "evidence.md").read_text(encoding="utf-8")
+    assert replace_block(page, markdown(some_document())) == page
 
 
 def test_recorded_aims_of_the_burst_hunt() -> None:
-    """What the README may say of it; a change of the data or the hunt shows here."""
+    """What the documentation may say of it; a change of the data or the hunt shows here."""
     found = evidence_of(Catalog().find("qakbot-recon-burst")[0])
     assert found is not None
     hunt = found["hunts"][0]
