@@ -38,6 +38,7 @@ def about(room: str) -> str:
 @cache
 def doors() -> dict[str, set[str]]:
     """Room -> the rooms that it imports from."""
+    rooms = {room for floor in floors() for room in floor}
     found: dict[str, set[str]] = {}
     for path in (ROOT / "qakhunt").glob("*/**/*.py"):
         room = path.relative_to(ROOT / "qakhunt").parts[0]
@@ -46,7 +47,7 @@ def doors() -> dict[str, set[str]]:
             names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             for name in names:
                 parts = name.split(".")
-                if parts[0] == "qakhunt" and len(parts) > 1 and parts[1] != room:
+                if parts[0] == "qakhunt" and len(parts) > 1 and parts[1] in rooms - {room}:
                     found.setdefault(room, set()).add(parts[1])
     return found
 

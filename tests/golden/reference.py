@@ -10,6 +10,7 @@ import inspect
 import io
 import json
 import os
+import re
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -199,8 +200,29 @@ def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
+WITHOUT_SCHEMA = {
+    "qakhunt.coverage/1": "`hunts coverage --json`: techniques that the hunts look for",
+    "qakhunt.evaluate/1": "`evaluate --json`, and the evidence beside a hunt",
+    "qakhunt.finding/1": "a finding, as sinks get it",
+    "qakhunt.heartbeat/1": "one message per run, as sinks get it with `--heartbeat`",
+    "qakhunt.hunts/1": "`hunts list --json`",
+    "qakhunt.import/1": "`import-events --json`: what was imported, and what was not",
+    "qakhunt.recording/1": "`manifest.json` of a recording",
+    "qakhunt.runbook/1": "`manifest.json` of a runbook",
+    "qakhunt.state/1": "`state show --json`",
+}
+
+
+def document_names() -> set[str]:
+    """Every ``qakhunt.NAME/N`` that the source writes."""
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "qakhunt").rglob("*.py")]
+    texts += [path.read_text(encoding="utf-8") for path in SCHEMAS.glob("*.schema.json")]
+    return set(re.findall(r'"(qakhunt\.[a-z]+/\d+)"', "\n".join(texts)))
+
+
 def json_schemas() -> str:
     """The JSON documents with a schema, and the keys of each."""
+    named = set()
     parts = [
         "# JSON documents\n\nEach names itself in its key `schema`. The JSON Schemas ship with "
         "qakhunt in `qakhunt/data/`.\n"
@@ -210,13 +232,16 @@ def json_schemas() -> str:
         definitions = schema.get("$defs", {})
         whole = _resolved(schema, definitions)
         constant = whole["properties"].get("schema", {})
-        name = constant.get("const") or (constant.get("enum") or [path.name.split(".")[0]])[0]
+        name = constant.get("const") or (constant.get("enum") or [path.name[:-12]])[0]
+        named.add(name)
         parts.append(f"## {name}\n\nSchema: `qakhunt/data/{path.name}`\n\n{_keys(whole)}")
         if name.startswith("qakhunt.run/"):
             parts += [
                 f"### {name}: {title}\n\n{_keys(_resolved(inner, definitions))}"
                 for title, inner in definitions.items() if inner.get("properties")
             ]  # fmt: skip
+    rows = [(f"`{name}`", WITHOUT_SCHEMA[name]) for name in sorted(document_names() - named)]
+    parts.append(f"## Without a JSON Schema\n\n{_table(('Document', 'What it is'), rows)}")
     return "\n".join(parts)
 
 
@@ -318,8 +343,8 @@ OTHERS = {
     "case": "DeviceProcessEvents | extend x = case(DeviceName == 'pc1', 1, 2)",
     "hash(x, n)": "DeviceProcessEvents | where hash(DeviceName, 8) == 1",
     "hash(x)": "DeviceProcessEvents | extend h = hash(DeviceName)",
-    "prev, next": "DeviceProcessEvents | serialize | extend p = prev(DeviceName)",
-    "row_number, row_cumsum": "DeviceProcessEvents | serialize | extend n = row_number(), c = row_cumsum(1)",
+    "prev, next": "DeviceProcessEvents | sort by TimeGenerated asc | extend p = prev(DeviceName)",
+    "row_number, row_cumsum": "DeviceProcessEvents | sort by TimeGenerated asc | extend n = row_number(), c = row_cumsum(1)",
     "make_set_if, make_list_if": "DeviceProcessEvents | summarize s = make_set_if(DeviceName, true), l = make_list_if(DeviceName, true)",
     "datetime_diff, datetime_add": "DeviceProcessEvents | extend d = datetime_diff('hour', now(), TimeGenerated), e = datetime_add('day', 1, TimeGenerated)",
     "column_ifexists": "DeviceProcessEvents | extend x = column_ifexists('Nothing', '')",
@@ -340,10 +365,7 @@ def kql() -> str:
 
     asked = {n: f"DeviceProcessEvents | {q}" for n, q in OPERATORS.items()} | OTHERS
     refusals = _refusals(asked)  # also installs the corrections, which add functions
-    rows = [
-        (name, f"no: {refusals[name]}" if name in refusals else "yes", f"`{_cell(asked[name])}`")
-        for name in asked
-    ]
+    rows = [(name, refusals.get(name, "yes"), _code(asked[name])) for name in asked]
     sizes = [
         ("characters of the query", f"{limits.MAX_CHARACTERS:,}"),
         ("words, literals and signs", f"{limits.MAX_TOKENS:,}"),
@@ -363,7 +385,7 @@ def kql() -> str:
         "on recorded events is `QH501` in `qakhunt hunts lint`.\n\n"
         "## Operators and constructs\n\nEach row was found by running the example.\n\n"
         f"{_table(('Construct', 'Answers', 'Example'), rows)}\n"
-        f"## Functions\n\n{_names(sorted(functions.SCALAR_FUNCTIONS))}\n\n"
+        f"## Functions\n\nBeside those above:\n\n{_names(sorted(functions.SCALAR_FUNCTIONS))}\n\n"
         f"## Aggregates\n\n{_names(sorted(functions.AGGREGATE_FUNCTIONS))}\n\n"
         f"## Limits\n\nA query beyond one of these is refused with the limit's name.\n\n"
         f"{_table(('Limit', 'Value'), sizes)}\n"
@@ -390,13 +412,21 @@ def _refusals(queries: dict[str, str]) -> dict[str, str]:
                 session.ask(query, now=now, window=Window(start, now))
             except EngineRefused as problem:
                 words = problem.message.partition("\n")[0]
-                found[name] = _cell(words.replace("the embedded engine does not support ", ""))
+                words = words.replace("the embedded engine does not support ", "")
+                named = re.fullmatch(r"the operator '[\w-]+'|\w+\(\)", words)
+                found[name] = "**no**" if named else f"**no**: {_cell(words)}"
         session.close()
     return found
 
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _code(text: str) -> str:
+    """Code in a cell of a table, where a backtick would not keep a pipe or a bracket."""
+    plain = re.sub(r"[|\[\]*_<>&]", lambda sign: f"&#{ord(sign[0])};", text)
+    return f"<code>{plain}</code>"
 
 
 def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:

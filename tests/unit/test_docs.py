@@ -76,9 +76,32 @@ def documented_commands() -> list[str]:
     found = set()
     for page in WRITTEN_BY_HAND:
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for line in re.findall(r"^\s*\$ (?:\.venv/bin/)?(qakhunt .*)$", text, re.MULTILINE):
+        for line in re.findall(r"^\s*(?:\$|- run:) (?:\.venv/bin/)?(qakhunt .*)$", text, re.M):
             found.add(re.split(r" #| 2>| \||  *>", line)[0].strip())
     return sorted(found)
+
+
+def commands_below(command: Any) -> list[Any]:
+    """The command and all commands of its groups."""
+    names = command.list_commands(None) if hasattr(command, "list_commands") else []
+    return [command, *(c for n in names for c in commands_below(command.get_command(None, n)))]
+
+
+@pytest.mark.parametrize("page", WRITTEN_BY_HAND, ids=lambda page: str(page.relative_to(ROOT)))
+def test_an_option_named_in_the_text_exists(page: Any) -> None:
+    from typer.main import get_command
+
+    from qakhunt.cli.app import app
+
+    every = commands_below(get_command(app))
+    known = {option for c in every for parameter in c.params for option in parameter.opts}
+    text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    named = {
+        o
+        for code in re.findall(r"`([^`\n]+)`", text)
+        for o in re.findall(r"(?<!\S)--[a-z-]+", code)
+    }
+    assert named <= known | {"--check"}
 
 
 @pytest.mark.parametrize("line", documented_commands())
