@@ -123,8 +123,7 @@ def lint_rules() -> str:
 
 def configuration() -> str:
     """Keys of the configuration file, kinds of sign-in and sinks, and the environment."""
-    from qakhunt.run.config_checks import SIGN_IN_KEYS
-    from qakhunt.run.config_model import json_schema
+    from qakhunt.run.config import SIGN_IN_KEYS, json_schema
     from qakhunt.run.settings import VARIABLES
     from qakhunt.schedule.sinks import KINDS
 

@@ -60,7 +60,7 @@ def test_links_lead_to_files_of_the_repository(page: Any) -> None:
 
 def test_every_kind_and_document_is_explained() -> None:
     from qakhunt.answers.ledger import Status
-    from qakhunt.run.config_checks import SIGN_IN_KEYS
+    from qakhunt.run.config import SIGN_IN_KEYS
     from qakhunt.schedule.sinks import KINDS
 
     def rows(name: str) -> set[str]:
