@@ -15,12 +15,15 @@ from qakhunt.hunts.parameters import place_of
 from qakhunt.hunts.table_sources import sources
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.schema import TIME_COLUMN, columns, tables
-from qakhunt.kql.tokens import Kind, Token
+from qakhunt.kql.syntax import Clause, Declaration, Let, Name, Named, Operator, Path, column, find
+from qakhunt.kql.tokens import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Node, Script
+    from qakhunt.kql.tokens import Token
 
 _LA_TIME, _DEFENDER_TIME = TIME_COLUMN[LOG_ANALYTICS], TIME_COLUMN[DEFENDER]
 _WORKSPACE = "TenantId"
@@ -36,66 +39,50 @@ def tables_of(tokens: Sequence[Token], product: str = LOG_ANALYTICS) -> list[str
     return list(found)
 
 
-def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) -> list[Edit]:
+def defender_edits(hunt: Hunt, script: Script, others: Sequence[Edit]) -> list[Edit]:
     """Edits that make the query one for Defender. Raises NotAvailableError."""
-    read = sources(tokens, unused=True)
+    read = sources(script.tokens, unused=True)
     for source in read:
         if columns(LOG_ANALYTICS, source.text) and not columns(DEFENDER, source.text):
             raise _unavailable(hunt, source, f"has no table {source.text}")
-    absent = _absent_columns(read, tokens)
+    absent = _absent_columns(read, script)
     # Who knows which columns a custom table or a function has.
     is_foreign = any(not columns(DEFENDER, source.text) for source in read)
+    members = _members(script)
+    grouped = {id(node) for node in _grouped_by(script)}
     edits: list[Edit] = []
     is_filled = False
-    for at, token in enumerate(tokens):
-        if token.kind is not Kind.IDENTIFIER or _is_member(tokens, at):
+    for node in find(script, Name):
+        if id(node) in members or any(e.start <= node.start < e.end for e in others):
             continue
-        if any(edit.start <= token.start < edit.end for edit in others):
+        if node.name == _LA_TIME:
+            edits.append(Edit(node.start, node.end, _DEFENDER_TIME))
+        elif node.name not in absent or (node.name == _WORKSPACE and is_filled):
             continue
-        if token.text == _LA_TIME:
-            edits.append(Edit(token.start, token.end, _DEFENDER_TIME))
-        elif token.text not in absent or (token.text == _WORKSPACE and is_filled):
-            continue
-        elif token.text == _WORKSPACE and _is_bare_in_by(tokens, at):
+        elif node.name == _WORKSPACE and id(node) in grouped:
             is_filled = True  # the query makes the column itself from here on
-            edits.append(Edit(token.start, token.end, f'{_WORKSPACE} = ""'))
+            edits.append(Edit(node.start, node.end, f'{_WORKSPACE} = ""'))
         elif not is_foreign:
-            only = "; only a bare one in a 'by' list is filled" * (token.text == _WORKSPACE)
-            raise _unavailable(hunt, token, f"has no column {token.text}{only}")
+            only = "; only a bare one in a 'by' list is filled" * (node.name == _WORKSPACE)
+            raise _unavailable(hunt, node, f"has no column {node.name}{only}")
     return edits
 
 
-def _unavailable(hunt: Hunt, token: Token, why: str) -> NotAvailableError:
+def _unavailable(hunt: Hunt, at: Node | Token, why: str) -> NotAvailableError:
     return NotAvailableError(
         f"{hunt.name} is not available for defender, which {why}",
-        location=place_of(hunt, token.start),
+        location=place_of(hunt, at.start),
     )
 
 
-def _absent_columns(read: Sequence[Token], tokens: Sequence[Token]) -> set[str]:
+def _absent_columns(read: Sequence[Token], script: Script) -> set[str]:
     """Columns that only Log Analytics has and that the query can have from nowhere else."""
     absent: set[str] = {_WORKSPACE} if any(columns(DEFENDER, s.text) for s in read) else set()
     for source in read:
         absent |= columns(LOG_ANALYTICS, source.text).keys()
     for source in read:
         absent -= columns(DEFENDER, source.text).keys()
-    return absent - _made(tokens) - {_LA_TIME}
-
-
-def _made(tokens: Sequence[Token]) -> set[str]:
-    """Names that the query gives itself: ``a = ..``, ``a: long``, or in ``parse .. with``."""
-    made = {
-        token.text
-        for token, after in pairwise(tokens)
-        if token.kind is Kind.IDENTIFIER and after.text in ("=", ":")
-    }
-    is_parse = False
-    for before, token in pairwise(tokens):
-        if before.text == "|":
-            is_parse = token.text == "parse"
-        elif is_parse and before.kind is Kind.STRING:
-            made.add(token.text)
-    return made
+    return absent - _made(script) - {_LA_TIME}
 
 
 def _is_member(tokens: Sequence[Token], at: int) -> bool:
@@ -108,21 +95,30 @@ def _is_member(tokens: Sequence[Token], at: int) -> bool:
     )
 
 
-def _is_bare_in_by(tokens: Sequence[Token], at: int) -> bool:
-    """Whether the token is a whole entry of a ``by`` list."""
-    after = tokens[at + 1].text if at + 1 < len(tokens) else "|"
-    if after not in (",", "|", ";", ")") or tokens[at - 1].text not in (",", "by"):
-        return False
-    depth = 0
-    for token in reversed(tokens[:at]):
-        if token.text == ")":
-            depth += 1
-        elif token.text == "(":
-            depth -= 1
-            if depth < 0:
-                return False
-        elif depth == 0 and token.text == "by":
-            return True
-        elif depth == 0 and token.text in ("|", ";"):
-            return False
-    return False
+def _made(script: Script) -> set[str]:
+    """Names that the query gives itself: ``a = ..``, ``a: long``, or in ``parse .. with``."""
+    made: set[str] = set()
+    for node in script.walk():
+        if isinstance(node, (Named, Declaration, Let)):
+            made.update(node.names if isinstance(node, Named) else [node.name])
+        elif isinstance(node, Operator) and node.name in ("parse", "parse-where"):
+            made.update(filter(None, map(column, node.clause("with") or ())))
+    return made
+
+
+def _members(script: Script) -> set[int]:
+    """Ids of names of a value's parts; a column of a join's side or a scan's step is none."""
+    steps = [clause for clause in find(script, Clause) if clause.keyword == "step"]
+    owners = {"$left", "$right", *(column(child) for step in steps for child in step.children)}
+    return {
+        id(step)
+        for path in find(script, Path)
+        for step in path.steps[column(path.base) in owners :]
+    }
+
+
+def _grouped_by(script: Script) -> Iterator[Node]:
+    """The entries of all ``by`` lists that may name a column of their own."""
+    for operator in find(script, Operator):
+        if operator.name in ("summarize", "make-series"):
+            yield from operator.clause("by") or ()

@@ -16,7 +16,7 @@ from qakhunt.core.errors import (
 )
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS
-from qakhunt.hunts.parameters import parameters_of, query_tokens
+from qakhunt.hunts.parameters import parameters_of, script_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.time_filters import TIME_COLUMNS, has_time_filter
 from qakhunt.hunts.window import DEFAULT, PUBLISHED, published
@@ -153,7 +153,7 @@ def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], lis
         published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
     except QakhuntError:
         window = Window(now - DEFAULT, now)
-    if hunt.notes.window is None and not has_time_filter(query_tokens(hunt)):
+    if hunt.notes.window is None and not has_time_filter(script_of(hunt)):
         words = f"{hunt.name} has neither a filter on time nor a window"
         hint = f"filter on {TIME_COLUMNS[0]}, or name its bounds under 'qakhunt: window:'"
         found.append(Finding(RULES["QH301"], words, hunt.place.locate(1, 1), hint))
