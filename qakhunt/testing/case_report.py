@@ -10,14 +10,13 @@ from xml.sax.saxutils import escape, quoteattr
 from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.kql.values import Instant
-from qakhunt.testing.case_runner import CaseResult, Outcome
-from qakhunt.testing.explanation import EventNote, Reach
+from qakhunt.testing.case_runner import CaseResult, EventNote, Outcome, Reach
 from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from qakhunt.testing.differences import Difference
+    from qakhunt.testing.case_runner import Difference
 
 SCHEMA = "qakhunt.test/1"
 _MOST_EVENTS = 12

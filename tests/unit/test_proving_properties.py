@@ -12,13 +12,19 @@ from qakhunt.hunts.model import Hunt, QueryPlace
 from qakhunt.kql.tokens import KqlLexError, Token, tokenize
 from qakhunt.kql.values import Instant
 from qakhunt.testing.case_report import failure_lines, junit_xml
-from qakhunt.testing.case_runner import CaseResult, Outcome
+from qakhunt.testing.case_runner import (
+    CaseResult,
+    CellDifference,
+    Difference,
+    EventNote,
+    Outcome,
+    Reach,
+    sets_in,
+)
 from qakhunt.testing.cases import Case, Expectation
-from qakhunt.testing.differences import CellDifference, Difference, sets_in
 from qakhunt.testing.events import plan_events
-from qakhunt.testing.explanation import EventNote, Reach
 from qakhunt.testing.lint.matching import string_tests
-from qakhunt.testing.lint.suppressions import read_suppressions
+from qakhunt.testing.lint.model import read_suppressions
 from qakhunt.testing.mutants import mutants
 
 WORDS = [

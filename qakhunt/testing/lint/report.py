@@ -6,8 +6,8 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.testing.lint.aliveness import EntryLife, Life
-from qakhunt.testing.lint.rules import RULES, Severity
+from qakhunt.testing.lint.matching import EntryLife, Life
+from qakhunt.testing.lint.model import RULES, Severity
 from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import Column
     from qakhunt.core.errors import SourceLocation
-    from qakhunt.testing.lint.aliveness import Matrix
     from qakhunt.testing.lint.check import LintResult
+    from qakhunt.testing.lint.matching import Matrix
     from qakhunt.testing.lint.model import Finding
 
 SCHEMA = "qakhunt.lint/1"
