@@ -18,6 +18,7 @@ from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.kql.syntax import Call, Name, Named, Operator, find
 from qakhunt.kql.values import Timespan, Window
 from qakhunt.testing.cases import CaseError, Clock, build_tables
+from qakhunt.testing.contracts import Cell
 from qakhunt.testing.events import EventFinder, plan_events
 
 if TYPE_CHECKING:
@@ -33,15 +34,6 @@ _SETS = frozenset({"make_set", "make_set_if", "set_union", "set_intersect", "set
 
 
 @dataclass(frozen=True)
-class CellDifference:
-    """One cell as text: what was expected and what came."""
-
-    column: str
-    expected: str
-    found: str
-
-
-@dataclass(frozen=True)
 class Difference:
     """One thing that is not as expected; ``row`` counts expected rows from 1.
 
@@ -51,7 +43,7 @@ class Difference:
 
     message: str
     row: int | None = None
-    cells: tuple[CellDifference, ...] = ()
+    cells: tuple[Cell, ...] = ()
     expected: dict[str, Any] | None = None
     found: dict[str, Any] | None = None
 
@@ -164,7 +156,7 @@ class Comparison:
             found += [Difference("a row too many", found=self._record(at)) for at in free]
         return found
 
-    def _cells(self, wanted: dict[str, Any], at: int) -> list[CellDifference]:
+    def _cells(self, wanted: dict[str, Any], at: int) -> list[Cell]:
         row = self.result.rows[at]
         found = []
         for name, value in wanted.items():
@@ -175,7 +167,7 @@ class Comparison:
             except (ValueError, TypeError):
                 is_equal = False
             if not is_equal:
-                found.append(CellDifference(name, _plain(value), _plain(row[position])))
+                found.append(Cell(name, _plain(value), _plain(row[position])))
         return found
 
     def _equal(self, wanted: Any, cell: Any, column: Column) -> bool:

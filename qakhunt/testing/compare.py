@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qakhunt.answers.hits import Hit, hits_of
 from qakhunt.answers.ledger import Target
@@ -40,19 +40,26 @@ class EventRow:
     cells: dict[str, Any]
 
 
+class CellChange(NamedTuple):
+    """A cell before and after."""
+
+    old: Any
+    new: Any
+
+
 @dataclass(frozen=True)
 class HitChange:
     """A hit gained (``old`` is None), lost (``new`` is None) or changed.
 
-    ``cells`` maps each changed column to its old and new cell; ``complete`` is False
-    where a limit cut the events.
+    ``cells`` are those of the changed columns; ``events_complete`` is False where a limit
+    cut the events.
     """
 
     old: Hit | None
     new: Hit | None
-    cells: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    cells: dict[str, CellChange] = field(default_factory=dict)
     events: tuple[EventRow, ...] = ()
-    complete: bool = True
+    events_complete: bool = True
 
     @property
     def hit(self) -> Hit:
@@ -182,10 +189,10 @@ def _moment(hit: Hit) -> int:
     return hit.first_seen.ticks if hit.first_seen else 0
 
 
-def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, CellChange]:
     before, after = old.row, new.row
     return {
-        name: (before[name], after[name])
+        name: CellChange(before[name], after[name])
         for name in shared
         if _frozen(before[name]) != _frozen(after[name])
     }
@@ -253,7 +260,7 @@ def _with_events(change: HitChange, old: HitEvents | None, new: HitEvents | None
     ]
     rows = _merged(*sides)
     complete = all(events is None or events.complete for events in (old, new))
-    return replace(change, events=tuple(rows), complete=complete)
+    return replace(change, events=tuple(rows), events_complete=complete)
 
 
 def _merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[EventRow]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.safe_text import for_terminal
+from qakhunt.testing.contracts import HuntMutants, MutantOutcome, MutateDocument
 from qakhunt.testing.killers import killers
 from qakhunt.testing.mutants import Mutant, mutants
 from qakhunt.testing.shown import shown
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.testing.cases import Explained, Suite
-
-SCHEMA = "qakhunt.mutate/1"
 
 
 @dataclass(frozen=True)
@@ -97,23 +96,17 @@ def mutation_lines(found: Mutation) -> list[str]:
 
 def mutation_document(found: Sequence[Mutation]) -> dict[str, Any]:
     """All fates as ``qakhunt.mutate/1``."""
-    return {
-        "schema": SCHEMA,
-        "hunts": [
-            {
-                "hunt": one.suite.hunt.name,
-                "mutants": [
-                    {
-                        "mutant": fate.mutant.description,
-                        "file": fate.mutant.location.path,
-                        "line": fate.mutant.location.line,
-                        "killed_by": fate.killer,
-                        "explained": fate.explained,
-                    }
-                    for fate in one.fates
-                ],
-                "idle": list(one.idle),
-            }
-            for one in found
-        ],
-    }
+    hunts = [
+        HuntMutants.of(
+            one, hunt=one.suite.hunt.name, mutants=[_outcome(fate) for fate in one.fates]
+        )
+        for one in found
+    ]
+    return MutateDocument("qakhunt.mutate/1", hunts).plain()
+
+
+def _outcome(fate: Fate) -> MutantOutcome:
+    mutant = fate.mutant
+    return MutantOutcome(
+        mutant.description, mutant.location.path, mutant.location.line, fate.killer, fate.explained
+    )

@@ -23,11 +23,11 @@ from qakhunt.kql.values import Instant, Timespan, Window
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.hunts.model import Hunt
-    from qakhunt.hunts.render import RenderedQuery
     from qakhunt.answers.table import Row
     from qakhunt.backends.recordings.manifest import Origin
     from qakhunt.hunts.catalog import Catalog
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.hunts.render import RenderedQuery
 
     Ask = Callable[[RenderedQuery, str], ResultTable]
 

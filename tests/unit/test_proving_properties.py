@@ -14,7 +14,6 @@ from qakhunt.kql.values import Instant
 from qakhunt.testing.case_report import failure_lines, junit_xml
 from qakhunt.testing.case_runner import (
     CaseResult,
-    CellDifference,
     Difference,
     EventNote,
     Outcome,
@@ -22,6 +21,7 @@ from qakhunt.testing.case_runner import (
     sets_in,
 )
 from qakhunt.testing.cases import Case, Expectation
+from qakhunt.testing.contracts import Cell
 from qakhunt.testing.events import plan_events
 from qakhunt.testing.lint.matching import string_tests
 from qakhunt.testing.lint.model import read_suppressions
@@ -146,7 +146,7 @@ def test_hostile_text_stays_text_in_the_reports(name: str, cell: str) -> None:
         name, hunt, SourceLocation("it.yaml", 3), {}, {}, Expectation(none=True), {},
         Instant(0), "published", ("log-analytics",),
     )  # fmt: skip
-    difference = Difference(cell, 1, (CellDifference(name, cell, cell),), {}, {name: cell})
+    difference = Difference(cell, 1, (Cell(name, cell, cell),), {}, {name: cell})
     note = EventNote(Reach.COUNTED, "T", {"Line": cell})
     result = CaseResult(case, "log-analytics", Outcome.FAILED, (difference,), (note,))
     lines = failure_lines([result])

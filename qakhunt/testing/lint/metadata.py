@@ -1,4 +1,4 @@
-"""Rules about the hunt's window, QH302 and QH303, and what stands around its query, QH401 to QH406."""
+"""Rules about time, QH302 and QH303, and about what stands around the query, QH401 to QH406."""
 
 from __future__ import annotations
 

@@ -6,6 +6,14 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.safe_text import for_terminal
+from qakhunt.testing.contracts import (
+    LintDocument,
+    LintFinding,
+    LintMatrix,
+    LintResultColumns,
+    MatrixEntry,
+    ResultColumn,
+)
 from qakhunt.testing.lint.matching import EntryLife, Life
 from qakhunt.testing.lint.model import RULES, Severity
 from qakhunt.testing.shown import shown
@@ -19,7 +27,6 @@ if TYPE_CHECKING:
     from qakhunt.testing.lint.matching import Matrix
     from qakhunt.testing.lint.model import Finding
 
-SCHEMA = "qakhunt.lint/1"
 _LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
 _LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
 
@@ -83,59 +90,41 @@ def _entry(entry: EntryLife) -> str:
 
 def lint_document(result: LintResult) -> dict[str, Any]:
     """The result as ``qakhunt.lint/1``."""
-    return {
-        "schema": SCHEMA,
-        "findings": [_finding(finding) for finding in result.findings],
-        "matrices": [
-            {"file": path, **_matrix(matrix)}
-            for path, own in result.matrices.items()
-            for matrix in own
-        ],
-        "results": [
-            {
-                "file": path,
-                "product": product,
-                "columns": [{"name": column.name, "type": column.kql_type} for column in columns],
-            }
+    return LintDocument(
+        schema="qakhunt.lint/1",
+        findings=[_finding(finding) for finding in result.findings],
+        matrices=[_matrix(path, one) for path, own in result.matrices.items() for one in own],
+        results=[
+            LintResultColumns(path, product, [ResultColumn(c.name, c.kql_type) for c in columns])
             for path, own in result.columns.items()
             for product, columns in own.items()
         ],
-        "unchecked": list(result.unchecked),
-    }
+        unchecked=result.unchecked,
+    ).plain()
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "code": finding.rule.code,
-        "name": finding.rule.name,
-        "severity": finding.rule.severity.value,
-        "message": finding.message,
-        "mend": finding.mend,
-        "fixable": bool(finding.fix),
-        "accepted": finding.accepted,
-        "file": finding.location.path,
-        "line": finding.location.line,
-        "column": finding.location.column,
-        "end_line": finding.end.line if finding.end else None,
-        "end_column": finding.end.column if finding.end else None,
-    }
+def _finding(finding: Finding) -> LintFinding:
+    rule, place, end = finding.rule, finding.location, finding.end
+    return LintFinding.of(
+        finding, code=rule.code, name=rule.name, severity=rule.severity,
+        fixable=bool(finding.fix), file=place.path, line=place.line, column=place.column,
+        end_line=end.line if end else None, end_column=end.column if end else None,
+    )  # fmt: skip
 
 
-def _matrix(matrix: Matrix) -> dict[str, Any]:
-    return {
-        "column": matrix.test.column,
-        "operator": matrix.test.operator,
-        "renderings": list(matrix.renderings),
-        "entries": [
-            {
-                "entry": entry.text.value,
-                "life": entry.life.value,
-                "matched": [name for name in matrix.renderings if name in entry.matched],
-                "meant": entry.meant,
-            }
-            for entry in matrix.entries
-        ],
-    }
+def _matrix(path: str, matrix: Matrix) -> LintMatrix:
+    entries = [
+        MatrixEntry.of(
+            entry,
+            entry=entry.text.value,
+            matched=[name for name in matrix.renderings if name in entry.matched],
+        )
+        for entry in matrix.entries
+    ]
+    test = matrix.test
+    return LintMatrix.of(
+        matrix, file=path, column=test.column, operator=test.operator, entries=entries
+    )
 
 
 def sarif_document(result: LintResult, version: str) -> dict[str, Any]:
