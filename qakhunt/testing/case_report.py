@@ -12,7 +12,6 @@ from qakhunt.core.safe_text import for_terminal
 from qakhunt.kql.values import Instant
 from qakhunt.testing.case_runner import CaseResult, EventNote, Outcome, Reach
 from qakhunt.testing.contracts import CaseDifference, CaseEvent, CaseOutcome, TestDocument
-from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -33,7 +32,7 @@ def failure_lines(results: Sequence[CaseResult]) -> list[str]:
     first = results[0]
     products = ", ".join(result.product for result in results)
     heads = "; ".join(difference.message for difference in first.differences)
-    lines = [f"FAIL {shown(first.case.location)} [{products}] {first.case.name}: {heads}"]
+    lines = [f"FAIL {first.case.location.from_here()} [{products}] {first.case.name}: {heads}"]
     for difference in first.differences:
         lines += _cell_lines(difference)
     lines += _event_lines(first.events)
@@ -156,7 +155,7 @@ def _junit_suite(name: str, results: Sequence[CaseResult]) -> list[str]:
         location = result.case.location
         parts.append(
             f"    <testcase classname={_attribute(f'{name}.{result.product}')} "
-            f"name={_attribute(result.case.name)} file={_attribute(shown(location).path)} "
+            f"name={_attribute(result.case.name)} file={_attribute(location.from_here().path)} "
             f'line="{location.line}" time="{result.seconds:.3f}">'
         )
         if result.outcome is not Outcome.PASSED:

@@ -236,7 +236,6 @@ def _plain(value: Any) -> str:
 
 
 _MARKER = "qakhunt_row"
-_TABLE_SHIFT = 1_000_000
 
 
 class Reach(str, Enum):
@@ -265,21 +264,15 @@ def explain(
     differences: Sequence[Difference],
 ) -> list[EventNote]:
     """Every event of the case, seen from the first difference that has a row."""
-    rows = [(table, row) for table, own in sorted(tables.items()) for row in own]
-    for number, table in enumerate(sorted(tables)):
-        base = number * _TABLE_SHIFT
-        marked = [{**row, _MARKER: base + i} for i, row in enumerate(tables[table])]
-        session.put(table, marked)
-    numbers = [
-        number * _TABLE_SHIFT + i
-        for number, table in enumerate(sorted(tables))
-        for i in range(len(tables[table]))
-    ]
+    rows: list[tuple[str, dict[str, Any]]] = []
+    for table, own in sorted(tables.items()):
+        session.put(table, [{**row, _MARKER: n} for n, row in enumerate(own, len(rows))])
+        rows += [(table, row) for row in own]
     passed, counted = _reached(session, rendered, result, differences)
-    notes = []
-    for number, (table, row) in zip(numbers, rows, strict=True):
-        notes.append(EventNote(_reach(number, passed, counted), table, _shown(row)))
-    return notes
+    return [
+        EventNote(_reach(number, passed, counted), table, _time_first(row))
+        for number, (table, row) in enumerate(rows)
+    ]
 
 
 def _reach(number: int, passed: set[int] | None, counted: set[int] | None) -> Reach:
@@ -318,11 +311,8 @@ def _markers(table: ResultTable) -> set[int]:
     return {int(row[0]) for row in table.rows if row[0] is not None}
 
 
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    time = next((name for name in TIME_COLUMN.values() if name in row), None)
-    cells = {time: row[time]} if time else {}
-    cells.update({name: cell for name, cell in row.items() if name != _MARKER and name != time})
-    return cells
+def _time_first(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{name: row[name] for name in _TIMES if name in row}, **row}
 
 
 TIMEOUT = 60.0

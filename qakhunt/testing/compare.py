@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[[RenderedQuery, str], ResultTable]
 
+_WHO = ("DeviceName", "Computer", "AccountName", "Account")
 MOST_EXPLAINED = 200
 """Hits whose events are fetched; further ones are listed without."""
 
@@ -143,13 +144,8 @@ def _key_columns(side: Side, shared: Sequence[str]) -> list[str]:
     Times are left out: a hit that begins a little earlier is the same one, changed.
     """
     times = {column.name for column in side.result.columns if column.kql_type == "datetime"}
-    wanted = side.rendered.hunt.notes.fingerprint or (
-        "DeviceName",
-        "Computer",
-        "AccountName",
-        "Account",
-    )
-    return [name for name in (*wanted, "TenantId") if name in shared and name not in times]
+    who = side.rendered.hunt.notes.fingerprint or _WHO
+    return [name for name in (*who, "TenantId") if name in shared and name not in times]
 
 
 def _pair(
@@ -254,33 +250,24 @@ def _finder(side: Side, ask: Ask) -> EventFinder | None:
 
 
 def _with_events(change: HitChange, old: HitEvents | None, new: HitEvents | None) -> HitChange:
-    sides = [
-        [dict(zip(events.columns, row, strict=True)) for row in events.rows] if events else []
-        for events in (old, new)
-    ]
-    rows = _merged(*sides)
+    rows = _merged(old.rows if old else (), new.rows if new else ())
     complete = all(events is None or events.complete for events in (old, new))
     return replace(change, events=tuple(rows), events_complete=complete)
 
 
-def _merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[EventRow]:
-    """The events of both sides in time order, each said once per time it occurs."""
-    rest = list(map(_event_key, new))
+def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[EventRow]:
+    """The events of both sides in time order, each once per time it occurs."""
+    shared = Counter(map(_event_key, old)) & Counter(map(_event_key, new))
     found = []
-    for cells in old:
-        key = _event_key(cells)
-        if key in rest:
-            rest.remove(key)
-            found.append(EventRow(CountedBy.BOTH, cells))
-        else:
-            found.append(EventRow(CountedBy.OLD, cells))
-    counted = list(map(_event_key, old))
-    for cells in new:
-        key = _event_key(cells)
-        if key in counted:
-            counted.remove(key)
-        else:
-            found.append(EventRow(CountedBy.NEW, cells))
+    for counted_by, events in ((CountedBy.OLD, old), (CountedBy.NEW, new)):
+        left = shared.copy()
+        for cells in events:
+            key = _event_key(cells)
+            left[key] -= 1
+            if left[key] < 0:
+                found.append(EventRow(counted_by, cells))
+            elif counted_by is CountedBy.OLD:
+                found.append(EventRow(CountedBy.BOTH, cells))
     return sorted(found, key=lambda event: _event_time(event.cells))
 
 

@@ -9,7 +9,6 @@ from qakhunt.core.safe_text import for_terminal
 from qakhunt.testing.contracts import HuntMutants, MutantOutcome, MutateDocument
 from qakhunt.testing.killers import killers
 from qakhunt.testing.mutants import Mutant, mutants
-from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -78,7 +77,7 @@ def mutation_lines(found: Mutation) -> list[str]:
     """Survivors with their line, then the numbers."""
     lines = []
     for fate in found.fates:
-        where = f"{shown(fate.mutant.location)}: {fate.mutant.description}"
+        where = f"{fate.mutant.location.from_here()}: {fate.mutant.description}"
         if fate.is_gap:
             lines.append(f"SURVIVED {where}")
         elif fate.explained is not None:

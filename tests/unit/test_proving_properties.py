@@ -113,7 +113,7 @@ def test_any_text_is_read_or_refused_at_its_place(text: str) -> None:
     if tokens is None:
         return
     for test in string_tests(text):
-        assert 0 <= test.start <= test.operator_span[0] < test.end <= len(text)
+        assert 0 <= test.start <= test.node.at[0] < test.node.end <= len(text)
     sets_in(text)
     plan_events(text, hunt, ["DeviceName"])
 

@@ -60,27 +60,24 @@ class Text:
 
 @dataclass(frozen=True)
 class StringTest:
-    """``column operator texts``; ``operator`` is spelled as in KQL, ``!`` included.
+    """``column operator texts``, from ``start`` on.
 
-    ``start`` and ``end`` span the comparison, ``operator_span`` the operator.
     ``wrapped`` says that the column stands in tolower() or toupper(); ``list_name`` is
     the let that holds the texts, if one does; ``stage`` is the start of its operator.
     """
 
+    node: Comparison
     column: str
-    operator: str
     texts: tuple[Text, ...]
     start: int
-    end: int
-    operator_span: tuple[int, int]
     wrapped: bool
     list_name: str | None
     stage: int
 
     @property
-    def positive(self) -> str:
-        """The operator without its negation."""
-        return {"!=": "==", "!~": "=~"}.get(self.operator, self.operator.removeprefix("!"))
+    def operator(self) -> str:
+        """As spelled in KQL, ``!`` included."""
+        return self.node.operator
 
 
 Texts = tuple[Text, ...]
@@ -99,14 +96,14 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _exact_command_line(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if not COMMAND_LINE.search(test.column) or test.positive not in _EXACT:
+    if not COMMAND_LINE.search(test.column) or test.node.positive not in _EXACT:
         return
     several = [text for text in test.texts if len(text.value.split()) > 1]
     if not several:
         return
     what = f"{len(several)} texts" if len(several) > 1 else repr(several[0].value)
     yield subject.at(
-        "QH201", test.start, test.end,
+        "QH201", test.start, test.node.end,
         f"{test.operator} compares whole command lines with {what} of several words: a second "
         "space, quotes, .exe or one more argument is missed",
         "match the program by FileName and its arguments by an expression of their own",
@@ -114,7 +111,7 @@ def _exact_command_line(subject: Subject, test: StringTest) -> Iterator[Finding]
 
 
 def _not_one_term(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if test.positive not in _TERM_FAMILY:
+    if test.node.positive not in _TERM_FAMILY:
         return
     empty = [text for text in test.texts if not any(char.isalnum() for char in text.value)]
     for text in empty:
@@ -128,7 +125,7 @@ def _not_one_term(subject: Subject, test: StringTest) -> Iterator[Finding]:
         words = ", ".join(repr(text.value) for text in several[:3])
         more = f" and {len(several) - 3} more" if len(several) > 3 else ""
         yield subject.at(
-            "QH202", test.start, test.end,
+            "QH202", test.start, test.node.end,
             f"{test.operator} looks for one term, but these hold several words: {words}{more}; a "
             "second space or a quote between them is missed",
             "test each word (has_all), or the program and its arguments apart",
@@ -151,7 +148,7 @@ def _parent_for_child(
         return
     words = ", ".join(repr(text.value) for text in wrong[:3])
     yield subject.at(
-        "QH204", test.start, test.end,
+        "QH204", test.start, test.node.end,
         f"{test.column} is the parent's command line, but {words} stands in the child's",
         f"test {test.column.replace('Initiating', '', 1)} instead",
     )  # fmt: skip
@@ -196,22 +193,22 @@ def _case_sensitive(subject: Subject, test: StringTest) -> Iterator[Finding]:
     if not any(char.isalpha() for text in test.texts for char in text.value):
         return
     yield subject.at(
-        "QH205", *test.operator_span,
+        "QH205", *test.node.at,
         f"{test.operator} on {test.column} is case-sensitive, and Windows is not: other spellings "
         "of the same are missed",
         f"write {better}",
-        [Edit(*test.operator_span, better)],
+        [Edit(*test.node.at, better)],
     )  # fmt: skip
 
 
 def _contains(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if test.positive not in ("contains", "contains_cs"):
+    if test.node.positive not in ("contains", "contains_cs"):
         return
     for text in test.texts:
         if _WHOLE_TERM.fullmatch(text.value):
             better = test.operator.replace("contains", "has")
             yield subject.at(
-                "QH206", *test.operator_span,
+                "QH206", *test.node.at,
                 f"{text.value!r} is a whole term: {better} finds it by the index, and not inside "
                 "longer words",
                 f"write {better}, if longer words are not wanted",
@@ -249,12 +246,8 @@ def string_tests(text: str) -> list[StringTest]:
         column, start, wrapped = left
         texts, list_name = right
         stage = max((o.start for o in operators if o.start <= node.start < o.end), default=0)
-        found.append(
-            StringTest(
-                column, node.operator, texts, start, node.end, node.at, wrapped, list_name, stage
-            )
-        )
-    return sorted(found, key=lambda test: test.operator_span)
+        found.append(StringTest(node, column, texts, start, wrapped, list_name, stage))
+    return sorted(found, key=lambda test: test.node.at)
 
 
 def _left(node: Node) -> tuple[str, int, bool] | None:
@@ -384,7 +377,7 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
             for number, (_, line, _) in enumerate(recorded)
         ],
     )
-    left = query[test.start : test.operator_span[0]].strip()
+    left = query[test.start : test.node.at[0]].strip()
     flags = [
         f"m{number} = {left} {test.operator} {_operand(test, text)}"
         for number, text in enumerate(test.texts)
@@ -418,7 +411,7 @@ def _programs() -> list[str]:
 
 def _operand(test: StringTest, text: Text) -> str:
     literal = encode(text.value, "string")
-    return f"({literal})" if test.positive in ("in", "in~", "has_any", "has_all") else literal
+    return f"({literal})" if test.node.positive in ("in", "in~", "has_any", "has_all") else literal
 
 
 def _is_command(entry: str) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from qakhunt.core.errors import QakhuntError, nearest
 from qakhunt.hunts.parameters import parameters_of
@@ -29,29 +29,20 @@ _LET = re.compile(r"[ \t]*")
 _REST = re.compile(r"[^\n]*(?:\n|\Z)")
 
 
-@dataclass(frozen=True)
-class Attack:
+class Attack(msgspec.Struct, frozen=True):
     """ATT&CK's techniques: id to name, withdrawn id to its successor, and those without one."""
 
     version: str
-    techniques: Mapping[str, str]
-    revoked: Mapping[str, str]
+    techniques: dict[str, str]
+    revoked: dict[str, str]
     deprecated: frozenset[str]
 
 
 @cache
 def attack() -> Attack:
     """The data file."""
-    text = (
-        files("qakhunt")
-        .joinpath("data")
-        .joinpath("attack_techniques.json")
-        .read_text(encoding="utf-8")
-    )
-    data = json.loads(text)
-    return Attack(
-        data["version"], data["techniques"], data["revoked"], frozenset(data["deprecated"])
-    )
+    data = files("qakhunt").joinpath("data/attack_techniques.json").read_bytes()
+    return msgspec.json.decode(data, type=Attack)
 
 
 def check(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator[Finding]:

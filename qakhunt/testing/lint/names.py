@@ -57,15 +57,9 @@ _FOREIGN = re.compile(
 @cache
 def _function_names() -> frozenset[str]:
     """Every function, aggregate and plugin of the language."""
-    text = files("qakhunt").joinpath("data/kql_functions.json").read_text(encoding="utf-8")
-    data = json.loads(text)
+    data = json.loads(files("qakhunt").joinpath("data/kql_functions.json").read_bytes())
     names = [*data["functions"], *data["aggregates"], *data["plugins"]]
     return frozenset([*names, "typeof", "materialize", "toscalar"])
-
-
-def _may_be_foreign(name: str) -> bool:
-    """Whether a name can be one that only the workspace or the service knows."""
-    return _FOREIGN.fullmatch(name) is not None
 
 
 def check(subject: Subject) -> Iterator[Finding]:
@@ -75,7 +69,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         known = {*tables(rendered.product), *(let.name for let in find(script, Let))}
         for source in sources(script):
             missing = source.kind == "table" and source.name not in known
-            if missing and not _may_be_foreign(source.name):
+            if missing and not _FOREIGN.fullmatch(source.name):
                 yield _unknown(subject, rendered, source.node, "table", source.name, known)
         known = {*_function_names(), *(let.name for let in find(script, Let))}
         methods = {id(step) for path in find(script, Path) for step in path.steps}
@@ -83,7 +77,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if (
                 call.name not in known
                 and id(call) not in methods
-                and not _may_be_foreign(call.name)
+                and not _FOREIGN.fullmatch(call.name)
             ):
                 yield _unknown(subject, rendered, call, "function", call.name, known)
 
@@ -210,7 +204,7 @@ def _is_foreign(rendered: RenderedQuery, diagnostic: Diagnostic) -> bool:
     if diagnostic.code not in (_COLUMN, _TABLE, _FUNCTION):
         return False
     text = rendered.text[diagnostic.start : diagnostic.end]
-    return _may_be_foreign(text.partition("(")[0].strip())
+    return _FOREIGN.fullmatch(text.partition("(")[0].strip()) is not None
 
 
 _ESTIMATES = frozenset({"dcount", "dcountif", "percentile", "percentiles", "dcount_hll", "hll"})

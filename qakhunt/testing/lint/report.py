@@ -16,7 +16,6 @@ from qakhunt.testing.contracts import (
 )
 from qakhunt.testing.lint.matching import EntryLife, Life
 from qakhunt.testing.lint.model import RULES, Severity
-from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from qakhunt.testing.lint.matching import Matrix
     from qakhunt.testing.lint.model import Finding
 
-_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
 _LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
 
 
@@ -35,7 +33,7 @@ def finding_lines(finding: Finding) -> list[str]:
     """``file:line:column: severity CODE: message``, then the mend or why it is accepted."""
     rule = finding.rule
     level = "accepted" if finding.accepted is not None else rule.severity.value
-    lines = [f"{shown(finding.location)}: {level} {rule.code} {rule.name}: {finding.message}"]
+    lines = [f"{finding.location.from_here()}: {level} {rule.code} {rule.name}: {finding.message}"]
     if finding.accepted is not None:
         lines.append(f"    accepted: {finding.accepted}")
     elif finding.mend:
@@ -161,7 +159,7 @@ def _sarif_rules(codes: Iterable[str]) -> list[dict[str, Any]]:
             "name": RULES[code].name,
             "shortDescription": {"text": RULES[code].meaning},
             "help": {"text": f"{RULES[code].severity.value}: {RULES[code].severity.meaning}"},
-            "defaultConfiguration": {"level": _LEVELS[RULES[code].severity]},
+            "defaultConfiguration": {"level": RULES[code].severity.value},
         }
         for code in codes
     ]
@@ -172,7 +170,7 @@ def _sarif_result(finding: Finding, codes: Sequence[str]) -> dict[str, Any]:
     document: dict[str, Any] = {
         "ruleId": finding.rule.code,
         "ruleIndex": codes.index(finding.rule.code),
-        "level": _LEVELS[finding.rule.severity],
+        "level": finding.rule.severity.value,
         "message": {"text": for_terminal(text)},
         "locations": [
             {
@@ -192,7 +190,7 @@ def _uri(location: SourceLocation) -> str:
     from pathlib import Path
     from urllib.parse import quote
 
-    path = Path(shown(location).path)
+    path = Path(location.from_here().path)
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 
