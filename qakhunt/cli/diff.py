@@ -71,7 +71,7 @@ def diff(
     """
     from qakhunt.core.writing import check_target
     from qakhunt.testing.compare import compare
-    from qakhunt.testing.sides import find_hunt
+    from qakhunt.testing.records import find_hunt
 
     format_ = "json" if as_json else format_
     if format_ not in FORMATS:

@@ -162,15 +162,15 @@ def _parameter_lines(hunt: Hunt) -> list[str]:
 
 
 def _window_line(hunt: Hunt) -> str:
-    from qakhunt.hunts.parameters import leading_lets, query_tokens
+    from qakhunt.hunts.parameters import script_of
 
     notes = hunt.notes.window
     if notes is None:
         own = f"its queryPeriod, {hunt.period}" if hunt.period else "its furthest ago(), else 30d"
         return f"{own}; --window changes it"
     spans = {
-        let.name: hunt.query[let.value_start : let.value_end]
-        for let in leading_lets(query_tokens(hunt))
+        let.name: hunt.query[let.value.start : let.value.end]
+        for let in script_of(hunt).leading_lets
     }
     end = "up to and including" if notes.inclusive_end else "up to"
     return f"{spans.get(notes.start, '?')} {end} {spans.get(notes.end, '?')}; --window changes it"

@@ -47,8 +47,7 @@ def lint(
     """Check hunts: syntax, names, matching, time, metadata, and whether each entry can fire."""
     from qakhunt.cli.progress import working
     from qakhunt.core.writing import check_target
-    from qakhunt.testing.lint.check import Linter
-    from qakhunt.testing.lint.fixes import fix_file
+    from qakhunt.testing.lint.check import Linter, fix_file
 
     if rules:
         return _list_rules()
@@ -152,7 +151,7 @@ def _present(result: LintResult, fixed: int, *, as_json: bool, quiet: bool, matr
 
 
 def _list_rules() -> int:
-    from qakhunt.testing.lint.rules import RULES, Severity
+    from qakhunt.testing.lint.model import RULES, Severity
 
     for severity in Severity:
         print(f"{severity.value}: {severity.meaning}")

@@ -96,7 +96,7 @@ def _opened(
 ) -> tuple[EventSource, Instant | None]:
     """The records, closed with the stack, and the clock that a recording brings."""
     if recording is not None:
-        from qakhunt.testing.recorded import RecordedSource
+        from qakhunt.testing.records import RecordedSource
 
         product = read_product(dialect) if dialect else None
         source = stack.enter_context(RecordedSource(recording, product))

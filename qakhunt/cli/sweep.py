@@ -34,7 +34,7 @@ def sweep(
     quiet: o.Quiet = False,
 ) -> int:
     """Count a hunt's hits for each value of a parameter: --set Threshold=1..10."""
-    from qakhunt.testing.sides import find_hunt
+    from qakhunt.testing.records import find_hunt
     from qakhunt.testing.sweep import sweep as run_sweep
     from qakhunt.testing.sweep import sweep_document, sweep_lines, values_of
 

@@ -16,10 +16,9 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.testing import microsoft_parser
 from qakhunt.testing.lint import names
-from qakhunt.testing.lint.aliveness import Life
 from qakhunt.testing.lint.check import Linter, LintResult
-from qakhunt.testing.lint.model import Subject
-from qakhunt.testing.lint.rules import RULES, Severity
+from qakhunt.testing.lint.matching import Life
+from qakhunt.testing.lint.model import RULES, Severity, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
