@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import io
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from qakhunt.core.errors import QakhuntError
+from qakhunt.core.safe_text import for_terminal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -36,8 +38,8 @@ def hunts(ctx: typer.Context, incomplete: str) -> Found:
     from qakhunt.triage.words import count
 
     with _silently():
-        params: dict[str, Any] = ctx.params
-        found = catalog(params.get("hunts") or (), params.get("config")).all()
+        folders = [Path(folder) for folder in ctx.params.get("hunts") or ()]
+        found = catalog(folders, _config_path(ctx)).all()
         sets: dict[str, int] = {}
         for hunt in found:
             for name in hunt.notes.sets:
@@ -111,11 +113,20 @@ def clouds(incomplete: str) -> Found:
 def _config(ctx: typer.Context) -> Config | None:
     from qakhunt.run.source import read_config
 
-    return read_config(ctx.params.get("config"))
+    return read_config(_config_path(ctx))
+
+
+def _config_path(ctx: typer.Context) -> Path | None:
+    given = ctx.params.get("config")  # text, as the shell gave it
+    return Path(given) if given else None
 
 
 def _beginning(incomplete: str, named: Mapping[str, str]) -> Found:
-    return [(name, text) for name, text in named.items() if name.startswith(incomplete)]
+    return [
+        (name, for_terminal(text))
+        for name, text in named.items()
+        if name.startswith(incomplete) and for_terminal(name) == name
+    ]
 
 
 @contextlib.contextmanager

@@ -65,7 +65,7 @@ def init(
     sign_in: Annotated[
         o.Text,
         Panel.sign_in(
-            "--sign-in", metavar="KIND", help=f"{', '.join(ASKED_SIGN_INS)}, or none.",
+            "--sign-in", metavar="KIND", help=f"{', '.join(ASKED_SIGN_INS)}.",
             autocompletion=complete.one_of(*ASKED_SIGN_INS),
         ),
     ] = None,
@@ -129,7 +129,8 @@ def _answer(
         if default is not None:
             return default
         raise UsageError(
-            f"{option} is missing", hint="a terminal is asked for what no option gives"
+            f"{option} is missing",
+            hint="give it as an option, or run on a terminal to be asked for it",
         )
     choices = f" ({', '.join(known)})" if known else ""
     return str(typer.prompt(f"{question}{choices}", default=default, err=True)).strip()

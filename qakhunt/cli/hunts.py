@@ -116,17 +116,12 @@ def list_hunts(
             table.add_column(min_width=min(width, 40), overflow="fold")
             table.add_column(overflow="fold")
             for hunt in members:
-                title, products = hunt.title, ", ".join(hunt.products)
-                version = f"version {hunt.version}, " if hunt.version else ""
-                table.add_row(
-                    Text(f"  {for_terminal(hunt.name)}"),
-                    Text.assemble(
-                        for_terminal(title), "\n", (for_terminal(version + products), "dim")
-                    ),
-                )
+                alone = "" if len(hunt.products) > 1 else f" ({hunt.products[0]} only)"
+                cells = (f"  {hunt.name}", f"{hunt.title}{alone}")
+                table.add_row(*(Text(for_terminal(cell)) for cell in cells))
             console.print(table)
     hidden = len(found) - len(shown)
-    more = f", {count(hidden, 'context hunt')} more with --all" if hidden else ""
+    more = f"; --all adds {count(hidden, 'context hunt')}" if hidden else ""
     print(f"{count(len(shown), 'hunt')}{more}; 'qakhunt hunts show HUNT' describes one")
 
 

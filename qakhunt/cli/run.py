@@ -211,7 +211,7 @@ def _input_options(
         (strict, "--strict"), (date_order, "--date-order"), (max_expanded, "--max-expanded"),
     ):  # fmt: skip
         if given and not events:
-            raise UsageError(f"{option} says how --events are read, and there are none")
+            raise UsageError(f"{option} applies to --events, and none are given")
     return read_input_options(zone, date_order, max_expanded, strict=strict)
 
 
