@@ -30,7 +30,6 @@ app = o.new_app(no_args_is_help=True)
 _LONG = 80
 _CONTEXT = "context"
 _FORMATS = ("table", "json", "navigator")
-app.command("lint")(checks.lint)
 
 
 @app.callback()
@@ -335,3 +334,6 @@ def new(
     print(tests)
     place = shlex.quote(str(path))
     print(f"hint: try 'qakhunt run {place}' and 'qakhunt test {place}'", file=sys.stderr)
+
+
+app.command("lint")(checks.lint)

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import tomllib
 
 from qakhunt.cli.app import COMMANDS
+from qakhunt.run.config import load_config
 from tests.support.cli import ROOT, qakhunt
 from tests.support.events import FOUR, event, write_ndjson
 
@@ -230,9 +230,7 @@ def test_a_person_is_asked_and_the_doctor_comes_last(tmp_path: Path) -> None:
     assert "ok       default  configuration: defender, the tenant, http://127.0.0.1:9" in text
     assert "failed   default  token" in text
     assert program.returncode == 1
-    assert (
-        tomllib.loads((tmp_path / "c.toml").read_text())["profiles"]["default"]["tenant"] == TENANT
-    )
+    assert load_config(tmp_path / "c.toml").profiles["default"].tenant == TENANT
 
 
 def _until(stream: int, words: bytes | None) -> bytes:
