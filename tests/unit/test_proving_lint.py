@@ -298,7 +298,7 @@ def test_fix_makes_the_exact_mends_and_nothing_else(
     path.symlink_to(target)
     assert run(["hunts", "lint", "--fix"]) == 2
     run(["hunts", "lint", str(path), "--fix"])
-    assert "4 mended" in capsys.readouterr().out
+    assert "4 fixed" in capsys.readouterr().out
     assert path.read_text(encoding="utf-8") == (
         HEAD.replace("{id}", "one") + "query: |\n"
         "  let Names = dynamic(['a.exe', 'b.exe']);\n"
