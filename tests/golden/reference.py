@@ -105,7 +105,7 @@ def formats() -> str:
 
 def lint_rules() -> str:
     """The lint rules, by severity's meaning."""
-    from qakhunt.testing.lint.rules import RULES, Severity
+    from qakhunt.testing.lint.model import RULES, Severity
 
     meanings = "".join(f"- **{s.value}**: {s.meaning}.\n" for s in Severity)
     rows = [

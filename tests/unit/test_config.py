@@ -176,7 +176,7 @@ def test_a_file_of_the_current_folder_replaces_no_hunt(tmp_path: Path) -> None:
     for command in (["hunts", "list"], ["render", mine.stem]):
         done = qakhunt(*command, cwd=tmp_path, env={**env, "QAKHUNT_CONFIG": str(config)})
         assert done.code == 0
-        notes = [line for line in done.err.splitlines() if " which hides " in line]
+        notes = [line for line in done.err.splitlines() if line.startswith("note: the hunt ")]
         assert len(notes) == 1
         assert notes[0].startswith(f"note: the hunt {mine.stem} is {mine}, which hides ")
 

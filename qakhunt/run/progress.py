@@ -1,4 +1,4 @@
-"""How a run is going: a display on a terminal, plain lines with --verbose, else nothing."""
+"""How work is going, on stderr: a display on a terminal, lines with --verbose, else nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Shown(Enum):
-    """What a person sees of a run under way."""
+    """What stderr shows of a run under way."""
 
     NOTHING = "nothing"
     DISPLAY = "display"
@@ -168,3 +168,15 @@ def progress_of(shown: Shown) -> Iterator[Silent]:
 
         with Console(stderr=True).status("") as status:
             yield Display(status)
+
+
+@contextmanager
+def working(message: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner with a message, on a terminal; the value changes the message."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _message: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(message) as status:
+        yield lambda text: status.update(text)
