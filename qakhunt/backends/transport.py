@@ -336,5 +336,6 @@ def _is_length(text: str) -> bool:
 
 
 def is_cut(body: bytes) -> bool:
-    """Whether a JSON object was begun and not ended: a broken proxy or a wrong length."""
-    return body[:64].lstrip().startswith(b"{") and not body[-64:].rstrip().endswith(b"}")
+    """Whether JSON was begun and not ended: a broken proxy or a wrong length."""
+    end = {b"{": b"}", b"[": b"]"}.get(body[:64].lstrip()[:1])
+    return end is not None and not body[-64:].rstrip().endswith(end)
