@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from qakhunt.answers.ledger import Target
 from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
-from qakhunt.backends.services import MODULES
+from qakhunt.backends.services import MODULES, service_named
 from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
 from qakhunt.cli.request import (
     HuntRequest,
@@ -218,7 +218,8 @@ class LiveAnswering:
         profile = settings.profile
         names = request.names or profile.hunts
         wanted = replace(request, names=names)
-        return [r for r, _ in rendered_hunts(wanted, now=self.now, product=profile.backend)]
+        product = service_named(profile.backend).product
+        return [r for r, _ in rendered_hunts(wanted, now=self.now, product=product)]
 
     def _lines(
         self, live: LiveBackends, settings: ProfileSettings, found: Sequence[RenderedQuery]
@@ -254,5 +255,6 @@ def _clouds(settings: ProfileSettings) -> Clouds:
 
     profile = settings.profile
     return Clouds(
-        profile.cloud, profile.log_analytics_cloud or profile.cloud, profile.workspace_resources
-    )
+        profile.cloud, profile.log_analytics_cloud or profile.cloud, profile.workspace_resources,
+        profile.cluster if profile.database else None, profile.database,
+    )  # fmt: skip

@@ -24,7 +24,8 @@ SCHEMA = "qakhunt.run.plan/1"
 class LineForecast:
     """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
-    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money, over
+    ``tables``;
     ``missing`` why nothing is queried, in which case there are no slices.
     """
 
@@ -34,6 +35,7 @@ class LineForecast:
     note: str = ""
     billed: bool = False
     missing: str = ""
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -76,8 +78,10 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         cut.close()
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
-        probes = len(sources_of(rendered.text, rendered.product).tables)
-        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
+        read = tuple(sources_of(rendered.text, rendered.product).tables)
+        lines.append(
+            LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read)
+        )
     return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
 
 
@@ -110,6 +114,11 @@ def plan_document(told: Forecast) -> dict[str, Any]:
                 "calls": len(entry.slices),
                 "calls_if_empty": entry.probes,
                 "billed": entry.billed,
+                "tables": list(entry.tables),
+                "window": {
+                    "start": str(entry.line.rendered.window.start),
+                    "end": str(entry.line.rendered.window.end),
+                },
                 "note": entry.note or entry.missing,
             }
             for entry in told.lines
