@@ -71,7 +71,7 @@ def from_value(value: Any) -> Response:
     for number, frame in enumerate(value):
         kind = frame.get("FrameType") if isinstance(frame, dict) else None
         if not isinstance(kind, str):
-            raise WireError(f"frame {number + 1} of the answer is none")
+            raise WireError(f"the answer has no kind of frame {number + 1}")
         if kind == _HEADER:
             _header(frame, reading)
         elif kind == _TABLE:

@@ -39,7 +39,9 @@ app = o.new_app()
 BackendName = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
     typer.Option(
-        "--backend", metavar="NAME", help="Who answers: local, log-analytics, defender, kusto or replay."
+        "--backend",
+        metavar="NAME",
+        help="Who answers: local, log-analytics, defender, kusto or replay.",
     ),
 ]
 Events = Annotated[

@@ -79,9 +79,7 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
         read = tuple(sources_of(rendered.text, rendered.product).tables)
-        lines.append(
-            LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read)
-        )
+        lines.append(LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read))
     return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
 
 

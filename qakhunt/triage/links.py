@@ -112,7 +112,6 @@ class Portals:
         )
         return link if len(link) <= _LONGEST else None
 
-
     def data_explorer(self, query: str) -> str | None:
         """Azure Data Explorer with the query filled in; needs a cluster of the public cloud."""
         host = urlsplit(self.cluster or "").hostname

@@ -91,6 +91,12 @@ Reading the workspaces:
     New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
         -RoleDefinitionName 'Log Analytics Data Reader'
 """
+_KUSTO = """\
+Reading the data lake, for each workspace in it (a cluster: `.add database DB viewers`):
+
+    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
+        -RoleDefinitionName 'Log Analytics Reader'
+"""
 
 
 def build(
@@ -262,6 +268,9 @@ def _roles(payload: Payload) -> str:
     rows = []
     if "log-analytics" in payload.products:
         rows.append(("Log Analytics", "Log Analytics Data Reader", "each workspace that is hunted"))
+    if "kusto" in payload.products:
+        where = "each workspace in the data lake; of a cluster's database: Viewer"
+        rows.append(("the data lake or a cluster", "Log Analytics Reader", where))
     if "defender" in payload.products:
         rows.append(
             ("advanced hunting", "Graph `ThreatHunting.Read.All` (application)", "the tenant")
@@ -278,6 +287,8 @@ def _grants(payload: Payload) -> str:
         parts.append(_WORKSPACES)
     if payload.lighthouse:
         parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
+    if "kusto" in payload.products:
+        parts.append(_KUSTO)
     if "defender" in payload.products:
         parts.append(_GRAPH)
     if '"federated"' in payload.config:

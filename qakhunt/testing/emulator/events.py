@@ -36,6 +36,10 @@ class EventStore:
                 self._sessions[key] = (session, threading.Lock())
             return self._sessions[key]
 
+    def loaded_tables(self, inputs: tuple[str, ...], product: str) -> frozenset[str]:
+        """The tables of which the inputs hold records."""
+        return frozenset(self.open(inputs, product)[0].loaded_tables)
+
     def ask(
         self,
         inputs: tuple[str, ...],
