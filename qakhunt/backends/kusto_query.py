@@ -14,14 +14,14 @@ from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN, columns
-from qakhunt.kql.syntax import Call, Let, Name, Operator, find
+from qakhunt.kql.syntax import Call, Let, Name, Operator, Pipeline, Script, find
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.visitors import Source, sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from qakhunt.kql.syntax import Node, Script
+    from qakhunt.kql.syntax import Node
     from qakhunt.kql.values import Window
 
 DIALECT = "kusto"
@@ -94,7 +94,7 @@ def adapt(text: str, *, external: bool = False, window: Window | None = None) ->
     if not external and window is None:
         return Adapted(text, text, ())
     script = parse(text)
-    listed = _listed(script)
+    listed, heads = _listed(script), _heads(script)
     edits = []
     for source in sources(script):
         if source.kind in ("function", "external"):
@@ -110,7 +110,11 @@ def adapt(text: str, *, external: bool = False, window: Window | None = None) ->
                 f"{'an external one' if external else 'bounded in time'}",
                 "name the tables: union (A), (B), without search, find and withsource",
             )  # fmt: skip
-        edits.append(_edit(text, source, external=external, window=window))
+        table = _table(text, source, external=external)
+        bound = _bound(source, window)
+        if bound:
+            table = f"{table} | {bound}" if id(source.node) in heads else f"({table} | {bound})"
+        edits.append(Edit(source.node.start, source.node.end, table))
     return Adapted(text, apply(text, edits), tuple(edits))
 
 
@@ -127,18 +131,35 @@ def _listed(script: Script) -> set[int]:
     return found
 
 
-def _edit(text: str, source: Source, *, external: bool, window: Window | None) -> Edit:
+def _heads(script: Script) -> set[int]:
+    """Nodes behind which a bar may follow at once: operands alone need brackets."""
+    found: set[int] = set()
+    for node in script.walk():
+        if isinstance(node, Pipeline):
+            found.add(id(node.source))
+        elif isinstance(node, Let):
+            found.add(id(node.value))
+        elif isinstance(node, Script):
+            found.update(map(id, node.statements))
+    return found
+
+
+def _table(text: str, source: Source, *, external: bool) -> str:
     node = source.node
-    table = text[node.start : node.end]
     if external and isinstance(node, Name):
-        table = f"external_table({encode(source.name, 'string')})"
+        return f"external_table({encode(source.name, 'string')})"
+    return text[node.start : node.end]
+
+
+def _bound(source: Source, window: Window | None) -> str:
+    """The filter that shows a source in the window only; empty where it has no time."""
     known = columns(PRODUCT, source.name)
-    if window is not None and (not known or _TIME in known):
-        start, end = (encode(one, "datetime") for one in (window.start, window.end))
-        # Of a table that no schema knows, nobody knows whether it has a time.
-        time = _TIME if known else f'column_ifexists("{_TIME}", {start})'
-        table = f"({table} | where {time} >= {start} and {time} < {end})"
-    return Edit(node.start, node.end, table)
+    if window is None or (known and _TIME not in known):
+        return ""
+    start, end = (encode(one, "datetime") for one in (window.start, window.end))
+    # Of a table that no schema knows, nobody knows whether it has a time.
+    time = _TIME if known else f'column_ifexists("{_TIME}", {start})'
+    return f"where {time} >= {start} and {time} < {end}"
 
 
 def _refused(text: str, node: Node, message: str, hint: str) -> RefusedQuery:
