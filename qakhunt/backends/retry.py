@@ -123,7 +123,8 @@ def _asked_in_text(body: bytes, sent: str, wall: float) -> float | None:
         except ValueError:
             return None
         start = http_date(sent)
-        return max(0.0, at - (wall if start is None else start))
+        wait = at - (wall if start is None else start)
+        return wait if wait > 0 else None
     clock = _CLOCK_IN_TEXT.search(text)
     if clock:
         return Timespan.parse(clock[1]).seconds
