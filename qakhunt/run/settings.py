@@ -40,7 +40,7 @@ VARIABLES = {
 FROM_ENVIRONMENT = "environment"
 """The profile's name where the environment alone describes one."""
 
-_OF_ONE_TENANT = ("tenant", "workspaces", "database")
+_OF_ONE_TENANT = ("tenant", "workspaces", "cluster", "database")
 
 
 @dataclass(frozen=True)
