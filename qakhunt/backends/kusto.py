@@ -39,7 +39,7 @@ from qakhunt.backends.replies import (
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service, Unfit
 from qakhunt.backends.transport import Call, Outcome, Reply, Transport, pipeline_client
 from qakhunt.core.errors import ConfigError
-from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.schema import SENTINEL
 from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ class KustoBackend(Backend):
         if settings.lake and not urlsplit(transport.endpoint).path.endswith(LAKE_PATH):
             self._path = LAKE_PATH + QUERY_PATH
         self._scoped = not settings.external
-        self._late: set[str] = set()
+        self.warnings: list[str] = []
         self.oldest = settings.oldest
         self.longest_gap = settings.longest_gap
 
@@ -155,11 +155,6 @@ class KustoBackend(Backend):
                 place=problem.place, attempts=0,
             )  # fmt: skip
         return self._answer(question, reply, error, sent)
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """What the user should know of the answers so far."""
-        return tuple(sorted(self._late))
 
     def is_billed(self, tables: Collection[str]) -> bool:
         """Whether it is the lake that is asked."""
@@ -189,7 +184,7 @@ class KustoBackend(Backend):
         }
         if scoped:
             start, end = question.timespan.split("/")
-            options["query_datetimescope_column"] = TIME_COLUMN[PRODUCT]
+            options["query_datetimescope_column"] = SENTINEL.time_column
             options["query_datetimescope_from"], options["query_datetimescope_to"] = start, end
         properties: Any = {"Options": options}
         if not settings.lake:  # clusters take them as text, as their SDK sends them
@@ -241,10 +236,11 @@ class KustoBackend(Backend):
             return kept
         newest = settings.now - LAKE_DELAY
         if settings.lake and question.window.end > newest:
-            self._late.add(
+            late = (
                 f"{target.profile}: records reach the data lake up to 15 minutes late: what is "
                 f"newer than {newest} may not have been there"
             )
+            self.warnings += [late] if late not in self.warnings else []
         return answer(reply, Status.COMPLETE, decoded.table, detail=unknown_members(decoded))
 
 

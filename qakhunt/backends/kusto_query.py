@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
-from qakhunt.kql.schema import TIME_COLUMN, columns
+from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.syntax import Call, Let, Name, Operator, Pipeline, Script, find
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.visitors import Source, sources
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Window
 
 DIALECT = "kusto"
-PRODUCT = "log-analytics"
+PRODUCT = SENTINEL.name
 """The product whose tables and columns a Kusto database has."""
-_TIME = TIME_COLUMN[PRODUCT]
+_TIME = SENTINEL.time_column
 
 _LACKING = frozenset(["adx", "arg", "externaldata", "external_data", "ingestion_time",
                       "estimate_data_size"])  # fmt: skip

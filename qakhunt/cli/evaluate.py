@@ -15,7 +15,7 @@ from qakhunt.core.errors import UsageError
 from qakhunt.core.safe_text import for_json, for_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.testing.evidence import Document
@@ -77,8 +77,9 @@ def evaluate(
     """Measure hunts on labelled events: recall, false alerts, lost events, time.
 
     Without HUNT: the set qakbot. A manifest says what each file holds; without one,
-    public sets are known by name. Generated bursts and modelled benign programs are
-    added unless --generated is 0.
+    public sets are known by name. Generated bursts, modelled administration and the
+    sequences held back from tuning are added unless --generated is 0; what was held
+    back is counted apart.
     """
     chosen = _format(format_, as_json=as_json)
     sets = _sets(labelled or (), generated, seed)
@@ -104,7 +105,7 @@ def _format(name: str | None, *, as_json: bool) -> str:
 
 
 def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSet]:
-    from qakhunt.testing.generator import generate
+    from qakhunt.testing.generator import generate, held_back
     from qakhunt.testing.labelled import load_labelled
 
     sets = [one for folder in folders for one in load_labelled(folder)]
@@ -115,7 +116,7 @@ def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSe
             if one.label == "benign" and one.origin == "captured"
             for row in one.rows
         ]
-        sets += generate(seed, generated, benign)
+        sets += [*generate(seed, generated, benign), *held_back(benign)]
     if not sets:
         raise UsageError("nothing to measure on", hint="name a folder with --labelled")
     names = [one.name for one in sets]
@@ -178,7 +179,7 @@ def _write(folder: Path, sets: Sequence[LabelledSet]) -> None:
     import yaml
 
     from qakhunt.answers.plain import to_json_line
-    from qakhunt.testing.labelled import MANIFEST, POSITIVE
+    from qakhunt.testing.labelled import MANIFEST, SOUGHT
 
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty", hint="name a new folder")
@@ -191,11 +192,12 @@ def _write(folder: Path, sets: Sequence[LabelledSet]) -> None:
         )
         entry: dict[str, Any] = {
             "name": one.name, "files": [name], "label": one.label, "origin": one.origin,
-            "source": one.source, "about": one.about,
+            "source": one.source, "about": one.about, "split": one.split,
         }  # fmt: skip
-        if one.label == POSITIVE:
+        if one.label in SOUGHT:
             entry |= {
                 "rendering": one.rendering,
+                "malware": one.malware,
                 "behaviour": one.behaviour,
                 "bursts": [
                     {"device": b.device, "start": b.start.isoformat(), "end": b.end.isoformat()}
@@ -231,7 +233,8 @@ def _table(whole: Document) -> None:
         console.print(Text(for_terminal(name), style="bold"))
         for line in words_of(part):
             console.print(Text(f"  {for_terminal(line)}"))
-        console.print(_rendering_table(part["hunts"][0]))
+        for table in _rendering_tables(part["hunts"][0]):
+            console.print(table)
         for outcome in part["hunts"][0]["sets"]:
             false = outcome["false_alerts"]
             for alert in false[:2]:
@@ -244,31 +247,44 @@ def _table(whole: Document) -> None:
         console.print()
 
 
-def _rendering_table(hunt: Document) -> Any:
-    """Bursts found by rendering, with events lost, and how soon."""
+def _rendering_tables(hunt: Document) -> Iterator[Any]:
+    """For each part: bursts found by rendering or malware, and origin.
+
+    Of Qakbot's bursts for tuning also with events lost, and how soon.
+    """
     from rich.table import Table
 
-    from qakhunt.testing.evidence import percent, recall_of, with_interval
+    from qakhunt.testing.evidence import PARTS, percent, share_of
+    from qakhunt.testing.labelled import TUNING
 
-    losses = sorted({entry["percent"] for entry in hunt["loss"]})
-    table = Table(box=None, header_style="bold", pad_edge=True, padding=(0, 2, 0, 0))
-    table.add_column("  rendering")
-    for heading in (
-        "bursts",
-        "found",
-        *(f"{loss} % lost" for loss in losses),
-        "median s",
-        "longest s",
-    ):
-        table.add_column(heading, justify="right")
-    lost = {loss: recall_of(hunt, loss=loss) for loss in losses}
-    times = {entry["rendering"]: entry for entry in hunt["seconds_to_detection"]}
-    for rendering, share in recall_of(hunt).items():
-        time = times.get(rendering, {"median": "-", "longest": "-"})
-        cells = [
-            f"  {rendering}", str(share.tried), with_interval(share),
-            *(percent(lost[loss].get(rendering)) for loss in losses),
-            str(time["median"]), str(time["longest"]),
-        ]  # fmt: skip
-        table.add_row(*map(for_terminal, cells))
-    return table
+    lost = {(e["rendering"], e["origin"], e["percent"]): share_of(e) for e in hunt["loss"]}
+    times = {(e["rendering"], e["origin"]): e for e in hunt["seconds_to_detection"]}
+    for split, part in PARTS.items():
+        entries = [e for e in [*hunt["recall"], *hunt["kin"]] if e["split"] == split]
+        if not entries:
+            continue
+        losses = sorted({e["percent"] for e in hunt["loss"]}) if split == TUNING else []
+        table = Table(box=None, header_style="bold", pad_edge=True, padding=(0, 1, 0, 0))
+        table.add_column(f"  {part}", no_wrap=True)
+        table.add_column("data", no_wrap=True)
+        more = [f"{n} % lost" for n in losses] + (["median s", "longest s"] if losses else [])
+        for heading in ("bursts", "found", *more):
+            table.add_column(heading, justify="right")
+        for entry in entries:
+            key = (entry.get("rendering", ""), entry["origin"])
+            time = times.get(key, {})
+            cells = [
+                f"  {key[0] or entry['malware']}", key[1], str(entry["of"]), _found_words(entry),
+                *(percent(lost.get((*key, n))) for n in losses),
+                *(str(time.get(name, "-")) for name in (("median", "longest") if losses else ())),
+            ]  # fmt: skip
+            table.add_row(*map(for_terminal, cells))
+        yield table
+
+
+def _found_words(entry: Document) -> str:
+    """How many were found; of captured bursts with the 95 % interval of their share."""
+    if "low" not in entry:
+        return str(entry["found"])
+    low, high = (f"{entry[bound] * 100:.0f}" for bound in ("low", "high"))
+    return f"{entry['found']} ({low} to {high} %)"

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.run.forecast import Forecast
-    from qakhunt.run.plan import PlanLine
-    from qakhunt.run.slicing.request import SliceRequest
+    from qakhunt.run.plan import PlanLine, SliceRequest
 
 Slice = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -59,7 +58,7 @@ class Slicing:
 def _read(text: str | None) -> SliceRequest | None:
     if text is None:
         return None
-    from qakhunt.run.slicing.request import read_slices
+    from qakhunt.run.plan import read_slices
 
     try:
         return read_slices(text)

@@ -1,6 +1,6 @@
-"""One query, two products: Log Analytics' columns as Defender names them.
+"""One query for every product: the columns that hunts are written in, as another names them.
 
-Works by token, inside strings and comments never. What Defender has no
+Works by token, inside strings and comments never. What the other product has no
 equivalent for is refused with its line, never dropped.
 """
 
@@ -10,41 +10,37 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import NotAvailableError
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import place_of
-from qakhunt.hunts.table_sources import sources
 from qakhunt.kql.edits import Edit
-from qakhunt.kql.schema import TIME_COLUMN, columns, tables
+from qakhunt.kql.parser import parse
+from qakhunt.kql.schema import PRODUCTS, SENTINEL, columns
 from qakhunt.kql.tokens import Kind, Token
+from qakhunt.kql.visitors import query_sources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Node
+    from qakhunt.kql.visitors import Source
 
-_LA_TIME, _DEFENDER_TIME = TIME_COLUMN[LOG_ANALYTICS], TIME_COLUMN[DEFENDER]
+_OWN = SENTINEL.name
 _WORKSPACE = "TenantId"
 
 
-def tables_of(tokens: Sequence[Token], product: str = LOG_ANALYTICS) -> list[str]:
-    """Known tables that the query names, in order, each once."""
-    known = tables(product)
-    found: dict[str, None] = {}
-    for at, token in enumerate(tokens):
-        if token.kind is Kind.IDENTIFIER and token.text in known and not _is_member(tokens, at):
-            found[token.text] = None
-    return list(found)
-
-
-def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) -> list[Edit]:
-    """Edits that make the query one for Defender. Raises NotAvailableError."""
-    read = sources(tokens, unused=True)
+def product_edits(
+    hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit], product: str
+) -> list[Edit]:
+    """Edits that make the query one for the product. Raises NotAvailableError."""
+    if product == _OWN:
+        return []
+    read = query_sources(parse(hunt.query), unused=True)
     for source in read:
-        if columns(LOG_ANALYTICS, source.text) and not columns(DEFENDER, source.text):
-            raise _unavailable(hunt, source, f"has no table {source.text}")
-    absent = _absent_columns(read, tokens)
+        if columns(_OWN, source.word) and not columns(product, source.word):
+            raise _unavailable(hunt, source.node, product, f"has no table {source.word}")
+    absent = _absent_columns(read, tokens, product)
     # Who knows which columns a custom table or a function has.
-    is_foreign = any(not columns(DEFENDER, source.text) for source in read)
+    is_foreign = any(not columns(product, source.word) for source in read)
     edits: list[Edit] = []
     is_filled = False
     for at, token in enumerate(tokens):
@@ -52,8 +48,8 @@ def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) 
             continue
         if any(edit.start <= token.start < edit.end for edit in others):
             continue
-        if token.text == _LA_TIME:
-            edits.append(Edit(token.start, token.end, _DEFENDER_TIME))
+        if token.text == SENTINEL.time_column:
+            edits.append(Edit(token.start, token.end, PRODUCTS[product].time_column))
         elif token.text not in absent or (token.text == _WORKSPACE and is_filled):
             continue
         elif token.text == _WORKSPACE and _is_bare_in_by(tokens, at):
@@ -61,25 +57,25 @@ def defender_edits(hunt: Hunt, tokens: Sequence[Token], others: Sequence[Edit]) 
             edits.append(Edit(token.start, token.end, f'{_WORKSPACE} = ""'))
         elif not is_foreign:
             only = "; only a bare one in a 'by' list is filled" * (token.text == _WORKSPACE)
-            raise _unavailable(hunt, token, f"has no column {token.text}{only}")
+            raise _unavailable(hunt, token, product, f"has no column {token.text}{only}")
     return edits
 
 
-def _unavailable(hunt: Hunt, token: Token, why: str) -> NotAvailableError:
+def _unavailable(hunt: Hunt, place: Token | Node, product: str, why: str) -> NotAvailableError:
     return NotAvailableError(
-        f"{hunt.name} is not available for defender, which {why}",
-        location=place_of(hunt, token.start),
+        f"{hunt.name} is not available for {product}, which {why}",
+        location=place_of(hunt, place.start),
     )
 
 
-def _absent_columns(read: Sequence[Token], tokens: Sequence[Token]) -> set[str]:
-    """Columns that only Log Analytics has and that the query can have from nowhere else."""
-    absent: set[str] = {_WORKSPACE} if any(columns(DEFENDER, s.text) for s in read) else set()
+def _absent_columns(read: Sequence[Source], tokens: Sequence[Token], product: str) -> set[str]:
+    """Columns that the product lacks and that the query can have from nowhere else."""
+    absent: set[str] = {_WORKSPACE} if any(columns(product, s.word) for s in read) else set()
     for source in read:
-        absent |= columns(LOG_ANALYTICS, source.text).keys()
+        absent |= columns(_OWN, source.word).keys()
     for source in read:
-        absent -= columns(DEFENDER, source.text).keys()
-    return absent - _made(tokens) - {_LA_TIME}
+        absent -= columns(product, source.word).keys()
+    return absent - _made(tokens) - {SENTINEL.time_column}
 
 
 def _made(tokens: Sequence[Token]) -> set[str]:

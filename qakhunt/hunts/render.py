@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import NotAvailableError, SourceLocation
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
+from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, query_tokens
-from qakhunt.hunts.product import defender_edits
+from qakhunt.hunts.product import product_edits
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
@@ -90,11 +90,10 @@ def render(
     edits += bounds.values()
     free = [t for t in tokens if not any(e.start <= t.start < e.end for e in bounds.values())]
     names = {**values, **dict(zip(bounds, (window.start, window.end), strict=False))}
-    told = account(free, window, now, names, product)
+    told = account(hunt.query, free, window, now, names, product)
     clock_edits = _clock_edits(free, now)
     edits += clock_edits
-    if product == DEFENDER:
-        edits += defender_edits(hunt, tokens, edits)
+    edits += product_edits(hunt, tokens, edits, product)
     edits.sort(key=lambda edit: edit.start)
     text = apply(hunt.query, edits)
     warnings = [f"{hunt.name}: {warning}" for warning in (*hunt.remarks, *told.warnings)]

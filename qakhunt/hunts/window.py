@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
-from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.hunts.time_filters import Reach, time_filters
+from qakhunt.kql.parser import parse as parse_query
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
+from qakhunt.kql.visitors import are_several, is_unbounded, is_unknown, query_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -192,13 +193,21 @@ class Account:
 
 
 def account(
-    tokens: Sequence[Token], window: Window, now: Instant, names: Mapping[str, Any], product: str
+    query: str,
+    tokens: Sequence[Token],
+    window: Window,
+    now: Instant,
+    names: Mapping[str, Any],
+    product: str,
 ) -> Account:
-    """What the window cuts and what it does not bound, as far as the query can be read."""
-    read = sources(tokens)
+    """What the window cuts and what it does not bound, as far as the query can be read.
+
+    ``tokens`` are those of the query less its bounds, which ``names`` hold.
+    """
+    read = query_sources(parse_query(query))
     bounded = [source for source in read if not is_unbounded(source, product)]
     reach = time_filters(tokens, now, names) if bounded else Reach()
-    places = len({source.start for source in bounded})
+    places = len({source.node.start for source in bounded})
     notes, partial = [], ""
     start = reach.start
     kept = min(reach.kept) if len(reach.kept) >= places > 0 else None
@@ -221,10 +230,10 @@ def account(
         notes.append("of sources without a filter on time of their own the query sees the window")
     if reach.unread:
         notes.append("how far a filter on time of the query reaches cannot be read")
-    free = dict.fromkeys(source.text for source in read if is_unbounded(source, product))
+    free = dict.fromkeys(source.word for source in read if is_unbounded(source, product))
     if free:
         notes.append(f"the window does not bound {', '.join(free)}")
-    strange = dict.fromkeys(s.text for s in read if is_unknown(s, product))
+    strange = dict.fromkeys(s.word for s in read if is_unknown(s, product))
     return Account(tuple(notes), partial, tuple(
         f"{name} is no table of the shipped schema: taken for a table or function of yours"
         for name in strange

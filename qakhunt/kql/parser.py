@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from qakhunt.kql.literal import decode_string, literal_type
+from qakhunt.kql.literal import literal_type
 from qakhunt.kql.syntax import (
     Call,
     Chain,
@@ -19,6 +19,7 @@ from qakhunt.kql.syntax import (
     Declaration,
     Directive,
     Function,
+    GraphPattern,
     Group,
     Index,
     Interval,
@@ -86,7 +87,8 @@ _CLAUSES: dict[str, frozenset[str]] = {
         "parse parse-where": "with", "parse-kv": "as with", "partition": "by",
         "facet": "by with", "render": "with by", "evaluate": ":", "externaldata": "with",
         "find": "in where project project-smart project-away", "search": "in",
-        "scan": "order partition by declare with",
+        "scan": "order partition by declare with", "make-graph": "with on",
+        "graph-match graph-shortest-paths": "where project",
     }.items()
     for name in names.split()
 }  # fmt: skip
@@ -104,10 +106,12 @@ _SINGLE = frozenset([
 _TAKE_OPTIONS = frozenset([
     "join", "lookup", "union", "mv-expand", "mvexpand", "mv-apply", "mvapply", "parse",
     "parse-where", "parse-kv", "find", "search", "make-series", "scan", "evaluate",
+    "make-graph",
 ])  # fmt: skip
 _OPTIONS = frozenset(["kind", "withsource", "with_source", "isfuzzy", "bagexpansion", "flags",
                       "with_itemindex", "decodeblocks", "expandoutput", "datascope",
-                      "with_match_id", "with_node_id"])  # fmt: skip
+                      "with_match_id", "with_step_name", "with_node_id"])  # fmt: skip
+_GRAPHS = frozenset(["make-graph", "graph-match", "graph-shortest-paths"])
 _PATTERNS = frozenset(["union", "project-away", "project-keep", "project-reorder", "find",
                        "search"])  # fmt: skip
 _SUBQUERIES = {("partition", "by"), ("mv-apply", "on"), ("mvapply", "on"), ("facet", "with")}
@@ -317,6 +321,9 @@ class _Parser:
             elif not arguments and self.is_option(name):
                 options.append(self.option())
                 parts.append(options[-1])
+            elif not arguments and name in _GRAPHS and self.text not in words:
+                arguments.append(self.graph_pattern(words))
+                parts.append(arguments[-1])
             elif self.text in words:
                 clauses.append(self.clause(name, words))
                 parts.append(clauses[-1])
@@ -336,6 +343,14 @@ class _Parser:
             text += "-" + self.ahead()
             parts += [self.take(), self.take()]
         return text
+
+    def graph_pattern(self, words: Collection[str]) -> GraphPattern:
+        start = self.at
+        while self.at < self.stop and self.text != "|" and self.text not in words:
+            if self.at > start and self.is_option("make-graph"):
+                break
+            self.at = min(self.closings.get(self.at, self.at) + 1, self.stop)
+        return _node(GraphPattern, self.tokens[start : self.at])
 
     def is_option(self, name: str) -> bool:
         if not self.is_word():
@@ -656,9 +671,7 @@ class _Parser:
         """One word, or a text in square brackets."""
         if self.text == "[" and self.closings.get(self.at) == self.at + 2:
             parts = [self.take(), self.take(), self.take()]
-            inner = parts[1]
-            text = decode_string(inner.text) if inner.kind is Kind.STRING else inner.text
-            return _node(Name, parts, text)
+            return _node(Name, parts, _node(Literal, parts[1:2], "string").text)
         token = self.take()
         return _node(Name, [token], token.text)
 

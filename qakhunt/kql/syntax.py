@@ -9,12 +9,12 @@ parser does not understand is an ``Unparsed``.
 from __future__ import annotations
 
 from itertools import takewhile
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from qakhunt.kql.literal import decode_string, literal_type
-from qakhunt.kql.tokens import Kind, Token
+from qakhunt.kql.literal import decode, decode_string
+from qakhunt.kql.tokens import Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,8 +74,24 @@ class Literal(Node, frozen=True, eq=False):
 
     @property
     def text(self) -> str:
-        """The string's value. For strings only."""
-        return "".join(decode_string(token.text) for token in self.tokens)
+        """A string's value; as it is written where an escape is wrong. For strings only."""
+        return self.value if isinstance(self.value, str) else self.tokens[0].text
+
+    @property
+    def value(self) -> Any:
+        """The Python value; None for null, and for what only looks like a literal."""
+        try:
+            if self.type == "string":
+                return "".join(decode_string(token.text) for token in self.tokens)
+            return decode(self.tokens[0].text)[1]
+        except ValueError:
+            return None
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """A string, or those of a ``dynamic`` list or text."""
+        values = self.value if isinstance(self.value, list) else [self.value]
+        return tuple(one for one in values if isinstance(one, str))
 
 
 class Wildcard(Node, frozen=True, eq=False):
@@ -175,6 +191,10 @@ class Ordered(Node, frozen=True, eq=False):
 
 
 # Queries
+
+
+class GraphPattern(Node, frozen=True, eq=False):
+    """The arrows of ``make-graph`` and ``graph-match``, as tokens."""
 
 
 class Option(Node, frozen=True, eq=False):
@@ -301,8 +321,3 @@ def conjuncts(node: Node, word: str = "and") -> tuple[Node, ...]:
 def column(node: Node) -> str | None:
     """The name that a node is, if it is nothing else."""
     return node.name if isinstance(node, Name) else None
-
-
-def is_literal(token: Token) -> bool:
-    """Whether a token is a literal, ``true`` and ``null`` included."""
-    return token.kind is not Kind.PUNCTUATION and bool(literal_type(token))

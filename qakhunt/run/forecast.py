@@ -1,4 +1,4 @@
-"""What a plan is about to ask, told before anything is asked."""
+"""What a plan is about to query, reported before anything is."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.services import MODULES, service_named
-from qakhunt.hunts.sources import sources_of
+from qakhunt.kql.visitors import read_by
 from qakhunt.run.coverage_check import tables_named
-from qakhunt.run.slicing.pieces import WHOLE
-from qakhunt.run.slicing.ways import Ways, describe, ways_of
+from qakhunt.run.slicing.strategies import WHOLE, Sliceability, sliceability
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.run.plan import PlanLine
 
-SCHEMA = "qakhunt.run.plan/1"
+SCHEMA = "qakhunt.plan/1"
 
 
 @dataclass(frozen=True)
@@ -49,21 +48,21 @@ class Quota:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The whole plan: its lines, what they use, and each hunt's ways of slicing."""
+    """The whole plan: its lines, what they use, and how each hunt can be sliced."""
 
     lines: tuple[LineForecast, ...]
     quotas: tuple[Quota, ...]
-    ways: dict[str, Ways]
+    slicing: dict[str, Sliceability]
 
     @property
     def explanation(self) -> dict[str, list[str]]:
-        """Hunt and product -> which ways of slicing are exact, and why others are not."""
-        return {name: describe(ways) for name, ways in self.ways.items()}
+        """Hunt and product -> which slice strategies are exact, and why others are not."""
+        return {name: one.describe() for name, one in self.slicing.items()}
 
 
 def forecast(plan: Sequence[PlanLine]) -> Forecast:
     """Look at a plan without asking anything of anyone."""
-    ways: dict[str, Ways] = {}
+    slicing: dict[str, Sliceability] = {}
     lines = []
     for line in plan:
         rendered = line.rendered
@@ -71,16 +70,16 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
             lines.append(LineForecast(line, (), 0, missing=line.backend.missing))
             continue
         name = f"{rendered.hunt.name} for {rendered.product}"
-        if name not in ways:
-            ways[name] = ways_of(rendered)
-        cut, note = ways[name].cut(rendered, line.slices)
-        labels = tuple(piece.label for piece in cut.pieces())
-        cut.close()
+        if name not in slicing:
+            slicing[name] = sliceability(rendered)
+        strategy, note = slicing[name].strategy(rendered, line.slices)
+        labels = tuple(one.label for one in strategy.slices())
+        strategy.close()
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
-        read = tuple(sources_of(rendered.text, rendered.product).tables)
+        read = tuple(read_by(rendered.text, rendered.product).tables)
         lines.append(LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read))
-    return Forecast(tuple(lines), tuple(_quotas(lines)), ways)
+    return Forecast(tuple(lines), tuple(_quotas(lines)), slicing)
 
 
 def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
@@ -97,7 +96,7 @@ def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
     ]
 
 
-def plan_document(told: Forecast) -> dict[str, Any]:
+def plan_document(found: Forecast) -> dict[str, Any]:
     """The forecast as plain JSON values."""
     return {
         "schema": SCHEMA,
@@ -119,11 +118,11 @@ def plan_document(told: Forecast) -> dict[str, Any]:
                 },
                 "note": entry.note or entry.missing,
             }
-            for entry in told.lines
+            for entry in found.lines
         ],
         "quotas": [
             {"whose": quota.whose, "calls": quota.calls, "limit": quota.limit}
-            for quota in told.quotas
+            for quota in found.quotas
         ],
-        "slicing": told.explanation,
+        "slicing": found.explanation,
     }

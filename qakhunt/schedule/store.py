@@ -14,21 +14,46 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import StateError
-from qakhunt.kql.values import Instant, Timespan
+from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed
 from qakhunt.schedule.findings import Known
-from qakhunt.schedule.store_rows import (
-    KEY,
-    instant,
-    window,
-    write_confirmation,
-    write_coverage,
-    write_known,
-    write_message,
-)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+VERSION = 1
+APPLICATION_ID = 0x71616B68  # "qakh"
+_SCHEMA = """
+CREATE TABLE run(
+  id TEXT PRIMARY KEY, started INTEGER NOT NULL, finished INTEGER, verdict TEXT, summary TEXT);
+CREATE TABLE coverage(
+  id INTEGER PRIMARY KEY, hunt_hash TEXT NOT NULL, product TEXT NOT NULL,
+  customer TEXT NOT NULL, workspace TEXT NOT NULL, hunt TEXT NOT NULL,
+  begun INTEGER, reread INTEGER, asked INTEGER,
+  UNIQUE(hunt_hash, product, customer, workspace));
+CREATE TABLE covered(
+  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
+  start INTEGER NOT NULL, "end" INTEGER NOT NULL);
+CREATE TABLE owed(
+  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
+  start INTEGER NOT NULL, "end" INTEGER NOT NULL,
+  since INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE lost(
+  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
+  start INTEGER NOT NULL, "end" INTEGER NOT NULL, found INTEGER NOT NULL);
+CREATE TABLE finding(
+  fingerprint TEXT PRIMARY KEY, hunt TEXT NOT NULL, customer TEXT NOT NULL,
+  first_reported INTEGER NOT NULL, last_reported INTEGER NOT NULL, last_seen INTEGER NOT NULL,
+  revision INTEGER NOT NULL, size INTEGER NOT NULL, marks TEXT NOT NULL);
+CREATE TABLE outbox(
+  id INTEGER PRIMARY KEY, sink TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL,
+  findings TEXT NOT NULL, payload BLOB, created INTEGER NOT NULL, delivered INTEGER,
+  attempts INTEGER NOT NULL DEFAULT 0, detail TEXT NOT NULL DEFAULT '',
+  UNIQUE(sink, key));
+"""
+_OPEN_HINT = "its folder must exist and be writable"
+KEY = "hunt_hash = ? AND product = ? AND customer = ? AND workspace = ?"
 
 
 @dataclass(frozen=True)
@@ -330,3 +355,129 @@ class Store:
             yield
         except sqlite3.Error as problem:
             raise StateError(f"the state {self.name} cannot be used: {problem}") from None
+
+
+# The file's tables, and opening it
+
+
+def connect(path: Path | None, name: str, *, read_only: bool = False) -> sqlite3.Connection:
+    """A connection to the state file, made if missing; None is a state in memory.
+
+    ``read_only`` changes nothing and waits for nobody, so the file must exist. Raises
+    StateError for a file of a newer version or of another program, and
+    sqlite3.DatabaseError for a damaged one.
+    """
+    try:
+        place = f"{path.resolve().as_uri()}?mode=ro" if path and read_only else path or ":memory:"
+        connection = sqlite3.connect(
+            place, uri=read_only, isolation_level=None, timeout=5, check_same_thread=False
+        )
+    except sqlite3.OperationalError as problem:
+        raise StateError(f"cannot open the state {name}: {problem}", hint=_OPEN_HINT) from None
+    try:
+        _prepare(connection, name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, name: str) -> None:
+    try:
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA synchronous = FULL")
+        (owner,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables == 0 and owner == 0:
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in _SCHEMA.split(";"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {VERSION}")
+            connection.execute("COMMIT")
+            return
+    except sqlite3.OperationalError as problem:
+        raise StateError(f"cannot use the state {name}: {problem}", hint=_OPEN_HINT) from None
+    if owner != APPLICATION_ID:
+        raise StateError(
+            f"{name} is another program's database", hint="give --state a file of its own"
+        )
+    if version > VERSION:
+        raise StateError(
+            f"the state {name} was written by a newer qakhunt (version {version}; this one "
+            f"knows {VERSION})", hint="update qakhunt here; the state was left as it is",
+        )  # fmt: skip
+    problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+    if problems != ["ok"]:
+        raise sqlite3.DatabaseError("; ".join(problems))
+
+
+# Rows from values, and back
+
+
+def instant(ticks: int | None) -> Instant | None:
+    return None if ticks is None else Instant(ticks)
+
+
+def window(start: int, end: int) -> Window:
+    return Window(Instant(start), Instant(end))
+
+
+def _ticks(moment: Instant | None) -> int | None:
+    return None if moment is None else moment.ticks
+
+
+def write_coverage(sql: Callable[..., int], coverage: Coverage) -> None:
+    key = coverage.key
+    names = (key.hunt_hash, key.product, key.customer, key.workspace)
+    sql(f"DELETE FROM coverage WHERE {KEY}", *names)  # noqa: S608 - a text of this module
+    sql(
+        "INSERT INTO coverage(hunt_hash, product, customer, workspace, hunt, begun, reread, asked) "
+        "VALUES(?, ?, ?, ?, ?, ?, ?, ?)", *names, coverage.hunt,
+        _ticks(coverage.begun), _ticks(coverage.reread), _ticks(coverage.asked),
+    )  # fmt: skip
+    of = f"(SELECT id FROM coverage WHERE {KEY})"  # noqa: S608
+    for window in coverage.covered:
+        sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)
+    for owed in coverage.owed:
+        sql(
+            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,
+            owed.window.end.ticks, owed.since.ticks, owed.attempts, owed.reason,
+        )  # fmt: skip
+    for lost in coverage.lost:
+        sql(
+            f"INSERT INTO lost VALUES({of}, ?, ?, ?)", *names, lost.window.start.ticks,
+            lost.window.end.ticks, lost.found.ticks,
+        )  # fmt: skip
+
+
+def write_known(sql: Callable[..., int], known: Known) -> None:
+    sql(
+        "INSERT OR REPLACE INTO finding VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        known.fingerprint, known.hunt, known.customer, known.first_reported.ticks,
+        known.last_reported.ticks, known.last_seen.ticks, known.revision, known.size,
+        " ".join(sorted(known.marks)),
+    )  # fmt: skip
+
+
+def write_confirmation(sql: Callable[..., int], note: Mapping[str, Any]) -> None:
+    sql(
+        "UPDATE outbox SET delivered = ?, payload = NULL, attempts = ?, detail = '' "
+        "WHERE sink = ? AND key = ? AND delivered IS NULL",
+        note["at"], note["attempts"], note["sink"], note["key"],
+    )  # fmt: skip
+
+
+def write_message(sql: Callable[..., int], message: Message, now: Instant) -> None:
+    """A heartbeat takes the place of one that was not delivered: only the latest counts."""
+    if message.kind == "heartbeat":
+        sql(
+            "DELETE FROM outbox WHERE sink = ? AND kind = 'heartbeat' AND delivered IS NULL "
+            "AND created < ?", message.sink, now.ticks,
+        )  # fmt: skip
+    sql(
+        "INSERT OR IGNORE INTO outbox(sink, key, kind, findings, payload, created) "
+        "VALUES(?, ?, ?, ?, ?, ?)", message.sink, message.key, message.kind,
+        json.dumps(message.findings), message.payload, now.ticks,
+    )  # fmt: skip

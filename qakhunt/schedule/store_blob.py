@@ -19,9 +19,8 @@ from urllib.parse import urlsplit
 
 from qakhunt.core.errors import StateBusyError, StateError
 from qakhunt.schedule.azure_blob import blob_client, check_blob_url, error_code
-from qakhunt.schedule.store import Store
+from qakhunt.schedule.store import Store, connect
 from qakhunt.schedule.store_file import open_unlocked, read_file
-from qakhunt.schedule.store_schema import connect
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

@@ -14,8 +14,7 @@ from typing import IO, TYPE_CHECKING
 
 from qakhunt.core.errors import StateBusyError, StateError
 from qakhunt.core.writing import open_private
-from qakhunt.schedule.store import Store
-from qakhunt.schedule.store_schema import connect
+from qakhunt.schedule.store import Store, connect
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -16,7 +16,7 @@ import msgspec
 from qakhunt.core.documents import Document, convert, parse_yaml, read_text
 from qakhunt.core.errors import HuntError, QakhuntError, SourceLocation, UsageError
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
-from qakhunt.hunts.model import Product  # noqa: TC001 - msgspec reads it at run time
+from qakhunt.kql.schema import ProductName  # noqa: TC001 - msgspec reads it at run time
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class CaseText(_Strict, frozen=True):
     parameters: dict[str, Any] = {}
     now: str | None = None
     window: str | None = None
-    products: tuple[Product, ...] | None = None
+    products: tuple[ProductName, ...] | None = None
 
 
 class Explained(_Strict, frozen=True):

@@ -3,9 +3,11 @@
     sets:
       - name: reconstructed, direct
         files: [device-process-events/direct.ndjson]
-        label: qakbot          # or benign, or unrelated (another intrusion)
+        label: qakbot          # or kin (other malware), benign, unrelated (another intrusion)
         rendering: direct      # how the commands were started
-        origin: reconstructed  # or captured, modelled, generated
+        origin: reconstructed  # or captured, modelled
+        split: tuning          # or held-back: nobody tunes a hunt on it
+        malware: IcedID        # whose burst it is, where the label is kin
         bursts: device         # every device is one burst; or a list with times
         behaviour: discovery   # what is to be found, as hunts name it
         source: where it comes from, and its licence
@@ -21,12 +23,13 @@ import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
 from qakhunt.core.documents import convert, parse_yaml, read_text
 from qakhunt.core.errors import EventsError, UsageError
+from qakhunt.kql.schema import DEFENDER
 from qakhunt.kql.values import TICK, Instant, Window
 
 if TYPE_CHECKING:
@@ -36,10 +39,16 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.yaml"
 TABLE = "DeviceProcessEvents"
-POSITIVE = "qakbot"
+POSITIVE: Final = "qakbot"
+KIN: Final = "kin"
+SOUGHT = (POSITIVE, KIN)
+"""Labels of sets that hold bursts to be found."""
+TUNING: Final = "tuning"
+HELD_BACK: Final = "held-back"
 
-Label = Literal["qakbot", "benign", "unrelated"]
-Origin = Literal["captured", "reconstructed", "modelled", "generated"]
+Label = Literal["qakbot", "kin", "benign", "unrelated"]
+Origin = Literal["captured", "reconstructed", "modelled"]
+Split = Literal["tuning", "held-back"]
 Row = dict[str, Any]
 
 _ALL_TIME = Window(Instant.parse("1700-01-01"), Instant.parse("2250-01-01"))
@@ -70,6 +79,8 @@ class SetText(_Strict, frozen=True):
     bursts: Literal["device"] | tuple[BurstText, ...] = "device"
     behaviour: str = "discovery"
     about: str = ""
+    split: Split = TUNING
+    malware: str = ""
 
 
 class Manifest(_Strict, frozen=True):
@@ -102,6 +113,9 @@ class LabelledSet:
     bursts: tuple[Burst, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """File, as the manifest names it -> SHA-256 of its bytes, in hex."""
+    split: Split = TUNING
+    malware: str = ""
+    """Whose bursts they are, where the label is kin."""
 
 
 def load_labelled(folder: Path) -> list[LabelledSet]:
@@ -156,8 +170,10 @@ def _load(entry: SetText, folder: Path) -> LabelledSet:
         rendering=entry.rendering,
         about=entry.about,
         behaviour=entry.behaviour,
-        bursts=_bursts(entry, rows) if entry.label == POSITIVE else (),
+        bursts=_bursts(entry, rows) if entry.label in SOUGHT else (),
         files={name: _sha256(path) for name, path in zip(entry.files, paths, strict=True)},
+        split=entry.split,
+        malware=entry.malware,
     )
 
 
@@ -174,7 +190,7 @@ def _rows(paths: list[Path]) -> list[Row]:
             import_events(events, imported, "parquet")
             inputs.append(str(imported))
         query = f"{TABLE} | sort by Timestamp asc"
-        with Session([f"{TABLE}={name}" for name in inputs], "defender") as session:
+        with Session([f"{TABLE}={name}" for name in inputs], DEFENDER.name) as session:
             table = session.ask(query, now=_ALL_TIME.end, window=_ALL_TIME)
     return [
         {name: cell for name, cell in record.items() if cell not in (None, "")}

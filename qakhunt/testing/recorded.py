@@ -9,9 +9,8 @@ from qakhunt.backends.base import Question
 from qakhunt.backends.recordings.store import Recording
 from qakhunt.backends.replay import RecordedRows, target_of, window_of
 from qakhunt.core.errors import EventsError, RecordingError, RejectedError
-from qakhunt.hunts.product import tables_of
-from qakhunt.kql.tokens import tokenize
 from qakhunt.kql.values import Instant, Window
+from qakhunt.kql.visitors import tables_of
 from qakhunt.testing.records import gaps
 
 if TYPE_CHECKING:
@@ -61,7 +60,7 @@ class RecordedSource:
 
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
         """Answer a text over all workspaces. Raises RejectedError."""
-        tables = tuple(tables_of(tokenize(text), self.product))
+        tables = tuple(tables_of(text, self.product))
         rows: list[Row] = []
         columns = None
         for origin in self._origins:

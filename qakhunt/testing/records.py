@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Protocol
 
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.core.errors import EventsError, RejectedError
-from qakhunt.hunts.product import tables_of
-from qakhunt.kql.schema import TIME_COLUMN
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.schema import SENTINEL, TIME_COLUMN
 from qakhunt.kql.values import Instant, Timespan, Window
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -43,7 +42,7 @@ def gaps(ask: Ask, rendered: RenderedQuery) -> list[str]:
     """Tables that a query reads and of which its window holds no record."""
     return [
         f"no record of {table} lies in {rendered.window}"
-        for table in tables_of(tokenize(rendered.text), rendered.product)
+        for table in tables_of(rendered.text, rendered.product)
         if not any(row[0] for row in ask(rendered, f"{table} | count").rows)
     ]
 
@@ -81,7 +80,7 @@ class Records:
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""
         loaded = set(self.session.loaded_tables)
-        wanted = {name for hunt in hunts for name in tables_of(tokenize(hunt.query))} & loaded
+        wanted = {name for hunt in hunts for name in tables_of(hunt.query, SENTINEL.name)} & loaded
         starts, ends, count = [], [], 0
         column = TIME_COLUMN[self.product]
         for table in sorted(wanted):

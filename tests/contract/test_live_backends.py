@@ -331,7 +331,7 @@ def test_records_that_the_lake_may_not_have_yet_are_told_once(live: Live) -> Non
     old = Window(WINDOW.start, Instant.parse("2026-10-20T11:00:00Z"))
     other = live.backend()
     other.ask(Question("T | take 1", old, live.question().target))
-    assert other.warnings == ()
+    assert other.warnings == []
 
 
 def frames(**end: Any) -> list[dict[str, Any]]:

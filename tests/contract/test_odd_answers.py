@@ -182,6 +182,15 @@ def run(
     capsys: pytest.CaptureFixture[str],
 ) -> tuple[int, dict[str, Any]]:  # fmt: skip
     """The exit code and the document of a run that meets one odd answer."""
+    code, out, _ = screen(served, config, profile, kind, change, capsys, "--json", "--quiet")
+    return code, json.loads(out)
+
+
+def screen(
+    served: Service, config: Path, profile: str, kind: str, change: Any,
+    capsys: pytest.CaptureFixture[str], *options: str,
+) -> tuple[int, str, str]:  # fmt: skip
+    """The exit code, standard output and standard error."""
     make = log_analytics if profile == "sentinel" else graph
     bodies = {"query": make(QUERY), "check": make(CHECK, seen())}
     change(bodies[kind])
@@ -200,9 +209,10 @@ def run(
     code = qakhunt([
         "run", "--config", str(config), "--profile", profile, "--now", "2026-11-01T00:00:00Z",
         "--window", "2026-10-02/2026-11-01" if profile == "defender" else "2026-10-01/2026-11-01",
-        "--json", "--quiet",
+        *options,
     ])  # fmt: skip
-    return code, json.loads(capsys.readouterr().out)
+    written = capsys.readouterr()
+    return code, written.out, written.err
 
 
 @pytest.mark.parametrize("profile", ["sentinel", "defender"])
@@ -230,3 +240,39 @@ def test_an_odd_answer_is_never_clean(
     (line,) = document["ledger"]
     assert line["detail"]
     assert "own" not in line["detail"].split(), "the service's fault is told as qakhunt's"
+
+
+def test_a_gap_is_told_everywhere_from_when_to_when(
+    served: Service, config: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("COLUMNS", "400")
+    attack = ("sentinel", "check", CHECKS["stopped on the tenth"], capsys)
+    words = "holds no records from 2026-10-10 13:59 to 2026-10-31 23:00 UTC (21 days)"
+    gap = {"start": "2026-10-10T13:59:00.0000000Z", "end": "2026-10-31T23:00:00.0000000Z"}
+    code, document = run(served, config, *attack)
+    assert (code, document["ledger"][0]["gaps"]) == (4, [gap])
+    result = tmp_path / "result.json"
+    result.write_text(json.dumps(document))
+    for name in ("markdown", "html"):
+        _, out, err = screen(served, config, *attack, "--format", name)
+        assert words in out.replace("\\", "")
+        assert words in err
+        assert qakhunt(["report", str(result), "--format", name]) == 0
+        assert words in capsys.readouterr().out.replace("\\", "")
+    patient = tmp_path / "config.toml"
+    patient.write_text(
+        config.read_text().replace('sign_in = "none"', 'sign_in = "none"\nlongest_gap = "30d"')
+    )
+    code, document = run(served, patient, *attack)
+    assert (code, document["verdict"], document["ledger"][0]["gaps"]) == (0, "clean", [])
+
+
+def test_a_member_that_nobody_knows_is_noted_with_verbose(
+    served: Service, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    attack = ("sentinel", "query", _put("novelty", 1), capsys)
+    code, _, err = screen(served, config, *attack, "-v")
+    assert (code, "the answer also has 'novelty'" in err) == (0, True)
+    code, _, err = screen(served, config, *attack)
+    assert (code, "novelty" in err) == (0, False)

@@ -18,10 +18,10 @@ from qakhunt.backends.profile import Profile
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
+from qakhunt.run.plan import PlanLine, read_slices
 from qakhunt.run.settings import ProfileSettings
-from qakhunt.run.slicing.request import read_slices
 from qakhunt.testing.emulator.kusto import LAKE_AUDIENCE
 from qakhunt.testing.emulator.scenario import FaultRule, Limits, Throttle
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
@@ -62,9 +62,10 @@ def post(
     return answer.status, answer.json()
 
 
-def lake(emulator: Emulator, text: str, name: str = "home", properties: Any = None) -> Any:
-    path = "/lake/kql/v2/rest/query"
-    return post(emulator, path, text, properties, name, LAKE_AUDIENCE)
+def lake(
+    emulator: Emulator, text: str, name: str = "home", properties: Any = None
+) -> tuple[int | None, Any]:
+    return post(emulator, "/lake/kql/v2/rest/query", text, properties, name, LAKE_AUDIENCE)
 
 
 def rows(answer: Any) -> Any:
@@ -271,7 +272,7 @@ def test_a_year_is_asked_in_slices_under_the_limits_of_the_lake(tmp_path: Path) 
         live = EmulatedBackends(served, clock, Instant.parse(NOW))
         try:
             (target,) = targets_of(own)
-            result = run([PlanLine(rendered, live.open(own), target, read_slices("auto"))])
+            result = execute([PlanLine(rendered, live.open(own), target, read_slices("auto"))])
         finally:
             live.close()
         calls = served.calls

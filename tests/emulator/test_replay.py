@@ -19,10 +19,10 @@ from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
-from qakhunt.run.recorder import Tape, fetch_source_rows
-from qakhunt.run.slicing.request import read_slices
+from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.recorder import Recorder, fetch_source_rows
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
@@ -115,6 +115,7 @@ def recorded(
     folder = tmp_path / "recording"
     slices = read_slices(situation.slices) if situation.slices else None
     plan = []
+    backend = live.open(profile)  # one for all hunts, as the program has it
     for name, query in HUNTS.items():
         path = tmp_path / f"{name}.kql"
         path.write_text(query, encoding="utf-8")
@@ -125,15 +126,15 @@ def recorded(
             window=WINDOW,
         )
         for target in targets_of(profile):
-            plan.append(PlanLine(rendered, live.open(profile), target, slices))
+            plan.append(PlanLine(rendered, backend, target, slices))
     try:
         with new_recording(folder, private=redactor is None, force=False) as writer:
-            tape = Tape(writer, redactor)
-            taped = tape.plan(plan)
-            result = run(taped)
+            recorder = Recorder(writer, redactor)
+            recorded_plan = recorder.plan(plan)
+            result = execute(recorded_plan)
             if source:
-                assert not fetch_source_rows(tape, taped)
-            writer.finish(tape.manifest(plan, result))
+                assert not fetch_source_rows(recorder, recorded_plan)
+            writer.finish(recorder.manifest(plan, result))
     finally:
         live.close()
     return result, folder
@@ -144,7 +145,7 @@ def replayed(
 ) -> RunResult:
     answers = ReplayAnswering(folder, on_source=on_source, now=None)
     with answers.opened(request or HuntRequest(), lambda _: None, None) as plan:
-        return run(plan)
+        return execute(plan)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.name)

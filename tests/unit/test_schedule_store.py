@@ -17,9 +17,8 @@ from hypothesis import strategies as st
 from qakhunt.core.errors import ExitCode, StateBusyError, StateError
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed, union
-from qakhunt.schedule.store import Message, RunRecord, Store
+from qakhunt.schedule.store import Message, RunRecord, Store, connect
 from qakhunt.schedule.store_file import open_file
-from qakhunt.schedule.store_schema import connect
 from tests.support import crash_points
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")

@@ -1,4 +1,4 @@
-"""The README's examples of unattended jobs: complete, and accepted by what reads them."""
+"""The documented examples of unattended jobs: complete, and accepted by what reads them."""
 
 from __future__ import annotations
 
@@ -7,18 +7,17 @@ import re
 import shlex
 from pathlib import Path
 
-import pytest
 import yaml
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+TUTORIAL = (ROOT / "docs" / "tutorials" / "scheduled.md").read_text(encoding="utf-8")
 DOCKER = {
     "FROM", "RUN", "COPY", "USER", "ENV", "ENTRYPOINT", "CMD", "WORKDIR", "ARG", "LABEL", "EXPOSE"
 }  # fmt: skip
 
 
 def example(language: str, start: str) -> str:
-    for block in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL):
+    for block in re.findall(rf"```{language}\n(.*?)```", TUTORIAL, re.DOTALL):
         if block.startswith(start):
             return str(block)
     raise AssertionError(f"no example in {language} starts with {start!r}")
@@ -74,8 +73,3 @@ def test_the_cron_line() -> None:
     match = re.fullmatch(r"((?:\S+ ){5})(\w+) (.*)", line)
     assert match
     assert "--state" in options_of(match[3])
-
-
-@pytest.mark.parametrize("command", re.findall(r"^\$ (qakhunt run .*?[^\\])$", README, re.M | re.S))
-def test_every_run_in_the_readme_has_options_that_exist(command: str) -> None:
-    options_of(command.replace("\\\n", " ").partition("#")[0].partition("\n")[0])

@@ -8,12 +8,12 @@ never guessed.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.feed import NoFeed, conditions
-from qakhunt.kql.literal import decode, encode
+from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
 from qakhunt.kql.syntax import (
@@ -184,13 +184,11 @@ def _membership(condition: str) -> _Membership | None:
 def _values(node: Node) -> list[str] | None:
     found: list[str] = []
     for one in node.items if isinstance(node, Group) else (node,):
-        if not isinstance(one, Literal) or one.type not in ("string", "dynamic"):
+        value = one.value if isinstance(one, Literal) else None
+        texts = one.strings if isinstance(one, Literal) else ()
+        if len(texts) != (len(value) if isinstance(value, list) else 1):
             return None
-        value: Any = one.text if one.type == "string" else decode(one.tokens[0].text)[1]
-        items = value if isinstance(value, list) else [value]
-        if not all(isinstance(item, str) for item in items):
-            return None
-        found += items
+        found += texts
     return found
 
 
@@ -280,12 +278,8 @@ def _compared(node: Node, lets: dict[str, Literal]) -> Iterator[str]:
         for item in node.items:
             yield from _compared(item, lets)
     literal = lets.get(node.name) if isinstance(node, Name) else node
-    if isinstance(literal, Literal) and literal.type == "string":
-        yield literal.text
-    elif isinstance(literal, Literal) and literal.type == "dynamic":
-        value = decode(literal.tokens[0].text)[1]
-        values = value if isinstance(value, list) else [value]
-        yield from (one for one in values if isinstance(one, str))
+    if isinstance(literal, Literal):
+        yield from literal.strings
 
 
 def _is_doubtful(text: str, operator: str, kept: Collection[str]) -> bool:

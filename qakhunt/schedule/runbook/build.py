@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt import __version__
+from qakhunt.backends.services import service_named
 from qakhunt.core.errors import OutputError, UsageError
 from qakhunt.kql.values import Timespan
 from qakhunt.schedule.runbook.payload import payload_of
@@ -266,15 +267,14 @@ def _secrets(payload: Payload) -> str:
 
 def _roles(payload: Payload) -> str:
     rows = []
-    if "log-analytics" in payload.products:
+    services = [service_named(name) for name in payload.backends]
+    if any(service.needs_workspaces for service in services):
         rows.append(("Log Analytics", "Log Analytics Data Reader", "each workspace that is hunted"))
-    if "kusto" in payload.products:
+    if any(service.database_keys for service in services):
         where = "each workspace in the data lake; of a cluster's database: Viewer"
         rows.append(("the data lake or a cluster", "Log Analytics Reader", where))
-    if "defender" in payload.products:
-        rows.append(
-            ("advanced hunting", "Graph `ThreatHunting.Read.All` (application)", "the tenant")
-        )
+    for permission in filter(None, (service.permission for service in services)):
+        rows.append(("advanced hunting", f"Graph `{permission}` (application)", "the tenant"))
     rows += dict.fromkeys(kind.role for kind, _ in payload.sinks.values() if kind.role)
     if payload.vaults:
         rows.append(("secrets", "Key Vault Secrets User", "those secrets"))
@@ -283,13 +283,14 @@ def _roles(payload: Payload) -> str:
 
 def _grants(payload: Payload) -> str:
     parts = []
-    if "log-analytics" in payload.products:
+    services = [service_named(name) for name in payload.backends]
+    if any(service.needs_workspaces for service in services):
         parts.append(_WORKSPACES)
     if payload.lighthouse:
         parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
-    if "kusto" in payload.products:
+    if any(service.database_keys for service in services):
         parts.append(_KUSTO)
-    if "defender" in payload.products:
+    if any(service.permission for service in services):
         parts.append(_GRAPH)
     if '"federated"' in payload.config:
         parts.append(_FEDERATED)

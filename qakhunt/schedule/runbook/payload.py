@@ -69,7 +69,7 @@ class Payload:
     variables: tuple[str, ...]
     vaults: tuple[str, ...]
     lighthouse: tuple[str, ...]
-    products: tuple[str, ...]
+    backends: tuple[str, ...]
     sinks: dict[str, tuple[SinkKind, Any]] = field(default_factory=dict)
 
 
@@ -101,7 +101,7 @@ def payload_of(config: Config, job: Job) -> Payload:
         config=tomli_w.dumps(values), files=files, hunts=hunts, extras=_once(extras),
         variables=variables, vaults=vaults,
         lighthouse=tuple(_needs_lighthouse(profiles, config.file.schedule.tenant)),
-        products=_once(p.backend for p in profiles.values()), sinks=sinks,
+        backends=_once(p.backend for p in profiles.values()), sinks=sinks,
     )  # fmt: skip
 
 

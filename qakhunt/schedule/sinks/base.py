@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.kql.values import Instant
-    from qakhunt.run.config_model import Schedule
+    from qakhunt.run.config import Schedule
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -243,17 +243,18 @@ def fill(
         return part
     whole = _NAME.fullmatch(part)
     if whole:
-        value = _lookup(values, whole[1])
+        value = lookup(values, whole[1])
         return shown(kind, value) if isinstance(value, str) else value
-    return _NAME.sub(lambda match: shown(kind, _text(_lookup(values, match[1]))), part)
+    return _NAME.sub(lambda match: shown(kind, _text(lookup(values, match[1]))), part)
 
 
 def fill_text(text: str, values: dict[str, Any], shown: Callable[[str], str]) -> str:
     """One line of text with its names replaced."""
-    return _NAME.sub(lambda match: shown(_text(_lookup(values, match[1]))), text)
+    return _NAME.sub(lambda match: shown(_text(lookup(values, match[1]))), text)
 
 
-def _lookup(values: Any, name: str) -> Any:
+def lookup(values: Any, name: str) -> Any:
+    """The value of a name such as ``hunt.title``, None where there is none."""
     for step in name.split("."):
         values = values.get(step) if isinstance(values, dict) else None
     return values

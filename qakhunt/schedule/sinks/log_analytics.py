@@ -15,8 +15,8 @@ import msgspec
 
 from qakhunt.core.errors import ConfigError
 from qakhunt.schedule.azure_blob import error_code
-from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind
-from qakhunt.schedule.sinks.web import check_url
+from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind, lookup
+from qakhunt.schedule.sinks.web import check_url, retry_after
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
@@ -28,16 +28,23 @@ MOST_BYTES = 1_000_000
 MOST_FIELD = 60_000
 _AGAIN = (408, 429, 500, 502, 503, 504)
 STREAM = "Custom-QakhuntFindings_CL"
-COLUMNS = {
-    "TimeGenerated": "datetime", "Kind": "string", "FindingId": "string",
-    "Fingerprint": "string", "Revision": "int", "News": "string", "RunId": "string",
-    "Hunt": "string", "HuntTitle": "string", "Severity": "string", "Profile": "string",
-    "CustomerTenantId": "string", "Workspaces": "dynamic", "Device": "string",
-    "Account": "string", "Commands": "dynamic", "NewCommands": "dynamic",
-    "Techniques": "dynamic", "DistinctCommands": "int", "TotalCommands": "long",
-    "FirstSeen": "datetime", "LastSeen": "datetime", "Verdict": "string",
-    "NextExpected": "datetime", "Details": "dynamic", "Shortened": "boolean",
+_COLUMNS = {
+    "TimeGenerated": ("datetime", "reported_at"), "Kind": ("string", None),
+    "FindingId": ("string", "id"), "Fingerprint": ("string", "fingerprint"),
+    "Revision": ("int", "revision"), "News": ("string", "news"), "RunId": ("string", "run"),
+    "Hunt": ("string", "hunt.name"), "HuntTitle": ("string", "hunt.title"),
+    "Severity": ("string", "hunt.severity"), "Profile": ("string", "profile"),
+    "CustomerTenantId": ("string", "tenant"), "Workspaces": ("dynamic", "workspaces"),
+    "Device": ("string", "device"), "Account": ("string", "account"),
+    "Commands": ("dynamic", "commands"), "NewCommands": ("dynamic", "new_commands"),
+    "Techniques": ("dynamic", "techniques"), "DistinctCommands": ("int", "distinct"),
+    "TotalCommands": ("long", "total"), "FirstSeen": ("datetime", "first_seen"),
+    "LastSeen": ("datetime", "last_seen"), "Verdict": ("string", None),
+    "NextExpected": ("datetime", None), "Details": ("dynamic", None),
+    "Shortened": ("boolean", None),
 }  # fmt: skip
+"""Each column's type, and the field of ``qakhunt.finding/1`` that it shows."""
+COLUMNS = {name: kind for name, (kind, _) in _COLUMNS.items()}
 """The table's columns and their types, as the stream of the rule declares them."""
 
 
@@ -132,20 +139,8 @@ class LogAnalyticsSink(Sink):
 
 def finding_row(finding: dict[str, Any]) -> dict[str, Any]:
     """One row of the table. What is too long for a field is shortened and marked."""
-    row: dict[str, Any] = {
-        "TimeGenerated": finding["reported_at"], "Kind": "finding", "FindingId": finding["id"],
-        "Fingerprint": finding["fingerprint"], "Revision": finding["revision"],
-        "News": finding["news"], "RunId": finding["run"], "Hunt": finding["hunt"]["name"],
-        "HuntTitle": finding["hunt"]["title"], "Severity": finding["hunt"]["severity"],
-        "Profile": finding["profile"], "CustomerTenantId": finding["tenant"],
-        "Workspaces": finding["workspaces"], "Device": finding["device"],
-        "Account": finding["account"], "Commands": finding["commands"],
-        "NewCommands": finding["new_commands"], "Techniques": finding["techniques"],
-        "DistinctCommands": finding["distinct"], "TotalCommands": finding["total"],
-        "FirstSeen": finding["first_seen"], "LastSeen": finding["last_seen"],
-        "Verdict": None, "NextExpected": None,
-        "Details": {"rows": [hit["row"] for hit in finding["hits"]]},
-    }  # fmt: skip
+    row = {name: lookup(finding, field) if field else None for name, (_, field) in _COLUMNS.items()}
+    row |= {"Kind": "finding", "Details": {"rows": [hit["row"] for hit in finding["hits"]]}}
     fitted = {name: _fitted(value) for name, value in row.items()}
     return {**fitted, "Shortened": fitted != row}
 
@@ -194,13 +189,9 @@ def _not_taken(problem: Exception, what: str) -> NotTaken:
         return NotTaken(
             f"{what} answered {status} {code}".rstrip(),
             again=status in _AGAIN,
-            after=_seconds(headers.get("Retry-After")),
+            after=retry_after(headers.get("Retry-After")),
         )
     raise problem
-
-
-def _seconds(text: str | None) -> float | None:
-    return float(text) if text and text.isdigit() else None
 
 
 def _rule(address: str) -> dict[str, Any]:

@@ -11,19 +11,18 @@ from __future__ import annotations
 
 import base64
 import binascii
-import datetime as dt
 import hashlib
 import hmac
 import json
 import threading
 import time
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
 
+from qakhunt.backends.retry import http_date
 from qakhunt.core.errors import ConfigError
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.schedule.findings import FIELDS
@@ -364,7 +363,7 @@ def _receipt(host: str, status: int, headers: Mapping[str, str], content: bytes)
             hint="if the new address is right, configure it",
         )  # fmt: skip
     if status == 429 or status >= 500:
-        raise NotTaken(f"{host} answered {status}", after=_retry_after(headers.get("Retry-After")))
+        raise NotTaken(f"{host} answered {status}", after=retry_after(headers.get("Retry-After")))
     if status >= 400:
         raise NotTaken(f"{host} answered {status}", again=status == 408)
     kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -395,19 +394,12 @@ def _says_error(text: str) -> bool:
     )
 
 
-def _retry_after(text: str | None) -> float | None:
+def retry_after(text: str | None) -> float | None:
     """Seconds from either form of the header."""
-    if not text:
-        return None
-    if text.strip().isdigit():
-        return float(text)
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        return None
-    return max(0.0, (moment - dt.datetime.now(dt.timezone.utc)).total_seconds())
+    if not text or text.strip().isdigit():
+        return float(text) if text else None
+    moment = http_date(text)
+    return None if moment is None else max(0.0, moment - time.time())
 
 
 def _web(address: str) -> dict[str, Any]:

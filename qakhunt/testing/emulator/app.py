@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
-import functools
 import gzip
 import http
 import socket
@@ -17,6 +16,7 @@ import struct
 import threading
 import zlib
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
@@ -26,7 +26,6 @@ from starlette.routing import Route
 
 from qakhunt.answers.json_body import WireError, decode_body
 from qakhunt.testing.emulator import identity
-from qakhunt.testing.emulator.events import EventStore
 from qakhunt.testing.emulator.faults import FAULTS, Delivery, Fault, Situation
 from qakhunt.testing.emulator.identity import (
     Entra,
@@ -37,7 +36,7 @@ from qakhunt.testing.emulator.identity import (
     pipeline_assertion,
 )
 from qakhunt.testing.emulator.kusto import KustoService, as_version_1
-from qakhunt.testing.emulator.queries import ROWS, Asked, Query, QueryServices
+from qakhunt.testing.emulator.queries import ROWS, Asked, EventStore, Query, QueryServices
 from qakhunt.testing.emulator.replies import Reply, error_reply, json_reply, throttled_until
 from qakhunt.testing.emulator.scenario import Script
 
@@ -50,6 +49,7 @@ if TYPE_CHECKING:
     from qakhunt.testing.emulator.server import Clock
 
     Answer = Callable[[Fault | None, Situation], Awaitable[Reply]]
+    SignIn = Callable[[Tenant, Mapping[str, str]], Reply]
     Message = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[Message]]
     Send = Callable[[Message], Awaitable[None]]
@@ -89,10 +89,19 @@ class Emulation:
     def application(self) -> Starlette:
         """The routes of all services."""
         post, both = ["POST"], ["GET", "POST"]
-        machine = functools.partial(self._machine, "managed-identity")
+        query, search = (partial(self._log_analytics, path) for path in ("query", "search"))
+        machine = partial(self._machine, "managed-identity")
+        configuration = partial(self._sign_in, "discovery", self.entra.configuration)
+        token, device_code, authorize = (
+            partial(self._sign_in, path, reply_for)
+            for path, reply_for in (
+                ("token", self.entra.token), ("device-code", self.entra.device_code),
+                ("token", self.entra.authorize),
+            )
+        )  # fmt: skip
         return Starlette(routes=[
-            Route("/v1/workspaces/{workspace}/query", self._query, methods=both),
-            Route("/v1/workspaces/{workspace}/search", self._search, methods=both),
+            Route("/v1/workspaces/{workspace}/query", query, methods=both),
+            Route("/v1/workspaces/{workspace}/search", search, methods=both),
             Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
             Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
                   methods=post),
@@ -101,17 +110,17 @@ class Emulation:
             Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
             Route("/msi/token", machine, methods=both),
             Route("/metadata/identity/oauth2/token", machine),
-            Route("/oidc/github", functools.partial(self._machine, "github")),
-            Route("/oidc/pipelines", functools.partial(self._machine, "pipelines"), methods=post),
+            Route("/oidc/github", partial(self._machine, "github")),
+            Route("/oidc/pipelines", partial(self._machine, "pipelines"), methods=post),
             Route("/emulator/calls", self._calls),
             Route("/emulator/rows/{rule}/{stream}", self._rows),
             Route("/common/discovery/instance", self._instance),
             Route("/{tenant}/discovery/v2.0/keys", self._keys),
-            Route("/{tenant}/v2.0/.well-known/openid-configuration", self._configuration),
-            Route("/{tenant}/.well-known/openid-configuration", self._configuration),
-            Route("/{tenant}/oauth2/v2.0/token", self._token, methods=post),
-            Route("/{tenant}/oauth2/v2.0/devicecode", self._device_code, methods=post),
-            Route("/{tenant}/oauth2/v2.0/authorize", self._authorize),
+            Route("/{tenant}/v2.0/.well-known/openid-configuration", configuration),
+            Route("/{tenant}/.well-known/openid-configuration", configuration),
+            Route("/{tenant}/oauth2/v2.0/token", token, methods=post),
+            Route("/{tenant}/oauth2/v2.0/devicecode", device_code, methods=post),
+            Route("/{tenant}/oauth2/v2.0/authorize", authorize),
         ])  # fmt: skip
 
     # What every call goes through.
@@ -190,18 +199,13 @@ class Emulation:
 
     # The query services.
 
-    async def _query(self, request: Request) -> _Response:
-        return await self._log_analytics(request, search=False)
-
-    async def _search(self, request: Request) -> _Response:
-        return await self._log_analytics(request, search=True)
-
-    async def _log_analytics(self, request: Request, *, search: bool) -> _Response:
+    async def _log_analytics(self, path: str, request: Request) -> _Response:
         guid = request.path_params["workspace"].lower()
-        admitted = self.queries.admit_log_analytics(guid, await _asked(request), search=search)
+        admitted = self.queries.admit_log_analytics(
+            guid, await _asked(request), search=path == "search"
+        )
         found = self.queries.workspaces.get(guid)
-        tenant = found[0] if found else None
-        return await self._run(request, admitted, "search" if search else "query", tenant, guid)
+        return await self._run(request, admitted, path, found[0] if found else None, guid)
 
     async def _hunting(self, request: Request) -> _Response:
         asked = await _asked(request)
@@ -228,8 +232,8 @@ class Emulation:
 
         post = ["POST"]
         return [
-            Route(f"{base}/v2/rest/query", functools.partial(query, version=2), methods=post),
-            Route(f"{base}/v1/rest/query", functools.partial(query, version=1), methods=post),
+            Route(f"{base}/v2/rest/query", partial(query, version=2), methods=post),
+            Route(f"{base}/v1/rest/query", partial(query, version=1), methods=post),
             Route(f"{base}/v1/rest/mgmt", manage, methods=post),
             Route(f"{base}/v1/rest/auth/metadata", metadata),
         ]
@@ -265,35 +269,12 @@ class Emulation:
 
     # Identity.
 
-    async def _token(self, request: Request) -> _Response:
-        form = await _form(request)
-        return await self._sign_in(request, "token", lambda tenant: self.entra.token(tenant, form))
-
-    async def _device_code(self, request: Request) -> _Response:
-        form = await _form(request)
-        return await self._sign_in(
-            request, "device-code", lambda tenant: self.entra.device_code(tenant, form)
-        )
-
-    async def _authorize(self, request: Request) -> _Response:
-        query = dict(request.query_params)
-        return await self._sign_in(
-            request, "token", lambda tenant: self.entra.authorize(tenant, query)
-        )
-
-    async def _configuration(self, request: Request) -> _Response:
-        name = request.path_params["tenant"]
-        return await self._sign_in(
-            request, "discovery", lambda _tenant: self.entra.configuration(name)
-        )
-
-    async def _sign_in(
-        self, request: Request, path: str, reply_for: Callable[[Tenant], Reply]
-    ) -> _Response:
+    async def _sign_in(self, path: str, reply_for: SignIn, request: Request) -> _Response:
+        values = {**request.query_params, **await _form(request), **request.path_params}
         tenant = self.entra.tenant(request.path_params["tenant"])
 
         async def answer(_fault: Fault | None, at: Situation) -> Reply:
-            return reply_for(tenant) if tenant else aadsts_reply("AADSTS90002", at.now)
+            return reply_for(tenant, values) if tenant else aadsts_reply("AADSTS90002", at.now)
 
         return await self._exchange(request, answer, path, tenant)
 

@@ -248,11 +248,9 @@ class Entra:
         by_name = {t.name.lower(): t for t in self._scenario.tenants if t.name}
         return self._tenants.get(name.lower()) or by_name.get(name.lower())
 
-    def configuration(self, name: str) -> Reply:
-        """OpenID configuration of a tenant."""
-        tenant = self.tenant(name)
-        if tenant is None:
-            return aadsts_reply("AADSTS90002", self._issuer.clock.time())
+    def configuration(self, tenant: Tenant, values: Mapping[str, str]) -> Reply:
+        """OpenID configuration of a tenant, under the name that it was asked by."""
+        name = values["tenant"]
         base = f"{self._issuer.origin}/{name}"
         oauth = f"{base}/oauth2/v2.0"
         issuer = "{tenantid}" if name.lower() in ANY_TENANT else tenant.id

@@ -20,7 +20,7 @@ from qakhunt.answers.wire_log_analytics import encode_rows
 from qakhunt.kql.edits import Edit, apply
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
-from qakhunt.kql.schema import columns
+from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.syntax import Call, Literal, Operator, find
 from qakhunt.kql.values import Timespan
 from qakhunt.kql.visitors import sources
@@ -41,14 +41,13 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Window
-    from qakhunt.testing.emulator.events import EventStore
     from qakhunt.testing.emulator.faults import Fault
     from qakhunt.testing.emulator.identity import Issuer
-    from qakhunt.testing.emulator.queries import Asked, QueryServices
+    from qakhunt.testing.emulator.queries import Asked, EventStore, QueryServices
     from qakhunt.testing.emulator.scenario import LoadedScenario, Tenant, Workspace
 
 SERVICE = "kusto"
-_PRODUCT = "log-analytics"
+_PRODUCT = SENTINEL.name
 CLUSTER_AUDIENCES = ("https://kusto.kusto.windows.net", "https://kusto.kusto.usgovcloudapi.net")
 LAKE_AUDIENCE = "4500ebfb-89b6-4b14-a480-7f749797bfcd"
 DEFAULT = "default"
@@ -261,7 +260,7 @@ def _options(properties: Any, queries: QueryServices) -> tuple[Window, float]:
     column = options.get("query_datetimescope_column")
     if column is None:
         return ALL_TIME, seconds
-    if column != "TimeGenerated":
+    if column != SENTINEL.time_column:
         raise ValueError(f"No table has the column {column!r} of the datetime scope")
     start = options.get("query_datetimescope_from") or ALL_TIME.start.isoformat()
     end = options.get("query_datetimescope_to") or ALL_TIME.last_tick.isoformat()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import threading
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.json_body import WireError, decode_body, encode_body
-from qakhunt.backends.engine.session import EngineRefused, EngineTimeout
-from qakhunt.kql.tokens import KqlLexError, tokenize
+from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.kql.tokens import Kind, KqlLexError, tokenize
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.emulator import identity as tokens
 from qakhunt.testing.emulator.identity import Refusal
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Window
-    from qakhunt.testing.emulator.events import EventStore
     from qakhunt.testing.emulator.faults import Fault, Situation
     from qakhunt.testing.emulator.scenario import LoadedScenario, Tenant, Workspace
 
@@ -32,6 +32,7 @@ MOST_SECONDS = 600.0
 """The documented limits of one answer."""
 
 _WAIT = re.compile(r"\bwait=(\d+)")
+_ANY_TIME = Instant.parse("2000-01-01")
 
 
 @dataclass(frozen=True)
@@ -277,3 +278,59 @@ def _word_at(text: str, line: int, column: int) -> str:
         return ""
     match = re.match(r"\w+|\S?", lines[line - 1][column - 1 :])
     return match[0] if match else ""
+
+
+# The recorded events of all tenants
+
+
+class EventStore:
+    """One engine per set of inputs and product, shared by all workspaces that hold it."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[tuple[tuple[str, ...], str], tuple[Session, threading.Lock]] = {}
+        self._opening = threading.Lock()
+
+    def loaded_tables(self, inputs: tuple[str, ...], product: str) -> frozenset[str]:
+        """The tables of which the inputs hold records."""
+        return frozenset(self.open(inputs, product)[0].loaded_tables)
+
+    def open(self, inputs: tuple[str, ...], product: str) -> tuple[Session, threading.Lock]:
+        """Load the inputs, once. Raises EventsError, EngineError."""
+        key = (inputs, product)
+        with self._opening:
+            if key not in self._sessions:
+                self._sessions[key] = (Session(inputs, product), threading.Lock())
+            return self._sessions[key]
+
+    def ask(
+        self,
+        inputs: tuple[str, ...],
+        product: str,
+        text: str,
+        *,
+        now: Instant,
+        window: Window,
+        timeout: float,
+        workspace: str | None,
+    ) -> ResultTable:
+        """Run one query over the inputs; as ``Session.ask``."""
+        session, lock = self.open(inputs, product)
+        if not _reads_the_clock(text):
+            now = _ANY_TIME  # the engine keeps what it translated, by text and time
+        with lock:
+            return session.ask(text, now=now, window=window, timeout=timeout, workspace=workspace)
+
+    def close(self) -> None:
+        """Give back the engines and their temporary files."""
+        for session, lock in self._sessions.values():
+            with lock:
+                session.close()
+        self._sessions.clear()
+
+
+def _reads_the_clock(text: str) -> bool:
+    try:
+        tokens = tokenize(text)
+    except KqlLexError:
+        return False
+    return any(t.kind is Kind.IDENTIFIER and t.text in ("now", "ago") for t in tokens)

@@ -14,7 +14,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -38,32 +38,23 @@ _STOP_SECONDS = 1.0
 _KEEP_ALIVE = 120
 
 
-class Clock(Protocol):
-    """Seconds since 1970, and waiting."""
-
-    def time(self) -> float:
-        """Seconds since 1970-01-01."""
-
-    async def sleep(self, seconds: float) -> None:
-        """Wait on the event loop."""
-
-    def call_later(self, seconds: float, action: Action) -> None:
-        """Run ``action`` on this event loop when so much time has passed."""
-
-
-class RealClock:
-    """The machine's own."""
+class Clock:
+    """The machine's time, in seconds since 1970, and waiting."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def time(self) -> float:
+        """Seconds since 1970-01-01."""
         return time.time()
 
     async def sleep(self, seconds: float) -> None:
+        """Wait on the event loop."""
         await asyncio.sleep(seconds)
 
     def call_later(self, seconds: float, action: Action) -> None:
+        """Run ``action`` on this event loop when so much time has passed."""
+
         async def wait_and_act() -> None:
             await asyncio.sleep(seconds)
             await action()
@@ -73,7 +64,7 @@ class RealClock:
         task.add_done_callback(self._tasks.discard)
 
 
-class SkippingClock:
+class SkippingClock(Clock):
     """Time that passes only when somebody waits for it, and then at once.
 
     A client under test waits with ``skip``, the emulator with ``sleep``. Both
@@ -81,6 +72,7 @@ class SkippingClock:
     """
 
     def __init__(self, start: float | None = None) -> None:
+        super().__init__()
         self._now = time.time() if start is None else start
         self._lock = threading.Lock()
         self._due: list[tuple[float, asyncio.AbstractEventLoop, Action]] = []
@@ -128,7 +120,7 @@ class Emulator:
         clock: Clock | None = None,
     ) -> None:
         self.loaded = loaded
-        self.clock = clock or RealClock()
+        self.clock = clock or Clock()
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-emulator-"))
         self._thread: threading.Thread | None = None
         self.ca: Path | None = None
@@ -164,10 +156,10 @@ class Emulator:
         return server
 
     def ready_line(self) -> dict[str, Any]:
-        """What is served, as ``qakhunt.testing.emulator/1``."""
+        """What is served, as ``qakhunt.emulator/1``."""
         tenants = self.loaded.scenario.tenants
         return {
-            "schema": "qakhunt.testing.emulator/1",
+            "schema": "qakhunt.emulator/1",
             "url": self.url,
             "workspaces": [w.id for t in tenants for w in t.workspaces],
             "tenants": [{"id": t.id, "workspaces": [w.id for w in t.workspaces]} for t in tenants],

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import families, known_commands, renderings_of, understand
 from qakhunt.kql.literal import encode
-from qakhunt.kql.schema import columns
+from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.values import Instant, Window
 from qakhunt.testing.lint.matching import StringTest, Text, string_tests
 
@@ -65,7 +65,7 @@ def matrices(subject: Subject, session: Session) -> list[Matrix]:
     found = []
     for test in string_tests(subject.hunt.query):
         is_list = len(test.texts) > 1 and not test.operator.startswith("!")
-        if is_list and test.column in _COLUMNS and test.column in columns("log-analytics", _TABLE):
+        if is_list and test.column in _COLUMNS and test.column in columns(SENTINEL.name, _TABLE):
             found.append(_matrix(subject.hunt.query, test, session))
     return found
 

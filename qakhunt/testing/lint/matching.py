@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import families, understand
 from qakhunt.kql.edits import Edit
-from qakhunt.kql.literal import decode, decode_string
+from qakhunt.kql.literal import decode_string
 from qakhunt.kql.parser import parse
 from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, Operator, Path, find
 from qakhunt.kql.tokens import Kind, tokenize
@@ -286,13 +286,9 @@ def _texts(node: Literal) -> Texts:
     """A string, or the strings of a ``dynamic([...])``, each at its own place."""
     if node.type == "string":
         return (Text(node.text, node.start, node.end),)
+    if not isinstance(node.value, list):
+        return tuple(Text(one, node.start, node.end) for one in node.strings)
     text = node.tokens[0].text
-    try:
-        value = decode(text)[1]
-    except ValueError:
-        return ()
-    if not isinstance(value, list):
-        return (Text(value, node.start, node.end),) if isinstance(value, str) else ()
     offset = text.index("(") + 1
     base = node.start + offset
     return tuple(

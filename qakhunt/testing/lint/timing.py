@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from qakhunt.core.errors import QakhuntError
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import published
-from qakhunt.kql.literal import decode
 from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.kql.syntax import Call, Comparison, Literal, Name, Named, Pipeline, find
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
@@ -112,7 +111,5 @@ def _size(subject: Subject, width: Node) -> Timespan | None:
     if isinstance(width, Name):
         lets = {let.name: let.value for let in subject.script.leading_lets}
         width = lets.get(width.name, width)
-    if not isinstance(width, Literal) or width.type != "timespan":
-        return None
-    value = decode(width.tokens[0].text)[1]
+    value = width.value if isinstance(width, Literal) else None
     return value if isinstance(value, Timespan) else None
