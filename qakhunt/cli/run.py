@@ -327,7 +327,9 @@ def _plan_lines(found: Forecast) -> list[str]:
         text += f"; {entry.probes} more to check what there was to look at"
         lines.append(text)
         if entry.billed:
-            lines.append("  a search of Basic or Auxiliary tables: billed by the gigabyte")
+            tables = ", ".join(entry.tables) or "tables that the query does not name"
+            window = entry.line.rendered.window
+            lines.append(f"  billed by the gigabyte, size unknown: {tables}, {window}")
         if entry.note:
             lines.append(f"  not sliced: {entry.note}")
     for quota in found.quotas:
