@@ -164,7 +164,7 @@ MemoryLimit = Annotated[
     Text,
     Panel.events(
         "--memory-limit", metavar="SIZE",
-        help="Most memory for the embedded engine, such as 2GB; a quarter of the memory by default.",
+        help="Most memory for the embedded engine, such as 2GB; a quarter by default.",
     ),
 ]  # fmt: skip
 
