@@ -88,8 +88,8 @@ def diff(
         one = stage.render(before, read_values([*shared, *(set_old or ())]))
         other = stage.render(after, read_values([*shared, *(set_new or ())]))
         found = compare(one, other, stage.records.ask)
-        doubts = [*stage.records.unknown(one), *stage.records.unknown(other)]
-        found.unknown += dict.fromkeys(doubts)
+        unknown = [*stage.records.unknown(one), *stage.records.unknown(other)]
+        found.unknown += dict.fromkeys(unknown)
         if not quiet:
             print_lines([f"{stage.rows} events, {other.window}"], to_stderr=True)
     write_text(_text(found, format_), out, force=force)
@@ -137,16 +137,16 @@ def sweep(
             found, name, values, lambda more: stage.render(found, {**fixed, **more}),
             stage.records.ask,
         )  # fmt: skip
-        doubts = stage.records.unknown(stage.render(found, {**fixed, name: values[0]}))
+        unknown = stage.records.unknown(stage.render(found, {**fixed, name: values[0]}))
         if not quiet and not as_json:
             print_lines([f"{stage.rows} events, {stage.window}"], to_stderr=True)
-    print_lines((f"warning: {doubt}" for doubt in doubts), to_stderr=True)
+    print_lines((f"warning: {text}" for text in unknown), to_stderr=True)
     if as_json:
         print_json(sweep_document(found, name, points))
     else:
         bar = "\u2588" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
         print("\n".join(sweep_lines(name, points, shutil.get_terminal_size().columns, bar)))
-    return ExitCode.INCOMPLETE if doubts else ExitCode.OK
+    return ExitCode.INCOMPLETE if unknown else ExitCode.OK
 
 
 def _swept(settings: Sequence[str]) -> tuple[str, str, dict[str, str]]:

@@ -91,6 +91,11 @@ def dialects(incomplete: str) -> Found:
     return _beginning(incomplete, dict.fromkeys(PRODUCTS, ""))
 
 
+def render_dialects(incomplete: str) -> Found:
+    """What a hunt's text can be printed for."""
+    return [*dialects(incomplete), *_beginning(incomplete, {"kusto": ""})]
+
+
 def formats(incomplete: str) -> Found:
     """Formats of a result."""
     from qakhunt.reports.formats import FORMATS

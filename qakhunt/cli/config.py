@@ -241,9 +241,10 @@ def doctor(
 
 
 def _examine(settings: ProfileSettings, live: LiveBackends, now: Instant) -> list[Check]:
+    from qakhunt.backends.services import service_named
     from qakhunt.run.doctor import examine
 
-    product = settings.profile.backend
+    product = service_named(settings.profile.backend).product
     request = HuntRequest(names=settings.profile.hunts)
     hunts = [rendered for rendered, _ in rendered_hunts(request, now=now, product=product)]
     return list(examine(settings, live, hunts))

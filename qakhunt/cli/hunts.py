@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from qakhunt.backends.kusto_query import DIALECT, PRODUCT, RefusedQuery, refuse_for_lake
 from qakhunt.cli import checks, complete
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import chosen_format, json_text, print_json, print_lines, screen, write_text
+from qakhunt.core.errors import NotAvailableError
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.window import PUBLISHED
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qakhunt.hunts.model import Hunt
+    from qakhunt.hunts.render import RenderedQuery
 
 app = o.new_app(no_args_is_help=True)
 _LONG = 80
@@ -44,8 +47,8 @@ def render(
         Panel.target(
             "--dialect",
             metavar="PRODUCT",
-            help="log-analytics or defender.",
-            autocompletion=complete.dialects,
+            help="log-analytics, defender or kusto.",
+            autocompletion=complete.render_dialects,
         ),
     ] = None,
     command: o.Commands = None,
@@ -64,9 +67,11 @@ def render(
         [hunt] if hunt else (), hunts or (), command or (), commands, add_command or (),
         threshold, set_ or (), window, time_zone,
     )  # fmt: skip
-    product = read_product(dialect)
+    product = PRODUCT if dialect == DIALECT else read_product(dialect)
     found = rendered_hunts(request, now=read_now(now), product=product, strict=False)
     for rendered, warnings in found:
+        if dialect == DIALECT:
+            _refuse_for_lake(rendered)
         if not quiet:
             notes = [*rendered.notes, *filter(None, [rendered.partial])]
             lines = [f"warning: {text}" for text in (*rendered.warnings, *warnings)]
@@ -75,6 +80,16 @@ def render(
         if sys.stdout.isatty():
             text = lines_for_terminal(text)
         sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def _refuse_for_lake(rendered: RenderedQuery) -> None:
+    try:
+        refuse_for_lake(rendered.text)
+    except RefusedQuery as problem:
+        raise NotAvailableError(
+            f"{rendered.hunt.name} is not available for {DIALECT}: {problem.message}",
+            location=rendered.locate(*problem.place), hint=problem.hint,
+        ) from None  # fmt: skip
 
 
 @app.command("list")

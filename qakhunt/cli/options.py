@@ -164,7 +164,7 @@ MemoryLimit = Annotated[
     Text,
     Panel.events(
         "--memory-limit", metavar="SIZE",
-        help="Most memory for the embedded engine, such as 2GB; by default a quarter of it.",
+        help="Most memory for the embedded engine, such as 2GB; a quarter by default.",
     ),
 ]  # fmt: skip
 

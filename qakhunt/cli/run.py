@@ -318,23 +318,27 @@ def _plan_lines(found: Forecast) -> list[str]:
         target = entry.line.target
         label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
         if entry.missing:
-            lines.append(f"{entry.line.rendered.hunt.name} on {label}: not asked: {entry.missing}")
+            lines.append(
+                f"{entry.line.rendered.hunt.name} on {label}: not queried: {entry.missing}"
+            )
             continue
         text = f"{entry.line.rendered.hunt.name} on {label} ({entry.line.backend.name}): "
         text += count(len(entry.slices), "call")
         if len(entry.slices) > 1:
             text += f", {entry.slices[0]} to {entry.slices[-1]}"
-        text += f"; {entry.probes} more to check what there was to look at"
+        text += f"; {entry.probes} more to check the coverage"
         lines.append(text)
         if entry.billed:
-            lines.append("  a search of Basic or Auxiliary tables: billed by the gigabyte")
+            tables = ", ".join(entry.tables) or "tables that the query does not name"
+            window = entry.line.rendered.window
+            lines.append(f"  billed by the gigabyte, size unknown: {tables}, {window}")
         if entry.note:
             lines.append(f"  not sliced: {entry.note}")
     for quota in found.quotas:
         lines.append(f"{quota.whose}: {count(quota.calls, 'call')} of {quota.limit}")
     total = sum(len(entry.slices) for entry in found.lines)
     targets = len({entry.line.target for entry in found.lines})
-    lines.append(f"{count(targets, 'target')}, {count(total, 'call')}; nothing was asked")
+    lines.append(f"{count(targets, 'target')}, {count(total, 'call')}; nothing was queried")
     return lines
 
 

@@ -58,7 +58,7 @@ def coverage_lines(result: RunResult) -> list[str]:
     lines = list(dict.fromkeys(_window_line(rendered, reasons) for rendered in result.rendered))
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
-    lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
+    lines.append(f"{count(len(result.ledger.lines), 'query', 'queries')}: {told}")
     lines += dict.fromkeys(
         f"note: {line.hunt}: {prose(note)}"
         for line in result.ledger.lines
@@ -167,5 +167,5 @@ def context_lines(result: RunResult) -> list[str]:
     lines = result.context.ledger.lines
     statuses = Counter(line.status.value for line in lines)
     told = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in statuses.items())
-    asked = f"context: {count(len(lines), 'question')} asked" + (f": {told}" if told else "")
+    asked = f"context: {count(len(lines), 'query', 'queries')}" + (f": {told}" if told else "")
     return [asked, *(_fault(line) for line in lines if line.status is not Status.COMPLETE)]

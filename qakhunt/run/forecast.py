@@ -23,7 +23,8 @@ SCHEMA = "qakhunt.plan/1"
 class LineForecast:
     """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
-    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money, over
+    ``tables``;
     ``missing`` why nothing is queried, in which case there are no slices.
     """
 
@@ -33,6 +34,7 @@ class LineForecast:
     note: str = ""
     billed: bool = False
     missing: str = ""
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,8 +77,8 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         strategy.close()
         tables = tables_named(rendered)
         billed = line.backend.is_billed(tables)
-        probes = len(read_by(rendered.text, rendered.product).tables)
-        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
+        read = tuple(read_by(rendered.text, rendered.product).tables)
+        lines.append(LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read))
     return Forecast(tuple(lines), tuple(_quotas(lines)), slicing)
 
 
@@ -109,6 +111,11 @@ def plan_document(found: Forecast) -> dict[str, Any]:
                 "calls": len(entry.slices),
                 "calls_if_empty": entry.probes,
                 "billed": entry.billed,
+                "tables": list(entry.tables),
+                "window": {
+                    "start": str(entry.line.rendered.window.start),
+                    "end": str(entry.line.rendered.window.end),
+                },
                 "note": entry.note or entry.missing,
             }
             for entry in found.lines

@@ -216,8 +216,8 @@ def _difference(rendered: RenderedQuery, recorded: RecordedHunt) -> str:
     pairs = zip(rendered.text.splitlines(), recorded.query.splitlines(), strict=False)
     for number, (now, then) in enumerate(pairs, 1):
         if now != then:
-            told = f"{_short(now.strip())}, and was {_short(then.strip())}"
-            return f"line {number} of its query is {told}"
+            texts = f"{_short(now.strip())}, and was {_short(then.strip())}"
+            return f"line {number} of its query is {texts}"
     return "its query has another number of lines"
 
 

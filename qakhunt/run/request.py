@@ -265,7 +265,7 @@ def _hopeless_threshold(rendered: RenderedQuery, *, strict: bool) -> list[str]:
 
 
 def refuse_unused(request: HuntRequest, hunts: Sequence[Hunt]) -> None:
-    """An option that no hunt takes is a mistake, not a wish to be ignored."""
+    """Refuse an option that no hunt takes rather than ignore it."""
     _settings(request, hunts)
     wants = {
         "commands": bool(request.commands or request.commands_file or request.added_commands),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qakhunt.answers.ledger import Target
 from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
-from qakhunt.backends.services import MODULES
+from qakhunt.backends.services import MODULES, service_named
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.run.config import Config, find_config, length_of_time, load_config, user_folder
@@ -263,7 +263,8 @@ class LiveSource:
         profile = settings.profile
         names = request.names or profile.hunts
         wanted = replace(request, names=names)
-        return [r for r, _ in rendered_hunts(wanted, now=self.now, product=profile.backend)]
+        product = service_named(profile.backend).product
+        return [r for r, _ in rendered_hunts(wanted, now=self.now, product=product)]
 
     def _lines(
         self, live: LiveBackends, settings: ProfileSettings, found: Sequence[RenderedQuery]
@@ -299,5 +300,6 @@ def _clouds(settings: ProfileSettings) -> Clouds:
 
     profile = settings.profile
     return Clouds(
-        profile.cloud, profile.log_analytics_cloud or profile.cloud, profile.workspace_resources
-    )
+        profile.cloud, profile.log_analytics_cloud or profile.cloud, profile.workspace_resources,
+        profile.cluster if profile.database else None, profile.database,
+    )  # fmt: skip

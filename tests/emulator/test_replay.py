@@ -12,6 +12,7 @@ from qakhunt.answers.run_document import run_document
 from qakhunt.backends.recordings.pseudonyms import Pseudonyms
 from qakhunt.backends.recordings.redact import Redactor, literal_words
 from qakhunt.backends.recordings.store import Recording, new_recording
+from qakhunt.backends.services import service_named
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -75,6 +76,7 @@ class Situation:
 SITUATIONS = [
     Situation("whole"),
     Situation("defender", "defender"),
+    Situation("lake", "kusto"),
     Situation("throttled", faults=(FaultRule(fault="throttled", calls=1),)),
     Situation("in parts", slices="devices:3"),
     Situation("in days", "defender", slices="4d"),
@@ -117,7 +119,12 @@ def recorded(
     for name, query in HUNTS.items():
         path = tmp_path / f"{name}.kql"
         path.write_text(query, encoding="utf-8")
-        rendered = render(load_hunt(path), now=NOW, product=situation.service, window=WINDOW)
+        rendered = render(
+            load_hunt(path),
+            now=NOW,
+            product=service_named(situation.service).product,
+            window=WINDOW,
+        )
         for target in targets_of(profile):
             plan.append(PlanLine(rendered, backend, target, slices))
     try:

@@ -343,7 +343,7 @@ def test_a_dry_run_of_a_job_touches_neither_state_nor_sink(tmp_path: Path) -> No
     spool = tmp_path / "spool.ndjson"
     done = qakhunt("run", *options, "--sink", f"file:{spool}", "--dry-run", "--heartbeat")
     assert done.code == 0
-    assert "nothing was asked" in done.out
+    assert "nothing was queried" in done.out
     assert [path.name for path in tmp_path.iterdir()] == ["DeviceProcessEvents.ndjson"]
 
 
