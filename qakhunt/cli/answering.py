@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
     from qakhunt.run.config import Config
     from qakhunt.run.live import LiveBackends
-    from qakhunt.run.plan import SliceRequest
     from qakhunt.run.settings import ProfileSettings
+    from qakhunt.run.slicing.strategies import SliceRequest
 
     OnWait = Callable[[str, float, str], None]
 

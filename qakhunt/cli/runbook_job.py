@@ -24,7 +24,7 @@ from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.scheduled import ScheduleOptions, read_deadline, run_of, seconds_left
 from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.run.config import Config, parse_config
-from qakhunt.run.plan import AUTO, SliceRequest
+from qakhunt.run.slicing.strategies import AUTO, SliceRequest
 from qakhunt.schedule.runbook.payload import PLACE
 
 if TYPE_CHECKING:

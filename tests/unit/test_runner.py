@@ -14,7 +14,8 @@ from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.run.execution import RunOptions, execute
-from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import read_slices
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 
