@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests import skips
@@ -13,12 +15,23 @@ from tests import skips
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 
+# A loaded machine is no fault of what is tested.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
+
 HAS_ENGINE = sys.version_info >= (3, 11)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     # Hundreds of tests start the program: each would compile all of it again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    # Started in the background, a shell has SIGINT ignored, and every child inherits that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     config.addinivalue_line("markers", "engine: needs the embedded engine (Python 3.11 or newer)")
 
 

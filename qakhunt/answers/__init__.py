@@ -1,1 +1,1 @@
-"""One typed result and the account of it; the services' wire formats."""
+"""One typed result and its ledger; the services' wire formats."""

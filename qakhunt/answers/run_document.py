@@ -299,6 +299,8 @@ class CloudsRecord(Record, kw_only=True):
     workspace_resources: Annotated[
         dict[str, str], _about("Workspace id -> its Azure resource id, where configured.")
     ] = {}
+    cluster: Annotated[str | None, _about("The address of a Kusto cluster.")] = None
+    database: Annotated[str | None, _about("The cluster's database.")] = None
 
 
 class RunDocument(Record, kw_only=True):

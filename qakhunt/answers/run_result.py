@@ -22,12 +22,15 @@ if TYPE_CHECKING:
 class Clouds:
     """The clouds of a profile: Defender's, and that of its workspaces.
 
-    ``workspace_resources`` are Azure resource ids by the workspace's GUID, where known.
+    ``workspace_resources`` are Azure resource ids by the workspace's GUID, where known;
+    ``cluster`` and ``database`` those of a Kusto cluster.
     """
 
     cloud: str
     log_analytics: str
     workspace_resources: Mapping[str, str] = field(default_factory=dict)
+    cluster: str | None = None
+    database: str | None = None
 
 
 @dataclass

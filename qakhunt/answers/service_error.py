@@ -109,6 +109,9 @@ def _read(error: dict[str, Any], depth: int) -> ServiceError:
         details = _get(error, "details")
         if isinstance(details, list) and details and isinstance(details[0], dict):
             inner_error = _read(details[0], depth + 1)
+    said = _text(error, "@message")  # Kusto's own words; its message says "Request is invalid"
+    if said and inner_error is None:
+        inner_error = ServiceError("", said)
     return ServiceError(
         code=_text(error, "code"),
         message=_text(error, "message"),

@@ -9,7 +9,7 @@ import msgspec
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, column_faults, repeated, signs
+from qakhunt.answers.response import Response, Signs, column_faults, repeated, signs
 from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, Row
 from qakhunt.kql.values import Instant
@@ -120,12 +120,19 @@ def _table(raw: dict[str, Any]) -> Response:
     if not isinstance(raw["columns"], list) or not raw["columns"]:
         raise WireError("the answer has no columns")
     columns = tuple(_column(column) for column in raw["columns"])
-    rows, error, short = _plain_rows(raw["rows"], len(columns))
+    return decode_table(columns, raw["rows"], signs(raw, _TABLE_MEMBERS))
+
+
+def decode_table(columns: tuple[Column, ...], raw: Any, beside: Signs) -> Response:
+    """A table of Kusto's engine: ``raw`` are lists of cells, ``beside`` its other members.
+
+    Raises WireError for rows that do not fit the columns.
+    """
+    rows, error, short = _plain_rows(raw, len(columns))
     decoded = [
         decode_column(column.kql_type, [row[i] for row in rows], column.name)
         for i, column in enumerate(columns)
     ]
-    beside = signs(raw, _TABLE_MEMBERS)
     faults = [*beside.faults, *column_faults(column.name for column in columns)]
     if short:
         faults.append(f"{short} rows are shorter than the columns")
@@ -172,23 +179,28 @@ def _late_failure(row: dict[str, Any]) -> ServiceError:
 
 def encode(table: ResultTable, partial: ServiceError | None = None) -> bytes:
     """The response body for ``table``, with a PartialError where one is given."""
-    columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.columns)
-    encoded = [
-        encode_column(column.kql_type, cells, Instant.short, _dynamic_text)
-        for column, cells in zip(table.columns, columns, strict=True)
-    ]
     value: dict[str, Any] = {
         "tables": [
             {
                 "name": _PRIMARY,
                 "columns": [{"name": c.name, "type": c.kql_type} for c in table.columns],
-                "rows": list(zip(*encoded, strict=True)),
+                "rows": encode_rows(table),
             }
         ]
     }
     if partial is not None:
         value["error"] = error_value(partial)
     return encode_body(value)
+
+
+def encode_rows(table: ResultTable) -> list[tuple[Any, ...]]:
+    """The rows as Kusto's engine sends them; dynamic values are JSON text."""
+    columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(table.columns)
+    encoded = [
+        encode_column(column.kql_type, cells, Instant.short, _dynamic_text)
+        for column, cells in zip(table.columns, columns, strict=True)
+    ]
+    return list(zip(*encoded, strict=True))
 
 
 def error_value(error: ServiceError) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Who answers; loaded by name, one at a time."""
+"""The services and the embedded engine, each loaded by name; sign-in, transport, recordings."""

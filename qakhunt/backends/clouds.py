@@ -22,6 +22,8 @@ class Cloud:
     """Hosts of one cloud; ``graph`` is None where advanced hunting is not served.
 
     ``log_analytics`` names the host to ask first, then others that answer as well.
+    ``kusto`` are the hosts of clusters and ``lake`` those of Sentinel's data lake, the one to
+    ask first; a name that begins with a dot stands for all hosts below it.
     """
 
     name: str
@@ -29,6 +31,10 @@ class Cloud:
     graph: str | None
     log_analytics: tuple[str, ...]
     log_analytics_scope: str
+    kusto: tuple[str, ...]
+    kusto_scope: str
+    lake: tuple[str, ...] = ()
+    lake_scope: str = ""
 
     @property
     def graph_scope(self) -> str:
@@ -48,7 +54,8 @@ class Cloud:
     @property
     def hosts(self) -> frozenset[str]:
         """Hosts that may see this cloud's tokens."""
-        return frozenset((*self.log_analytics, *([self.graph] if self.graph else [])))
+        graph = [self.graph] if self.graph else []
+        return frozenset((*self.log_analytics, *graph, *self.kusto, *self.lake))
 
 
 CLOUDS = {
@@ -58,18 +65,25 @@ CLOUDS = {
             "public", "login.microsoftonline.com", "graph.microsoft.com",
             ("api.loganalytics.azure.com", "api.loganalytics.io"),
             "https://api.loganalytics.io/.default",
+            (".kusto.windows.net", ".kusto.fabric.microsoft.com", ".kusto.data.microsoft.com"),
+            "https://kusto.kusto.windows.net/.default",
+            ("api.securityplatform.microsoft.com", ".api.securityplatform.microsoft.com"),
+            "4500ebfb-89b6-4b14-a480-7f749797bfcd/.default",
         ),
         Cloud(
             "usgov", "login.microsoftonline.us", "graph.microsoft.us",
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
+            (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
         ),
         Cloud(
             "usgov-dod", "login.microsoftonline.us", "dod-graph.microsoft.us",
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
+            (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
         ),
         Cloud(
             "china", "login.chinacloudapi.cn", None,
             ("api.loganalytics.azure.cn",), "https://api.loganalytics.azure.cn/.default",
+            (".kusto.chinacloudapi.cn",), "https://kusto.kusto.chinacloudapi.cn/.default",
         ),
     )
 }  # fmt: skip
@@ -94,6 +108,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def is_one_of(host: str, hosts: Collection[str]) -> bool:
+    """Whether ``hosts`` name the host, itself or with what is below a name with a dot."""
+    return any(host == one or (one[:1] == "." and host.endswith(one)) for one in hosts)
+
+
 def check_endpoint(url: str, hosts: Collection[str], trusted: Collection[str] = ()) -> str:
     """``url`` without a trailing slash, if a token may go there. Raises ConfigError."""
     parts = urlsplit(url)
@@ -106,7 +125,7 @@ def check_endpoint(url: str, hosts: Collection[str], trusted: Collection[str] = 
         raise ConfigError(
             f"{url}: a token goes over https only", hint="plain http is for this machine alone"
         )
-    if host not in hosts and host not in {name.casefold() for name in trusted}:
+    if not is_one_of(host, hosts) and host not in {name.casefold() for name in trusted}:
         raise ConfigError(
             f"{host} is no host of this profile's cloud; no token is sent there",
             hint=f"if you trust it: --trust-host {host}",

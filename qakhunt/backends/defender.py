@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qakhunt.answers import wire_hunting
 from qakhunt.answers.json_body import WireError
@@ -21,7 +21,7 @@ from qakhunt.backends.replies import (
     unreadable,
 )
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
-from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.backends.transport import Call, Outcome, Reply, Transport, pipeline_client
 from qakhunt.kql.schema import DEFENDER
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ _REFUSALS = {
         "does the tenant have Microsoft Defender, and is this its cloud?",
     ),
 }
+open_client = pipeline_client
 _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}"
 
 
@@ -61,33 +62,6 @@ class DefenderSettings:
     now: Instant
     row_limit: int = ROW_LIMIT
     longest_gap: Timespan = LONGEST_GAP
-
-
-def open_client(
-    credential: Any,
-    endpoint: str,
-    scope: str,
-    *,
-    ca_file: str | None = None,
-    connections: Any = None,
-) -> Client:
-    """azure-core's pipeline to Graph, without retries and redirects.
-
-    ``connections`` are shared with other clients, who close them.
-    """
-    from azure.core import PipelineClient
-    from azure.core.pipeline import policies
-
-    chain = [
-        policies.RequestIdPolicy(),
-        policies.HeadersPolicy(),
-        policies.UserAgentPolicy("qakhunt"),
-        policies.ProxyPolicy(),
-        policies.BearerTokenCredentialPolicy(credential, scope),
-        policies.DistributedTracingPolicy(),
-        policies.HttpLoggingPolicy(),
-    ]
-    return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
 class DefenderBackend(Backend):

@@ -5,8 +5,7 @@ Requests go through azure-monitor-query's own pipeline; the answer is decoded he
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -17,9 +16,11 @@ from qakhunt.answers.service_error import ServiceError, decode_error
 from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
+    ACROSS,
+    after,
     answer,
     bad_request,
-    before,
+    before_retention,
     failure,
     incomplete,
     one_line,
@@ -53,8 +54,6 @@ _REFUSALS = {
         "check the workspace id (not its name) and the profile's cloud",
     ),
 }
-_ACROSS = re.compile(r"\bworkspace\s*\(")
-"""A query that names other workspaces itself shows their rows, too."""
 _PLAN_ERROR = "UnsupportedApiQueryValidationError"
 _BILLED_HINT = (
     "tables on the Basic or Auxiliary plan are searched for money, by the gigabyte: "
@@ -130,7 +129,7 @@ class LogAnalyticsBackend(Backend):
         error = _error(reply)
         if error and _is_of_another_plan(error, question.tables):
             if self._settings.allow_billed_search:
-                return _after(reply, self._search(question))
+                return after(reply, self._search(question))
             return _other_plan(reply, error)
         return self._answer(question, reply, error)
 
@@ -185,32 +184,16 @@ class LogAnalyticsBackend(Backend):
         except WireError as problem:
             return unreadable(reply, problem)
         table = decoded.table
-        asked = None if _ACROSS.search(question.text) else question.target.workspace
+        asked = None if ACROSS.search(question.text) else question.target.workspace
         cut = incomplete(reply, decoded, asked=asked, row_limit=self._settings.row_limit)
         if cut:
             return cut
-        oldest = self._settings.oldest
-        if oldest is not None and question.window.start < oldest:
-            return answer(
-                reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
-                detail=f"the workspace keeps no older records: nothing before {oldest} "
-                "was looked at",
-                hint="ask for a window that its retention covers",
-            )  # fmt: skip
+        kept = before_retention(reply, table, question.window, self._settings.oldest)
+        if kept:
+            return kept
         age = reply.headers.get("age")
         notes = [f"from the service's cache, {age} s old" if age else "", unknown_members(decoded)]
         return answer(reply, Status.COMPLETE, table, detail="; ".join(filter(None, notes)))
-
-
-def _after(first: Reply, found: Answer) -> Answer:
-    """``found`` with the account of a call that came before."""
-    return replace(
-        found,
-        attempts=first.attempts + found.attempts,
-        waits=first.waits + found.waits,
-        request_ids=first.request_ids + found.request_ids,
-        elapsed=first.elapsed + found.elapsed,
-    )
 
 
 def _error(reply: Reply) -> ServiceError | None:

@@ -10,7 +10,7 @@ from msgspec import Meta
 from qakhunt.backends.auth.identity import SignIn, SignInKind
 
 CloudName = Literal["public", "usgov", "usgov-dod", "china"]
-BackendName = Literal["log-analytics", "defender"]
+BackendName = Literal["log-analytics", "defender", "kusto"]
 
 _Count = Annotated[int, Meta(ge=1)]
 _Positive = Annotated[float, Meta(gt=0)]
@@ -52,8 +52,20 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     backend: Annotated[BackendName, Meta(description="Who answers.")]
     tenant: Annotated[str, Meta(description="The customer's Entra tenant id, a GUID.")]
     workspaces: Annotated[
-        list[str], Meta(description="Workspace ids, GUIDs; Defender can do without.")
+        list[str],
+        Meta(
+            description="Workspace ids, GUIDs; Defender can do without. In the data lake: "
+            "NAME-GUID, or none for its default database."
+        ),
     ] = []
+    cluster: Annotated[
+        str | None, Meta(description="A Kusto cluster's address; the data lake's if unset.")
+    ] = None
+    database: Annotated[str | None, Meta(description="The cluster's database.")] = None
+    tables: Annotated[
+        Literal["own", "external"],
+        Meta(description="Whether the cluster's tables are its own or external ones."),
+    ] = "own"
     workspace_resources: Annotated[
         dict[str, str],
         Meta(description="Workspace id -> its Azure resource id, for links to Logs."),
@@ -69,7 +81,11 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
         list[str], Meta(description="What 'qakhunt run' hunts here when nothing is named.")
     ] = []
     allow_billed_search: Annotated[
-        bool, Meta(description="Search Basic and Auxiliary tables, billed by the gigabyte.")
+        bool,
+        Meta(
+            description="Search what is billed by the gigabyte: the data lake, and Basic and "
+            "Auxiliary tables."
+        ),
     ] = False
     billed_tables: Annotated[
         list[str], Meta(description="Tables known to be on the Basic or Auxiliary plan.")
@@ -94,6 +110,11 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     ca_file: Annotated[
         str | None, Meta(description="Certificates to trust, such as a proxy's; a PEM file.")
     ] = None
+
+    @property
+    def databases(self) -> dict[str, str]:
+        """The GUID of each workspace -> its name in the data lake, which ends in the GUID."""
+        return {name[-36:]: name for name in self.workspaces}
 
     @property
     def sign_in_settings(self) -> SignIn:

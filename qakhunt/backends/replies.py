@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
@@ -28,6 +29,8 @@ _EFFORT = (
     "-2133196799", "0x80DA0001", "runaway query", "preempted", "exceeded the allowed limits",
     "memory budget", "request timed out", "query timed out", "execution timed out", "timeout",
 )  # fmt: skip
+ACROSS = re.compile(r"\bworkspace\s*\(")
+"""A query that names other workspaces itself shows their rows, too."""
 _WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 _LONGEST_DETAIL = 600
 SHORTER = "ask for a shorter window, or slice it: --slice 1d"
@@ -125,6 +128,30 @@ def bad_request(reply: Reply, error: ServiceError, hint: str = "") -> Answer:
 def before(window: Window, oldest: Instant) -> tuple[Window, ...]:
     """What of the window is older than all records that are kept."""
     return (Window(window.start, min(oldest, window.end)),)
+
+
+def before_retention(
+    reply: Reply, table: ResultTable, window: Window, oldest: Instant | None
+) -> Answer | None:
+    """The answer where the window begins before the oldest record that is kept, else None."""
+    if oldest is None or window.start >= oldest:
+        return None
+    return answer(
+        reply, Status.UNCOVERED, table, gaps=before(window, oldest),
+        detail=f"the workspace keeps no older records: nothing before {oldest} was looked at",
+        hint="ask for a window that its retention covers",
+    )  # fmt: skip
+
+
+def after(first: Reply, found: Answer) -> Answer:
+    """``found`` with the account of a call that came before."""
+    return replace(
+        found,
+        attempts=first.attempts + found.attempts,
+        waits=first.waits + found.waits,
+        request_ids=first.request_ids + found.request_ids,
+        elapsed=first.elapsed + found.elapsed,
+    )
 
 
 def failure(reply: Reply, permission: Mapping[int, tuple[str, str]], window: Window) -> Answer:

@@ -6,6 +6,7 @@ and would do so again; 400, 403 and 404 say the same next time.
 
 from __future__ import annotations
 
+import datetime as dt
 import re
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -23,6 +24,9 @@ _LONGEST_BACKOFF = 60.0
 
 _CLOCK_IN_TEXT = re.compile(
     r"(?:\bin|\bper|\bafter|\bwait)\s+((?:\d{1,3}\.)?\d{1,2}:\d\d:\d\d(?:\.\d{1,7})?)", re.ASCII
+)
+_MOMENT_IN_TEXT = re.compile(
+    r"\bafter\s+(\d{1,2}/\d{1,2}/\d{4} \d{1,2}:\d\d:\d\d)\s*(?:UTC|Z)", re.ASCII
 )
 _UNITS_IN_TEXT = re.compile(
     r"(?:\bin|\bafter|\bwait|\bwithin)\s+(?:about\s+)?"
@@ -66,7 +70,7 @@ def wait_before_retry(
             return None
         asked = _asked_in_headers(headers, wall)
         if asked is None:
-            asked = _asked_in_text(body)
+            asked = _asked_in_text(body, headers.get("date", ""), wall)
         return _backoff(tries, 4.0, jitter) if asked is None else asked
     if status is not None and status not in TRANSIENT:
         return None
@@ -108,10 +112,19 @@ def http_date(text: str) -> float | None:
         return None
 
 
-def _asked_in_text(body: bytes) -> float | None:
-    """The wait that only the message tells, such as "again in 00:12:30"."""
+def _asked_in_text(body: bytes, sent: str, wall: float) -> float | None:
+    """The wait that only the message tells, such as "again in 00:12:30" or a moment."""
     error = decode_error(body[:65_536])
-    text = " ".join(e.message for e in error.chain()) if error else ""
+    text = " ".join(e.message for e in error.chain()) if error else body[:4096].decode("latin-1")
+    moment = _MOMENT_IN_TEXT.search(text)
+    if moment:
+        try:
+            at = dt.datetime.strptime(f"{moment[1]} +0000", "%m/%d/%Y %H:%M:%S %z").timestamp()
+        except ValueError:
+            return None
+        start = http_date(sent)
+        wait = at - (wall if start is None else start)
+        return wait if wait > 0 else None
     clock = _CLOCK_IN_TEXT.search(text)
     if clock:
         return Timespan.parse(clock[1]).seconds

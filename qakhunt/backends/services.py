@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MODULES = {
     "log-analytics": "qakhunt.backends.log_analytics",
     "defender": "qakhunt.backends.defender",
+    "kusto": "qakhunt.backends.kusto",
 }
 """Name -> the module whose ``SERVICE`` it is, loaded when it is named."""
 
@@ -74,6 +75,15 @@ class RunLimits:
 
 
 @dataclass(frozen=True)
+class Unfit:
+    """A key of a profile, what is wrong with it, and how to put it right."""
+
+    key: str
+    words: str
+    hint: str
+
+
+@dataclass(frozen=True)
 class Service:
     """A live service.
 
@@ -82,6 +92,8 @@ class Service:
     ``read_timeout`` is the longest silence in seconds for a ``server_wait``. Tokens carry
     ``app_id`` or the scope's address as audience; ``permission`` must stand in them;
     ``foreign_tokens`` says that a token of another tenant may read, too (Lighthouse).
+    With ``database_keys`` a profile may have ``cluster``, ``database`` and ``tables``, and its
+    workspaces have names; ``unfit`` is what else the service has against a profile.
     """
 
     name: str
@@ -95,6 +107,8 @@ class Service:
     permission: str = ""
     needs_workspaces: bool = False
     foreign_tokens: bool = False
+    database_keys: bool = False
+    unfit: Callable[[Profile], Unfit | None] = lambda _profile: None
 
 
 def service_named(name: str) -> Service:

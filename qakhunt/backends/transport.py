@@ -37,7 +37,7 @@ for _name in ("azure", "msal", "urllib3"):
 
 LARGEST_BODY = 512 * 1024 * 1024
 BLOCK = 1 << 18
-_REQUEST_IDS = ("x-ms-request-id", "request-id")
+_REQUEST_IDS = ("x-ms-request-id", "request-id", "x-ms-activity-id")
 
 
 class Outcome(Enum):
@@ -109,6 +109,33 @@ def http_options(ca_file: str | None, connections: Any) -> dict[str, Any]:
     from azure.core.pipeline.transport import RequestsTransport
 
     return {"transport": RequestsTransport(session=connections, session_owner=False, **options)}
+
+
+def pipeline_client(
+    credential: Any,
+    endpoint: str,
+    scope: str,
+    *,
+    ca_file: str | None = None,
+    connections: Any = None,
+) -> Client:
+    """azure-core's pipeline to a service, without retries and redirects.
+
+    ``connections`` are shared with other clients, who close them.
+    """
+    from azure.core import PipelineClient
+    from azure.core.pipeline import policies
+
+    chain = [
+        policies.RequestIdPolicy(),
+        policies.HeadersPolicy(),
+        policies.UserAgentPolicy("qakhunt"),
+        policies.ProxyPolicy(),
+        policies.BearerTokenCredentialPolicy(credential, scope),
+        policies.DistributedTracingPolicy(),
+        policies.HttpLoggingPolicy(),
+    ]
+    return PipelineClient(endpoint, policies=chain, **http_options(ca_file, connections))
 
 
 @dataclass(frozen=True)
@@ -336,5 +363,6 @@ def _is_length(text: str) -> bool:
 
 
 def is_cut(body: bytes) -> bool:
-    """Whether a JSON object was begun and not ended: a broken proxy or a wrong length."""
-    return body[:64].lstrip().startswith(b"{") and not body[-64:].rstrip().endswith(b"}")
+    """Whether JSON was begun and not ended: a broken proxy or a wrong length."""
+    end = {b"{": b"}", b"[": b"]"}.get(body[:64].lstrip()[:1])
+    return end is not None and not body[-64:].rstrip().endswith(end)

@@ -22,8 +22,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,16 +35,27 @@ class ExitCode(IntEnum):
     """The documented exit codes of the command line."""
 
     OK = 0
+    """Every query answered completely: clean, or hits. For other commands: done."""
     CHECK_FAILED = 1
+    """A check failed: test cases, lint, doctor, or a state that is too old."""
     USAGE = 2
+    """Usage, configuration, hunt file or recorded events: nothing was asked."""
     NOTHING_ANSWERED = 3
+    """Nothing answered, or another run holds the state."""
     INCOMPLETE = 4
+    """Incomplete: something did not answer completely."""
     REJECTED = 5
+    """The query was rejected by every line."""
     DELIVERY_FAILED = 6
+    """A delivery failed; 4, 10 and 14 come before it."""
     HITS = 10
+    """Hits with `--fail-on-hits`, or `diff` found a difference."""
     HITS_INCOMPLETE = 14
+    """Hits and incomplete, with `--fail-on-hits`."""
     BUG = 70
+    """A bug in qakhunt."""
     INTERRUPTED = 130
+    """Interrupted by Ctrl-C or SIGTERM."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +73,13 @@ class SourceLocation:
             if self.column:
                 text += f":{self.column}"
         return text
+
+    def from_here(self) -> SourceLocation:
+        """The place as seen from the current folder, where it lies inside."""
+        try:
+            return replace(self, path=str(Path(self.path).resolve().relative_to(Path.cwd())))
+        except ValueError:
+            return self
 
 
 class QakhuntError(Exception):

@@ -1,1 +1,1 @@
-"""What is asked: hunt files, parameters, windows, rendering."""
+"""Hunt files, parameters, windows, rendering; the catalogue of hunts and commands."""

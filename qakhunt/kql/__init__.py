@@ -1,1 +1,1 @@
-"""The language: tokens, literals, time values, table schemas."""
+"""The language: tokens, syntax tree with spans, literals, values, table schemas."""

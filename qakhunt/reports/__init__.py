@@ -1,1 +1,1 @@
-"""What a person or a program sees of a run."""
+"""A run for readers and programs: screen, reports, export formats."""

@@ -1,1 +1,1 @@
-"""Configuration, plan and execution: from a request to the account of a run."""
+"""Configuration, plan and execution: from a request to the result of a run."""

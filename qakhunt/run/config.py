@@ -28,6 +28,7 @@ from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from qakhunt.backends.services import Service
     from qakhunt.core.errors import SourceLocation
 
     Locate = Callable[..., SourceLocation | None]
@@ -130,6 +131,9 @@ _VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 _VAULT_SECRET = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/secrets/[A-Za-z0-9-]+(/[0-9a-f]{32})?")
 _SECRET_KEY = re.compile(r"secret|password|token|api_?key|credential", re.IGNORECASE)
 _PLACES_OF_SECRETS = ("_env", "_vault", "_path", "_file")
+
+_DATABASE_KEYS = {"cluster": None, "database": None, "tables": "own"}
+"""Keys that only some services take -> what they are where nobody says."""
 
 LOCAL_KEYS: dict[str, tuple[str, ...]] = {
     "the file": ("default_profile", "expected_tenants", "groups", "profiles"),
@@ -237,12 +241,12 @@ def length_of_time(key: str, text: str, place: SourceLocation | None = None) -> 
 def check_profile(profile: Profile, locate: Locate) -> None:
     """Check one profile, from a file or put together. Raises ConfigError."""
     _check_guid("tenant", profile.tenant, locate("tenant"))
+    service = service_named(profile.backend)
     for number, workspace in enumerate(profile.workspaces):
-        _check_guid("workspaces", workspace, locate("workspaces", number))
-    folded = [workspace.casefold() for workspace in profile.workspaces]
+        _check_workspace(service, workspace, locate("workspaces", number))
+    folded = [workspace[-36:].casefold() for workspace in profile.workspaces]
     if len(set(folded)) < len(folded):
         raise ConfigError("workspaces: one stands twice", location=locate("workspaces"))
-    service = service_named(profile.backend)
     if service.needs_workspaces and not profile.workspaces:
         raise ConfigError(
             f"workspaces: {service.name} needs at least one workspace id", location=locate(),
@@ -255,7 +259,8 @@ def check_profile(profile: Profile, locate: Locate) -> None:
                 f"workspace_resources: not the resource id of a workspace: {resource!r}",
                 location=locate("workspace_resources", guid), hint=RESOURCE_HINT,
             )  # fmt: skip
-    for key in ("graph_endpoint", "log_analytics_endpoint", "authority"):
+    _check_database_keys(service, profile, locate)
+    for key in ("graph_endpoint", "log_analytics_endpoint", "cluster", "authority"):
         if "@" in (getattr(profile, key) or ""):
             raise ConfigError(
                 f"{key}: a name or password does not belong into an address",
@@ -278,9 +283,33 @@ def check_profile(profile: Profile, locate: Locate) -> None:
     if profile.sign_in_settings.kind == "none" and not on_this_machine:
         raise ConfigError(
             "sign_in: none is for services on this machine alone", location=locate("sign_in"),
-            hint="such as the emulator: log_analytics_endpoint or graph_endpoint on localhost",
+            hint="such as the emulator: log_analytics_endpoint, graph_endpoint or cluster on "
+            "localhost",
         )  # fmt: skip
     _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
+
+
+def _check_workspace(service: Service, text: str, place: SourceLocation | None) -> None:
+    if not service.database_keys:
+        _check_guid("workspaces", text, place)
+    elif not (GUID.fullmatch(text[-36:]) and re.fullmatch(r"[\w.() -]+-", text[:-36])):
+        raise ConfigError(
+            f"workspaces: not a workspace's name and id: {text!r}", location=place,
+            hint="NAME-GUID, such as soc-11111111-2222-3333-4444-555555555555",
+        )  # fmt: skip
+
+
+def _check_database_keys(service: Service, profile: Profile, locate: Locate) -> None:
+    """Keys of a Kusto database, and of nothing else."""
+    given = [key for key, unset in _DATABASE_KEYS.items() if getattr(profile, key) != unset]
+    if given and not service.database_keys:
+        raise ConfigError(
+            f"{given[0]}: {service.name} does not take it", location=locate(given[0]),
+            hint='it is for backend = "kusto"',
+        )  # fmt: skip
+    unfit = service.unfit(profile)
+    if unfit is not None:
+        raise ConfigError(unfit.words, location=locate(unfit.key), hint=unfit.hint)
 
 
 def _check_sign_in(sign_in: SignIn, locate: Locate) -> None:

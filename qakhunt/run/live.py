@@ -167,7 +167,7 @@ def _check_ca_file(name: str, path: str) -> None:
 def targets_of(settings: ProfileSettings) -> list[Target]:
     """Whom a profile's questions are for: each workspace, or the tenant."""
     profile = settings.profile
-    workspaces: list[str | None] = [*profile.workspaces] or [None]
+    workspaces: list[str | None] = [*profile.databases] or [None]
     return [Target(settings.name, profile.tenant, workspace) for workspace in workspaces]
 
 

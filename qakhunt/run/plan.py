@@ -49,7 +49,8 @@ class PlanLine:
 class LineForecast:
     """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
 
-    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money;
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money, over
+    ``tables``;
     ``missing`` why nothing is queried, in which case there are no slices.
     """
 
@@ -59,6 +60,7 @@ class LineForecast:
     note: str = ""
     billed: bool = False
     missing: str = ""
+    tables: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -100,8 +102,8 @@ def forecast(plan: Sequence[PlanLine]) -> Forecast:
         labels = tuple(one.label for one in strategy.slices())
         strategy.close()
         billed = line.backend.is_billed(rendered.tables)
-        probes = len(read_by(rendered.text, rendered.product).tables)
-        lines.append(LineForecast(line, labels or (WHOLE,), probes, note, billed))
+        read = read_by(rendered.text, rendered.product).tables
+        lines.append(LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read))
     return Forecast(tuple(lines), tuple(_quotas(lines)), slicing)
 
 
@@ -134,6 +136,11 @@ def plan_document(found: Forecast) -> dict[str, Any]:
                 "calls": len(entry.slices),
                 "calls_if_empty": entry.probes,
                 "billed": entry.billed,
+                "tables": list(entry.tables),
+                "window": {
+                    "start": str(entry.line.rendered.window.start),
+                    "end": str(entry.line.rendered.window.end),
+                },
                 "note": entry.note or entry.missing,
             }
             for entry in found.lines

@@ -24,6 +24,8 @@ VARIABLES = {
     "backend": "QAKHUNT_BACKEND",
     "tenant": "QAKHUNT_TENANT",
     "workspaces": "QAKHUNT_WORKSPACES",
+    "cluster": "QAKHUNT_CLUSTER",
+    "database": "QAKHUNT_DATABASE",
     "cloud": "QAKHUNT_CLOUD",
     "log_analytics_cloud": "QAKHUNT_LOG_ANALYTICS_CLOUD",
     "sign_in": "QAKHUNT_SIGN_IN",
@@ -38,7 +40,7 @@ VARIABLES = {
 FROM_ENVIRONMENT = "environment"
 """The profile's name where the environment alone describes one."""
 
-_OF_ONE_TENANT = ("tenant", "workspaces")
+_OF_ONE_TENANT = ("tenant", "workspaces", "cluster", "database")
 
 
 @dataclass(frozen=True)

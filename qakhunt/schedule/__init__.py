@@ -1,1 +1,1 @@
-"""Unattended runs: what has been looked at, what is new, and who is told."""
+"""Unattended runs: state, backlog, findings, sinks, the runbook."""

@@ -1,1 +1,1 @@
-"""Proof of a change: test cases, comparison, mutants, lint."""
+"""Evidence for a change: test cases, comparison, mutants, lint; the emulator."""

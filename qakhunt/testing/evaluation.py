@@ -1,7 +1,9 @@
 """What a hunt finds and how often it cries wolf, on labelled sets of events.
 
-Each set's devices get names of their own, so that one run of a hunt answers for many
-sets and for the copies with events lost. Windows are as long as the hunt's lookback.
+What it does on held-back sets stands apart from what it does on those it may be tuned
+on, and so does each origin: modelled, reconstructed, captured. Each set's devices get
+names of their own, so that one run of a hunt answers for many sets and for the copies
+with events lost. Windows are as long as the hunt's lookback.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import random
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
@@ -21,7 +23,15 @@ from qakhunt.hunts.parameters import query_tokens
 from qakhunt.hunts.render import render
 from qakhunt.kql.schema import PRODUCTS, SENTINEL, TIME_COLUMN, columns
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
-from qakhunt.testing.labelled import POSITIVE, TABLE, LabelledSet, device_of
+from qakhunt.testing.labelled import (
+    KIN,
+    POSITIVE,
+    SOUGHT,
+    TABLE,
+    TUNING,
+    LabelledSet,
+    device_of,
+)
 from qakhunt.testing.statistics import Share
 
 if TYPE_CHECKING:
@@ -69,43 +79,80 @@ class SetOutcome:
     devices: int
     found: Share
     alerts: tuple[Alert, ...]
+    split: str = TUNING
+    malware: str = ""
+
+    @property
+    def false_alerts(self) -> tuple[Alert, ...]:
+        """Alerts that lie in no burst."""
+        return tuple(alert for alert in self.alerts if not alert.true)
+
+
+@dataclass(frozen=True)
+class Raised:
+    """Sets without bursts: how many there are, how many raised an alert, and the alerts."""
+
+    sets: int = 0
+    alerted: int = 0
+    alerts: int = 0
 
 
 @dataclass
 class HuntEvidence:
     """All that was measured of one hunt.
 
-    ``losses`` maps (rendering, origin, percent) to shares; ``seconds`` maps a
-    rendering to the times from a burst's first event to the first alert on it.
+    ``losses`` maps (rendering, origin, percent) to shares of copies with events lost;
+    ``seconds`` maps (rendering, origin) to the times from a burst's first event to the
+    first alert on it. Both are of the sets for tuning alone.
     """
 
     hunt: Hunt
     rendered: RenderedQuery
     sets: list[SetOutcome] = field(default_factory=list)
     losses: dict[tuple[str, str, int], Share] = field(default_factory=dict)
-    seconds: dict[str, list[float]] = field(default_factory=dict)
+    seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
-    def recall(self) -> dict[tuple[str, str], Share]:
-        """(rendering, origin) -> bursts found of those there are."""
+    def recall(self, split: str = TUNING) -> dict[tuple[str, str], Share]:
+        """(rendering, origin) -> Qakbot's bursts found of those there are."""
+        return self._found(
+            (o.rendering, o.origin, o.found)
+            for o in self.sets
+            if o.label == POSITIVE and o.split == split
+        )
+
+    def kin(self, split: str = TUNING) -> dict[tuple[str, str], Share]:
+        """(malware, origin) -> bursts of other malware found of those there are."""
+        return self._found(
+            (o.malware, o.origin, o.found) for o in self.sets if o.label == KIN and o.split == split
+        )
+
+    @staticmethod
+    def _found(parts: Iterable[tuple[str, str, Share]]) -> dict[tuple[str, str], Share]:
         found: dict[tuple[str, str], Share] = {}
-        for outcome in self.sets:
-            if outcome.label == POSITIVE:
-                key = (outcome.rendering, outcome.origin)
-                found[key] = found.get(key, Share(0, 0)) + outcome.found
+        for name, origin, share in parts:
+            found[name, origin] = found.get((name, origin), Share(0, 0)) + share
         return found
 
-    def precision(self) -> Share:
-        """Alerts that lie in a burst, of all alerts on all sets."""
-        alerts = [alert for outcome in self.sets for alert in outcome.alerts]
-        return Share(sum(alert.true for alert in alerts), len(alerts))
+    def raised(self) -> dict[tuple[str, str, str], Raised]:
+        """(split, label, origin) -> what the sets without bursts raised."""
+        raised: dict[tuple[str, str, str], Raised] = {}
+        for one in self.sets:
+            if one.label in SOUGHT:
+                continue
+            key = (one.split, one.label, one.origin)
+            known, alerts = raised.get(key, Raised()), len(one.false_alerts)
+            raised[key] = Raised(
+                known.sets + 1, known.alerted + (alerts > 0), known.alerts + alerts
+            )
+        return raised
 
-    def false_alerts(self, label: str) -> int:
+    def false_alerts(self, label: str, split: str = TUNING) -> int:
         """Alerts on the sets of a label that lie in no burst."""
-        return sum(not a.true for s in self.sets if s.label == label for a in s.alerts)
+        return sum(len(s.false_alerts) for s in self.sets if (s.label, s.split) == (label, split))
 
-    def time_to_detection(self) -> dict[str, tuple[float, float]]:
-        """Rendering -> median and longest time in seconds."""
-        return {name: (median(times), max(times)) for name, times in self.seconds.items() if times}
+    def time_to_detection(self) -> dict[tuple[str, str], tuple[float, float]]:
+        """(rendering, origin) -> median and longest time in seconds."""
+        return {key: (median(times), max(times)) for key, times in self.seconds.items() if times}
 
 
 def evaluate(
@@ -133,7 +180,9 @@ def evaluate(
                     _measure(one, session, window, chosen)
     for one in evidence:
         _count_vanished(one, jobs)
-        one.sets.sort(key=lambda outcome: (outcome.label != POSITIVE, outcome.origin, outcome.name))
+        one.sets.sort(
+            key=lambda o: (o.split != TUNING, o.label != POSITIVE, o.label, o.origin, o.name)
+        )
     return evidence
 
 
@@ -195,13 +244,17 @@ class _Job:
 def _jobs(
     sets: Sequence[LabelledSet], seed: int, repeats: int, losses: Sequence[int]
 ) -> Iterator[_Job]:
-    """Each set as it is, each burst with events lost, each burst cut after each event."""
+    """Each set as it is, each burst with events lost, each burst cut after each event.
+
+    Losses and time are measured on Qakbot's bursts for tuning.
+    """
     for number, one in enumerate(sets):
         yield _Job(f"{number}", one, one.rows)
+        if one.label != POSITIVE or one.split != TUNING:
+            continue
         by_device: dict[str, list[Row]] = {}
-        if one.bursts:
-            for row in one.rows:
-                by_device.setdefault(device_of(row), []).append(row)
+        for row in one.rows:
+            by_device.setdefault(device_of(row), []).append(row)
         for which, burst in enumerate(one.bursts):
             rows = [
                 r for r in by_device[burst.device] if burst.start <= r["Timestamp"] <= burst.end
@@ -265,7 +318,7 @@ def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence
     by_job: dict[str, list[Hit]] = {}
     for hit in hits_of(one.hunt, Target("evaluation"), table):
         by_job.setdefault((hit.device or "").partition("|")[0], []).append(hit)
-    firsts: dict[tuple[str, str], float] = {}
+    firsts: dict[tuple[str, str, str], float] = {}
     for job in jobs:
         source = job.source
         if not _concerns(one.hunt, source):
@@ -277,12 +330,12 @@ def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence
             one.losses[key] = one.losses.get(key, Share(0, 0)) + share
         elif job.at is not None:
             if _finds(hits, job.burst):
-                burst = (source.rendering, job.key.rpartition(".")[0])
+                burst = (source.rendering, source.origin, job.key.rpartition(".")[0])
                 firsts[burst] = min(job.at, firsts.get(burst, job.at))
         else:
             _add_set(one, job, hits)
-    for (rendering, _), seconds in firsts.items():
-        one.seconds.setdefault(rendering, []).append(seconds)
+    for (rendering, origin, _), seconds in firsts.items():
+        one.seconds.setdefault((rendering, origin), []).append(seconds)
 
 
 def _count_vanished(one: HuntEvidence, jobs: Iterable[_Job]) -> None:
@@ -295,7 +348,7 @@ def _count_vanished(one: HuntEvidence, jobs: Iterable[_Job]) -> None:
 
 def _concerns(hunt: Hunt, source: LabelledSet) -> bool:
     """Whether an alert of the hunt on the set is right or wrong, and not another's business."""
-    return source.label != POSITIVE or source.behaviour == hunt.notes.behaviour
+    return source.label not in SOUGHT or source.behaviour == hunt.notes.behaviour
 
 
 def _finds(hits: Iterable[Hit], burst: Burst | None) -> bool:
@@ -336,6 +389,8 @@ def _add_set(one: HuntEvidence, job: _Job, hits: Sequence[Hit]) -> None:
         devices=len({device_of(row) for row in source.rows}),
         found=Share(found, len(source.bursts)),
         alerts=alerts,
+        split=source.split,
+        malware=source.malware,
     )
     if known is not None:
         one.sets.remove(known)
@@ -345,8 +400,8 @@ def _add_set(one: HuntEvidence, job: _Job, hits: Sequence[Hit]) -> None:
 
 def _joined(known: SetOutcome, more: SetOutcome) -> SetOutcome:
     """A set that took several windows."""
-    return SetOutcome(
-        known.name, known.label, known.origin, known.rendering, known.events, known.devices,
-        Share(max(known.found.found, more.found.found), known.found.tried),
-        (*known.alerts, *more.alerts),
-    )  # fmt: skip
+    return replace(
+        known,
+        found=Share(max(known.found.found, more.found.found), known.found.tried),
+        alerts=(*known.alerts, *more.alerts),
+    )

@@ -1,7 +1,10 @@
 """Evidence as a document, as Markdown, and beside the hunts it is about.
 
 Numbers are only ever written by this module, from a measurement, with its date and
-its data named.
+its data named. Each tells the part it was measured on (tuning or held back) and the
+origin of the data. Only captured bursts get an interval: modelled and reconstructed
+ones, and copies of any, say nothing of bursts that nobody has seen. Of held-back sets
+the evidence gives counts, not what they hold: nobody shall tune on what an alert said.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
-from qakhunt.testing.labelled import POSITIVE
+from qakhunt.testing.labelled import HELD_BACK, KIN, POSITIVE, TUNING
 from qakhunt.testing.statistics import Share
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from qakhunt.testing.evaluation import HuntEvidence, SetOutcome
     from qakhunt.testing.labelled import LabelledSet
 
-SCHEMA = "qakhunt.evaluate/1"
+SCHEMA = "qakhunt.evaluate/2"
 FOLDER = "evidence"
 
 _BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
@@ -52,16 +55,19 @@ def document(
 
 
 def _set_entry(one: LabelledSet) -> Document:
+    hidden = one.split == HELD_BACK
     return {
         "name": one.name,
+        "split": one.split,
         "label": one.label,
         "origin": one.origin,
         "rendering": one.rendering,
-        "behaviour": one.behaviour if one.label == POSITIVE else "",
+        "malware": one.malware,
+        "behaviour": one.behaviour if one.label in (POSITIVE, KIN) else "",
         "events": len(one.rows),
         "bursts": len(one.bursts),
-        "about": one.about,
-        "source": one.source,
+        "about": "" if hidden else one.about,
+        "source": "" if hidden else one.source,
         "files": one.files,
     }
 
@@ -73,32 +79,44 @@ def _hunt_entry(one: HuntEvidence) -> Document:
         "hunt_hash": one.rendered.hunt_hash,
         "behaviour": one.hunt.notes.behaviour,
         "recall": [
-            {"rendering": rendering, "origin": origin, **_share(share)}
-            for (rendering, origin), share in sorted(one.recall().items())
+            {"split": split, "rendering": name, "origin": origin, **_share(share, origin)}
+            for split in (TUNING, HELD_BACK)
+            for (name, origin), share in sorted(one.recall(split).items())
+        ],
+        "kin": [
+            {"split": split, "malware": name, "origin": origin, **_share(share, origin)}
+            for split in (TUNING, HELD_BACK)
+            for (name, origin), share in sorted(one.kin(split).items())
+        ],
+        "raised": [
+            {
+                "split": split, "label": label, "origin": origin,
+                "sets": raised.sets, "alerted": raised.alerted, "alerts": raised.alerts,
+            }
+            for (split, label, origin), raised in sorted(one.raised().items())
         ],
         "loss": [
             {"rendering": rendering, "origin": origin, "percent": percent, **_share(share)}
             for (rendering, origin, percent), share in sorted(one.losses.items())
         ],
         "seconds_to_detection": [
-            {"rendering": rendering, "median": round(middle, 3), "longest": round(longest, 3)}
-            for rendering, (middle, longest) in sorted(one.time_to_detection().items())
+            {
+                "rendering": rendering, "origin": origin,
+                "median": round(middle, 3), "longest": round(longest, 3),
+            }
+            for (rendering, origin), (middle, longest) in sorted(one.time_to_detection().items())
         ],
-        "precision": _share(one.precision()),
-        "sets": [_outcome(outcome) for outcome in one.sets],
+        "sets": [_outcome(outcome) for outcome in one.sets if outcome.split == TUNING],
         "limits": list(one.hunt.notes.limits),
-    }
+    }  # fmt: skip
 
 
-def _share(share: Share) -> Document:
-    low, high = share.interval or (None, None)
-    return {
-        "found": share.found,
-        "of": share.tried,
-        "share": _rounded(share.value),
-        "low": _rounded(low),
-        "high": _rounded(high),
-    }
+def _share(share: Share, origin: str = "") -> Document:
+    entry = {"found": share.found, "of": share.tried, "share": _rounded(share.value)}
+    if origin == "captured" and share.interval:
+        low, high = share.interval
+        entry |= {"low": _rounded(low), "high": _rounded(high)}
+    return entry
 
 
 def _rounded(value: float | None) -> float | None:
@@ -106,7 +124,6 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _outcome(outcome: SetOutcome) -> Document:
-    false = [alert for alert in outcome.alerts if not alert.true]
     return {
         "name": outcome.name,
         "label": outcome.label,
@@ -125,7 +142,7 @@ def _outcome(outcome: SetOutcome) -> Document:
                 "last": alert.last.short() if alert.last else None,
                 "commands": list(alert.commands),
             }
-            for alert in false
+            for alert in outcome.false_alerts
         ],
     }
 
@@ -135,19 +152,53 @@ def share_of(entry: Mapping[str, Any]) -> Share:
     return Share(entry["found"], entry["of"])
 
 
-def recall_of(hunt: Document, *, loss: int = 0) -> dict[str, Share]:
-    """Rendering -> bursts found, over all origins; with ``loss`` percent of events lost."""
-    entries = [e for e in hunt["loss"] if e["percent"] == loss] if loss else hunt["recall"]
+def recall_of(
+    hunt: Document, *, loss: int = 0, split: str = TUNING, origin: str = ""
+) -> dict[str, Share]:
+    """Rendering -> Qakbot's bursts found, of one origin or all.
+
+    With ``loss`` percent of events lost: copies of the bursts for tuning.
+    """
+    entries = (
+        [e for e in hunt["loss"] if e["percent"] == loss]
+        if loss
+        else [e for e in hunt["recall"] if e["split"] == split]
+    )
     found: dict[str, Share] = {}
     for entry in entries:
-        share = found.get(entry["rendering"], Share(0, 0))
-        found[entry["rendering"]] = share + share_of(entry)
+        if origin in ("", entry["origin"]):
+            share = found.get(entry["rendering"], Share(0, 0))
+            found[entry["rendering"]] = share + share_of(entry)
     return found
 
 
-def false_alerts_of(hunt: Document, label: str) -> int:
+def kin_of(hunt: Document, *, split: str = TUNING, origin: str = "") -> dict[str, Share]:
+    """Malware -> bursts found, of one origin or all."""
+    return {
+        name: sum((share_of(e) for e in entries), Share(0, 0))
+        for name, entries in _grouped(hunt["kin"], "malware", split, origin).items()
+    }
+
+
+def _grouped(
+    entries: Sequence[Document], key: str, split: str, origin: str
+) -> dict[str, list[Document]]:
+    grouped: dict[str, list[Document]] = {}
+    for entry in entries:
+        if entry["split"] == split and origin in ("", entry["origin"]):
+            grouped.setdefault(entry[key], []).append(entry)
+    return grouped
+
+
+def raised_of(hunt: Document, label: str, *, split: str = TUNING, origin: str = "") -> Share:
+    """Sets of a label that raised an alert, of those there are."""
+    entries = _grouped(hunt["raised"], "label", split, origin).get(label, [])
+    return sum((Share(e["alerted"], e["sets"]) for e in entries), Share(0, 0))
+
+
+def false_alerts_of(hunt: Document, label: str, *, split: str = TUNING) -> int:
     """False alerts on the sets of a label."""
-    return sum(len(s["false_alerts"]) for s in hunt["sets"] if s["label"] == label)
+    return sum(e["alerts"] for e in _grouped(hunt["raised"], "label", split, "").get(label, []))
 
 
 def percent(share: Share | None) -> str:
@@ -158,12 +209,9 @@ def percent(share: Share | None) -> str:
     return f"{text} %"
 
 
-def with_interval(share: Share) -> str:
-    """``98.2 % (95.1 to 99.4)``."""
-    if share.interval is None:
-        return "-"
-    low, high = (f"{bound * 100:.1f}".removesuffix(".0") for bound in share.interval)
-    return f"{percent(share)} ({low} to {high})"
+def counted(share: Share | None) -> str:
+    """``11 of 11``, or a dash of nothing."""
+    return f"{share.found} of {share.tried}" if share and share.tried else "-"
 
 
 def split_by_hunt(whole: Document) -> dict[str, Document]:
@@ -201,28 +249,59 @@ def evidence_of(hunt: Hunt) -> Document | None:
     return dict(found)
 
 
+_ORIGINS = ("captured", "reconstructed", "modelled")
+PARTS = {TUNING: "for tuning", HELD_BACK: "held back"}
+
+
 def words_of(found: Document) -> list[str]:
     """What was measured of one hunt, on what, and how often it cried wolf."""
     hunt = found["hunts"][0]
-    return [
-        f"measured {found['date']}, version {hunt['version']}, on {_data_words(found, hunt)}",
-        f"alerts on benign sets: {false_alerts_of(hunt, 'benign')}; "
-        f"on other intrusions: {false_alerts_of(hunt, 'unrelated')}",
-        f"precision on these sets: {with_interval(share_of(hunt['precision']))}",
+    lines = [f"measured {found['date']}, version {hunt['version']}"]
+    return lines + [
+        f"{part}: {told}" for split, part in PARTS.items() for told in _sums(hunt, split)
     ]
+
+
+def _sums(hunt: Document, split: str) -> list[str]:
+    """Bursts found, and sets that raised an alert, by origin."""
+    told: dict[str, list[str]] = {}
+    for origin in _ORIGINS:
+        shares = {
+            "Qakbot found": _total(recall_of(hunt, split=split, origin=origin)),
+            "other malware found": _total(kin_of(hunt, split=split, origin=origin)),
+            "administrative sets with an alert": raised_of(
+                hunt, "benign", split=split, origin=origin
+            ),
+            "other intrusions with an alert": raised_of(
+                hunt, "unrelated", split=split, origin=origin
+            ),
+        }
+        for title, share in shares.items():
+            parts = told.setdefault(title, [])
+            if share.tried:
+                parts.append(f"{counted(share)} {origin}")
+    return [f"{title}: {', '.join(parts)}" for title, parts in told.items() if parts]
+
+
+def _total(shares: Mapping[str, Share]) -> Share:
+    return sum(shares.values(), Share(0, 0))
 
 
 def lines_of(found: Document) -> list[str]:
     """The evidence of one hunt in a few sentences."""
     hunt = found["hunts"][0]
     lines = words_of(found)
-    tables = {"found, by rendering": recall_of(hunt)}
+    for split, part in PARTS.items():
+        for origin in _ORIGINS:
+            table = recall_of(hunt, split=split, origin=origin)
+            if table:
+                lines.append(f"found, {part}, {origin}, by rendering: {_listed(table)}")
     for loss in sorted({entry["percent"] for entry in hunt["loss"]}):
-        tables[f"found with {loss} % of events lost"] = recall_of(hunt, loss=loss)
-    for title, table in tables.items():
-        if table:
-            told = ", ".join(f"{name} {percent(share)}" for name, share in table.items())
-            lines.append(f"{title}: {told}")
+        for origin in _ORIGINS:
+            table = recall_of(hunt, loss=loss, origin=origin)
+            if table:
+                told = ", ".join(f"{name} {percent(share)}" for name, share in table.items())
+                lines.append(f"copies of {origin} bursts with {loss} % of events lost: {told}")
     times = hunt["seconds_to_detection"]
     if times:
         longest = max(entry["longest"] for entry in times)
@@ -230,75 +309,61 @@ def lines_of(found: Document) -> list[str]:
     return lines
 
 
-def _data_words(found: Document, hunt: Document) -> str:
-    """What was measured on, by origin and label."""
-    parts = []
-    for label, noun in ((POSITIVE, "bursts"), ("benign", "benign events"), ("unrelated", "events")):
-        for origin in ("captured", "reconstructed", "generated", "modelled"):
-            chosen = [
-                s for s in found["data"]
-                if s["label"] == label and s["origin"] == origin
-                and s["behaviour"] in ("", hunt["behaviour"])
-            ]  # fmt: skip
-            size = sum(s["bursts" if label == POSITIVE else "events"] for s in chosen)
-            if size:
-                tail = " of other intrusions" if label == "unrelated" else ""
-                parts.append(f"{size:,} {origin} {noun}{tail}")
-    return ", ".join(parts)
+def _listed(table: Mapping[str, Share]) -> str:
+    return ", ".join(f"{name} {counted(share)}" for name, share in table.items())
 
 
 _COLUMNS = ("direct", "cmd", "powershell", "batch")
 
 
 def markdown(found: Document) -> str:
-    """The table for a page, and what it was measured on."""
+    """The table for a page, and what it was measured on; a row for each part and origin."""
     head = [
-        "Hunt", "direct", "cmd /c", "PowerShell", "batch file", "other spellings",
-        "direct, 40 % lost", "benign alerts", "other intrusions", "precision",
+        "Hunt", "part", "data", "direct", "cmd /c", "PowerShell", "batch file", "other ways",
+        "direct, 40 % lost", "other malware", "administrative sets with an alert",
+        "other intrusions with an alert",
     ]  # fmt: skip
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     for hunt in found["hunts"]:
-        recall = recall_of(hunt)
-        others = Share(0, 0)
-        for name, share in recall.items():
-            if name not in _COLUMNS:
-                others = others + share
-        cells = [
-            f"`{hunt['name']}`",
-            *(percent(recall.get(name)) for name in _COLUMNS),
-            percent(others),
-            percent(recall_of(hunt, loss=40).get("direct")),
-            str(false_alerts_of(hunt, "benign")),
-            str(false_alerts_of(hunt, "unrelated")),
-            with_interval(share_of(hunt["precision"])),
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
+        for split, part in PARTS.items():
+            for origin in _ORIGINS:
+                cells = _cells(hunt, split, origin)
+                if any(cell != "-" for cell in cells):
+                    row = " | ".join([f"`{hunt['name']}`", part, origin, *cells])
+                    lines.append(f"| {row} |")
     lines += ["", *_foot(found)]
     return "\n".join(lines) + "\n"
 
 
+def _cells(hunt: Document, split: str, origin: str) -> list[str]:
+    recall = recall_of(hunt, split=split, origin=origin)
+    others = _total({name: share for name, share in recall.items() if name not in _COLUMNS})
+    lost = recall_of(hunt, loss=40, origin=origin) if split == TUNING else {}
+    return [
+        *(counted(recall.get(name)) for name in _COLUMNS),
+        counted(others),
+        percent(lost.get("direct")),
+        counted(_total(kin_of(hunt, split=split, origin=origin))),
+        counted(raised_of(hunt, "benign", split=split, origin=origin)),
+        counted(raised_of(hunt, "unrelated", split=split, origin=origin)),
+    ]
+
+
 def _foot(found: Document) -> list[str]:
-    data = found["data"]
-    captured = [s for s in data if s["origin"] == "captured"]
+    captured = [s for s in found["data"] if s["origin"] == "captured"]
     named = "; ".join(f"{s['name']} ({s['source']})" for s in captured)
-    bursts = {
-        origin: sum(s["bursts"] for s in data if s["origin"] == origin)
-        for origin in ("captured", "reconstructed", "generated")
-    }
-    counts = ", ".join(f"{count:,} {origin}" for origin, count in bursts.items() if count)
-    modelled = sum(s["events"] for s in data if s["origin"] == "modelled")
     lines = [
         f"Measured {found['date']} by `qakhunt evaluate` (seed {found['seed']}, {found['repeats']} "
-        f"copies of each burst per share of lost events). Bursts: {counts}. "
-        f"Benign programs and administrators, modelled: {modelled:,} events."
+        "copies of each burst per share of lost events). Counts are bursts found of those there "
+        "are, and sets that raised an alert of those there are. Nobody tunes a hunt on the "
+        "held-back part; its file's hash is committed with it."
     ]
     if named:
         lines.append(f"Captured: {named}.")
     lines.append(
-        "Percentages are bursts found; precision counts alerts on all sets, with its 95 % "
-        "interval. "
-        "Reconstructed, generated and modelled data follow the same public reports as the hunts, "
-        "so they show what a spelling costs, not how often a company's devices raise an alert."
+        "Reconstructed and modelled data follow public reports and scripts, many of them those "
+        "that the hunts follow too: they show what a spelling or a way of starting costs, not how "
+        "often a company's devices raise an alert; so they have no interval."
     )
     return lines
 

@@ -2,6 +2,7 @@
 
 Orders, parents and timings are those of ``data/bursts.yaml``; every burst stands in
 the noise of its device: real benign rows where there are some, else modelled ones.
+``data/held_back.yaml`` holds sequences of the same form that nobody tunes on.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
@@ -19,7 +20,16 @@ from qakhunt.core.documents import convert, parse_yaml
 from qakhunt.core.errors import HuntError
 from qakhunt.hunts.command_catalogue import RENDERINGS, families, rendered, wrapping
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.testing.labelled import Burst, LabelledSet
+from qakhunt.testing.labelled import (
+    HELD_BACK,
+    KIN,
+    POSITIVE,
+    TUNING,
+    Burst,
+    Label,
+    LabelledSet,
+    Split,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -34,6 +44,15 @@ BACKGROUND = 120
 _SOURCE = "qakhunt's generator, from orders, parents and timings of public reports"
 _MODEL = "qakhunt's generator, modelled on public descriptions"
 _WORKGROUP = "WORKGROUP"
+_INTERNAL = ("set", "ver", "echo", "type", "dir")
+"""Commands of cmd.exe's own: no process but the cmd that is asked for them."""
+_NET1 = (
+    "accounts", "computer", "config", "continue", "file", "files", "group", "localgroup",
+    "session", "sessions", "share", "start", "statistics", "stop", "user", "users",
+)  # fmt: skip
+"""What net hands to net1."""
+_ORIGINAL = {"nltest.exe": "nltestrk.exe", "systeminfo.exe": "sysinfo.exe", "cmd.exe": "Cmd.Exe"}
+"""Original file names that are not the file's name (Sigma's rules on renamed programs)."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,18 +70,29 @@ class Order(_Strict, frozen=True):
     seconds: tuple[float, float]
 
 
+Basis = Literal["read", "excerpt", "documented", "recalled"]
+"""How well its author knew the source of a sequence: see held_back.yaml."""
+
+
 class Program(_Strict, frozen=True):
-    """Something benign that runs some of the commands, or others."""
+    """Something benign that runs some of the commands, or others.
+
+    ``by`` is the line of the process that started the parent.
+    """
 
     about: str
     parent: str
     line: str
-    account: str
-    via: str
+    account: Literal["user", "system"]
+    via: Literal["direct", "cmd", "batch", "powershell"]
     gap: float
-    repeats: int
-    every: float
     steps: tuple[str, ...]
+    repeats: int = 1
+    every: float = 0.0
+    source: str = ""
+    basis: Basis | None = None
+    by: str = "services.exe"
+    folder: str = "C:\\Program Files\\X"
 
 
 class Behaviour(_Strict, frozen=True):
@@ -73,19 +103,63 @@ class Behaviour(_Strict, frozen=True):
     variants: dict[str, tuple[str, ...]]
 
 
-class Bursts(_Strict, frozen=True):
-    """The whole data file."""
+class Issued(_Strict, frozen=True):
+    """Commands as a report lists them; ``{domain}`` is the victim's."""
 
-    sequences: dict[str, Order]
-    behaviours: dict[str, Behaviour]
-    benign: dict[str, Program]
+    about: str
+    source: str
+    basis: Basis
+    steps: tuple[str, ...]
+
+
+Via = Literal[
+    "direct", "cmd", "batch", "powershell", "powershell-direct", "start", "conhost", "forfiles",
+    "issuers", "powershell-in-cmd", "cmd-in-powershell",
+]  # fmt: skip
+
+
+class Intrusion(_Strict, frozen=True):
+    """One burst of Qakbot or of its kin: its commands, or the name of an order of them.
+
+    ``line`` is the issuing process's, ``by`` that of the process that started it;
+    ``rename`` begins the names of copies of the programs; ``rendering`` is what its
+    outcome is counted under, where that is not ``via``.
+    """
+
+    parent: str
+    via: Via
+    seconds: tuple[float, float]
+    order: str = ""
+    steps: tuple[str, ...] = ()
+    about: str = ""
+    malware: str = "Qakbot"
+    source: str = ""
+    basis: Basis | None = None
+    line: str = ""
+    folder: str = "C:\\Windows\\SysWOW64"
+    by: str = "regsvr32.exe -s calc.dat"
+    account: Literal["user", "system"] = "user"
+    rename: str = ""
+    rendering: str = ""
+
+
+class Bursts(_Strict, frozen=True):
+    """A whole data file."""
+
+    split: Split = TUNING
+    sequences: dict[str, Order] = {}
+    behaviours: dict[str, Behaviour] = {}
+    orders: dict[str, Issued] = {}
+    qakbot: dict[str, Intrusion] = {}
+    kin: dict[str, Intrusion] = {}
+    benign: dict[str, Program] = {}
 
 
 @cache
-def recipes() -> Bursts:
-    """The data file, checked."""
-    text = files("qakhunt").joinpath("data/bursts.yaml").read_text(encoding="utf-8")
-    return convert(parse_yaml(text, "bursts.yaml", HuntError), Bursts, HuntError)
+def recipes(name: str = "bursts.yaml") -> Bursts:
+    """A data file, checked."""
+    text = files("qakhunt").joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    return convert(parse_yaml(text, name, HuntError), Bursts, HuntError)
 
 
 @dataclass
@@ -114,9 +188,15 @@ class _Device:
         return _Process(next(self.ids), file, line, folder, began, parent)
 
     def start(
-        self, at: Instant, file: str, line: str, by: _Process, folder: str = SYSTEM32
+        self,
+        at: Instant,
+        file: str,
+        line: str,
+        by: _Process,
+        folder: str = SYSTEM32,
+        original: str = "",
     ) -> _Process:
-        """A process that ``by`` starts, and its record."""
+        """A process that ``by`` starts, and its record; ``original`` where it was renamed."""
         made = self.process(file, line, folder, at, by)
         grand = by.parent
         self.rows.append(
@@ -129,6 +209,7 @@ class _Device:
                 "InitiatingProcessCommandLine": by.line,
                 "InitiatingProcessFolderPath": f"{by.folder}\\{by.file}".lower(),
                 "InitiatingProcessCreationTime": by.began,
+                **({"ProcessVersionInfoOriginalFileName": original} if original else {}),
                 **(
                     {
                         "InitiatingProcessParentId": grand.id,
@@ -152,8 +233,35 @@ def generate(seed: int, per_rendering: int, background: Sequence[Row] = ()) -> l
     sets = [_positive(rendering, seed, per_rendering, background) for rendering in RENDERINGS]
     for name, behaviour in recipes().behaviours.items():
         sets += [_other(name, behaviour, how, seed, per_rendering) for how in _OTHER_RENDERINGS]
-    sets += [_benign(name, program, seed) for name, program in recipes().benign.items()]
+    sets += _kin(recipes(), f"{seed}")
+    sets += [
+        _benign(f"modelled, {name}", program, f"{seed}/{name}")
+        for name, program in recipes().benign.items()
+    ]
     return [*sets, *_administrators(seed)]
+
+
+def held_back(background: Sequence[Row] = ()) -> list[LabelledSet]:
+    """The sequences that nobody tunes on; the same on every call.
+
+    Their names are numbers, so that evidence gives none of them away.
+    """
+    data = recipes("held_back.yaml")
+    by_rendering: dict[str, list[tuple[str, Intrusion]]] = {}
+    for name, case in data.qakbot.items():
+        by_rendering.setdefault(_rendering(case), []).append((name, case))
+    sets = [
+        _intrusions(
+            f"held back, Qakbot, {rendering}", cases, data, POSITIVE, "held back", background
+        )
+        for rendering, cases in sorted(by_rendering.items())
+    ]
+    sets += _kin(data, "held back")
+    sets += [
+        _benign(f"held back, administration {number:02d}", program, f"held back/{name}", HELD_BACK)
+        for number, (name, program) in enumerate(sorted(data.benign.items()), 1)
+    ]
+    return sets
 
 
 def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) -> LabelledSet:
@@ -174,7 +282,7 @@ def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) 
         rows += _noise(device, background, at, chance)
     rows.sort(key=lambda row: row["Timestamp"].ticks)
     return LabelledSet(
-        f"generated, {rendering}", "qakbot", "generated", _SOURCE, rows, rendering,
+        f"generated, {rendering}", "qakbot", "modelled", _SOURCE, rows, rendering,
         families().renderings[rendering], bursts=tuple(bursts),
     )  # fmt: skip
 
@@ -203,7 +311,7 @@ def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: in
         bursts.append(Burst(device.name, min(times), max(times)))
         rows += device.rows
     return LabelledSet(
-        f"generated, {name}, {rendering}", "qakbot", "generated", _MODEL, rows, rendering,
+        f"generated, {name}, {rendering}", "qakbot", "modelled", _MODEL, rows, rendering,
         behaviour.about, name, tuple(bursts),
     )  # fmt: skip
 
@@ -286,40 +394,198 @@ def _noise(
     return moved
 
 
-def _benign(name: str, program: Program, seed: int) -> LabelledSet:
-    chance = _chance(f"{seed}/{name}")
+def _kin(data: Bursts, seed: str) -> list[LabelledSet]:
+    """The bursts of other malware, a set for each."""
+    start = "held back" if data.split == HELD_BACK else "modelled"
+    return [
+        _intrusions(f"{start}, kin {number:02d}", [(name, case)], data, KIN, seed)
+        for number, (name, case) in enumerate(sorted(data.kin.items()), 1)
+    ]
+
+
+def _rendering(case: Intrusion) -> str:
+    return case.rendering or ("renamed" if case.rename else case.via)
+
+
+def _intrusions(
+    title: str,
+    cases: Sequence[tuple[str, Intrusion]],
+    data: Bursts,
+    label: Label,
+    seed: str,
+    background: Sequence[Row] = (),
+) -> LabelledSet:
+    """Bursts of one rendering or one kind of malware, a device for each."""
     rows: list[Row] = []
+    bursts = []
+    for number, (name, case) in enumerate(cases):
+        chance = _chance(f"{seed}/{name}")
+        account = "system" if case.account == "system" else "user1"
+        key = title.replace(", ", "-").replace(" ", "-").lower()
+        device = _Device(f"{key}-{number:02d}", account, chance)
+        at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
+        _intrude(device, case, data.orders[case.order].steps if case.order else case.steps, at)
+        times = [row["Timestamp"] for row in device.rows]
+        bursts.append(Burst(device.name, min(times), max(times)))
+        rows += device.rows
+        rows += _noise(device, background, at, chance)
+    rows.sort(key=lambda row: row["Timestamp"].ticks)
+    first = cases[0][1]
+    return LabelledSet(
+        title, label, "modelled", first.source or _SOURCE, rows, _rendering(first),
+        first.about, bursts=tuple(bursts), split=data.split,
+        malware=first.malware if label == KIN else "",
+    )  # fmt: skip
+
+
+def _intrude(device: _Device, case: Intrusion, steps: Sequence[str], at: Instant) -> None:
+    chance = device.chance
+    loader = _ancestor(device, case.by, at - _seconds(chance.uniform(60, 5000)))
+    began = at - _seconds(20)
+    host = device.process(case.parent, case.line or case.parent, case.folder, began, loader)
+    by = host
+    if case.via == "batch":
+        line = 'cmd.exe /c ""C:\\ProgramData\\list.bat" "'
+        by = device.start(at - _seconds(0.2), "cmd.exe", line, host)
+    elif case.via == "powershell":
+        by = device.start(at - _seconds(1.5), "powershell.exe", "powershell.exe", host)
+    domain = chance.choice(["contoso.example", "corp.fabrikam.example", _WORKGROUP])
+    whole = chance.uniform(*case.seconds)
+    offsets = [0.0, *sorted(chance.uniform(0.03, whole) for _ in steps[1:])]
+    names = _Names(case.rename)
+    for offset, step in zip(offsets, steps, strict=True):
+        when = at + _seconds(offset)
+        if case.via == "issuers":
+            by = device.start(when - _seconds(0.02), host.file, host.line, loader, host.folder)
+        _issue(device, by, step.replace("{domain}", domain), case.via, when, names)
+
+
+class _Names:
+    """The names that copies of programs go by, the same one for the same program."""
+
+    def __init__(self, prefix: str) -> None:
+        self.prefix = prefix
+        self.given: dict[str, str] = {}
+
+    def of(self, file: str) -> str:
+        if not self.prefix:
+            return file
+        return self.given.setdefault(file, f"{self.prefix}{len(self.given) + 1}.exe")
+
+
+_WRAPPED: dict[str, tuple[tuple[str, str], ...]] = {
+    "cmd": (("cmd.exe", "cmd.exe /c {}"),),
+    "start": (("cmd.exe", "cmd.exe /c start /b {}"),),
+    "conhost": (("conhost.exe", "conhost.exe --headless cmd /c {}"), ("cmd.exe", "cmd /c {}")),
+    "forfiles": (
+        ("forfiles.exe", 'forfiles.exe /p c:\\windows\\system32 /m notepad.exe /c "cmd /c {hex}"'),
+        # forfiles does not hand on the first word (Sigma: forfiles child process masquerading).
+        ("cmd.exe", "/c {}"),
+    ),
+    "powershell-in-cmd": (
+        ("cmd.exe", 'cmd.exe /c powershell -nop -c "{}"'),
+        ("powershell.exe", 'powershell  -nop -c "{}"'),
+    ),
+    "cmd-in-powershell": (
+        ("powershell.exe", 'powershell.exe -nop -c "cmd /c {}"'),
+        ("cmd.exe", '"cmd.exe" /c {}'),
+    ),
+}
+"""The processes around a command, outermost first, with their lines."""
+
+_TEXT = {
+    "direct": "direct", "issuers": "direct", "powershell": "powershell",
+    "powershell-direct": "powershell", "powershell-in-cmd": "powershell",
+}  # fmt: skip
+
+
+_SHELLED = ("cmd", "conhost", "forfiles", "cmd-in-powershell")
+"""Ways whose innermost wrapper runs a command of cmd.exe's own by itself."""
+
+
+def _issue(device: _Device, by: _Process, step: str, via: str, at: Instant, names: _Names) -> None:
+    """One command in its wrappers, its own process, and the net1 that a net starts."""
+    if via in _SHELLED:
+        step = step.removeprefix("cmd /c ")
+    file = _file_of(step)
+    internal = file.removesuffix(".exe") in _INTERNAL
+    name = file if internal else names.of(file)
+    if name != file:
+        step = " ".join([name.removesuffix(".exe"), *step.split(" ")[1:]])
+    for shell, line in _WRAPPED.get(via, ()):
+        text = line.format(step, hex=step.replace('"', "0x22"))
+        by = device.start(at, shell, text, by)
+        at = at + _seconds(0.02)
+    if not internal:
+        _program(device, by, step, _TEXT.get(via, "cmd"), at, file)
+
+
+def _file_of(step: str) -> str:
+    return step.replace('"', "").split()[0].lower().removesuffix(".exe") + ".exe"
+
+
+def _program(
+    device: _Device, by: _Process, step: str, rendering: str, at: Instant, file: str
+) -> None:
+    """The process of a command, and the net1 that a net starts.
+
+    ``file`` is what the program is by its version information.
+    """
+    name = _file_of(step)
+    renamed = name != file
+    line = step if step.startswith('"') else rendered(step, rendering)
+    made = device.start(
+        at,
+        name,
+        line,
+        by,
+        "C:\\ProgramData\\Oweboiqnb" if renamed else SYSTEM32,
+        _ORIGINAL.get(file, file) if renamed else "",
+    )
+    words = step.split()
+    if file == "net.exe" and len(words) > 1 and words[1].lower() in _NET1:
+        gap = "  " if rendering in ("cmd", "batch") else " "
+        rest = step.partition(" ")[2]
+        device.start(at + _seconds(0.015), "net1.exe", f"net1{gap}{rest}", made)
+
+
+def _ancestor(device: _Device, line: str, began: Instant) -> _Process:
+    """A process that is known by its line alone."""
+    file = line.replace('"', "").split()[0]
+    return device.process(file, line, SYSTEM32, began)
+
+
+def _benign(title: str, program: Program, seed: str, split: Split = TUNING) -> LabelledSet:
+    chance = _chance(seed)
+    rows: list[Row] = []
+    key = title.partition(", ")[2].replace(" ", "-")
     for number in range(3):
         account = "system" if program.account == "system" else "user1"
-        device = _Device(f"{name}-{number}", account, chance)
+        device = _Device(f"{key}-{number}", account, chance)
         first = BASE + _seconds(chance.uniform(0, 2 * 86_400))
-        services = device.process("services.exe", "services.exe", SYSTEM32, first)
+        ancestor = _ancestor(device, program.by, first)
         for round_ in range(program.repeats):
             at = first + _seconds(round_ * program.every * 3600)
-            parent = device.process(
-                program.parent, program.line, "C:\\Program Files\\X", at, services
-            )
+            parent = device.process(program.parent, program.line, program.folder, at, ancestor)
             for step in program.steps:
                 _run(device, parent, step, program.via, at)
                 at = at + _seconds(program.gap * chance.uniform(0.7, 1.3))
         rows += device.rows
-    return LabelledSet(f"modelled, {name}", "benign", "modelled", _MODEL, rows, about=program.about)
+    return LabelledSet(
+        title, "benign", "modelled", program.source or _MODEL, rows, about=program.about,
+        split=split,
+    )  # fmt: skip
 
 
 def _run(device: _Device, parent: _Process, step: str, via: str, at: Instant) -> None:
-    by, line = parent, step
-    if via == "cmd":
-        by = device.start(at, "cmd.exe", f"cmd.exe /c {step}", parent)
-        line = rendered(step, "cmd")
-    file = step.replace('"', "").split()[0].removesuffix(".exe").lower() + ".exe"
-    made = device.start(at + _seconds(0.01), file, line, by)
-    if file == "net.exe" and line.split()[1] in ("share", "localgroup"):
-        device.start(
-            at + _seconds(0.03),
-            "net1.exe",
-            line.replace("net.exe", "net1").replace("net ", "net1 "),
-            made,
-        )
+    """One command of a program; one that begins with cmd /c has a shell of its own."""
+    by, rendering = parent, via
+    if via == "cmd" or step.startswith("cmd /c "):
+        step = step.removeprefix("cmd /c ")
+        by, rendering = device.start(at, "cmd.exe", f"cmd.exe /c {step}", parent), "cmd"
+        if step.split()[0] in _INTERNAL:
+            return
+    _program(device, by, step, rendering, at + _seconds(0.01), _file_of(step))
 
 
 def _administrators(seed: int) -> Iterator[LabelledSet]:

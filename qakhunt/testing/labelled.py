@@ -3,9 +3,11 @@
     sets:
       - name: reconstructed, direct
         files: [device-process-events/direct.ndjson]
-        label: qakbot          # or benign, or unrelated (another intrusion)
+        label: qakbot          # or kin (other malware), benign, unrelated (another intrusion)
         rendering: direct      # how the commands were started
-        origin: reconstructed  # or captured, modelled, generated
+        origin: reconstructed  # or captured, modelled
+        split: tuning          # or held-back: nobody tunes a hunt on it
+        malware: IcedID        # whose burst it is, where the label is kin
         bursts: device         # every device is one burst; or a list with times
         behaviour: discovery   # what is to be found, as hunts name it
         source: where it comes from, and its licence
@@ -21,7 +23,7 @@ import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
@@ -37,10 +39,16 @@ if TYPE_CHECKING:
 
 MANIFEST = "manifest.yaml"
 TABLE = "DeviceProcessEvents"
-POSITIVE = "qakbot"
+POSITIVE: Final = "qakbot"
+KIN: Final = "kin"
+SOUGHT = (POSITIVE, KIN)
+"""Labels of sets that hold bursts to be found."""
+TUNING: Final = "tuning"
+HELD_BACK: Final = "held-back"
 
-Label = Literal["qakbot", "benign", "unrelated"]
-Origin = Literal["captured", "reconstructed", "modelled", "generated"]
+Label = Literal["qakbot", "kin", "benign", "unrelated"]
+Origin = Literal["captured", "reconstructed", "modelled"]
+Split = Literal["tuning", "held-back"]
 Row = dict[str, Any]
 
 _ALL_TIME = Window(Instant.parse("1700-01-01"), Instant.parse("2250-01-01"))
@@ -71,6 +79,8 @@ class SetText(_Strict, frozen=True):
     bursts: Literal["device"] | tuple[BurstText, ...] = "device"
     behaviour: str = "discovery"
     about: str = ""
+    split: Split = TUNING
+    malware: str = ""
 
 
 class Manifest(_Strict, frozen=True):
@@ -103,6 +113,9 @@ class LabelledSet:
     bursts: tuple[Burst, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
     """File, as the manifest names it -> SHA-256 of its bytes, in hex."""
+    split: Split = TUNING
+    malware: str = ""
+    """Whose bursts they are, where the label is kin."""
 
 
 def load_labelled(folder: Path) -> list[LabelledSet]:
@@ -157,8 +170,10 @@ def _load(entry: SetText, folder: Path) -> LabelledSet:
         rendering=entry.rendering,
         about=entry.about,
         behaviour=entry.behaviour,
-        bursts=_bursts(entry, rows) if entry.label == POSITIVE else (),
+        bursts=_bursts(entry, rows) if entry.label in SOUGHT else (),
         files={name: _sha256(path) for name, path in zip(entry.files, paths, strict=True)},
+        split=entry.split,
+        malware=entry.malware,
     )
 
 
@@ -219,3 +234,44 @@ def _sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def write_labelled(folder: Path, sets: Sequence[LabelledSet]) -> None:
+    """Write the sets as NDJSON files with their manifest, ready to load again.
+
+    Raises UsageError for a folder that is not empty.
+    """
+    import yaml
+
+    from qakhunt.answers.plain import to_json_line
+    from qakhunt.core.writing import whole_file
+
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", hint="name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, text: str) -> None:
+        with whole_file(folder / name, private=False) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    entries: list[dict[str, Any]] = []
+    for number, one in enumerate(sets):
+        name = f"{number:02d}.ndjson"
+        write(name, "".join(f"{to_json_line(row)}\n" for row in one.rows))
+        entry: dict[str, Any] = {
+            "name": one.name, "files": [name], "label": one.label, "origin": one.origin,
+            "source": one.source, "about": one.about, "split": one.split,
+        }  # fmt: skip
+        if one.label in SOUGHT:
+            entry |= {
+                "rendering": one.rendering,
+                "malware": one.malware,
+                "behaviour": one.behaviour,
+                "bursts": [
+                    {"device": b.device, "start": b.start.isoformat(), "end": b.end.isoformat()}
+                    for b in one.bursts
+                ],
+            }
+        entries.append(entry)
+    text = yaml.safe_dump({"sets": entries}, sort_keys=False, allow_unicode=True)
+    write(MANIFEST, text)

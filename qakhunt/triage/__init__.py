@@ -1,1 +1,1 @@
-"""What a result means: hits, commands, techniques."""
+"""The meaning of a result: findings, assessment, timeline, process tree, suppressions."""

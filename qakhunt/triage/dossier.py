@@ -98,11 +98,12 @@ def _portals(result: RunResult, hit: Hit, given: Portals | None) -> Portals:
     own = known.workspace_resources.items() if known else ()
     # The named ones come last, so that they win.
     resources = (*((guid.lower(), resource) for guid, resource in own), *named)
+    kusto = (known.cluster, known.database) if known else (None, None)
     if given is not None and given.cloud:
-        return replace(given, workspaces=resources)
+        return replace(given, workspaces=resources, cluster=kusto[0], database=kusto[1])
     clouds = (known.cloud, known.log_analytics) if known else ("public", "public")
     cloud, azure = (name if name in CLOUDS else "public" for name in clouds)
-    return Portals(cloud, resources, azure)
+    return Portals(cloud, resources, azure, *kusto)
 
 
 def _dossier(

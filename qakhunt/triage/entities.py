@@ -107,6 +107,8 @@ def _linked(label: str, query: str, place: Place) -> tuple[Link, ...]:
     if "azure" in PRODUCTS[place.product].portals:
         logs = place.portals.logs(query, place.tenant, place.workspace, place.window)
         found.append(Link(f"{label} in Logs", logs or ""))
+        explorer = place.portals.data_explorer(query)
+        found.append(Link(f"{label} in Azure Data Explorer", explorer or ""))
     return tuple(link for link in found if link.url)
 
 

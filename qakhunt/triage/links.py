@@ -11,7 +11,7 @@ import gzip
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 if TYPE_CHECKING:
     from qakhunt.kql.values import Instant, Window
@@ -30,6 +30,7 @@ AZURE_PORTALS = {
     "usgov-dod": "https://portal.azure.us",
     "china": "https://portal.azure.cn",
 }
+DATA_EXPLORER = "https://dataexplorer.azure.com"
 CLOUDS = tuple(DEFENDER_PORTALS)
 _DEVICE_ID = re.compile(r"[0-9a-fA-F]{40}", re.ASCII)
 _GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
@@ -52,12 +53,15 @@ class Portals:
 
     ``cloud`` is Defender's, empty where nobody named one; ``azure`` is that of the
     workspaces where it is another.
-    The key ``""`` of ``workspaces`` stands for every workspace.
+    The key ``""`` of ``workspaces`` stands for every workspace. ``cluster`` and ``database``
+    are those of Azure Data Explorer.
     """
 
     cloud: str = ""
     workspaces: tuple[tuple[str, str], ...] = ()
     azure: str | None = None
+    cluster: str | None = None
+    database: str | None = None
 
     def device_page(self, device_id: str, tenant: str | None) -> str | None:
         """The device's page in the Defender portal."""
@@ -105,6 +109,18 @@ class Portals:
             f"/resourceId/{quote(resource, safe='')}/source/LogsBlade.AnalyticsShareLinkToQuery"
             f"/q/{quote(quote(text, safe=''), safe='')}"
             f"/timespan/{quote(times, safe='')}"
+        )
+        return link if len(link) <= _LONGEST else None
+
+    def data_explorer(self, query: str) -> str | None:
+        """Azure Data Explorer with the query filled in; needs a cluster of the public cloud."""
+        host = urlsplit(self.cluster or "").hostname
+        if host is None or not self.database or (self.azure or self.cloud or PUBLIC) != PUBLIC:
+            return None
+        text = base64.b64encode(_packed(query.encode("utf-8", "replace"))).decode()
+        link = (
+            f"{DATA_EXPLORER}/clusters/{quote(host, safe='')}"
+            f"/databases/{quote(self.database, safe='')}?query={quote(text, safe='')}"
         )
         return link if len(link) <= _LONGEST else None
 

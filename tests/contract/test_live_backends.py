@@ -1,7 +1,8 @@
-"""Both live backends against a service on loopback: real clients, real TLS, every fault."""
+"""All live backends against a service on loopback: real clients, real TLS, every fault."""
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import logging
 import socket
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from azure.core.credentials import AccessToken
 
-from qakhunt.answers import wire_hunting, wire_log_analytics
+from qakhunt.answers import wire_hunting, wire_kusto, wire_log_analytics
 from qakhunt.answers.ledger import Status, Target
 from qakhunt.answers.service_error import ServiceError
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends import defender, log_analytics
+from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
 from qakhunt.backends.base import Answer, Question
@@ -53,9 +54,27 @@ class Tokens:
         self.renewed.append(authorization)
 
 
+MODULES: dict[str, Any] = {
+    "log-analytics": log_analytics, "defender": defender, "kusto": kusto
+}  # fmt: skip
+WIRES: dict[str, Any] = {
+    "log-analytics": wire_log_analytics, "defender": wire_hunting, "kusto": wire_kusto
+}  # fmt: skip
+
+
+def settings_of(kind: str, **own: Any) -> Any:
+    """The settings of a backend; of the data lake with its one workspace, searched for money."""
+    if kind == "log-analytics":
+        return log_analytics.LogAnalyticsSettings(**own)
+    if kind == "defender":
+        return defender.DefenderSettings(NOW, **own)
+    given = {"databases": {WORKSPACE: f"soc-{WORKSPACE}"}, "allow_billed_search": True, **own}
+    return kusto.KustoSettings(NOW, **given)
+
+
 @dataclass
 class Live:
-    """A backend of either kind, with what can be seen of it."""
+    """A backend of any kind, with what can be seen of it."""
 
     kind: str
     service: s.Service
@@ -70,8 +89,7 @@ class Live:
         **limits: Any,
     ) -> Any:  # fmt: skip
         endpoint = url or self.service.url
-        module: Any = log_analytics if self.kind == "log-analytics" else defender
-        client = module.open_client(
+        client = MODULES[self.kind].open_client(
             self.tokens, endpoint, "https://scope/.default", ca_file=str(self.service.ca),
             connections=connections,
         )  # fmt: skip
@@ -81,11 +99,11 @@ class Live:
             limits=RetryLimits(**limits), jitter=lambda: 1.0, renew=self.tokens.renew,
             on_wait=lambda *told: self.waits.append(told),
         )  # fmt: skip
-        made: Any
-        if self.kind == "log-analytics":
-            made = log_analytics.LogAnalyticsBackend(transport, settings)
-        else:
-            made = defender.DefenderBackend(transport, settings or defender.DefenderSettings(NOW))
+        kinds: dict[str, Any] = {
+            "log-analytics": log_analytics.LogAnalyticsBackend,
+            "defender": defender.DefenderBackend, "kusto": kusto.KustoBackend,
+        }  # fmt: skip
+        made = kinds[self.kind](transport, settings or settings_of(self.kind))
         self.backends.append(made)
         return made
 
@@ -95,20 +113,19 @@ class Live:
         return answer  # type: ignore[no-any-return]
 
     def question(self, text: str = "DeviceProcessEvents | take 1") -> Question:
-        workspace = WORKSPACE if self.kind == "log-analytics" else None
+        workspace = None if self.kind == "defender" else WORKSPACE
         target = Target("contoso", "tenant", workspace)
         return Question(text, WINDOW, target, ("DeviceProcessEvents",))
 
     def body(self, table: ResultTable = ROWS) -> bytes:
-        wire: Any = wire_log_analytics if self.kind == "log-analytics" else wire_hunting
-        return wire.encode(table)  # type: ignore[no-any-return]
+        return WIRES[self.kind].encode(table)  # type: ignore[no-any-return]
 
     def close(self) -> None:
         for backend in self.backends:
             backend.close()
 
 
-@pytest.fixture(params=["log-analytics", "defender"])
+@pytest.fixture(params=list(MODULES))
 def live(request: pytest.FixtureRequest, service: s.Service) -> Iterator[Live]:
     made = Live(request.param, service)
     yield made
@@ -169,6 +186,217 @@ def test_what_defender_is_asked(live: Live) -> None:
     assert sent.headers["content-type"] == "application/json; charset=utf-8"
 
 
+OPTIONS = {
+    "servertimeout": "00:04:00",
+    "queryconsistency": "strongconsistency",
+    "query_language": "kql",
+    "request_readonly": True,
+    "results_progressive_enabled": False,
+}
+SCOPE = {
+    "query_datetimescope_column": "TimeGenerated",
+    "query_datetimescope_from": "2026-10-01T00:00:00.0000000Z",
+    "query_datetimescope_to": "2026-10-31T23:59:59.9999999Z",
+}
+
+
+@only("kusto")
+def test_what_the_data_lake_is_asked(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    live.ask()
+    sent = live.service.received[0]
+    assert sent.path == "/lake/kql/v2/rest/query"
+    assert sent.json == {
+        "csl": "DeviceProcessEvents | take 1",
+        "db": f"soc-{WORKSPACE}",
+        "properties": {"Options": {**OPTIONS, **SCOPE}},
+    }
+    assert sent.headers["authorization"] == f"Bearer {SECRET}-1"
+
+
+@only("kusto")
+def test_what_a_cluster_is_asked(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    settings = settings_of("kusto", lake=False, database="Hunting", databases={})
+    live.ask(settings=settings)
+    sent = live.service.received[0]
+    assert (sent.path, sent.json["db"]) == ("/v2/rest/query", "Hunting")
+    assert json.loads(sent.json["properties"]) == {"Options": {**OPTIONS, **SCOPE}}
+
+
+@only("kusto")
+def test_external_tables_are_bounded_in_the_text(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    live.ask(settings=settings_of("kusto", lake=False, external=True))
+    sent = live.service.received[0].json
+    assert sent["csl"] == (
+        'external_table("DeviceProcessEvents") | where TimeGenerated >= '
+        "datetime(2026-10-01T00:00:00Z) and TimeGenerated < "
+        "datetime(2026-11-01T00:00:00Z) | take 1"
+    )
+    assert json.loads(sent["properties"]) == {"Options": OPTIONS}
+
+
+@only("kusto")
+def test_where_no_time_scope_is_taken_the_text_bounds_the_tables_from_then_on(live: Live) -> None:
+    refused = s.send(400, error("BadRequest", "query_datetimescope_column is not allowed"))
+    live.service.script(refused, s.send(200, live.body()))
+    backend = live.backend()
+    answer = backend.ask(live.question())
+    assert (answer.status, answer.attempts, len(answer.request_ids)) == (Status.COMPLETE, 2, 2)
+    assert backend.ask(live.question()).attempts == 1
+    texts = [request.json["csl"] for request in live.service.received]
+    assert texts[0] == "DeviceProcessEvents | take 1"
+    assert texts[1] == texts[2]
+    assert "where TimeGenerated >= datetime(2026-10-01" in texts[1]
+    assert "query_datetimescope_to" not in live.service.received[2].json["properties"]["Options"]
+
+
+@only("kusto")
+def test_a_place_in_a_bounded_text_is_told_in_the_querys_own(live: Live) -> None:
+    text = "DeviceProcessEvents | where Nonesuch == 1"
+    place = error("BadRequest", "Semantic error [line:position=1:154]")
+    live.service.script(s.send(400, place))
+    settings = settings_of("kusto", lake=False, external=True)
+    answer = live.backend(settings=settings).ask(live.question(text))
+    sent = live.service.received[0].json["csl"]
+    assert sent[153:161] == "Nonesuch"
+    assert answer.place == (1, text.index("Nonesuch") + 1)
+
+
+@only("kusto")
+def test_the_lake_is_asked_only_where_money_may_be_spent(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    answer = live.ask(settings=settings_of("kusto", allow_billed_search=False))
+    assert (answer.status, answer.attempts) == (Status.FAILED, 0)
+    assert "billed" in answer.detail
+    assert "allow_billed_search = true" in answer.hint
+    assert live.service.received == []
+
+
+@only("kusto")
+def test_what_the_lake_lacks_is_refused_with_its_place_and_unasked(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    text = "DeviceProcessEvents\n| where ingestion_time() > ago(1d)"
+    answer = live.backend().ask(live.question(text))
+    assert (answer.status, answer.rejected, answer.place) == (Status.FAILED, True, (2, 9))
+    assert answer.detail == "the data lake has no ingestion_time()"
+    assert live.service.received == []
+    cluster = settings_of("kusto", lake=False)
+    assert live.backend(settings=cluster).ask(live.question(text)).status is Status.COMPLETE
+
+
+@only("kusto")
+@pytest.mark.parametrize(
+    "words",
+    [
+        "SEM0100: 'take' operator: Failed to resolve table or column expression named "
+        "'DeviceProcessEvents'",
+        "The name 'DeviceProcessEvents' does not refer to any known column, table, variable or "
+        "function.",
+    ],
+)
+def test_an_unknown_table_of_the_lake_is_an_empty_one_and_not_a_rejection(
+    live: Live, words: str
+) -> None:
+    live.service.script(s.send(400, error("General_BadRequest", "x", **{"@message": words})))
+    answer = live.ask()
+    assert (answer.status, answer.rejected, answer.gaps) == (Status.UNCOVERED, False, (WINDOW,))
+    assert "no table DeviceProcessEvents" in answer.detail
+    cluster = live.ask(settings=settings_of("kusto", lake=False))
+    assert (cluster.status, cluster.rejected) == (Status.FAILED, True)
+
+
+@only("kusto")
+def test_a_throttled_tenant_waits_until_the_moment_it_is_told(live: Live) -> None:
+    later = dt.datetime.now(dt.timezone.utc) + dt.timedelta(seconds=90)
+    words = f"Too many queries, retry after {later:%m/%d/%Y %H:%M:%S} UTC."
+    live.service.script(
+        s.send(429, error("TooManyRequests", words)), s.send(429, words.encode()),
+        s.send(200, live.body()),
+    )  # fmt: skip
+    answer = live.ask()
+    assert answer.status is Status.COMPLETE
+    assert [80 < wait <= 91 for wait in answer.waits] == [True, True]
+
+
+@only("kusto")
+def test_records_that_the_lake_may_not_have_yet_are_told_once(live: Live) -> None:
+    live.service.script(s.send(200, live.body()))
+    backend = live.backend()
+    assert backend.ask(live.question()).status is Status.COMPLETE
+    backend.ask(live.question())
+    (warning,) = backend.warnings
+    assert "newer than 2026-10-20T11:45:00" in warning
+    old = Window(WINDOW.start, Instant.parse("2026-10-20T11:00:00Z"))
+    other = live.backend()
+    other.ask(Question("T | take 1", old, live.question().target))
+    assert other.warnings == []
+
+
+def frames(**end: Any) -> list[dict[str, Any]]:
+    """The frames of a whole answer, with other members in the completion frame."""
+    found = wire_kusto.frames(ROWS)
+    found[-1].update(end)
+    return found
+
+
+HEAD, PROPERTIES, PRIMARY, ACCOUNT, END = frames()
+LATE = {"OneApiErrors": [{"error": {
+    "code": "LimitsExceeded", "message": "Request is invalid and cannot be executed.",
+    "@message": "Query result set has exceeded the internal record count limit 500000 "
+    "(E_QUERY_RESULT_SET_TOO_LARGE; see https://aka.ms/kustoquerylimits)"}}]}  # fmt: skip
+WARNED = {**ACCOUNT, "Rows": [["2026-01-01T00:00:00Z", 3, "Warning", "some shards are late"]]}
+ODD_FRAMES: dict[str, tuple[Any, Status, str]] = {
+    "has errors": (
+        frames(HasErrors=True, OneApiErrors=LATE["OneApiErrors"]), Status.TRUNCATED, "500000"),
+    "has errors, says nothing": (frames(HasErrors=True), Status.PARTIAL, "without words"),
+    "has errors is missing": (
+        [HEAD, PRIMARY, {"FrameType": "DataSetCompletion", "Cancelled": False}], Status.PARTIAL,
+        "without words"),
+    "errors that it denies": (
+        frames(OneApiErrors=[{"error": {"code": "X", "message": "a node is gone"}}]),
+        Status.PARTIAL, "a node is gone"),
+    "an error in the rows": (
+        [HEAD, {**PRIMARY, "Rows": [["host", 2], LATE]}, END], Status.TRUNCATED, "TOO_LARGE"),
+    "an error in the rows of another table": (
+        [HEAD, PRIMARY, {**PROPERTIES, "Rows": [LATE]}, END], Status.PARTIAL, "QueryProperties"),
+    "an error in the account": (
+        [HEAD, PRIMARY, {**ACCOUNT, "Rows": [LATE]}, END], Status.PARTIAL, "an error of its"),
+    "a warning": ([HEAD, PRIMARY, WARNED, END], Status.PARTIAL, "some shards are late"),
+    "cancelled": (frames(Cancelled=True), Status.PARTIAL, "cancelled"),
+    "no completion": ([HEAD, PRIMARY], Status.PARTIAL, "no completion frame"),
+    "frames after the end": ([HEAD, END, PRIMARY], Status.PARTIAL, "goes on after"),
+    "no header": ([PRIMARY, END], Status.PARTIAL, "does not begin with a header"),
+    "another version": ([{**HEAD, "Version": "v3.0"}, PRIMARY, END], Status.PARTIAL, "v3.0"),
+    "progressive": ([{**HEAD, "IsProgressive": True}, PRIMARY, END], Status.PARTIAL, "progressive"),
+    "a fragment": (
+        [HEAD, {"FrameType": "TableFragment", "Rows": [["host", 2]]}, PRIMARY, END],
+        Status.PARTIAL, "TableFragment"),
+    "two results": ([HEAD, PRIMARY, PRIMARY, END], Status.PARTIAL, "2 tables"),
+    "no result": ([HEAD, PROPERTIES, END], Status.PARTIAL, "no table"),
+    "a table of no kind": ([HEAD, {**PROPERTIES, "TableKind": None}, PRIMARY, END],
+                           Status.PARTIAL, "no kind"),
+    "a short row": (
+        [HEAD, {**PRIMARY, "Rows": [["host"]]}, END], Status.PARTIAL, "shorter"),
+    "rows that are none": ([HEAD, {**PRIMARY, "Rows": {}}, END], Status.FAILED, "not a list"),
+    "no columns": ([HEAD, {**PRIMARY, "Columns": []}, END], Status.FAILED, "no columns"),
+    "a frame that is none": ([HEAD, PRIMARY, 7, END], Status.FAILED, "no kind of frame 3"),
+    "no frames": ([], Status.FAILED, "no frames"),
+    "the first version": ({"Tables": []}, Status.FAILED, "no frames"),
+}  # fmt: skip
+
+
+@only("kusto")
+@pytest.mark.parametrize(("value", "status", "words"), ODD_FRAMES.values(), ids=ODD_FRAMES)
+def test_no_sign_of_less_is_passed_over(live: Live, value: Any, status: Status, words: str) -> None:
+    live.service.script(s.send(200, value))
+    answer = live.ask()
+    assert answer.status is status
+    assert words in answer.detail
+    assert answer.divisible == (status is Status.TRUNCATED)
+
+
 FAULTS = {
     "500": s.send(500, error("UnknownError", "")),
     "502 page": s.send(502, GATEWAY_PAGE, {"Content-Type": "text/html"}),
@@ -179,6 +407,7 @@ FAULTS = {
     "reset within": s.reset_within,
     "cut short": s.send(200, b'{"tables": [{"name": "Prim', length=5000),
     "cut, length agrees": s.send(200, b'{"tables": [{"name": "Prim'),
+    "cut frames": s.send(200, b'[{"FrameType": "DataSetHeader"}, {"Frame'),
 }
 
 
@@ -345,12 +574,7 @@ def test_a_name_that_does_not_exist(live: Live) -> None:
 def test_a_cut_at_the_row_limit_is_never_complete(live: Live) -> None:
     table = ResultTable(ROWS.columns, [("host", n) for n in range(3)])
     live.service.script(s.send(200, live.body(table)))
-    settings: Any = (
-        log_analytics.LogAnalyticsSettings(row_limit=3)
-        if live.kind == "log-analytics"
-        else defender.DefenderSettings(NOW, row_limit=3)
-    )
-    answer = live.ask(settings=settings)
+    answer = live.ask(settings=settings_of(live.kind, row_limit=3))
     assert (answer.status, answer.table, answer.divisible) == (Status.TRUNCATED, table, True)
     assert "limit of 3 rows" in answer.detail
 

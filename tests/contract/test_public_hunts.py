@@ -184,4 +184,5 @@ def test_each_is_asked_live_with_its_window_as_the_span(
     reached = {query.text: query.window for query in sent.queries}
     for rendered in asked.values():
         assert reached[rendered.text] == rendered.window
-    assert len(sent.queries) - sent.run < len(asked) / 2  # the engine's own answers are most
+    # The engine answers most of them itself, coverage checks included.
+    assert len(sent.queries) - sent.run < len(sent.queries) / 2

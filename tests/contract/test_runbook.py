@@ -210,7 +210,14 @@ def test_the_bundle_is_what_its_manifest_says(site: Site) -> None:
     assert SECRET.encode() not in whole
 
 
-def test_a_job_reports_what_is_new_and_its_stream_names_nobody(site: Site) -> None:
+def test_jobs_in_a_row(site: Site) -> None:
+    """What is new, then nothing twice, then a workspace that does not answer."""
+    _reports_what_is_new_and_names_nobody(site)
+    _reports_nothing_twice(site)
+    _fails_with_a_last_line_that_says_so(site)
+
+
+def _reports_what_is_new_and_names_nobody(site: Site) -> None:
     ended = site.run("qakbot-post-compromise-commands", "sentinel,defender")
     assert ended.code == 0, ended.errors
     told = [json.loads(body) for body in site.receiver.bodies]
@@ -226,7 +233,7 @@ def test_a_job_reports_what_is_new_and_its_stream_names_nobody(site: Site) -> No
     print(ended.output, f"{ended.peak:.0f} MB")
 
 
-def test_a_second_job_reports_nothing_twice(site: Site) -> None:
+def _reports_nothing_twice(site: Site) -> None:
     before = len(site.receiver.bodies)
     ended = site.run("qakbot-post-compromise-commands", "sentinel,defender")
     assert ended.code == 0, ended.errors
@@ -235,11 +242,13 @@ def test_a_second_job_reports_nothing_twice(site: Site) -> None:
     assert "known=1" in ended.output
 
 
-def test_a_job_that_could_not_look_fails_with_a_last_line_that_says_so(site: Site) -> None:
+def _fails_with_a_last_line_that_says_so(site: Site) -> None:
     before = len(site.receiver.bodies)
     ended = site.run("qakbot-post-compromise-commands", "sentinel,defender")
     assert ended.code == 1
-    assert ended.last_line.startswith("qakhunt.cli.runbook_job.JobFailed: qakhunt did not look")
+    assert ended.last_line.startswith(
+        "qakhunt.schedule.runbook.job.JobFailed: qakhunt did not look"
+    )
     assert "1 of 2 questions" in ended.last_line
     assert "WARNING: qakbot-post-compromise-commands profile=sentinel" in ended.output
     beat = json.loads(site.receiver.bodies[before])

@@ -20,13 +20,15 @@ pytest.importorskip("uvicorn", reason="the emulator is an extra")
 from qakhunt.answers.ledger import Status, Target
 from qakhunt.backends.base import Question
 from qakhunt.backends.local import LocalBackend
+from qakhunt.backends.profile import Limits, Profile
+from qakhunt.backends.services import MODULES
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
-from qakhunt.hunts.model import PRODUCTS
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run.sample import sample_events, sample_now
+from qakhunt.run.settings import ProfileSettings
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, scenario_of, tenant_of, write_events
@@ -188,7 +190,7 @@ def _comparable(cell: Any) -> Any:
 def ask(backend: Backend, hunt: Hunt, place: Place, window: str) -> ResultTable:
     parameters = {name: PARAMETERS[name] for name in parameters_of(hunt) if name in PARAMETERS}
     rendered = render(hunt, now=NOW, product=backend.product, window=window, parameters=parameters)
-    workspace = place.workspace if backend.name == "log-analytics" else None
+    workspace = None if backend.name in ("defender", "local") else place.workspace
     target = Target("profile", place.tenant, workspace)
     answer = backend.ask(Question(rendered.text, rendered.window, target, ()))
     assert (answer.detail, answer.status) == ("", Status.COMPLETE)
@@ -209,13 +211,24 @@ def backends(
             LocalBackend([place.local], now=NOW, product="defender"),
             *(
                 live.open(profile_for(emulator, product, place.tenant, place.workspace))
-                for product in PRODUCTS
+                for product in MODULES
             ),
+            live.open(cluster_profile(emulator, place, "own")),
+            live.open(cluster_profile(emulator, place, "external")),
         ]
     yield opened
     live.close()
     for local in (backend for found in opened.values() for backend in found[:2]):
         local.close()
+
+
+def cluster_profile(emulator: Emulator, place: Place, tables: Any) -> ProfileSettings:
+    profile = Profile(
+        backend="kusto", tenant=place.tenant, cluster=emulator.url,
+        database=f"any-{place.workspace}", tables=tables,
+        ca_file=str(emulator.ca), limits=Limits(concurrency=1, calls=1000, per_seconds=1.0),
+    )  # fmt: skip
+    return ProfileSettings("cluster", profile, {})
 
 
 def answers(backends: list[Backend], hunt: Hunt, place: Place, window: str) -> Any:
@@ -246,7 +259,7 @@ def test_every_type_and_every_hostile_character_is_the_same_everywhere(
     path.write_text(HARD_TYPES)
     hunt = load_hunt(path)
     first, *others = answers(backends["hard"], hunt, places["hard"], "2026-10-07/2026-11-01")
-    assert len(others) == 3
+    assert len(others) == 6
     for other in others:
         assert other == first
     columns, rows = first

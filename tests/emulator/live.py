@@ -92,8 +92,11 @@ def profile_for(
     retention: str | None = None,
 ) -> ProfileSettings:
     """A profile of one workspace at the emulator, asked one question at a time."""
+    named = [f"lake-{workspace}"] if backend == "kusto" else [workspace]
     profile = Profile(
-        backend=backend, tenant=tenant, workspaces=[workspace], retention=retention,
+        backend=backend, tenant=tenant, workspaces=named, retention=retention,
+        cluster=f"{emulator.url}/lake/kql" if backend == "kusto" else None,
+        allow_billed_search=backend == "kusto",
         limits=Limits(concurrency=1, calls=1000, per_seconds=1.0, row_limit=row_limit),
         log_analytics_endpoint=emulator.url, graph_endpoint=emulator.url,
         ca_file=str(emulator.ca) if emulator.ca else None,

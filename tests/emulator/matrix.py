@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from qakhunt.backends.base import Answer, Question
     from qakhunt.hunts.render import RenderedQuery
 
-SERVICES = ("log-analytics", "defender")
+SERVICES = ("log-analytics", "defender", "kusto")
 POSITIONS = ("first", "middle", "last")
 HITS, QUIET = "hits", "quiet"
 # The kind of run per position: without hits it may end in "clean". The last call is
@@ -64,7 +64,7 @@ NEED_ROWS = ("truncated", "short-rows", "long-rows", "negative-numbers", "text-n
 STATES = ("no-source-rows", "aged-out", "wrong-workspace", "connector-stopped")
 """Faults that are a state of the tenant: they last from the call on."""
 QUERY_FAULTS = tuple(name for name, fault in FAULTS.items() if {*fault.paths} & {*QUERY_PATHS})
-PATHS = {"log-analytics": "query", "defender": "hunting"}
+PATHS = {"log-analytics": "query", "defender": "hunting", "kusto": "kusto"}
 
 NOW = Instant.parse("2026-11-01T00:00:00Z")
 WINDOW = "2026-10-02/2026-11-01"
@@ -251,7 +251,7 @@ class Matrix:
         (target,) = targets_of(profile)
         try:
             plan = [
-                PlanLine(rendered_hunt(kind, cell.service, window), backend, target)
+                PlanLine(rendered_hunt(kind, backend.product, window), backend, target)
                 for kind, window in zip(cell.hunts, cell.windows, strict=True)
             ]
             result = execute(plan, RunOptions(backend.settled))

@@ -60,6 +60,7 @@ def test_a_service_tells_what_the_engine_tells(home: Path, backend: str) -> None
     assert document["clouds"] == {
         f"well-{backend}": {
             "cloud": "public", "log_analytics": "public", "workspace_resources": {WORKSPACE: RESOURCE},
+            "cluster": None, "database": None,
         }
     }  # fmt: skip
     held, local = surroundings(document), sample_result().context

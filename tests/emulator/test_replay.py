@@ -12,8 +12,7 @@ from qakhunt.answers.run_document import run_document
 from qakhunt.backends.recordings.pseudonyms import Pseudonyms
 from qakhunt.backends.recordings.redact import Redactor, literal_words
 from qakhunt.backends.recordings.store import Recording, new_recording
-from qakhunt.cli.replaying import ReplayAnswering
-from qakhunt.cli.request import HuntRequest
+from qakhunt.backends.services import service_named
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -22,6 +21,8 @@ from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.recorder import Recorder, fetch_source_rows
+from qakhunt.run.replay import ReplaySource
+from qakhunt.run.request import HuntRequest
 from qakhunt.run.slicing.strategies import read_slices
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
@@ -76,6 +77,7 @@ class Situation:
 SITUATIONS = [
     Situation("whole"),
     Situation("defender", "defender"),
+    Situation("lake", "kusto"),
     Situation("throttled", faults=(FaultRule(fault="throttled", calls=1),)),
     Situation("in parts", slices="devices:3"),
     Situation("in days", "defender", slices="4d"),
@@ -118,7 +120,12 @@ def recorded(
     for name, query in HUNTS.items():
         path = tmp_path / f"{name}.kql"
         path.write_text(query, encoding="utf-8")
-        rendered = render(load_hunt(path), now=NOW, product=situation.service, window=WINDOW)
+        rendered = render(
+            load_hunt(path),
+            now=NOW,
+            product=service_named(situation.service).product,
+            window=WINDOW,
+        )
         for target in targets_of(profile):
             plan.append(PlanLine(rendered, backend, target, slices))
     try:
@@ -137,7 +144,7 @@ def recorded(
 def replayed(
     folder: Path, request: HuntRequest | None = None, *, on_source: bool = False
 ) -> RunResult:
-    answers = ReplayAnswering(folder, on_source=on_source, now=None)
+    answers = ReplaySource(folder, on_source=on_source, now=None)
     with answers.opened(request or HuntRequest(), lambda _: None, None) as plan:
         return execute(plan)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from qakhunt.backends.services import service_named
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -65,14 +66,14 @@ class Case:
 
 REPEATED = [
     Case(service, cut, fault, number)
-    for service in ("log-analytics", "defender")
+    for service in ("log-analytics", "defender", "kusto")
     for cut in CUTS
     for fault, numbers in (("unavailable", range(1, SLICES + 1)), ("reset-during", (2,)))
     for number in numbers
 ]
 DIVIDED = [
     Case(service, cut, fault, number)
-    for service in ("log-analytics", "defender")
+    for service in ("log-analytics", "defender", "kusto")
     for cut in CUTS
     for fault, numbers in (("gateway-timeout", range(1, SLICES + 1)), ("row limit", (0,)))
     for number in numbers
@@ -95,7 +96,9 @@ def sliced(case: Case, emulator: tuple[Emulator, SkippingClock], folder: Path) -
     server, clock = emulator
     path = folder / "counts.kql"
     path.write_text(HUNT, encoding="utf-8")
-    rendered = render(load_hunt(path), now=NOW, product=case.service, window=WINDOW)
+    rendered = render(
+        load_hunt(path), now=NOW, product=service_named(case.service).product, window=WINDOW
+    )
     limit = case.tenant("x").limits.rows if case.fault == "row limit" else None
     profile = profile_for(
         server, case.service, guid("tenant", case.name), guid("workspace", case.name),

@@ -1,44 +1,16 @@
-"""The parts of the README that the program writes itself: help and the picture.
+"""The README and the picture on it, which the program draws itself.
 
-`python -m tests.golden.refresh` puts them in place; a test compares them.
+`python -m tests.golden.refresh` puts the picture in place; a test compares it.
 """
 
 from __future__ import annotations
 
 import io
-import os
-import re
 from pathlib import Path
-from unittest import mock
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 SCREEN = ROOT / ".github" / "screen.svg"
-
-_BLOCK = re.compile(r"(<!-- help: ([a-z -]+) -->\n)(.*?)(<!-- /help -->)", re.DOTALL)
-
-
-def with_help(text: str) -> str:
-    """The README's text with every help block as the program prints it."""
-
-    def block(match: re.Match[str]) -> str:
-        name = match[2]
-        return (
-            f"{match[1]}<details>\n<summary><code>qakhunt {name} --help</code></summary>\n\n"
-            f"```\n{help_of(name)}```\n\n</details>\n{match[4]}"
-        )
-
-    return _BLOCK.sub(block, text)
-
-
-def help_of(name: str) -> str:
-    """What ``qakhunt NAME --help`` prints, 80 columns wide."""
-    from qakhunt.__main__ import run
-
-    out = io.StringIO()
-    with mock.patch("sys.stdout", out), mock.patch.dict(os.environ, {"COLUMNS": "80"}):
-        run([*name.split(), "--help"])
-    return "\n".join(line.rstrip() for line in out.getvalue().splitlines()) + "\n"
 
 
 def screen() -> str:

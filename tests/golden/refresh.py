@@ -3,30 +3,58 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 from qakhunt.answers.run_document import json_schema
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from tests.golden.readme import README, SCREEN, screen, with_help
+from qakhunt.testing.evidence import evidence_of, joined, markdown, replace_block
+from tests.golden import house, reference
+from tests.golden.readme import SCREEN, screen
+from tests.golden.walkthrough import TUTORIALS, carried_out
 
 FOLDER = Path(__file__).parent
 SCHEMA = FOLDER.parents[1] / "qakhunt" / "data" / "run.schema.json"
+EVIDENCE = reference.DOCS / "explanation" / "evidence.md"
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 
 
 def main() -> None:
-    """Rendered hunts, the schema of a run, and the README's help and picture."""
-    SCHEMA.write_text(json.dumps(json_schema(), indent=2) + "\n", encoding="utf-8")
+    """Rendered hunts, the schema of a run, the picture, and the program's part of docs/.
+
+    The reference before the tutorials, whose commands are carried out: half a minute each.
+    """
+    _write(SCHEMA, json.dumps(json_schema(), indent=2) + "\n")
     for hunt in Catalog().all():
         for product in hunt.products:
             text = render(hunt, now=NOW, product=product).text
-            path = FOLDER / f"{hunt.name}.{product}.kql"
-            path.write_text(text, encoding="utf-8", newline="\n")
-    README.write_text(with_help(README.read_text(encoding="utf-8")), encoding="utf-8")
-    SCREEN.parent.mkdir(exist_ok=True)
-    SCREEN.write_text(screen(), encoding="utf-8")
+            _write(FOLDER / f"{hunt.name}.{product}.kql", text)
+    picture = screen()
+    _write(SCREEN, picture)
+    _write(reference.DOCS / "assets" / "screen.svg", picture)
+    _write(house.PICTURE, house.picture())
+    _write(house.PAGE, house.with_rooms(house.PAGE.read_text(encoding="utf-8")))
+    _write(EVIDENCE, _with_evidence(EVIDENCE.read_text(encoding="utf-8")))
+    for name in reference.PAGES:
+        _write(reference.DOCS / name, reference.page(name))
+    for path in TUTORIALS:
+        text, problems = carried_out(path)
+        _write(path, text)
+        for problem in problems:
+            print(f"{path}: {problem}", file=sys.stderr)
+
+
+def _with_evidence(page: str) -> str:
+    """The page with the table of what ``qakhunt evaluate --record`` wrote beside the hunts."""
+    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    return replace_block(page, markdown(joined([part for part in recorded if part])))
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8", newline="\n")
 
 
 if __name__ == "__main__":

@@ -15,7 +15,9 @@ PUBLIC = CLOUDS["public"].hosts
     [
         "https://api.loganalytics.azure.com", "https://api.loganalytics.io/",
         "https://GRAPH.microsoft.com", "http://127.0.0.1:8080", "http://localhost:1",
-        "https://[::1]:8443",
+        "https://[::1]:8443", "https://contoso.westeurope.kusto.windows.net",
+        "https://trd-abc.z0.kusto.fabric.microsoft.com", "https://api.securityplatform.microsoft.com",
+        "https://westeurope.api.securityplatform.microsoft.com/lake/kql",
     ],
 )  # fmt: skip
 def test_hosts_of_the_cloud_and_this_machine_are_trusted(url: str) -> None:
@@ -28,6 +30,10 @@ def test_hosts_of_the_cloud_and_this_machine_are_trusted(url: str) -> None:
         ("https://graph.microsoft.us", "no host of this profile's cloud"),
         ("https://graph.microsoft.com.evil.example", "no host"),
         ("https://localhost.evil.example", "no host"),
+        ("https://evilkusto.windows.net", "no host"),
+        ("https://kusto.windows.net", "no host"),
+        ("https://contoso.kusto.windows.net.evil.example", "no host"),
+        ("https://contoso.kusto.usgovcloudapi.net", "no host"),
         ("https://graph.microsoft.com@evil.example", "not an address"),
         ("http://graph.microsoft.com", "https only"),
         ("http://10.0.0.1", "https only"),

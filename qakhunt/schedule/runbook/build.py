@@ -60,7 +60,7 @@ or not delivered; the last line of its exception says what.
 
 import sys
 
-from qakhunt.cli.runbook_job import run
+from qakhunt.schedule.runbook.job import run
 
 BUILT = {built}
 
@@ -91,6 +91,12 @@ Reading the workspaces:
 
     New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
         -RoleDefinitionName 'Log Analytics Data Reader'
+"""
+_KUSTO = """\
+Reading the data lake, for each workspace in it (a cluster: `.add database DB viewers`):
+
+    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
+        -RoleDefinitionName 'Log Analytics Reader'
 """
 
 
@@ -264,6 +270,9 @@ def _roles(payload: Payload) -> str:
     services = [service_named(name) for name in payload.backends]
     if any(service.needs_workspaces for service in services):
         rows.append(("Log Analytics", "Log Analytics Data Reader", "each workspace that is hunted"))
+    if any(service.database_keys for service in services):
+        where = "each workspace in the data lake; of a cluster's database: Viewer"
+        rows.append(("the data lake or a cluster", "Log Analytics Reader", where))
     for permission in filter(None, (service.permission for service in services)):
         rows.append(("advanced hunting", f"Graph `{permission}` (application)", "the tenant"))
     rows += dict.fromkeys(kind.role for kind, _ in payload.sinks.values() if kind.role)
@@ -279,6 +288,8 @@ def _grants(payload: Payload) -> str:
         parts.append(_WORKSPACES)
     if payload.lighthouse:
         parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
+    if any(service.database_keys for service in services):
+        parts.append(_KUSTO)
     if any(service.permission for service in services):
         parts.append(_GRAPH)
     if '"federated"' in payload.config:

@@ -35,8 +35,9 @@ from qakhunt.testing.emulator.identity import (
     managed_identity,
     pipeline_assertion,
 )
+from qakhunt.testing.emulator.kusto import KustoService, as_version_1
 from qakhunt.testing.emulator.queries import ROWS, Asked, EventStore, Query, QueryServices
-from qakhunt.testing.emulator.replies import Reply, error_reply, json_reply
+from qakhunt.testing.emulator.replies import Reply, error_reply, json_reply, throttled_until
 from qakhunt.testing.emulator.scenario import Script
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Emulation:
         self.store = EventStore()
         self.issuer = Issuer(clock, scenario.token_seconds, scenario.any_token)
         self.queries = QueryServices(loaded, self.store, self.issuer)
+        self.kusto = KustoService(self.queries, self.store, self.issuer)
         self.script = Script(self.queries.tenants)
         self.entra = Entra(scenario, self.issuer)
         self.ingestion = Ingestion()
@@ -103,6 +105,8 @@ class Emulation:
             Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
             Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
                   methods=post),
+            *self._kusto_routes("/lake/kql", lake=True),
+            *self._kusto_routes("", lake=False),
             Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
             Route("/msi/token", machine, methods=both),
             Route("/metadata/identity/oauth2/token", machine),
@@ -161,7 +165,9 @@ class Emulation:
     def _situation(
         self, path: str, tenant: Tenant | None, rule: FaultRule | None, fault: Fault | None
     ) -> Situation:
-        service = "log-analytics" if path in ("query", "search") else "graph"
+        service = {"query": "log-analytics", "search": "log-analytics", "kusto": "kusto"}.get(
+            path, "graph"
+        )
         seconds = fault.seconds if fault else 0.0
         if rule is not None and rule.seconds is not None:
             seconds = rule.seconds
@@ -177,6 +183,8 @@ class Emulation:
         wait = self.script.throttled(call)
         if wait is not None:
             call.fault = "throttle"
+            if at.service == "kusto":
+                return throttled_until(at.now, wait)
             reply = error_reply(at.service, "throttled", at.now)
             return reply.with_headers(retry_after=str(max(int(wait + 0.999), 1)))
         if query.tenant.latency > query.seconds:
@@ -204,6 +212,31 @@ class Emulation:
         claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
         admitted = self.queries.admit_hunting(asked)
         return await self._run(request, admitted, "hunting", self.queries.tenant_of(claims), None)
+
+    def _kusto_routes(self, base: str, *, lake: bool) -> list[Route]:
+        async def query(request: Request, version: int) -> _Response:
+            asked = await _asked(request)
+            tenant, workspace = self.kusto.target(asked)
+            with self.kusto.one_more(tenant, lake=lake) as full:
+                admitted = full or self.kusto.admit(asked, lake=lake)
+                answered = await self._run(request, admitted, "kusto", tenant, workspace)
+            if version == 1 and answered.delivery is Delivery.WHOLE:
+                answered.reply = as_version_1(answered.reply)
+            return answered
+
+        async def manage(request: Request) -> _Response:
+            return self._plain(self.kusto.manage(await _asked(request), lake=lake))
+
+        async def metadata(_request: Request) -> _Response:
+            return self._plain(self.kusto.metadata())
+
+        post = ["POST"]
+        return [
+            Route(f"{base}/v2/rest/query", partial(query, version=2), methods=post),
+            Route(f"{base}/v1/rest/query", partial(query, version=1), methods=post),
+            Route(f"{base}/v1/rest/mgmt", manage, methods=post),
+            Route(f"{base}/v1/rest/auth/metadata", metadata),
+        ]
 
     async def _run(
         self,

@@ -17,7 +17,13 @@ from typing import TYPE_CHECKING
 from qakhunt.kql.values import Window
 from qakhunt.testing.emulator import shapes
 from qakhunt.testing.emulator.identity import AADSTS, aadsts_reply
-from qakhunt.testing.emulator.replies import Reply, error_reply, json_reply, limit_exceeded
+from qakhunt.testing.emulator.replies import (
+    Reply,
+    error_reply,
+    json_reply,
+    limit_exceeded,
+    throttled_until,
+)
 from qakhunt.testing.emulator.timespan import NO_TIME, days_before, intersect, since
 
 if TYPE_CHECKING:
@@ -28,8 +34,9 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
 
 
-QUERY_PATHS = ("query", "search", "hunting")
-LOG_ANALYTICS_PATHS = ("query", "search")
+QUERY_PATHS = ("query", "search", "hunting", "kusto")
+TABLE_PATHS = ("query", "search", "kusto")
+KUSTO_PATHS = ("kusto",)
 
 
 class Delivery(Enum):
@@ -49,7 +56,7 @@ class Delivery(Enum):
 class Situation:
     """Where a fault strikes.
 
-    ``service`` is the way errors are worded: ``log-analytics`` or ``graph``.
+    ``service`` is the way errors are worded: ``log-analytics``, ``graph`` or ``kusto``.
     ``seconds`` is the rule's, else the fault's own; ``now`` is in seconds since
     1970, ``clock`` the services' time in queries; ``row_limit`` the tenant's.
     """
@@ -116,6 +123,10 @@ def _retry_in_words(at: Situation) -> Reply:
     return error_reply(at.service, "throttled-in-words", at.now, wait=wait)
 
 
+def _retry_moment(at: Situation) -> Reply:
+    return throttled_until(at.now, at.seconds)
+
+
 _HTML = b"""<html>
 <head><title>502 Bad Gateway</title></head>
 <body><center><h1>502 Bad Gateway</h1></center>
@@ -148,7 +159,7 @@ def _of_other_workspace(table: ResultTable, _at: Situation) -> ResultTable:
     return replace(table, rows=rows)
 
 
-_ROWS_MARK = re.compile(rb'"(?:rows|results)":')
+_ROWS_MARK = re.compile(rb'"(?:rows|results)":|"TableKind":"PrimaryResult".*?"Rows":')
 
 
 def _break_text(reply: Reply, _at: Situation) -> Reply:
@@ -165,8 +176,9 @@ def _break_text(reply: Reply, _at: Situation) -> Reply:
 def _pad(reply: Reply, _at: Situation) -> Reply:
     """A member that nobody asked for makes the body 60 MB; the answer stays what it was."""
     room = max(LARGE_BODY - len(reply.body), 0)
-    padding = b'{"padding":"' + b"x" * room + b'",'
-    return replace(reply, body=padding + reply.body[1:])
+    opening = reply.body.index(b"{") + 1
+    padding = b'"padding":"' + b"x" * room + b'",'
+    return replace(reply, body=reply.body[:opening] + padding + reply.body[opening:])
 
 
 def _skewed(reply: Reply, at: Situation) -> Reply:
@@ -255,10 +267,10 @@ FAULTS: dict[str, Fault] = {
         window=lambda window, at: intersect(window, since(days_before(at.clock, 30)))),
     "connector-stopped": Fault("the records end two weeks ago", window=_until_two_weeks_ago),
     "second-table": _shape(
-        "the rows are in a second table", shapes.second_table, LOG_ANALYTICS_PATHS),
+        "the rows are in a second table", shapes.second_table, TABLE_PATHS),
     "same-table-twice": _shape(
-        "two tables of one name", shapes.same_table_twice, LOG_ANALYTICS_PATHS),
-    "no-table": _shape("no table", shapes.no_table, LOG_ANALYTICS_PATHS),
+        "two tables of one name", shapes.same_table_twice, TABLE_PATHS),
+    "no-table": _shape("no table", shapes.no_table, TABLE_PATHS),
     "rows-null": _shape("the rows are null", shapes.rows_are(None)),
     "rows-object": _shape("the rows are an object", shapes.rows_are({})),
     "rows-text": _shape("the rows are a text", shapes.rows_are("")),
@@ -267,7 +279,7 @@ FAULTS: dict[str, Fault] = {
     "other-columns": _shape("another query's columns", shapes.other_columns),
     "twin-columns": _shape("two columns of one name", shapes.twin_columns),
     "short-rows": _shape(
-        "rows of fewer cells than columns", shapes.short_rows, LOG_ANALYTICS_PATHS),
+        "rows of fewer cells than columns", shapes.short_rows, TABLE_PATHS),
     "long-rows": _shape("rows of more cells than columns", shapes.long_rows),
     "negative-numbers": _shape("every number is -1", shapes.numbers_are(-1)),
     "text-numbers": _shape("every number is a text", shapes.numbers_are("abc")),
@@ -280,6 +292,23 @@ FAULTS: dict[str, Fault] = {
         "200 with a list of errors", shapes.beside(errors=[{"code": "Broken", "message": SAID}])),
     "warnings": _shape("200 with warnings", shapes.beside(warnings=[SAID])),
     "unknown-member": _shape("a member that no service has", shapes.beside(novelty=1)),
+    "throttled-until": Fault(
+        "429 with the moment to come back in its text only", instead=_retry_moment, seconds=10,
+        paths=KUSTO_PATHS),
+    "no-time-scope": Fault(
+        "400: a time scope is not accepted", instead=_error("no-time-scope"), paths=KUSTO_PATHS),
+    "unknown-table": Fault(
+        "400: the table is empty, and so is unknown to the data lake",
+        instead=_error("unknown-table", word="DeviceProcessEvents"), paths=KUSTO_PATHS),
+    "has-errors": _shape(
+        "the completion frame has errors", shapes.beside(
+            HasErrors=True, OneApiErrors=[{"error": {"code": "Broken", "@message": SAID}}]),
+        KUSTO_PATHS),
+    "cancelled": _shape(
+        "the completion frame says that the query was cancelled", shapes.beside(Cancelled=True),
+        KUSTO_PATHS),
+    "no-completion": _shape(
+        "the completion frame is missing", shapes.without_frame("DataSetCompletion"), KUSTO_PATHS),
     "clock-skew": Fault("the Date header is ahead", alter=_skewed, seconds=900),
     **{
         code: Fault(f"the token endpoint: {error.summary}",

@@ -18,14 +18,14 @@ from qakhunt.testing.emulator.replies import JSON, Reply, error_reply, limit_exc
 from qakhunt.testing.emulator.timespan import days_before, intersect, parse_timespan, since
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Window
     from qakhunt.testing.emulator.faults import Fault, Situation
     from qakhunt.testing.emulator.scenario import LoadedScenario, Tenant, Workspace
 
-ROWS = {"log-analytics": 500_000, "graph": 100_000}
+ROWS = {"log-analytics": 500_000, "graph": 100_000, "kusto": 500_000}
 BYTES = {"log-analytics": 64_000_000, "graph": 50_000_000}
 SECONDS = 180.0
 MOST_SECONDS = 600.0
@@ -48,6 +48,8 @@ class Query:
     workspace: str | None
     seconds: float
     prefer: str = ""
+    encode: Callable[[Query, ResultTable, Fault | None, int], Reply] | None = None
+    """How a result becomes a reply, given the row limit, where its service has its own way."""
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,14 @@ class QueryServices:
         }
         # All inputs are read now, so that what is wrong with them is told before serving;
         # the second product's view of them is made when it is first asked for.
-        loaded_inputs = {self._inputs(t, w): "log-analytics" for t, w in self.workspaces.values()}
+        loaded_inputs = {self.inputs(t, w): "log-analytics" for t, w in self.workspaces.values()}
         for tenant in self.tenants.values():
-            loaded_inputs.setdefault(self._inputs(tenant, None), "defender")
+            loaded_inputs.setdefault(self.inputs(tenant, None), "defender")
         for inputs, product in loaded_inputs.items():
             store.open(inputs, product)
 
-    def _inputs(self, tenant: Tenant, workspace: Workspace | None) -> tuple[str, ...]:
+    def inputs(self, tenant: Tenant, workspace: Workspace | None) -> tuple[str, ...]:
+        """What a workspace holds, or without one the tenant."""
         own = workspace.events if workspace is not None else None
         return self._loaded.inputs(tenant.events if own is None else own)
 
@@ -111,7 +114,7 @@ class QueryServices:
         if found is None:
             return self._refuse(service, "not-found")
         tenant, workspace = found
-        if not self._may_read(claims, tenant, workspace):
+        if not self.may_read(claims, tenant, workspace):
             return self._refuse(service, "forbidden")
         values = asked.values()
         if asked.body and "json" not in asked.headers.get("content-type", ""):
@@ -137,8 +140,8 @@ class QueryServices:
         waited = _WAIT.search(prefer)
         seconds = min(float(waited[1]), MOST_SECONDS) if waited else SECONDS
         return Query(
-            service, text, tenant, self._inputs(tenant, workspace), "log-analytics",
-            self._kept(window, workspace.retention or tenant.retention), workspace.id,
+            service, text, tenant, self.inputs(tenant, workspace), "log-analytics",
+            self.kept(window, workspace.retention or tenant.retention), workspace.id,
             seconds if tenant.limits.seconds is None else tenant.limits.seconds, prefer,
         )  # fmt: skip
 
@@ -163,8 +166,8 @@ class QueryServices:
         wanted = str(values.get("workspaceid") or "").lower()
         chosen = next((w for w in tenant.workspaces if w.id.lower() == wanted and w.readable), None)
         return Query(
-            service, str(values["query"]), tenant, self._inputs(tenant, chosen), "defender",
-            self._kept(window, tenant.retention), None,
+            service, str(values["query"]), tenant, self.inputs(tenant, chosen), "defender",
+            self.kept(window, tenant.retention), None,
             SECONDS if tenant.limits.seconds is None else tenant.limits.seconds,
         )  # fmt: skip
 
@@ -173,14 +176,16 @@ class QueryServices:
         first = self._loaded.scenario.tenants[0]
         return self.tenants.get(str(claims.get("tid", "")).lower(), first)
 
-    def _may_read(self, claims: Mapping[str, Any], tenant: Tenant, workspace: Workspace) -> bool:
+    def may_read(self, claims: Mapping[str, Any], tenant: Tenant, workspace: Workspace) -> bool:
+        """Whether a token with these claims may read a workspace."""
         if not claims:
             return workspace.readable
         home = str(claims["tid"]).lower()
         own = home == tenant.id.lower() and workspace.readable
         return own or home in {reader.lower() for reader in workspace.readers}
 
-    def _kept(self, window: Window, retention: str | None) -> Window:
+    def kept(self, window: Window, retention: str | None) -> Window:
+        """What of a window is not older than the retention."""
         if retention is None:
             return window
         days = Timespan.parse(retention).seconds / 86_400
@@ -206,6 +211,8 @@ class QueryServices:
             )  # fmt: skip
         if fault and fault.rows:
             table = fault.rows(table, at)
+        if query.encode is not None:
+            return query.encode(query, table, fault, at.row_limit)
         if query.service == "graph":
             return self._hunting_reply(query, table, fault, at)
         return self._log_analytics_reply(query, table, fault, at)
@@ -282,6 +289,10 @@ class EventStore:
     def __init__(self) -> None:
         self._sessions: dict[tuple[tuple[str, ...], str], tuple[Session, threading.Lock]] = {}
         self._opening = threading.Lock()
+
+    def loaded_tables(self, inputs: tuple[str, ...], product: str) -> frozenset[str]:
+        """The tables of which the inputs hold records."""
+        return frozenset(self.open(inputs, product)[0].loaded_tables)
 
     def open(self, inputs: tuple[str, ...], product: str) -> tuple[Session, threading.Lock]:
         """Load the inputs, once. Raises EventsError, EngineError."""

@@ -7,7 +7,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers import wire_hunting, wire_log_analytics
+from qakhunt.answers import wire_hunting, wire_kusto, wire_log_analytics
 from qakhunt.answers.json_body import encode_body
 from qakhunt.answers.service_error import ServiceError
 
@@ -103,21 +103,49 @@ GRAPH: dict[str, tuple[int, ServiceError]] = {
     "timeout": (504, ServiceError("UnknownError", "")),
 }  # fmt: skip
 
+KUSTO: dict[str, tuple[int, ServiceError]] = {
+    "syntax": (400, ServiceError(
+        "General_BadRequest", "Syntax error: Query could not be parsed at '{word}' "
+        "[line:position={line}:{column}]")),
+    "semantic": (400, ServiceError("General_BadRequest", "Semantic error: {words}")),
+    "unknown-table": (400, ServiceError(
+        "General_BadRequest", "Semantic error: SEM0100: '{word}' operator: Failed to resolve "
+        "table or column expression named '{word}'")),
+    "no-time-scope": (400, ServiceError(
+        "General_BadRequest", "The request property 'query_datetimescope_column' is not allowed")),
+    "bad-request": (400, ServiceError("General_BadRequest", "{words}")),
+    "too-large": (400, ServiceError("LimitsExceeded", "{words}")),
+    "unauthorized": (401, ServiceError("Unauthorized", "Authentication is required")),
+    "token-expired": (401, ServiceError("Unauthorized", "The token is expired")),
+    "forbidden": (403, ServiceError(
+        "Forbidden", "Principal is not authorized to read database")),
+    "not-found": (404, ServiceError("BadRequest_EntityNotFound", "{words}")),
+    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly")),
+    "throttled": (429, ServiceError("TooManyRequests", "Request is denied due to throttling")),
+    "throttled-in-words": (429, ServiceError(
+        "TooManyRequests", "Request is denied due to throttling, retry after {wait}")),
+    "server-error": (500, ServiceError("General_InternalServerError", "An unexpected error")),
+    "unavailable": (503, ServiceError("ServiceUnavailable", "The service is unavailable")),
+    "timeout": (504, ServiceError("Request_ExecutionTimeout", "The query ran out of time")),
+}  # fmt: skip
+_TABLES = {"log-analytics": LOG_ANALYTICS, "graph": GRAPH, "kusto": KUSTO}
+
 _WORDS = {"word": "", "line": 0, "column": 0, "words": "", "wait": ""}
 
 
 def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:
     """The service's own way to say ``kind``; ``words`` fill its message.
 
-    ``service`` is ``log-analytics`` or ``graph``; ``now`` is in seconds since 1970.
+    ``service`` is ``log-analytics``, ``graph`` or ``kusto``; ``now`` is in seconds since 1970.
     """
-    table = LOG_ANALYTICS if service == "log-analytics" else GRAPH
-    status, error = table[kind]
+    status, error = _TABLES[service][kind]
     filled = _filled(error, {**_WORDS, **words})
     request_id = str(uuid.uuid4())
     if service == "log-analytics":
         value = wire_log_analytics.error_value(filled)
         value["correlationId"] = request_id
+    elif service == "kusto":
+        value = wire_kusto.error_value(filled)
     else:
         date = dt.datetime.fromtimestamp(now, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
         value = wire_hunting.error_value(filled, request_id, date)
@@ -125,6 +153,12 @@ def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:
     if status == 401:
         reply = reply.with_headers(www_authenticate='Bearer error="invalid_token"')
     return reply
+
+
+def throttled_until(now: float, seconds: float) -> Reply:
+    """Kusto's 429 that names the moment, in its text only; no fraction of a second."""
+    moment = dt.datetime.fromtimestamp(int(now + seconds + 0.999), dt.timezone.utc)
+    return error_reply("kusto", "throttled-in-words", now, wait=f"{moment:%m/%d/%Y %H:%M:%S} UTC")
 
 
 def _filled(error: ServiceError, words: Mapping[str, object]) -> ServiceError:

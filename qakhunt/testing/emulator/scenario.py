@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CallPath = Literal[
-    "query", "search", "hunting", "ingestion",
+    "query", "search", "hunting", "kusto", "ingestion",
     "token", "device-code", "discovery", "managed-identity", "federation",
 ]  # fmt: skip
 PATHS: tuple[str, ...] = get_args(CallPath)

@@ -21,6 +21,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from qakhunt.core.errors import UsageError
 from qakhunt.testing.emulator.app import CONNECTION, Door, Emulation
+from qakhunt.testing.emulator.kusto import first_database
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -163,6 +164,8 @@ class Emulator:
             "workspaces": [w.id for t in tenants for w in t.workspaces],
             "tenants": [{"id": t.id, "workspaces": [w.id for w in t.workspaces]} for t in tenants],
             "ca": str(self.ca) if self.ca else None,
+            "kusto": self.url,
+            "database": first_database(self.loaded),
         }
 
     @property

@@ -19,21 +19,9 @@ _NUMBERS = ("int", "long", "Int32", "Int64")
 
 @dataclass
 class Body:
-    """A true answer of either service; ``value`` is all of it."""
+    """A true answer of any service; ``value`` is all of it."""
 
-    value: dict[str, Any]
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """What holds columns and rows: the first table, or Graph's whole body."""
-        found: dict[str, Any] = self.value["tables"][0] if "tables" in self.value else self.value
-        return found
-
-    @property
-    def columns(self) -> list[dict[str, str]]:
-        """The columns, each with ``name`` and ``type``."""
-        found: list[dict[str, str]] = self.result["schema" if self.is_graph else "columns"]
-        return found
+    value: Any
 
     @property
     def is_graph(self) -> bool:
@@ -41,13 +29,62 @@ class Body:
         return "results" in self.value
 
     @property
+    def is_kusto(self) -> bool:
+        """Whether Kusto answered, in frames."""
+        return isinstance(self.value, list)
+
+    @property
+    def tables(self) -> list[dict[str, Any]]:
+        """The tables of results of Log Analytics or Kusto."""
+        if self.is_kusto:
+            return [one for one in self.value if one.get("TableKind") == "PrimaryResult"]
+        found: list[dict[str, Any]] = self.value["tables"]
+        return found
+
+    @tables.setter
+    def tables(self, tables: list[dict[str, Any]]) -> None:
+        if self.is_kusto:
+            at = self.value.index(self.result)
+            self.value[at : at + 1] = tables
+        else:
+            self.value["tables"] = tables
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What holds columns and rows: the first table, or Graph's whole body."""
+        found: dict[str, Any] = self.value if self.is_graph else self.tables[0]
+        return found
+
+    @property
+    def beside(self) -> dict[str, Any]:
+        """What holds members beside the rows: the body, or Kusto's last frame."""
+        found: dict[str, Any] = self.value[-1] if self.is_kusto else self.value
+        return found
+
+    def key(self, name: str) -> str:
+        """The service's own key of a table's or column's ``name``, ``type``, ``columns`` ..."""
+        if not self.is_kusto:
+            own = {"columns": "schema", "rows": "results"} if self.is_graph else {"table": "name"}
+            return own.get(name, name)
+        return {
+            "name": "ColumnName", "type": "ColumnType", "columns": "Columns", "rows": "Rows",
+            "table": "TableName",
+        }[name]  # fmt: skip
+
+    @property
+    def columns(self) -> list[dict[str, str]]:
+        """The columns; see ``key`` for what each has."""
+        found: list[dict[str, str]] = self.result[self.key("columns")]
+        return found
+
+    @property
     def rows(self) -> Any:
         """The rows."""
-        return self.result["results" if self.is_graph else "rows"]
+        return self.result[self.key("rows")]
 
     @rows.setter
     def rows(self, rows: Any) -> None:
-        self.result["results" if self.is_graph else "rows"] = rows
+        self.result[self.key("rows")] = rows
 
 
 def changed(body: bytes, change: Change) -> bytes:
@@ -60,7 +97,7 @@ def changed(body: bytes, change: Change) -> bytes:
 def beside(**members: Any) -> Change:
     """More members; ``at_`` in a name stands for ``@odata.``."""
     named = {name.replace("at_", "@odata."): item for name, item in members.items()}
-    return lambda body: body.value.update(named)
+    return lambda body: body.beside.update(named)
 
 
 def rows_are(rows: Any) -> Change:
@@ -75,18 +112,26 @@ def rows_are(rows: Any) -> Change:
 def second_table(body: Body) -> None:
     """The rows stand in a second table, and the first has none."""
     first = body.result
-    body.value["tables"].append({**first, "name": "SecondaryResult"})
-    body.value["tables"][0] = {**first, "rows": []}
+    body.tables = [{**first, body.key("rows"): []}, {**first, body.key("table"): "SecondaryResult"}]
 
 
 def same_table_twice(body: Body) -> None:
     """Two tables of one name."""
-    body.value["tables"] *= 2
+    body.tables = body.tables * 2
 
 
 def no_table(body: Body) -> None:
-    """A list of tables without any."""
-    body.value["tables"] = []
+    """No table among the answer's."""
+    body.tables = []
+
+
+def without_frame(kind: str) -> Change:
+    """Kusto's frames without those of a kind."""
+
+    def change(body: Body) -> None:
+        body.value[:] = [one for one in body.value if one["FrameType"] != kind]
+
+    return change
 
 
 def no_columns(body: Body) -> None:
@@ -101,12 +146,13 @@ def other_columns(body: Body) -> None:
         if body.is_graph:
             for row in body.rows:
                 row[f"Other{number}"] = row.pop(column["name"], None)
-        column["name"] = f"Other{number}"
+        column[body.key("name")] = f"Other{number}"
 
 
 def twin_columns(body: Body) -> None:
     """Two columns of one name."""
-    body.columns[1]["name"] = body.columns[0]["name"]
+    name = body.key("name")
+    body.columns[1][name] = body.columns[0][name]
 
 
 def short_rows(body: Body) -> None:
@@ -124,7 +170,7 @@ def numbers_are(number: Any) -> Change:
 
     def change(body: Body) -> None:
         for position, column in enumerate(body.columns):
-            if column["type"] in _NUMBERS:
+            if column[body.key("type")] in _NUMBERS:
                 for row in body.rows:
                     row[column["name"] if body.is_graph else position] = number
 
