@@ -1,6 +1,6 @@
 """Checks of one profile, from its configuration to the age of its newest record.
 
-Each check is one sentence and, where something is wrong, a mend. A check that
+Each check is one sentence and, where something is wrong, a fix. A check that
 another one makes pointless is not made.
 """
 
