@@ -20,6 +20,7 @@ from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.syntax import Call
 from qakhunt.kql.tokens import LineIndex
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -51,6 +52,11 @@ class RenderedQuery:
     edits: tuple[Edit, ...]
     notes: tuple[str, ...] = ()
     partial: str = ""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Tables of the product's schema that the text names."""
+        return tuple(tables_of(self.text, self.product))
 
     def locate(self, line: int, column: int) -> SourceLocation:
         """The place in the hunt's file of a line and column of ``text``, from 1."""
