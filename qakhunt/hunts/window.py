@@ -17,8 +17,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import place_of, script_of
 from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
-from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.time_filters import Reach, time_filters
+from qakhunt.hunts.time_filters import NotEvaluable, Reach, evaluate, time_filters
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 
 if TYPE_CHECKING:
