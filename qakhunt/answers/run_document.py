@@ -36,6 +36,7 @@ from qakhunt.core.errors import ResultFileError
 from qakhunt.hunts.command_catalogue import understand
 from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes
 from qakhunt.hunts.render import RenderedQuery
+from qakhunt.kql.schema import SENTINEL, ProductName
 from qakhunt.kql.values import Instant, Timespan, Window
 
 if TYPE_CHECKING:
@@ -108,9 +109,7 @@ class QueryRecord(Record, kw_only=True):
     id: Annotated[str, _about("The hunt's id, or empty.")] = ""
     version: Annotated[str, _about("The hunt's version, or empty.")] = ""
     title: Annotated[str, _about("The hunt's title.")] = ""
-    product: Annotated[Literal["log-analytics", "defender"], _about("Whose columns it names.")] = (
-        "log-analytics"
-    )
+    product: Annotated[ProductName, _about("Whose columns it names.")] = SENTINEL.name
     window: Annotated[WindowRecord, _about("The time range that the query covers.")]
     hunt_hash: Annotated[Hash, _about("Of the query and its parameters without the window.")] = ""
     query_hash: Annotated[Hash, _about("Of the text as sent.")] = ""

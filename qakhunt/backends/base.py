@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Collection, Sequence
 
     from qakhunt.answers.ledger import Status, Target
     from qakhunt.answers.table import ResultTable
@@ -77,6 +77,7 @@ class Answer:
 class Backend(Protocol):
     """A backend: its name, the product whose columns it speaks, and ``ask``.
 
+    ``warnings`` belong into every result;
     ``missing`` says why there is nothing to query; ``oldest`` is how far back its records
     reach, where it is known; ``longest_gap`` the longest silence of a source that is normal,
     None where any is.
@@ -85,6 +86,7 @@ class Backend(Protocol):
     name: str
     product: str
     concurrency: int
+    warnings: Sequence[str] = ()
     missing: str = ""
     oldest: Instant | None = None
     longest_gap: Timespan | None = LONGEST_GAP

@@ -22,16 +22,16 @@ from qakhunt.backends.replies import (
 )
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
-from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan
+from qakhunt.kql.schema import DEFENDER
 
 if TYPE_CHECKING:
     from qakhunt.backends.base import Answer, Question
     from qakhunt.backends.profile import Profile
+    from qakhunt.kql.values import Instant, Timespan
 
 RATE = RateLimit(concurrency=5, calls=45, per_seconds=60.0, per_tenant=True)
 READ_TIMEOUT = 210.0  # the service gives up after 180 s
 ROW_LIMIT = 100_000
-RETENTION = Timespan(30 * TICKS_PER_DAY)
 PATH = "/v1.0/security/runHuntingQuery"
 
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
@@ -94,7 +94,7 @@ class DefenderBackend(Backend):
     """Answers from advanced hunting of one tenant."""
 
     name = "defender"
-    product = "defender"
+    product = DEFENDER.name
 
     def __init__(
         self,
@@ -146,7 +146,7 @@ class DefenderBackend(Backend):
         )
         if cut:
             return cut
-        oldest = self._settings.now - RETENTION
+        oldest = self._settings.now - DEFENDER.retention
         if question.window.start < oldest:
             return answer(
                 reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
@@ -168,7 +168,7 @@ def _open(transport: Transport, profile: Profile, run: RunLimits) -> DefenderBac
 
 
 SERVICE = Service(
-    name="defender", product="defender", place=_place, open_client=open_client,
+    name="defender", product=DEFENDER.name, place=_place, open_client=open_client,
     open_backend=_open, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
     app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
 )  # fmt: skip

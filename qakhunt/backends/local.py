@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.kql.schema import SENTINEL
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -34,7 +35,7 @@ class LocalBackend(Backend):
         inputs: Sequence[str],
         *,
         now: Instant,
-        product: str = "log-analytics",
+        product: str = SENTINEL.name,
         timeout: float | None = None,
         options: InputOptions | None = None,
     ) -> None:

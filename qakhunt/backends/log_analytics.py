@@ -28,6 +28,7 @@ from qakhunt.backends.replies import (
 )
 from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.kql.schema import SENTINEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -106,7 +107,7 @@ class LogAnalyticsBackend(Backend):
     """Answers from live workspaces of one profile."""
 
     name = "log-analytics"
-    product = "log-analytics"
+    product = SENTINEL.name
 
     def __init__(
         self,
@@ -260,7 +261,7 @@ def _open(transport: Transport, profile: Profile, run: RunLimits) -> LogAnalytic
 
 
 SERVICE = Service(
-    name="log-analytics", product="log-analytics", place=_place, open_client=open_client,
+    name="log-analytics", product=SENTINEL.name, place=_place, open_client=open_client,
     open_backend=_open, read_timeout=read_timeout, rate=RATE,
     app_id="ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", needs_workspaces=True, foreign_tokens=True,
 )  # fmt: skip

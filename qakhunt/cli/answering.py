@@ -22,7 +22,7 @@ from qakhunt.cli.request import (
 )
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.config_checks import length_of_time
+from qakhunt.run.config import length_of_time
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import profile_from_environment
 
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qakhunt.run.config import Config
     from qakhunt.run.live import LiveBackends
     from qakhunt.run.settings import ProfileSettings
-    from qakhunt.run.slicing.request import SliceRequest
+    from qakhunt.run.slicing.strategies import SliceRequest
 
     OnWait = Callable[[str, float, str], None]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p
 from qakhunt.core.safe_text import for_json, for_terminal
-from qakhunt.run.config_place import user_folder
+from qakhunt.run.config import user_folder
 from qakhunt.run.settings import shown
 
 if TYPE_CHECKING:
@@ -80,6 +80,6 @@ def _document(file: Config | None, settings: list[ProfileSettings]) -> dict[str,
 @app.command()
 def schema() -> None:
     """Print the JSON Schema of the configuration file, for editors."""
-    from qakhunt.run.config_model import json_schema
+    from qakhunt.run.config import json_schema
 
     print(json.dumps(json_schema(), indent=2))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.run.execution import PlanLine
+    from qakhunt.run.plan import PlanLine
 
 LONGEST = Timespan(TICKS_PER_DAY)
 

@@ -13,7 +13,7 @@ from qakhunt.cli import profiles as p
 from qakhunt.cli.request import HuntRequest, read_now, rendered_hunts
 from qakhunt.core.errors import ExitCode
 from qakhunt.core.safe_text import for_json, for_terminal
-from qakhunt.run.workers import in_order
+from qakhunt.run.execution import in_order
 
 if TYPE_CHECKING:
     from qakhunt.kql.values import Instant

@@ -12,8 +12,7 @@ import typer
 
 from qakhunt.core.errors import UsageError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.config import Config, load_config
-from qakhunt.run.config_place import find_config, user_folder
+from qakhunt.run.config import Config, find_config, load_config, user_folder
 from qakhunt.run.settings import (
     FROM_ENVIRONMENT,
     ProfileSettings,

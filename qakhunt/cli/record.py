@@ -25,15 +25,11 @@ from qakhunt.hunts.window import PUBLISHED
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from qakhunt.answers.ledger import LedgerLine, Target
+    from qakhunt.answers.ledger import LedgerLine
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.backends.base import Answer
     from qakhunt.backends.recordings.redact import Redactor
     from qakhunt.backends.recordings.store import RecordingWriter
     from qakhunt.cli.run import Collect
-    from qakhunt.cli.run_progress import Silent
     from qakhunt.run.plan import PlanLine
 
 app = o.new_app()
@@ -145,44 +141,35 @@ class _Unanswered(Exception):
 def _recorded(
     answers: Answering, request: HuntRequest, writer: RecordingWriter, shown: Shown,
     collect: Collect, *, source_rows: bool, keep: bool, key: Path | None,
-) -> tuple[RunResult, list[Answer]]:  # fmt: skip
-    from qakhunt.run.execution import run as run_plan
-    from qakhunt.run.recorder import Tape, fetch_source_rows
+) -> tuple[RunResult, list[LedgerLine]]:  # fmt: skip
+    from qakhunt.run.execution import RunOptions, execute
+    from qakhunt.run.recorder import Recorder, fetch_source_rows
 
-    missing: list[Answer] = []
+    missing: list[LedgerLine] = []
     with (
         progress_of(shown) as progress,
         answers.opened(request, progress.say, progress.waited) as plan,
     ):
         progress.planned(plan)
-        tape = Tape(writer, None if keep else _redactor(plan, key))
-        taped = tape.plan(plan)
-        result = run_plan(taped, _told(progress), on_pieces=progress.expected)
+        recorder = Recorder(writer, None if keep else _redactor(plan, key))
+        recorded = recorder.plan(plan)
+        result = execute(recorded, RunOptions(progress.answered, progress.expected))
         if result.verdict is Verdict.FAILED:
             raise _Unanswered(result)
-        collect(result, taped)
+        collect(result, recorded)
         if source_rows and not result.interrupted:
             progress.say("fetching source rows")
-            missing = fetch_source_rows(tape, taped, told=_told_of_source(progress))
+            missing = fetch_source_rows(
+                recorder, recorded, progress=lambda _, line: progress.say(_fetched(line))
+            )
         result.sample = answers.sample
-        writer.finish(tape.manifest(plan, result))
+        writer.finish(recorder.manifest(plan, result))
     return result, missing
 
 
-def _told(progress: Silent) -> Callable[[PlanLine, LedgerLine], None]:
-    def tell(plan_line: PlanLine, line: LedgerLine) -> None:
-        progress.answered(plan_line, line)
-
-    return tell
-
-
-def _told_of_source(progress: Silent) -> Callable[[Target, str, Answer], None]:
-    def tell(target: Target, what: str, answer: Answer) -> None:
-        progress.say(
-            f"fetched {what} of {target.workspace or target.profile}: {answer.status.value}"
-        )
-
-    return tell
+def _fetched(line: LedgerLine) -> str:
+    where = line.workspace or line.profile
+    return f"fetched {line.hunt} {line.slice} of {where}: {line.status.value}"
 
 
 def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
@@ -190,7 +177,7 @@ def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     from qakhunt.backends.recordings.pseudonyms import Pseudonyms, load_key
     from qakhunt.backends.recordings.redact import Redactor, literal_texts, literal_words
     from qakhunt.hunts.catalog import Catalog
-    from qakhunt.run.config_place import user_folder
+    from qakhunt.run.config import user_folder
 
     path = key or user_folder() / "recording.key"
     if not path.exists():
@@ -200,7 +187,7 @@ def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     return Redactor(Pseudonyms(load_key(path)), literal_words(queries), literal_texts(queries))
 
 
-def _tell(result: RunResult, missing: list[Answer]) -> None:
+def _tell(result: RunResult, missing: list[LedgerLine]) -> None:
     from rich.console import Console
 
     from qakhunt.reports.console import show_account

@@ -24,7 +24,7 @@ from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import Instant
-from qakhunt.run.config_place import find_config, user_folder
+from qakhunt.run.config import find_config, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -187,7 +187,7 @@ def _hunt(
     answers: Answering, request: HuntRequest, run_lines: sch.Run, slicing: sl.Slicing,
     collect: Collect, shown: Shown,
 ) -> RunResult:  # fmt: skip
-    from qakhunt.run.execution import run as run_plan
+    from qakhunt.run.execution import RunOptions, execute
 
     with (
         progress_of(shown) as progress,
@@ -197,10 +197,10 @@ def _hunt(
         progress.planned(plan)
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
-            return run_plan(
-                lines, progress.both(lambda _, line: run_lines.log.line(line)),
-                on_pieces=progress.expected, deadline=sch.seconds_left(answers.until),
-            )  # fmt: skip
+            return execute(lines, RunOptions(
+                progress.both(lambda _, line: run_lines.log.line(line)), progress.expected,
+                sch.seconds_left(answers.until),
+            ))  # fmt: skip
 
         result = run_lines(plan, ask)
         collect(result, plan)

@@ -24,7 +24,7 @@ from qakhunt.cli.request import HuntRequest
 from qakhunt.cli.scheduled import ScheduleOptions, read_deadline, run_of, seconds_left
 from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.run.config import Config, parse_config
-from qakhunt.run.slicing.request import AUTO, SliceRequest
+from qakhunt.run.slicing.strategies import AUTO, SliceRequest
 from qakhunt.schedule.runbook.payload import PLACE
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def _laid_down(files: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunResult:
-    from qakhunt.run.execution import run as run_plan
+    from qakhunt.run.execution import RunOptions, execute
 
     config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
     answers = LiveAnswering(
@@ -139,7 +139,7 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
     reporter = _Reporter()
 
     def ask(lines: Sequence[PlanLine]) -> RunResult:
-        return run_plan(lines, reporter, deadline=seconds_left(answers.until))
+        return execute(lines, RunOptions(reporter, deadline=seconds_left(answers.until)))
 
     request = options.request(HuntRequest(settings.hunts, [folder / "hunts"]))
     with run_lines.reporting_errors(), answers.opened(request, lambda _: None, None) as plan:

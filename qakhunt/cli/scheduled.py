@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from qakhunt.cli.output import Output
     from qakhunt.cli.request import HuntRequest
     from qakhunt.run.config import Config
-    from qakhunt.run.execution import PlanLine
+    from qakhunt.run.plan import PlanLine
     from qakhunt.schedule.job import Job
 
     Ask = Callable[[Sequence[PlanLine]], RunResult]

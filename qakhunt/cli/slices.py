@@ -14,9 +14,8 @@ from qakhunt.triage.words import count
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.run.forecast import Forecast
-    from qakhunt.run.plan import PlanLine
-    from qakhunt.run.slicing.request import SliceRequest
+    from qakhunt.run.plan import Forecast, PlanLine
+    from qakhunt.run.slicing.strategies import SliceRequest
 
 Slice = Annotated[
     Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
@@ -59,7 +58,7 @@ class Slicing:
 def _read(text: str | None) -> SliceRequest | None:
     if text is None:
         return None
-    from qakhunt.run.slicing.request import read_slices
+    from qakhunt.run.slicing.strategies import read_slices
 
     try:
         return read_slices(text)
@@ -68,7 +67,7 @@ def _read(text: str | None) -> SliceRequest | None:
 
 
 def _show_plan(plan: Sequence[PlanLine], options: Slicing) -> None:
-    from qakhunt.run.forecast import forecast, plan_document
+    from qakhunt.run.plan import forecast, plan_document
 
     told = forecast(plan)
     if options.as_json:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from qakhunt.hunts.product import tables_of
 from qakhunt.kql.functions import DETERMINISTIC, OUTSIDE, UNREPEATABLE
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
@@ -40,7 +39,7 @@ from qakhunt.kql.syntax import (
     conjuncts,
     find,
 )
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -94,7 +93,7 @@ class Feed(msgspec.Struct, frozen=True):
 
 def feeds(text: str, product: str) -> tuple[Feed, ...]:
     """The feed of each table that the query names, in order. Raises NoFeed."""
-    names = tables_of(tokenize(text), product)
+    names = tables_of(text, product)
     if not names:
         raise NoFeed("the query names no table that is known")
     reader = _FilterReader(text, product)
@@ -108,7 +107,7 @@ def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
     on the record's own time are left out. Raises NoFeed.
     """
     reader = _FilterReader(text, product)
-    return {name: reader.conditions(name) for name in tables_of(tokenize(text), product)}
+    return {name: reader.conditions(name) for name in tables_of(text, product)}
 
 
 def _refuse_other_sources(script: Script, known: Collection[str]) -> None:

@@ -12,12 +12,11 @@ from typing import Any, Literal
 import msgspec
 
 from qakhunt.core.errors import SourceLocation
+from qakhunt.kql import schema
+from qakhunt.kql.schema import ProductName  # noqa: TC001 - msgspec reads it at run time
 
-LOG_ANALYTICS = "log-analytics"
-DEFENDER = "defender"
-PRODUCTS = (LOG_ANALYTICS, DEFENDER)
-
-Product = Literal["log-analytics", "defender"]
+LOG_ANALYTICS = schema.SENTINEL.name
+PRODUCTS = tuple(schema.PRODUCTS)
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -70,7 +69,7 @@ class Notes(_Strict, frozen=True):
     parameters: dict[str, ParameterNotes] = {}
     window: WindowNotes | None = None
     lookback: str = "30d"
-    products: tuple[Product, ...] = PRODUCTS  # type: ignore[assignment]
+    products: tuple[ProductName, ...] = PRODUCTS  # type: ignore[assignment]
     result: ResultNotes = ResultNotes()
     fingerprint: tuple[str, ...] = ()
     sets: tuple[str, ...] = ()

@@ -1,53 +1,42 @@
-"""One query, two products: Log Analytics' columns as Defender names them.
+"""One query for every product: the columns that hunts are written in, as another names them.
 
-Works by token, inside strings and comments never. What Defender has no
+Works on names, inside strings and comments never. What the other product has no
 equivalent for is refused with its line, never dropped.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import NotAvailableError
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
 from qakhunt.hunts.parameters import place_of
-from qakhunt.hunts.table_sources import sources
 from qakhunt.kql.edits import Edit
-from qakhunt.kql.schema import TIME_COLUMN, columns, tables
+from qakhunt.kql.schema import PRODUCTS, SENTINEL, columns
 from qakhunt.kql.syntax import Clause, Declaration, Let, Name, Named, Operator, Path, column, find
-from qakhunt.kql.tokens import Kind
+from qakhunt.kql.visitors import query_sources
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.syntax import Node, Script
-    from qakhunt.kql.tokens import Token
+    from qakhunt.kql.visitors import Source
 
-_LA_TIME, _DEFENDER_TIME = TIME_COLUMN[LOG_ANALYTICS], TIME_COLUMN[DEFENDER]
+_OWN = SENTINEL.name
 _WORKSPACE = "TenantId"
 
 
-def tables_of(tokens: Sequence[Token], product: str = LOG_ANALYTICS) -> list[str]:
-    """Known tables that the query names, in order, each once."""
-    known = tables(product)
-    found: dict[str, None] = {}
-    for at, token in enumerate(tokens):
-        if token.kind is Kind.IDENTIFIER and token.text in known and not _is_member(tokens, at):
-            found[token.text] = None
-    return list(found)
-
-
-def defender_edits(hunt: Hunt, script: Script, others: Sequence[Edit]) -> list[Edit]:
-    """Edits that make the query one for Defender. Raises NotAvailableError."""
-    read = sources(script.tokens, unused=True)
+def product_edits(hunt: Hunt, script: Script, others: Sequence[Edit], product: str) -> list[Edit]:
+    """Edits that make the query one for the product. Raises NotAvailableError."""
+    if product == _OWN:
+        return []
+    read = query_sources(script, unused=True)
     for source in read:
-        if columns(LOG_ANALYTICS, source.text) and not columns(DEFENDER, source.text):
-            raise _unavailable(hunt, source, f"has no table {source.text}")
-    absent = _absent_columns(read, script)
+        if columns(_OWN, source.word) and not columns(product, source.word):
+            raise _unavailable(hunt, source.node, product, f"has no table {source.word}")
+    absent = _absent_columns(read, script, product)
     # Who knows which columns a custom table or a function has.
-    is_foreign = any(not columns(DEFENDER, source.text) for source in read)
+    is_foreign = any(not columns(product, source.word) for source in read)
     members = _members(script)
     grouped = {id(node) for node in _grouped_by(script)}
     edits: list[Edit] = []
@@ -55,8 +44,8 @@ def defender_edits(hunt: Hunt, script: Script, others: Sequence[Edit]) -> list[E
     for node in find(script, Name):
         if id(node) in members or any(e.start <= node.start < e.end for e in others):
             continue
-        if node.name == _LA_TIME:
-            edits.append(Edit(node.start, node.end, _DEFENDER_TIME))
+        if node.name == SENTINEL.time_column:
+            edits.append(Edit(node.start, node.end, PRODUCTS[product].time_column))
         elif node.name not in absent or (node.name == _WORKSPACE and is_filled):
             continue
         elif node.name == _WORKSPACE and id(node) in grouped:
@@ -64,35 +53,25 @@ def defender_edits(hunt: Hunt, script: Script, others: Sequence[Edit]) -> list[E
             edits.append(Edit(node.start, node.end, f'{_WORKSPACE} = ""'))
         elif not is_foreign:
             only = "; only a bare one in a 'by' list is filled" * (node.name == _WORKSPACE)
-            raise _unavailable(hunt, node, f"has no column {node.name}{only}")
+            raise _unavailable(hunt, node, product, f"has no column {node.name}{only}")
     return edits
 
 
-def _unavailable(hunt: Hunt, at: Node | Token, why: str) -> NotAvailableError:
+def _unavailable(hunt: Hunt, place: Node, product: str, why: str) -> NotAvailableError:
     return NotAvailableError(
-        f"{hunt.name} is not available for defender, which {why}",
-        location=place_of(hunt, at.start),
+        f"{hunt.name} is not available for {product}, which {why}",
+        location=place_of(hunt, place.start),
     )
 
 
-def _absent_columns(read: Sequence[Token], script: Script) -> set[str]:
-    """Columns that only Log Analytics has and that the query can have from nowhere else."""
-    absent: set[str] = {_WORKSPACE} if any(columns(DEFENDER, s.text) for s in read) else set()
+def _absent_columns(read: Sequence[Source], script: Script, product: str) -> set[str]:
+    """Columns that the product lacks and that the query can have from nowhere else."""
+    absent: set[str] = {_WORKSPACE} if any(columns(product, s.word) for s in read) else set()
     for source in read:
-        absent |= columns(LOG_ANALYTICS, source.text).keys()
+        absent |= columns(_OWN, source.word).keys()
     for source in read:
-        absent -= columns(DEFENDER, source.text).keys()
-    return absent - _made(script) - {_LA_TIME}
-
-
-def _is_member(tokens: Sequence[Token], at: int) -> bool:
-    """Whether it names part of a value; a column of a join's side or a scan's step is none."""
-    if at < 2 or tokens[at - 1].text != ".":
-        return False
-    owner = tokens[at - 2].text
-    return owner not in ("$left", "$right") and not any(
-        before.text == "step" and token.text == owner for before, token in pairwise(tokens)
-    )
+        absent -= columns(product, source.word).keys()
+    return absent - _made(script) - {SENTINEL.time_column}
 
 
 def _made(script: Script) -> set[str]:

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import place_of, script_of
-from qakhunt.hunts.table_sources import are_several, is_unbounded, is_unknown, sources
 from qakhunt.hunts.time_filters import NotEvaluable, Reach, evaluate, time_filters
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
+from qakhunt.kql.visitors import are_several, is_unbounded, is_unknown, query_sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -194,10 +194,10 @@ def account(
     script: Script, window: Window, now: Instant, names: Mapping[str, Any], product: str
 ) -> Account:
     """What the window cuts and what it does not bound, as far as the query can be read."""
-    read = sources(script.tokens)
+    read = query_sources(script)
     bounded = [source for source in read if not is_unbounded(source, product)]
     reach = time_filters(script, now, names) if bounded else Reach()
-    places = len({source.start for source in bounded})
+    places = len({source.node.start for source in bounded})
     notes, partial = [], ""
     start = reach.start
     kept = min(reach.kept) if len(reach.kept) >= places > 0 else None
@@ -220,10 +220,10 @@ def account(
         notes.append("of sources without a filter on time of their own the query sees the window")
     if reach.unread:
         notes.append("how far a filter on time of the query reaches cannot be read")
-    free = dict.fromkeys(source.text for source in read if is_unbounded(source, product))
+    free = dict.fromkeys(source.word for source in read if is_unbounded(source, product))
     if free:
         notes.append(f"the window does not bound {', '.join(free)}")
-    strange = dict.fromkeys(s.text for s in read if is_unknown(s, product))
+    strange = dict.fromkeys(s.word for s in read if is_unknown(s, product))
     return Account(tuple(notes), partial, tuple(
         f"{name} is no table of the shipped schema: taken for a table or function of yours"
         for name in strange

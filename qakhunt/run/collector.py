@@ -28,7 +28,8 @@ from qakhunt.answers.plain import to_json_value
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan, Window
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import RunOptions, execute
+from qakhunt.run.plan import PlanLine
 from qakhunt.triage.findings import core_families, issuing_processes, unknown_ancestors
 from qakhunt.triage.stretches import Stretch, earlier, hull, parameter, stretches
 from qakhunt.triage.words import count
@@ -252,7 +253,7 @@ class _Asker:
         if self.interrupted:
             answers = {_line_key(line): [_interrupted(line)] for line in lines}
         else:
-            outcome = run(lines, self.progress)
+            outcome = execute(lines, RunOptions(self.progress))
             self.interrupted = outcome.interrupted
             self.result.interrupted |= outcome.interrupted
             for entry in outcome.ledger.lines:

@@ -1,4 +1,4 @@
-"""Finding and reading the configuration: who is hunted, how to sign in, how fast.
+"""The configuration: where the file is, its shape, its checks and what it chooses.
 
 The file never holds a secret, only where one is found: the name of an environment
 variable, the path of a certificate, the address of a Key Vault secret.
@@ -6,21 +6,368 @@ variable, the path of a certificate, the address of a Key Vault secret.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 import msgspec
+from msgspec import Meta
 
-from qakhunt.backends.profile import Profile
+from qakhunt.backends.auth.identity import SignIn, SignInKind
+from qakhunt.backends.clouds import is_loopback
+from qakhunt.backends.profile import CloudName, Profile
+from qakhunt.backends.services import service_named
 from qakhunt.core.documents import Document, convert, read_text
 from qakhunt.core.errors import ConfigError, UsageError, nearest
 from qakhunt.core.toml_document import parse_toml
-from qakhunt.run.config_checks import check_file, refuse_secrets
-from qakhunt.run.config_model import ConfigFile
+from qakhunt.kql.values import Timespan
+from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-    from pathlib import Path
+    from collections.abc import Callable, Mapping, Sequence
+
+    from qakhunt.core.errors import SourceLocation
+
+    Locate = Callable[..., SourceLocation | None]
+
+
+LOCAL_NAME = "qakhunt.toml"
+ENVIRONMENT_VARIABLE = "QAKHUNT_CONFIG"
+
+
+def find_config(
+    option: Path | None, environment: Mapping[str, str], *, folder: Path, current: Path
+) -> tuple[Path, bool] | None:
+    """The file to read and whether it lies in the current folder; None where there is none.
+
+    In this order: the option, QAKHUNT_CONFIG, ``folder`` (the user's), ``current``.
+    """
+    if option is not None:
+        return option, False
+    named = environment.get(ENVIRONMENT_VARIABLE)
+    if named:
+        return Path(named), False
+    user = folder / "config.toml"
+    if user.is_file():
+        return user, False
+    local = current / LOCAL_NAME
+    return (local, True) if local.is_file() else None
+
+
+def user_folder() -> Path:
+    """The platform's folder for this user's configuration."""
+    import platformdirs
+
+    return Path(platformdirs.user_config_dir("qakhunt", appauthor=False))
+
+
+class Schedule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """Who an unattended job is towards Azure: for its state, blobs and Logs Ingestion."""
+
+    sign_in: Annotated[
+        SignIn | SignInKind, Meta(description="A kind alone, or a table with more.")
+    ] = "default"
+    tenant: Annotated[
+        str | None, Meta(description="The Entra tenant id of that identity, the job's home.")
+    ] = None
+    cloud: Annotated[CloudName, Meta(description="The cloud of that identity.")] = "public"
+    authority: Annotated[
+        str | None, Meta(description="Entra ID's address, if not the cloud's.")
+    ] = None
+    ca_file: Annotated[
+        str | None, Meta(description="Certificates to trust, such as a proxy's; a PEM file.")
+    ] = None
+
+    @property
+    def sign_in_settings(self) -> SignIn:
+        """The sign-in in its long form."""
+        return self.sign_in if isinstance(self.sign_in, SignIn) else SignIn(kind=self.sign_in)
+
+
+class ConfigFile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """The whole file."""
+
+    default_profile: Annotated[
+        str | None, Meta(description="The profile or group to hunt when none is named.")
+    ] = None
+    deadline: Annotated[
+        str | None, Meta(description="The longest a run may take, such as '45m'.")
+    ] = None
+    expected_tenants: Annotated[
+        list[str], Meta(description="Tenants that --all-profiles must cover.")
+    ] = []
+    hunts_folders: Annotated[
+        list[str], Meta(description="Folders of hunts of your own, beside --hunts.")
+    ] = []
+    groups: Annotated[
+        dict[str, list[str]], Meta(description="Names for several profiles at once.")
+    ] = {}
+    profiles: Annotated[dict[str, Profile], Meta(description="Customers by name.")] = {}
+    schedule: Annotated[Schedule, Meta(description="The identity of an unattended job.")] = (
+        Schedule()
+    )
+    sinks: Annotated[
+        dict[str, dict[str, Any]],
+        Meta(description="Receivers of findings, by name; each has a 'kind' and its own keys."),
+    ] = {}
+
+
+def json_schema() -> dict[str, Any]:
+    """The file's JSON Schema, for editors."""
+    schema = msgspec.json.schema(ConfigFile)
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "qakhunt configuration",
+        **schema,
+    }
+
+
+GUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE | re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,63}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
+_VAULT_SECRET = re.compile(r"https://[A-Za-z0-9.-]+(:\d+)?/secrets/[A-Za-z0-9-]+(/[0-9a-f]{32})?")
+_SECRET_KEY = re.compile(r"secret|password|token|api_?key|credential", re.IGNORECASE)
+_PLACES_OF_SECRETS = ("_env", "_vault", "_path", "_file")
+
+LOCAL_KEYS: dict[str, tuple[str, ...]] = {
+    "the file": ("default_profile", "expected_tenants", "groups", "profiles"),
+    "a profile": (
+        "backend", "tenant", "workspaces", "cloud", "log_analytics_cloud", "sign_in",
+    ),
+    "sign_in": ("kind", "client_id", "account"),
+}  # fmt: skip
+"""All that a file may set which merely lies in the current folder: who is hunted, and as whom.
+
+Nothing that costs money (billed tables), hides a result (hunts, folders of hunts, limits,
+retention), sends a secret or a token anywhere (addresses, vaults, token files, certificates)
+or acts unattended (sinks, schedule).
+"""
+
+SIGN_IN_KEYS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "default": ((), ("client_id", "account")),
+    "login": ((), ("account", "client_id")),
+    "azure-cli": ((), ()),
+    "none": ((), ()),
+    "managed-identity": ((), ("client_id",)),
+    "client-secret": (
+        ("client_id",), ("client_secret_env", "client_secret_vault", "managed_identity_client_id"),
+    ),
+    "client-certificate": (("client_id", "certificate_path"), ("certificate_password_env",)),
+    "workload-identity": ((), ("client_id", "token_file")),
+    "federated": (
+        ("client_id", "assertion"),
+        ("managed_identity_client_id", "service_connection_id", "system_access_token_env"),
+    ),
+}  # fmt: skip
+"""Kind -> the keys it needs and the keys it also takes."""
+
+
+def refuse_secrets(document: Document) -> None:
+    """A literal secret anywhere is an error that does not repeat it."""
+    for path in document.places:
+        name = path[-1] if path else ""
+        if not isinstance(name, str) or not _SECRET_KEY.search(name):
+            continue
+        if name.endswith(_PLACES_OF_SECRETS) or _is_a_name(path):
+            continue
+        raise ConfigError(
+            f"{name}: a secret does not belong into this file",
+            location=document.locate(path),
+            hint="put it into an environment variable and name that: client_secret_env = "
+            '"CONTOSO_SECRET"; or into a Key Vault: client_secret_vault = "https://..."',
+        )
+
+
+def _is_a_name(path: tuple[str | int, ...]) -> bool:
+    """Names of profiles and groups are free."""
+    return len(path) == 2 and path[0] in ("profiles", "groups", "sinks")
+
+
+def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
+    """Check all profiles and groups and what names them. Raises ConfigError."""
+    if local:
+        _refuse_beyond_local(document)
+    for name, profile in file.profiles.items():
+        _check_name("profile", name, document.locate(("profiles", name)))
+        check_profile(profile, lambda *key, name=name: document.locate(("profiles", name, *key)))
+    for name, members in file.groups.items():
+        place = document.locate(("groups", name))
+        _check_name("group", name, place)
+        if name in file.profiles:
+            raise ConfigError(f"{name!r} is a profile and a group", location=place)
+        if not members:
+            raise ConfigError(
+                f"the group {name!r} has no profiles", location=place,
+                hint='name some: ["contoso", "fabrikam"]',
+            )  # fmt: skip
+        for member in members:
+            if member not in file.profiles:
+                raise ConfigError(
+                    f"the group {name!r} names no profile {member!r}", location=place,
+                    hint=nearest(member, file.profiles),
+                )  # fmt: skip
+    for tenant in file.expected_tenants:
+        _check_guid("expected_tenants", tenant, document.locate(("expected_tenants",)))
+    default = file.default_profile
+    if default is not None and default not in file.profiles and default not in file.groups:
+        raise ConfigError(
+            f"default_profile: no profile or group named {default!r}",
+            location=document.locate(("default_profile",)),
+            hint=nearest(default, (*file.profiles, *file.groups)),
+        )
+    if file.deadline is not None:
+        length_of_time("deadline", file.deadline, document.locate(("deadline",)))
+
+
+def length_of_time(key: str, text: str, place: SourceLocation | None = None) -> Timespan:
+    """A duration such as ``45m``. Raises ConfigError."""
+    try:
+        length = Timespan.parse(text)
+    except ValueError:
+        length = Timespan(0)
+    if length.ticks <= 0:
+        raise ConfigError(
+            f"{key}: not a length of time: {text!r}", location=place, hint="such as 45m, 2h or 90d"
+        )
+    return length
+
+
+def check_profile(profile: Profile, locate: Locate) -> None:
+    """Check one profile, from a file or put together. Raises ConfigError."""
+    _check_guid("tenant", profile.tenant, locate("tenant"))
+    for number, workspace in enumerate(profile.workspaces):
+        _check_guid("workspaces", workspace, locate("workspaces", number))
+    folded = [workspace.casefold() for workspace in profile.workspaces]
+    if len(set(folded)) < len(folded):
+        raise ConfigError("workspaces: one stands twice", location=locate("workspaces"))
+    service = service_named(profile.backend)
+    if service.needs_workspaces and not profile.workspaces:
+        raise ConfigError(
+            f"workspaces: {service.name} needs at least one workspace id", location=locate(),
+            hint="the id is on the workspace's Overview page in the portal",
+        )  # fmt: skip
+    for guid, resource in profile.workspace_resources.items():
+        _check_guid("workspace_resources", guid, locate("workspace_resources", guid))
+        if not is_workspace_resource(resource):
+            raise ConfigError(
+                f"workspace_resources: not the resource id of a workspace: {resource!r}",
+                location=locate("workspace_resources", guid), hint=RESOURCE_HINT,
+            )  # fmt: skip
+    for key in ("graph_endpoint", "log_analytics_endpoint", "authority"):
+        if "@" in (getattr(profile, key) or ""):
+            raise ConfigError(
+                f"{key}: a name or password does not belong into an address",
+                location=locate(key), hint="sign_in says how to sign in",
+            )  # fmt: skip
+    if profile.retention is not None:
+        length_of_time("retention", profile.retention, locate("retention"))
+    if profile.longest_gap is not None:
+        line = locate("longest_gap")
+        if length_of_time("longest_gap", profile.longest_gap, line) < Timespan.parse("1h"):
+            raise ConfigError(
+                f"longest_gap: {profile.longest_gap!r} is shorter than an hour", location=line,
+                hint="records are counted by the hour: 24h, 72h or 7d",
+            )  # fmt: skip
+    try:
+        place = service.place(profile)
+    except ConfigError as problem:
+        raise ConfigError(problem.message, location=locate("cloud"), hint=problem.hint) from None
+    on_this_machine = place.own is not None and is_loopback(urlsplit(place.own).hostname or "")
+    if profile.sign_in_settings.kind == "none" and not on_this_machine:
+        raise ConfigError(
+            "sign_in: none is for services on this machine alone", location=locate("sign_in"),
+            hint="such as the emulator: log_analytics_endpoint or graph_endpoint on localhost",
+        )  # fmt: skip
+    _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
+
+
+def _check_sign_in(sign_in: SignIn, locate: Locate) -> None:
+    needed, optional = SIGN_IN_KEYS[sign_in.kind]
+    for key in needed:
+        if getattr(sign_in, key) is None:
+            raise ConfigError(
+                f"sign_in: {sign_in.kind} needs {key}", location=locate(),
+                hint=f"[profiles.NAME.sign_in] with kind and {', '.join(needed)}",
+            )  # fmt: skip
+    for key in sign_in.__struct_fields__:
+        if key != "kind" and getattr(sign_in, key) is not None and key not in needed + optional:
+            raise ConfigError(
+                f"sign_in: {sign_in.kind} does not take {key}", location=locate(key),
+                hint=f"it takes: {', '.join(needed + optional) or 'nothing more'}",
+            )  # fmt: skip
+    for key in ("client_id", "managed_identity_client_id", "service_connection_id"):
+        value = getattr(sign_in, key)
+        if value is not None:
+            _check_guid(f"sign_in.{key}", value, locate(key))
+    for key in ("client_secret_env", "certificate_password_env", "system_access_token_env"):
+        value = getattr(sign_in, key)
+        if value is not None and not _VARIABLE.fullmatch(value):
+            raise ConfigError(
+                f"sign_in.{key}: expected the name of an environment variable",
+                location=locate(key),
+                hint="capitals, digits and _; the secret itself does not belong here",
+            )  # fmt: skip
+    _check_secret_source(sign_in, locate)
+
+
+def _check_secret_source(sign_in: SignIn, locate: Locate) -> None:
+    vault = sign_in.client_secret_vault
+    if vault is not None and not _VAULT_SECRET.fullmatch(vault):
+        raise ConfigError(
+            "sign_in.client_secret_vault: not the address of a secret",
+            location=locate("client_secret_vault"),
+            hint="https://VAULT.vault.azure.net/secrets/NAME",
+        )
+    if sign_in.kind == "client-secret" and (vault is None) == (sign_in.client_secret_env is None):
+        raise ConfigError(
+            "sign_in: client-secret needs client_secret_env or client_secret_vault, and only one",
+            location=locate(),
+        )
+    if sign_in.assertion == "azure-pipelines" and sign_in.service_connection_id is None:
+        raise ConfigError(
+            "sign_in: azure-pipelines needs service_connection_id", location=locate("assertion")
+        )
+
+
+def _refuse_beyond_local(document: Document) -> None:
+    """Refuse what a file of the current folder cannot set, by its key and place."""
+    _refuse_keys(document, "the file", document.value, ())
+    for name, profile in document.value.get("profiles", {}).items():
+        _refuse_keys(document, "a profile", profile, ("profiles", name))
+        sign_in = profile.get("sign_in")
+        if isinstance(sign_in, dict):
+            _refuse_keys(document, "sign_in", sign_in, ("profiles", name, "sign_in"))
+
+
+def _refuse_keys(
+    document: Document, what: str, table: dict[str, Any], place: tuple[str, ...]
+) -> None:
+    for key in table:
+        if key not in LOCAL_KEYS[what]:
+            raise ConfigError(
+                f"{key}: a file found in the current folder cannot set it",
+                location=document.locate((*place, key)),
+                hint="if the file is yours, name it with --config or QAKHUNT_CONFIG; found here, "
+                f"{what} may set {', '.join(LOCAL_KEYS[what])}",
+            )
+
+
+def _check_name(what: str, name: str, place: SourceLocation) -> None:
+    if not _NAME.fullmatch(name):
+        raise ConfigError(
+            f"not a name for a {what}: {name!r}", location=place,
+            hint="letters, digits, spaces and . _ -",
+        )  # fmt: skip
+
+
+def _check_guid(what: str, text: str, place: SourceLocation | None) -> None:
+    if not GUID.fullmatch(text):
+        raise ConfigError(
+            f"{what}: not a GUID: {text!r}", location=place,
+            hint="such as 11111111-2222-3333-4444-555555555555; names are not ids",
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -15,41 +15,29 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import LedgerLine, SourceRows, Status
 from qakhunt.backends.base import LONGEST_GAP, Answer, Backend, Question
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS
-from qakhunt.hunts.product import tables_of
-from qakhunt.hunts.sources import sources_of
 from qakhunt.kql.literal import encode
-from qakhunt.kql.schema import TIME_COLUMN, columns
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.schema import PRODUCTS, SENTINEL, columns
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
+from qakhunt.kql.visitors import read_by
 from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qakhunt.answers.table import ResultTable
-    from qakhunt.hunts.render import RenderedQuery
     from qakhunt.run.plan import PlanLine
 
 
 _HOUR = TICKS_PER_DAY // 24
-DEVICE_COLUMNS = ("DeviceId", "DeviceName", "Computer")
-USUAL_DELAY = {LOG_ANALYTICS: Timespan(_HOUR), DEFENDER: Timespan(_HOUR)}
-"""Product -> how long after an event its record is usually there."""
 
 
-def tables_named(rendered: RenderedQuery) -> tuple[str, ...]:
-    """Tables of the product's schema that the rendered query names."""
-    return tuple(tables_of(tokenize(rendered.text), rendered.product))
-
-
-class UnsoundProbe(ValueError):
+class UnsoundAnswer(ValueError):
     """The answer to a coverage check says nothing; the text says why."""
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """What a window holds of a table; ``gaps`` are the stretches that hold nothing.
+    """What a window holds of a table; ``gaps`` are the time ranges that hold nothing.
 
     A gap is as long as was asked for at least; those inside are counted in whole hours.
     """
@@ -59,7 +47,7 @@ class Coverage:
 
 
 @dataclass(frozen=True)
-class Probe:
+class CoverageQuery:
     """The coverage check of one table in one window.
 
     ``table`` may be one that no schema knows, or an expression that gives one.
@@ -76,13 +64,13 @@ class Probe:
     @property
     def _time(self) -> str | None:
         if not self._known:
-            return TIME_COLUMN[LOG_ANALYTICS]
-        time = TIME_COLUMN[self.product]
+            return SENTINEL.time_column
+        time = PRODUCTS[self.product].time_column
         return time if time in self._known else None
 
     @property
     def _device(self) -> str | None:
-        named = [name for name in DEVICE_COLUMNS if name in self._known]
+        named = [name for name in PRODUCTS[self.product].device_columns if name in self._known]
         if len(named) > 1:  # records without a device id are told apart by the name
             return f"iff(isempty({named[0]}), {named[1]}, {named[0]})"
         return named[0] if named else None
@@ -95,7 +83,7 @@ class Probe:
         a table that Defender reads from a workspace keeps the column.
         """
         named = "TenantId" in self._known
-        if self.product == DEFENDER or not self._known:
+        if PRODUCTS[self.product].workspace_column is None or not self._known:
             return None if named else 'column_ifexists("TenantId", "")'
         return "TenantId" if named else None
 
@@ -122,13 +110,13 @@ class Probe:
         return "\n".join(lines) + "\n"
 
     def read(self, table: ResultTable, *, now: Instant, longest: Timespan) -> Coverage:
-        """What the one row says. Raises UnsoundProbe where it is not what was asked for.
+        """What the one row says. Raises UnsoundAnswer where it is not what was asked for.
 
         ``longest`` is the longest stretch without records that is no gap. What is younger
         at ``now`` than the product's usual delay is not missed.
         """
         if len(table) != 1:
-            raise UnsoundProbe(f"{len(table)} rows instead of one")
+            raise UnsoundAnswer(f"{len(table)} rows instead of one")
         record = next(table.records())
         source = SourceRows(
             rows=_count(record, "SourceRows"),
@@ -137,7 +125,7 @@ class Probe:
             last=self._instant(record, "Last"),
         )
         hours = self._hours(record, source) if self._time else []
-        end = min(self.window.end, now - USUAL_DELAY[self.product])
+        end = min(self.window.end, now - PRODUCTS[self.product].usual_delay)
         if not source.rows:
             silent_end = end if end > self.window.start else self.window.end
             return Coverage(source, (Window(self.window.start, silent_end),))
@@ -152,7 +140,7 @@ class Probe:
         return Coverage(source, tuple(gaps))
 
     def _silences(self, hours: list[int], longest: Timespan) -> list[Window]:
-        """The long stretches between hours that hold records."""
+        """The long time ranges between hours that hold records."""
         gaps = []
         for hour, following in pairwise(hours):
             start, stop = (self._first_hour + Timespan(n * _HOUR) for n in (hour + 1, following))
@@ -168,11 +156,11 @@ class Probe:
             hours = []
         last = (self.window.last_tick.ticks - self._first_hour.ticks) // _HOUR
         if not isinstance(hours, list) or not all(_is_count(h) and h <= last for h in hours):
-            raise UnsoundProbe(f"Hours is {hours!r:.80}, which are no hours of the window")
+            raise UnsoundAnswer(f"Hours is {hours!r:.80}, which are no hours of the window")
         ends = (source.first, source.last)
         whole = [bool(hours), *(moment is not None for moment in ends)]
         if any(one != bool(source.rows) for one in whole):
-            raise UnsoundProbe(f"{source.rows} records, but from {ends[0]} to {ends[1]}")
+            raise UnsoundAnswer(f"{source.rows} records, but from {ends[0]} to {ends[1]}")
         return sorted(set(hours))
 
     def _instant(self, record: Mapping[str, Any], name: str) -> Instant | None:
@@ -181,7 +169,7 @@ class Probe:
             return None
         start = self.window.start.floor_microsecond()
         if not isinstance(moment, Instant) or not start <= moment < self.window.end:
-            raise UnsoundProbe(f"{name} is {str(moment)!r:.80}, which is no time of the window")
+            raise UnsoundAnswer(f"{name} is {str(moment)!r:.80}, which is no time of the window")
         return moment
 
 
@@ -192,7 +180,7 @@ def _is_count(number: Any) -> bool:
 def _count(record: Mapping[str, Any], name: str) -> int:
     number = record.get(name)
     if not _is_count(number):
-        raise UnsoundProbe(f"{name} is {number!r:.80}, which is no count")
+        raise UnsoundAnswer(f"{name} is {number!r:.80}, which is no count")
     return int(number or 0)
 
 
@@ -203,7 +191,7 @@ _GAP_HINT = (
 
 
 @dataclass(frozen=True)
-class Finding:
+class CheckResult:
     """What the check found, or why the answer proves nothing (``detail``).
 
     ``notes`` tell of gaps that do not count; ``answers`` are those of the checks, which
@@ -218,7 +206,7 @@ class Finding:
     notes: tuple[str, ...] = ()
 
 
-class Probes:
+class SharedChecks:
     """Asks coverage checks for the lines of a run, the same one once.
 
     A check that was answered whole serves every line of the same target and window.
@@ -250,7 +238,7 @@ class _Check:
     """The check of one line, table by table."""
 
     line: PlanLine
-    probes: Probes
+    shared: SharedChecks
     answers: list[Answer] = field(default_factory=list)
     sources: list[SourceRows] = field(default_factory=list)
     gaps: set[Window] = field(default_factory=set)
@@ -260,17 +248,17 @@ class _Check:
 
     def table(self, table: str) -> None:
         rendered, target, longest = self.line.rendered, self.line.target, self.line.longest_gap
-        probe = Probe(table, rendered.product, rendered.window)
-        question = Question(probe.text, rendered.window, target, (table,))
-        answer = self.probes.ask(self.line.backend, question)
+        query = CoverageQuery(table, rendered.product, rendered.window)
+        question = Question(query.text, rendered.window, target, (table,))
+        answer = self.shared.ask(self.line.backend, question)
         self.answers.append(answer)
         unknown = f"whether {table} holds records could not be told"
         if answer.table is None or answer.status is not Status.COMPLETE:
             self._fault(f"{unknown}: {answer.detail}", answer.hint)
             return
         try:
-            found = probe.read(answer.table, now=rendered.now, longest=longest or LONGEST_GAP)
-        except UnsoundProbe as problem:
+            found = query.read(answer.table, now=rendered.now, longest=longest or LONGEST_GAP)
+        except UnsoundAnswer as problem:
             self._fault(f"{unknown}: the service answered the coverage check with {problem}")
             return
         self.sources.append(found.source)
@@ -287,26 +275,26 @@ class _Check:
         self.words.append(words)
         self.hint = self.hint or hint
 
-    def finding(self) -> Finding:
+    def result(self) -> CheckResult:
         # The source that had the least to show.
         least = min(self.sources, key=lambda source: source.rows, default=None)
-        return Finding(
+        return CheckResult(
             least, "; ".join(self.words), self.hint, tuple(sorted(self.gaps, key=_by_start)),
             tuple(self.answers), tuple(self.notes),
         )  # fmt: skip
 
 
-def probe(line: PlanLine, probes: Probes) -> Finding:
+def check(line: PlanLine, shared: SharedChecks) -> CheckResult:
     """Check every source of a line, for the whole window."""
-    sources = sources_of(line.rendered.text, line.rendered.product)
-    check = _Check(line, probes)
+    sources = read_by(line.rendered.text, line.rendered.product)
+    found = _Check(line, shared)
     for table in sources.tables:
-        check.table(table)
+        found.table(table)
     if sources.unnamed:
         words = ", ".join(f"{text:.60}" for text in sources.unnamed)
-        check.words.append(f"what {words} looks at is not known, so that gaps would not be seen")
-        check.hint = check.hint or "name the tables in the query"
-    return check.finding()
+        found.words.append(f"what {words} looks at is not known, so that gaps would not be seen")
+        found.hint = found.hint or "name the tables in the query"
+    return found.result()
 
 
 def _gap_words(table: str, gaps: Sequence[Window]) -> str:
@@ -328,18 +316,18 @@ def _by_start(window: Window) -> tuple[Instant, Instant]:
     return window.start, window.end
 
 
-def apply(finding: Finding, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
+def apply(found: CheckResult, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
     """The complete lines of one answer, judged.
 
     All slices of a line are uncovered together; each names what of the gaps is its own.
     """
-    judged = [replace(lines[0], source=finding.source), *lines[1:]]
-    if not finding.detail:
+    judged = [replace(lines[0], source=found.source), *lines[1:]]
+    if not found.detail:
         return judged
     return [
         replace(
-            line, status=Status.UNCOVERED, detail=finding.detail, hint=finding.hint,
-            gaps=_within(line.window, finding.gaps),
+            line, status=Status.UNCOVERED, detail=found.detail, hint=found.hint,
+            gaps=_within(line.window, found.gaps),
         )
         for line in judged
     ]  # fmt: skip

@@ -19,7 +19,7 @@ from qakhunt.core.errors import QakhuntError
 from qakhunt.kql.schema import columns
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.run.coverage_check import Probe, UnsoundProbe, tables_named
+from qakhunt.run.coverage_check import CoverageQuery, UnsoundAnswer
 from qakhunt.run.live import LiveBackends, address_of, targets_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _needed_columns(hunts: Sequence[RenderedQuery]) -> dict[str, set[str]]:
     needed: dict[str, set[str]] = {}
     for rendered in hunts:
         words = {t.text for t in tokenize(rendered.text) if t.kind is Kind.IDENTIFIER}
-        for table in tables_named(rendered):
+        for table in rendered.tables:
             known = columns(rendered.product, table)
             needed.setdefault(table, set()).update(words & known.keys())
     return needed
@@ -152,11 +152,11 @@ def _table(
         yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {answer.detail}",
                     answer.hint)  # fmt: skip
         return
-    probe = Probe(table, backend.product, window)
-    probed = backend.ask(Question(probe.text, window, target, (table,)))
-    if probed.table is not None and other_workspace(probed.table, target.workspace):
-        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {probed.detail}",
-                    probed.hint)  # fmt: skip
+    query = CoverageQuery(table, backend.product, window)
+    covered = backend.ask(Question(query.text, window, target, (table,)))
+    if covered.table is not None and other_workspace(covered.table, target.workspace):
+        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {covered.detail}",
+                    covered.hint)  # fmt: skip
         return
     yield Check(target.profile, "permission", Grade.OK, f"may read {place}")
     missing = sorted(wanted - set(answer.table.names))
@@ -167,7 +167,7 @@ def _table(
     else:
         yield Check(target.profile, "columns", Grade.OK, f"{place} has the {len(wanted)} needed")
     yield _round_trip(target, answer)
-    yield _data(target, place, probe, probed, now)
+    yield _data(target, place, query, covered, now)
 
 
 def _round_trip(target: Target, answer: Answer) -> Check:
@@ -178,12 +178,14 @@ def _round_trip(target: Target, answer: Answer) -> Check:
     return Check(target.profile, "round trip", grade, words)
 
 
-def _data(target: Target, place: str, probe: Probe, probed: Answer, now: Instant) -> Check:
-    if probed.table is None or probed.status is not Status.COMPLETE:
-        return Check(target.profile, "data", Grade.FAILED, f"{place}: {probed.detail}", probed.hint)
+def _data(target: Target, place: str, query: CoverageQuery, covered: Answer, now: Instant) -> Check:
+    if covered.table is None or covered.status is not Status.COMPLETE:
+        return Check(
+            target.profile, "data", Grade.FAILED, f"{place}: {covered.detail}", covered.hint
+        )
     try:
-        seen = probe.read(probed.table, now=now, longest=LOOK_BACK).source
-    except UnsoundProbe as problem:
+        seen = query.read(covered.table, now=now, longest=LOOK_BACK).source
+    except UnsoundAnswer as problem:
         words = f"{place}: the service answered the coverage check with {problem}"
         return Check(target.profile, "data", Grade.FAILED, words)
     if not seen.rows:

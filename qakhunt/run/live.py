@@ -23,7 +23,7 @@ from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.services import RunLimits, Service, service_named
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.core.errors import ConfigError
-from qakhunt.run.config_checks import length_of_time
+from qakhunt.run.config import length_of_time
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection

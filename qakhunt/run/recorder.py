@@ -1,11 +1,9 @@
-"""Running a plan and keeping what it was answered."""
+"""Recording the answers to a plan, and the records that its hunts read."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,24 +26,27 @@ from qakhunt.backends.replay import origin_of, span_of
 from qakhunt.hunts.feed import Feed
 from qakhunt.kql.schema import TIME_COLUMN, columns
 from qakhunt.kql.values import Timespan, Window
-from qakhunt.run.coverage_check import Probe, tables_named
-from qakhunt.run.slicing.by_time import halves, stretches
-from qakhunt.run.slicing.request import SHORTEST
+from qakhunt.run.coverage_check import CoverageQuery
+from qakhunt.run.execution import RunOptions, execute
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import SourceQueries, Unsliced
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
+    from qakhunt.answers.ledger import LedgerLine
     from qakhunt.answers.run_result import RunResult
+    from qakhunt.answers.table import ResultTable
     from qakhunt.backends.recordings.redact import Redactor
     from qakhunt.backends.recordings.store import RecordingWriter
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.run.plan import PlanLine
+    from qakhunt.run.slicing.strategies import Slice
 
 DAY = Timespan.parse("1d")
 
 
-class Tape:
-    """Takes down every answer of a run, redacted where there is a redactor."""
+class Recorder:
+    """Records every answer of a run, redacted where there is a redactor."""
 
     def __init__(self, writer: RecordingWriter, redactor: Redactor | None) -> None:
         self._writer, self._redactor = writer, redactor
@@ -53,17 +54,17 @@ class Tape:
         self._asked: set[tuple[str, Question]] = set()
         self._source: list[SourceFile] = []
         self._filters: dict[tuple[str, str], SourceFilter] = {}
-        self._wrapped: dict[int, _Recorded] = {}
+        self._wrapped: dict[int, _RecordingBackend] = {}
         self._lock = threading.Lock()
 
     def plan(self, lines: Sequence[PlanLine]) -> list[PlanLine]:
-        """The same plan, asked through the tape."""
+        """The same plan, whose answers are recorded."""
         return [replace(line, backend=self._wrap(line.backend)) for line in lines]
 
-    def _wrap(self, backend: Backend) -> _Recorded:
-        return self._wrapped.setdefault(id(backend), _Recorded(backend, self))
+    def _wrap(self, backend: Backend) -> _RecordingBackend:
+        return self._wrapped.setdefault(id(backend), _RecordingBackend(backend, self))
 
-    def take(self, product: str, question: Question, answer: Answer) -> None:
+    def record(self, product: str, question: Question, answer: Answer) -> None:
         """Keep one question and its answer."""
         stored_text, table = question.text, answer.table
         left_out: list[str] = []
@@ -90,26 +91,23 @@ class Tape:
         """Whether the question was asked already."""
         return (product, question) in self._asked
 
-    def take_source(
-        self, product: str, feed: Feed, target: Target, window: Window, answer: Answer, queries: str
+    def write_source(
+        self, name: str, table: ResultTable, queries: str
+    ) -> tuple[str, tuple[str, ...]]:
+        """Write records of the table ``name``; gives the file's name and its columns."""
+        if self._redactor:
+            table, _ = self._redactor.table(table, queries)
+        return self._writer.source(name, table), tuple(table.names)
+
+    def record_source(
+        self, line: PlanLine, entry: LedgerLine, file: str | None, kept: tuple[str, ...]
     ) -> None:
-        """Keep records of one table and stretch of time."""
-        file: str | None = None
-        kept: tuple[str, ...] = ()
-        rows = 0
-        if answer.table is not None:
-            table = answer.table
-            if self._redactor:
-                table, _ = self._redactor.table(table, queries)
-            file = self._writer.source(feed.table, table)
-            kept, rows = tuple(table.names), len(table)
-        entry = SourceFile(
-            origin=self.origin(target), product=product, table=feed.table, window=span_of(window),
-            status=answer.status.value, rows=rows, file=file, columns=kept,
-            detail=self._sentence(answer.detail),
-        )  # fmt: skip
-        with self._lock:
-            self._source.append(entry)
+        """Record the account of a source query and the file of its records."""
+        self._source.append(SourceFile(
+            origin=self.origin(line.target), product=line.rendered.product, table=entry.hunt,
+            window=span_of(entry.window), status=entry.status.value, rows=entry.rows, file=file,
+            columns=kept, detail=self._sentence(entry.detail),
+        ))  # fmt: skip
 
     def filter_of(self, product: str, table: str, queries: Iterable[str]) -> Feed:
         """The feed that is fetched of a table; the manifest says what it lets through."""
@@ -184,8 +182,10 @@ class Tape:
             id=rendered.hunt.id, version=rendered.hunt.version,
         )  # fmt: skip
 
-    def _ledger_line(self, line: Any) -> dict[str, Any]:
-        name = self._redactor.identifier if self._redactor else (lambda text: text)
+    def _ledger_line(self, line: LedgerLine) -> dict[str, Any]:
+        name: Callable[..., str | None] = (
+            self._redactor.identifier if self._redactor else lambda text: text
+        )
         return {
             "hunt": line.hunt, "profile": name(line.profile), "tenant": name(line.tenant),
             "workspace": name(line.workspace), "slice": line.slice, "backend": line.backend,
@@ -195,111 +195,120 @@ class Tape:
         }  # fmt: skip
 
 
-@dataclass
-class _Recorded:
-    """A backend whose answers are taken down."""
+class _RecordingBackend(Backend):
+    """A backend whose answers are recorded."""
 
-    inner: Backend
-    tape: Tape
+    def __init__(self, inner: Backend, recorder: Recorder) -> None:
+        self.inner, self._recorder = inner, recorder
+        self.name, self.product, self.concurrency = inner.name, inner.product, inner.concurrency
+        self.warnings, self.missing = inner.warnings, inner.missing
+        self.oldest, self.longest_gap = inner.oldest, inner.longest_gap
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.inner, name)
+    @property
+    def clock_skew(self) -> float | None:
+        return self.inner.clock_skew
+
+    def is_billed(self, tables: Collection[str]) -> bool:
+        return self.inner.is_billed(tables)
 
     def ask(self, question: Question) -> Answer:
         answer = self.inner.ask(question)
-        self.tape.take(self.inner.product, question, answer)
+        self._recorder.record(self.product, question, answer)
         return answer
+
+    def close(self) -> None:
+        self.inner.close()
+
+
+class _SourceRecords(SourceQueries):
+    """Source queries of one table whose records go into files of the recording."""
+
+    def __init__(
+        self, recorder: Recorder, feed: Feed, window: Window, span: Timespan, queries: str
+    ) -> None:
+        super().__init__([feed], window, span)
+        self._recorder, self._queries = recorder, queries
+        self.files: dict[Window, tuple[str, tuple[str, ...]]] = {}
+        """Time range -> the file's name and its columns."""
+
+    def keep(self, one: Slice, table: ResultTable) -> None:
+        self.files[one.window] = self._recorder.write_source(one.key.table, table, self._queries)
 
 
 def fetch_source_rows(
-    tape: Tape,
+    recorder: Recorder,
     plan: Sequence[PlanLine],
     span: Timespan = DAY,
-    told: Callable[[Target, str, Answer], None] | None = None,
-) -> list[Answer]:
-    """Fetch what the hunts looked at, stretch by stretch; gives what did not come whole.
+    progress: Callable[[PlanLine, LedgerLine], None] | None = None,
+) -> list[LedgerLine]:
+    """Fetch what the hunts read, time range by time range; gives what did not come whole.
 
-    ``plan`` is the tape's own, so that the probes of the tables are kept, too.
+    ``plan`` is the recorder's own, so that the coverage checks of the tables are kept, too.
     """
-    missing: list[Answer] = []
     groups: dict[tuple[str, Target], list[PlanLine]] = {}
     for line in plan:
         groups.setdefault((line.rendered.product, line.target), []).append(line)
-    feeds = _feeds(tape, plan)
-    for lines in groups.values():
-        missing += _fetch_for(tape, lines, feeds, span, told)
-    return missing
+    feeds = _feeds(recorder, plan)
+    checks: list[PlanLine] = []
+    sources: dict[tuple[str, ...], tuple[PlanLine, _SourceRecords]] = {}
+    for (product, target), lines in groups.items():
+        windows = dict.fromkeys(line.rendered.window for line in lines)
+        window = Window(min(w.start for w in windows), max(w.end for w in windows))
+        queries = "\n;\n".join(line.rendered.text for line in lines)
+        for table in dict.fromkeys(t for line in lines for t in line.rendered.tables):
+            # Without them an empty answer of a changed query could prove nothing.
+            texts = {one: CoverageQuery(table, product, one).text for one in windows}
+            checks += [
+                _line(lines[0], table, text, one)
+                for one, text in texts.items()
+                if not recorder.has(product, Question(text, one, target, (table,)))
+            ]
+            strategy = _SourceRecords(recorder, feeds[product, table], window, span, queries)
+            source = _line(lines[0], table, "", window, strategy)
+            sources[_key(table, target, source.backend.name)] = source, strategy
+    if not sources:
+        return []
+    if checks and execute(checks).interrupted:
+        raise KeyboardInterrupt
+    result = execute([line for line, _ in sources.values()], RunOptions(progress))
+    if result.interrupted:
+        raise KeyboardInterrupt
+    for entry in result.ledger.lines:
+        target = Target(entry.profile, entry.tenant, entry.workspace)
+        line, strategy = sources[_key(entry.hunt, target, entry.backend)]
+        recorder.record_source(line, entry, *strategy.files.get(entry.window, (None, ())))
+    return [entry for entry in result.ledger.lines if entry.status is not Status.COMPLETE]
 
 
-def _feeds(tape: Tape, plan: Sequence[PlanLine]) -> dict[tuple[str, str], Feed]:
-    """One feed for each product and table, whoever is asked."""
+def _key(table: str, target: Target, backend: str) -> tuple[str, ...]:
+    return table, target.profile, target.tenant or "", target.workspace or "", backend
+
+
+def _line(
+    line: PlanLine, table: str, text: str, window: Window, source: _SourceRecords | None = None
+) -> PlanLine:
+    """A query about a table where a line of the plan is queried; a source is not recorded twice."""
+    rendered = replace(
+        line.rendered, hunt=replace(line.rendered.hunt, name=table), text=text, window=window,
+        warnings=(), notes=(), partial="",
+    )  # fmt: skip
+    backend = line.backend
+    if source is not None and isinstance(backend, _RecordingBackend):
+        backend = backend.inner
+    return PlanLine(rendered, backend, line.target, strategy=source or Unsliced(rendered))
+
+
+def _feeds(recorder: Recorder, plan: Sequence[PlanLine]) -> dict[tuple[str, str], Feed]:
+    """One feed for each product and table, whatever the target."""
     tables = dict.fromkeys(
-        (line.rendered.product, table) for line in plan for table in tables_named(line.rendered)
+        (line.rendered.product, table) for line in plan for table in line.rendered.tables
     )
     return {
-        (product, table): tape.filter_of(
+        (product, table): recorder.filter_of(
             product, table, [p.rendered.text for p in plan if p.rendered.product == product]
         )
         for product, table in tables
     }
-
-
-def _fetch_for(
-    tape: Tape,
-    lines: list[PlanLine],
-    feeds: dict[tuple[str, str], Feed],
-    span: Timespan,
-    told: Callable[..., None] | None,
-) -> list[Answer]:
-    """All tables of one target, over the window of all its hunts."""
-    backend, target = lines[0].backend, lines[0].target
-    product = lines[0].rendered.product
-    queries = [line.rendered.text for line in lines]
-    windows = [line.rendered.window for line in lines]
-    window = Window(min(w.start for w in windows), max(w.end for w in windows))
-    tables = dict.fromkeys(t for line in lines for t in tables_named(line.rendered))
-    source = _plain(backend)
-    missing: list[Answer] = []
-    waiting: deque[tuple[Feed, Window]] = deque()
-    for table in tables:
-        for one in dict.fromkeys(windows):
-            # Without it an empty answer of a changed query could prove nothing.
-            question = Question(Probe(table, product, one).text, one, target, (table,))
-            if not tape.has(product, question):
-                backend.ask(question)
-        feed = feeds[product, table]
-        parts = stretches(window, span) if feed.time_column else [window]
-        waiting.extend((feed, part) for part in parts)
-    pool = ThreadPoolExecutor(backend.concurrency, thread_name_prefix="record")
-    try:
-        running: dict[Future[Answer], tuple[Feed, Window]] = {}
-        while waiting or running:
-            while waiting and len(running) < backend.concurrency:
-                feed, part = waiting.popleft()
-                question = Question(feed.query(part), part, target, (feed.table,))
-                running[pool.submit(source.ask, question)] = (feed, part)
-            done, _ = wait(running, timeout=0.5, return_when=FIRST_COMPLETED)
-            for future in done:
-                feed, part = running.pop(future)
-                answer = future.result()
-                too_much = answer.status is Status.TRUNCATED or answer.divisible
-                smaller = halves(part, SHORTEST) if too_much and feed.time_column else []
-                if smaller:
-                    waiting.extendleft((feed, half) for half in reversed(smaller))
-                    continue
-                tape.take_source(product, feed, target, part, answer, "\n;\n".join(queries))
-                if told:
-                    told(target, f"{feed.table} {part}", answer)
-                if answer.status is not Status.COMPLETE:
-                    missing.append(answer)
-    finally:
-        # Interrupted, what is under way must not hold up the end.
-        pool.shutdown(wait=False, cancel_futures=True)
-    return missing
-
-
-def _plain(backend: Backend) -> Backend:
-    return backend.inner if isinstance(backend, _Recorded) else backend
 
 
 def _place_in_order(answer: RecordedAnswer) -> tuple[Any, ...]:

@@ -13,7 +13,7 @@ import msgspec
 from qakhunt.backends.profile import Profile
 from qakhunt.core.documents import convert_value
 from qakhunt.core.errors import ConfigError, SourceLocation
-from qakhunt.run.config_checks import SIGN_IN_KEYS, check_profile
+from qakhunt.run.config import SIGN_IN_KEYS, check_profile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -10,7 +10,7 @@ from qakhunt.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from qakhunt.run.config_model import Schedule
+    from qakhunt.run.config import Schedule
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """How much of a blob is in memory at once while it is sent."""

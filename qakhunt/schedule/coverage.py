@@ -18,7 +18,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import HuntError, SourceLocation
-from qakhunt.hunts.model import DEFENDER, LOG_ANALYTICS, Hunt
 from qakhunt.hunts.parameters import script_of
 from qakhunt.hunts.time_filters import has_time_filter
 from qakhunt.kql.values import Timespan, Window
@@ -26,6 +25,8 @@ from qakhunt.kql.values import Timespan, Window
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.schema import Product
     from qakhunt.kql.values import Instant
 
 Windows = tuple[Window, ...]
@@ -34,32 +35,6 @@ MOST_OWED = 48
 MOST_MADE_UP = 7
 """Owed windows that one run makes up for one key, unless told otherwise."""
 SKEW = Timespan.parse("5m")
-
-
-@dataclass(frozen=True)
-class LateData:
-    """A product's rules.
-
-    ``late``: how far behind the present a record may still appear. ``reread``: the
-    stretch to look at again whenever the last time is ``every`` ago. ``retention``:
-    how far back records are kept.
-    """
-
-    late: Timespan
-    retention: Timespan
-    reread: Timespan | None = None
-    every: Timespan | None = None
-
-
-LATE_DATA = {
-    # 90 days is what a workspace with Sentinel keeps at no cost.
-    LOG_ANALYTICS: LateData(late=Timespan.parse("48h"), retention=Timespan.parse("90d")),
-    # A daily job does not start on the same second each day, hence 20 hours.
-    DEFENDER: LateData(
-        late=Timespan.parse("2h"), retention=Timespan.parse("30d"),
-        reread=Timespan.parse("30d"), every=Timespan.parse("20h"),
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, order=True)
@@ -149,7 +124,7 @@ class Outcome:
 
 
 def due(
-    coverage: Coverage, *, now: Instant, lookback: Timespan, rule: LateData,
+    coverage: Coverage, *, now: Instant, lookback: Timespan, rule: Product,
     most: int = MOST_MADE_UP,
 ) -> Due:  # fmt: skip
     """The windows that a run at ``now`` asks."""
@@ -174,7 +149,7 @@ def due(
 
 
 def settle(
-    due_: Due, outcomes: Sequence[Outcome], *, now: Instant, lookback: Timespan, rule: LateData
+    due_: Due, outcomes: Sequence[Outcome], *, now: Instant, lookback: Timespan, rule: Product
 ) -> Coverage:
     """The account after a run: what was answered is covered, what was not is owed."""
     coverage = due_.coverage
@@ -224,7 +199,7 @@ def _trusted(coverage: Coverage, now: Instant) -> tuple[Coverage, tuple[str, ...
     )
 
 
-def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData) -> Instant:
+def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: Product) -> Instant:
     """Where a window that ends now must start to leave nothing out."""
     start = now - lookback
     if coverage.covered:
@@ -238,7 +213,7 @@ def _needed(coverage: Coverage, now: Instant, lookback: Timespan, rule: LateData
     return start
 
 
-def _reread_due(coverage: Coverage, now: Instant, rule: LateData) -> bool:
+def _reread_due(coverage: Coverage, now: Instant, rule: Product) -> bool:
     if coverage.reread is None or rule.every is None:
         return True
     return now.since(coverage.reread) >= rule.every

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status
 from qakhunt.hunts.render import render
+from qakhunt.kql.schema import PRODUCTS
 from qakhunt.kql.values import Window
 from qakhunt.schedule.coverage import (
-    LATE_DATA,
     CoverageKey,
     Due,
-    LateData,
     Outcome,
     due,
     lookback_of,
@@ -31,9 +30,10 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.core.errors import QakhuntError
+    from qakhunt.kql.schema import Product
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.run.config import Config
-    from qakhunt.run.execution import PlanLine
+    from qakhunt.run.plan import PlanLine
     from qakhunt.schedule.coverage import Coverage
     from qakhunt.schedule.delivery import JobOptions
     from qakhunt.schedule.sinks.base import Sink
@@ -106,7 +106,7 @@ class _Asked:
     line: PlanLine
     key: CoverageKey
     lookback: Timespan
-    rule: LateData
+    rule: Product
     due: Due
     outcomes: list[Outcome] = field(default_factory=list)
     refused: LedgerLine | None = None
@@ -154,9 +154,9 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
     return _Asked(line, key, lookback, rule, found)
 
 
-def _rule(line: PlanLine, now: Instant) -> LateData:
+def _rule(line: PlanLine, now: Instant) -> Product:
     """The product's rules, with the workspace's own retention where the backend knows it."""
-    rule = LATE_DATA[line.rendered.product]
+    rule = PRODUCTS[line.rendered.product]
     oldest: Instant | None = line.backend.oldest
     return rule if oldest is None else replace(rule, retention=now.since(oldest))
 

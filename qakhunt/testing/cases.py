@@ -25,8 +25,10 @@ from qakhunt.core.errors import (
     nearest,
 )
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
-from qakhunt.hunts.model import Product  # noqa: TC001 - msgspec reads it at run time
-from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.schema import (
+    TIME_COLUMN,
+    ProductName,
+)
 from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant, Timespan
 
 if TYPE_CHECKING:
@@ -83,7 +85,7 @@ class CaseText(_Strict, frozen=True):
     parameters: dict[str, Any] = {}
     now: str | None = None
     window: str | None = None
-    products: tuple[Product, ...] | None = None
+    products: tuple[ProductName, ...] | None = None
 
 
 class Explained(_Strict, frozen=True):

@@ -19,7 +19,7 @@ from qakhunt.answers.ledger import Target
 from qakhunt.answers.plain import to_json_line
 from qakhunt.hunts.parameters import query_tokens
 from qakhunt.hunts.render import render
-from qakhunt.kql.schema import TIME_COLUMN, columns
+from qakhunt.kql.schema import PRODUCTS, SENTINEL, TIME_COLUMN, columns
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 from qakhunt.testing.labelled import POSITIVE, TABLE, LabelledSet, device_of
 from qakhunt.testing.statistics import Share
@@ -147,14 +147,14 @@ def _loaded(jobs: Sequence[_Job], named: frozenset[str]) -> Iterator[Session]:
         with path.open("w", encoding="utf-8", newline="\n") as out:
             for job in jobs:
                 out.writelines(f"{to_json_line(row)}\n" for row in job.rows(named))
-        with Session([str(path)], "log-analytics") as session:
+        with Session([str(path)], SENTINEL.name) as session:
             yield session
 
 
 def _named_columns(hunts: Sequence[Hunt]) -> frozenset[str]:
     """The table's columns that any of the queries names, and its time."""
     words = {token.text for hunt in hunts for token in query_tokens(hunt)}
-    known = columns("log-analytics", TABLE).keys() | columns("defender", TABLE).keys()
+    known = {name for product in PRODUCTS for name in columns(product, TABLE)}
     return frozenset(words & known | set(TIME_COLUMN.values()))
 
 

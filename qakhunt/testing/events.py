@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
-from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.schema import SENTINEL, TIME_COLUMN
 from qakhunt.kql.syntax import Call, Name, Named, Pipeline, stages
 from qakhunt.kql.values import Instant
 
@@ -146,7 +146,7 @@ def _seen(
 def _spellings(name: str | None) -> list[str]:
     if name is None:
         return []
-    return [name, "Timestamp"] if name == TIME_COLUMN["log-analytics"] else [name]
+    return list(TIME_COLUMN.values()) if name == SENTINEL.time_column else [name]
 
 
 class EventFinder:

@@ -27,6 +27,7 @@ import msgspec
 
 from qakhunt.core.documents import convert, parse_yaml, read_text
 from qakhunt.core.errors import EventsError, UsageError
+from qakhunt.kql.schema import DEFENDER
 from qakhunt.kql.values import TICK, Instant, Window
 
 if TYPE_CHECKING:
@@ -174,7 +175,7 @@ def _rows(paths: list[Path]) -> list[Row]:
             import_events(events, imported, "parquet")
             inputs.append(str(imported))
         query = f"{TABLE} | sort by Timestamp asc"
-        with Session([f"{TABLE}={name}" for name in inputs], "defender") as session:
+        with Session([f"{TABLE}={name}" for name in inputs], DEFENDER.name) as session:
             table = session.ask(query, now=_ALL_TIME.end, window=_ALL_TIME)
     return [
         {name: cell for name, cell in record.items() if cell not in (None, "")}

@@ -15,10 +15,9 @@ from qakhunt.backends.recordings.store import Recording
 from qakhunt.backends.replay import RecordedRows, target_of, window_of
 from qakhunt.core.errors import EventsError, RecordingError, RejectedError, UsageError
 from qakhunt.hunts.loading import load_hunt
-from qakhunt.hunts.product import tables_of
-from qakhunt.kql.schema import TIME_COLUMN
-from qakhunt.kql.tokens import tokenize
+from qakhunt.kql.schema import SENTINEL, TIME_COLUMN
 from qakhunt.kql.values import Instant, Timespan, Window
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -54,7 +53,7 @@ def gaps(ask: Ask, rendered: RenderedQuery) -> list[str]:
     """Tables that a query reads and of which its window holds no record."""
     return [
         f"no record of {table} lies in {rendered.window}"
-        for table in tables_of(tokenize(rendered.text), rendered.product)
+        for table in tables_of(rendered.text, rendered.product)
         if not any(row[0] for row in ask(rendered, f"{table} | count").rows)
     ]
 
@@ -92,7 +91,7 @@ class Records:
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""
         loaded = set(self.session.loaded_tables)
-        wanted = {name for hunt in hunts for name in tables_of(tokenize(hunt.query))} & loaded
+        wanted = {name for hunt in hunts for name in tables_of(hunt.query, SENTINEL.name)} & loaded
         starts, ends, count = [], [], 0
         column = TIME_COLUMN[self.product]
         for table in sorted(wanted):
@@ -147,7 +146,7 @@ class RecordedSource:
 
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
         """Answer a text over all workspaces. Raises RejectedError."""
-        tables = tuple(tables_of(tokenize(text), self.product))
+        tables = tuple(tables_of(text, self.product))
         rows: list[Row] = []
         columns = None
         for origin in self._origins:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.kql.schema import SENTINEL
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
 from qakhunt.triage.assessment import Assessment, assess
 from qakhunt.triage.command_notes import CommandNote, notes_of
@@ -58,7 +58,7 @@ class Dossier:
 
     def _place(self) -> Place:
         hit = self.hit
-        product = self.rendered.product if self.rendered else LOG_ANALYTICS
+        product = self.rendered.product if self.rendered else SENTINEL.name
         return Place(product, hit.tenant, hit.workspace, self._window(), self.portals)
 
     def _window(self) -> Window:

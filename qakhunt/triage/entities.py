@@ -10,9 +10,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.kql.literal import encode
-from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.schema import PRODUCTS, TIME_COLUMN
 from qakhunt.triage.records import account_name, events_of, text
 
 if TYPE_CHECKING:
@@ -105,7 +104,7 @@ def _linked(label: str, query: str, place: Place) -> tuple[Link, ...]:
             place.portals.advanced_hunting(query, place.tenant) or "",
         )
     ]
-    if place.product == LOG_ANALYTICS:
+    if "azure" in PRODUCTS[place.product].portals:
         logs = place.portals.logs(query, place.tenant, place.workspace, place.window)
         found.append(Link(f"{label} in Logs", logs or ""))
     return tuple(link for link in found if link.url)

@@ -18,11 +18,11 @@ from qakhunt.backends.profile import Limits, Profile
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.run.execution import run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import LiveBackends, targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
-from qakhunt.run.slicing.request import read_slices
+from qakhunt.run.slicing.strategies import read_slices
 from tests.benchmarks.table import Row
 from tests.support.events import FOUR, event, write_ndjson
 
@@ -91,9 +91,9 @@ def measure(url: str, profiles: int, slices: int) -> Row:
             for settings, backend in zip(chosen, backends, strict=True)
             for target in targets_of(settings)
         ]
-        run(plan)
+        execute(plan)
         started = time.perf_counter()
-        result = run(plan)
+        result = execute(plan)
         wall = time.perf_counter() - started
     finally:
         live.close()

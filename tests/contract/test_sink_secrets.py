@@ -11,7 +11,7 @@ import pytest
 
 from qakhunt.cli.runbook_job import _variables
 from qakhunt.core.errors import ConfigError, QakhuntError, UnansweredError
-from qakhunt.run.config_model import Schedule
+from qakhunt.run.config import Schedule
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 from tests.support import scripted_service as s

@@ -34,8 +34,9 @@ from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.reports.console import show_account
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import RunOptions, execute
 from qakhunt.run.live import targets_of
+from qakhunt.run.plan import PlanLine
 from qakhunt.testing.emulator.faults import FAULTS, QUERY_PATHS
 from qakhunt.testing.emulator.scenario import FaultRule, Limits, Tenant
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
@@ -253,7 +254,7 @@ class Matrix:
                 PlanLine(rendered_hunt(kind, cell.service, window), backend, target)
                 for kind, window in zip(cell.hunts, cell.windows, strict=True)
             ]
-            result = run(plan, backend.settled)
+            result = execute(plan, RunOptions(backend.settled))
         finally:
             live.close()
             self._clock.skip(60)  # whoever refuses connections takes them again

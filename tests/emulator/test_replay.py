@@ -18,10 +18,11 @@ from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
-from qakhunt.run.recorder import Tape, fetch_source_rows
-from qakhunt.run.slicing.request import read_slices
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.recorder import Recorder, fetch_source_rows
+from qakhunt.run.slicing.strategies import read_slices
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
@@ -122,12 +123,12 @@ def recorded(
             plan.append(PlanLine(rendered, backend, target, slices))
     try:
         with new_recording(folder, private=redactor is None, force=False) as writer:
-            tape = Tape(writer, redactor)
-            taped = tape.plan(plan)
-            result = run(taped)
+            recorder = Recorder(writer, redactor)
+            recorded_plan = recorder.plan(plan)
+            result = execute(recorded_plan)
             if source:
-                assert not fetch_source_rows(tape, taped)
-            writer.finish(tape.manifest(plan, result))
+                assert not fetch_source_rows(recorder, recorded_plan)
+            writer.finish(recorder.manifest(plan, result))
     finally:
         live.close()
     return result, folder
@@ -138,7 +139,7 @@ def replayed(
 ) -> RunResult:
     answers = ReplayAnswering(folder, on_source=on_source, now=None)
     with answers.opened(request or HuntRequest(), lambda _: None, None) as plan:
-        return run(plan)
+        return execute(plan)
 
 
 @pytest.mark.parametrize("situation", SITUATIONS, ids=lambda s: s.name)

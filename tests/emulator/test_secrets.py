@@ -20,8 +20,9 @@ from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.reports.console import show
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import LiveBackends, targets_of
+from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
 from qakhunt.testing.emulator.faults import FAULTS
 from qakhunt.testing.emulator.scenario import FaultRule
@@ -105,7 +106,7 @@ def test_no_output_of_a_run_holds_a_secret(
         )
         backend = live.open(profile)
         (target,) = targets_of(profile)
-        result = run([PlanLine(rendered_hunt("narrow", service), backend, target)])
+        result = execute([PlanLine(rendered_hunt("narrow", service), backend, target)])
         live.close()
         clock.skip(60)
     screen = io.StringIO()
@@ -143,7 +144,7 @@ def test_the_text_of_a_crash_holds_no_secret(
         (target,) = targets_of(profile)
         plan = [PlanLine(rendered_hunt("narrow", "defender"), backend, target)]
         try:
-            text = repr(run(plan))
+            text = repr(execute(plan))
         except RuntimeError:
             text = traceback.format_exc()
         live.close()

@@ -10,9 +10,10 @@ import pytest
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
-from qakhunt.run.slicing.request import read_slices
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import read_slices
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
@@ -104,7 +105,7 @@ def sliced(case: Case, emulator: tuple[Emulator, SkippingClock], folder: Path) -
     try:
         (target,) = targets_of(profile)
         line = PlanLine(rendered, live.open(profile), target, read_slices(CUTS[case.cut]))
-        return run([line])
+        return execute([line])
     finally:
         live.close()
 

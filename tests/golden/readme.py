@@ -50,13 +50,14 @@ def screen() -> str:
     from qakhunt.hunts.catalog import Catalog
     from qakhunt.hunts.render import render
     from qakhunt.reports.console import show
-    from qakhunt.run.execution import PlanLine, run
+    from qakhunt.run.execution import execute
+    from qakhunt.run.plan import PlanLine
     from qakhunt.run.sample import sample_events, sample_now
 
     now = sample_now()
     backend = LocalBackend(sample_events(), now=now)
     rendered = render(Catalog().find("qakbot-post-compromise-commands")[0], now=now)
-    result = run([PlanLine(rendered, backend, Target("sample"))])
+    result = execute([PlanLine(rendered, backend, Target("sample"))])
     backend.close()
     result.sample = True
     console = Console(

@@ -12,7 +12,8 @@ from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 OCTOBER = "2026-10-01/2026-11-01"
@@ -48,6 +49,6 @@ def run_on(
     )
     backend = LocalBackend([str(path)], now=NOW, product=product)
     try:
-        return run([PlanLine(rendered, backend, Target("local"))])
+        return execute([PlanLine(rendered, backend, Target("local"))])
     finally:
         backend.close()

@@ -17,7 +17,8 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.run.collector import collect
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 from qakhunt.run.sample import sample_events, sample_now
 from qakhunt.triage.dossier import Dossier, dossiers
 from tests.support.events import MISSION, NOW
@@ -168,7 +169,7 @@ def run_with_context(
     backend = LocalBackend(events, now=now, product=product)
     try:
         plan = [PlanLine(rendered, backend, Target(profile))]
-        result = run(plan)
+        result = execute(plan)
         collect(result, plan, around=Timespan.parse(around), limit=limit, only=only)
     finally:
         backend.close()

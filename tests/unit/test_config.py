@@ -11,10 +11,16 @@ import pytest
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.core.errors import ConfigError, UsageError
-from qakhunt.run.config import Config, load_config, parse_config
-from qakhunt.run.config_checks import LOCAL_KEYS, SIGN_IN_KEYS
-from qakhunt.run.config_model import ConfigFile, json_schema
-from qakhunt.run.config_place import find_config
+from qakhunt.run.config import (
+    LOCAL_KEYS,
+    SIGN_IN_KEYS,
+    Config,
+    ConfigFile,
+    find_config,
+    json_schema,
+    load_config,
+    parse_config,
+)
 from qakhunt.run.settings import VARIABLES, effective, shown
 from tests.support.cli import qakhunt
 
@@ -170,9 +176,9 @@ def test_a_file_of_the_current_folder_replaces_no_hunt(tmp_path: Path) -> None:
     for command in (["hunts", "list"], ["render", mine.stem]):
         done = qakhunt(*command, cwd=tmp_path, env={**env, "QAKHUNT_CONFIG": str(config)})
         assert done.code == 0
-        notes = [line for line in done.err.splitlines() if line.startswith("note: ")]
+        notes = [line for line in done.err.splitlines() if " which hides " in line]
         assert len(notes) == 1
-        assert f"the hunt {mine.stem} is {mine}, which hides " in notes[0]
+        assert notes[0].startswith(f"note: the hunt {mine.stem} is {mine}, which hides ")
 
 
 def test_the_first_file_of_four_places_is_taken(tmp_path: Path) -> None:

@@ -19,7 +19,8 @@ from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.collector import collect
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 from qakhunt.run.sample import sample_events, sample_now
 from tests.support.events import FOUR, MISSION, NOW, OCTOBER, event, write_ndjson
 from tests.support.triage import run_with_context, sample_result
@@ -114,7 +115,7 @@ def collected(path: Path | str, **options: Any) -> tuple[Any, _Recording]:
     backend = _Recording(LocalBackend([str(path)], now=NOW), **options)
     plan = [PlanLine(rendered, backend, target) for target in targets]
     try:
-        result = run(plan)
+        result = execute(plan)
         collect(result, plan, around=Timespan.parse("30m"), limit=limit, only=only)
     finally:
         backend.close()
@@ -219,7 +220,7 @@ def test_equal_counts_of_two_workspaces_reach_both(tmp_path: Path) -> None:
     backend = _PerWorkspace(paths)
     rendered = render(Catalog().find(MISSION)[0], now=NOW, window=OCTOBER)
     plan = [PlanLine(rendered, backend, Target("p", "t", name)) for name in paths]
-    result = run(plan)
+    result = execute(plan)
     collect(result, plan, around=Timespan.parse("30m"), limit=50)
     backend.close()
     assert [hit.workspace for hit in result.hits] == ["w-1", "w-2"]

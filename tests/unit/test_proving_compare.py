@@ -13,7 +13,7 @@ import pytest
 from qakhunt.__main__ import run
 from qakhunt.core.errors import EngineError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.testing import killers
+from qakhunt.testing import mutation
 from qakhunt.testing.cases import load_suite
 from qakhunt.testing.mutants import mutants
 from qakhunt.testing.mutation import mutate
@@ -372,7 +372,7 @@ def test_strong_cases_kill_every_mutant_and_weak_ones_do_not(
     small: Callable[[str], Path], capsys: Capture
 ) -> None:
     strong = mutate(load_suite(small(STRONG), Catalog()))
-    assert [fate.mutant.description for fate in strong.fates if fate.is_gap] == []
+    assert [fate.mutant.description for fate in strong.results if fate.is_gap] == []
     weak = STRONG.partition("  - {name: one is silent")[0]
     path = small(weak)
     assert run(["test", str(path), "--mutate"]) == 1
@@ -391,13 +391,13 @@ def test_several_processes_find_what_one_finds(
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setattr(killers, "WORTH_A_PROCESS", 1)
+    monkeypatch.setattr(mutation, "WORTH_A_PROCESS", 1)
     shared = mutate(suite)
-    assert [(f.mutant, f.is_gap) for f in shared.fates] == [
-        (f.mutant, f.is_gap) for f in alone.fates
+    assert [(f.mutant, f.is_gap) for f in shared.results] == [
+        (f.mutant, f.is_gap) for f in alone.results
     ]
-    assert {f.is_gap for f in shared.fates} == {True, False}
-    interrupted = killers.killers(suite, mutants(suite.hunt))
+    assert {f.is_gap for f in shared.results} == {True, False}
+    interrupted = mutation.killers(suite, mutants(suite.hunt))
     next(interrupted)
     assert list(temporary.iterdir())
     interrupted.close()
@@ -422,8 +422,8 @@ def test_a_worker_that_dies_is_no_verdict(
     small: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = load_suite(small(STRONG), Catalog())
-    monkeypatch.setattr(killers, "WORTH_A_PROCESS", 1)
-    found = killers.killers(suite, mutants(suite.hunt))
+    monkeypatch.setattr(mutation, "WORTH_A_PROCESS", 1)
+    found = mutation.killers(suite, mutants(suite.hunt))
     next(found)
     for child in multiprocessing.active_children():
         child.kill()
@@ -437,7 +437,7 @@ def test_an_explained_survivor_passes_and_an_idle_explanation_does_not(
 ) -> None:
     weak = STRONG.replace("        - {FileName: a, TimeGenerated: end}\n", "")
     found = mutate(load_suite(small(weak), Catalog()))
-    gaps = [fate.mutant.description for fate in found.fates if fate.is_gap]
+    gaps = [fate.mutant.description for fate in found.results if fate.is_gap]
     assert "the window ends a second later" in gaps
     entries = [{"mutant": name, "reason": "nothing comes later"} for name in gaps]
     assert run(["test", str(small(weak + f"survivors: {json.dumps(entries)}\n")), "--mutate"]) == 0

@@ -21,8 +21,9 @@ from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
 from qakhunt.backends.replay import RecordedRows, target_of
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
-from qakhunt.run.execution import PlanLine, run
-from qakhunt.run.recorder import Tape, fetch_source_rows
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.recorder import Recorder, fetch_source_rows
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 
 if TYPE_CHECKING:
@@ -116,11 +117,11 @@ def test_no_planted_name_is_in_any_byte_and_the_hits_are_the_same(tmp_path: Path
     folder = tmp_path / "recording"
     redactor = Redactor(Pseudonyms(KEY), literal_words(line.rendered.hunt.query for line in plan))
     with new_recording(folder, private=False, force=False) as writer:
-        tape = Tape(writer, redactor)
-        taped = tape.plan(plan)
-        live = run(taped)
-        assert not fetch_source_rows(tape, taped)
-        writer.finish(tape.manifest(plan, live))
+        recorder = Recorder(writer, redactor)
+        recorded_plan = recorder.plan(plan)
+        live = execute(recorded_plan)
+        assert not fetch_source_rows(recorder, recorded_plan)
+        writer.finish(recorder.manifest(plan, live))
     backend.close()
 
     for name, text in everything_in(folder):
@@ -131,7 +132,7 @@ def test_no_planted_name_is_in_any_byte_and_the_hits_are_the_same(tmp_path: Path
     recording = Recording.open(folder)
     (origin,) = {line.origin for line in recording.manifest.plan}
     rows = RecordedRows(recording, "log-analytics", NOW)
-    again = run([PlanLine(line.rendered, rows, target_of(origin)) for line in plan[:-1]])
+    again = execute([PlanLine(line.rendered, rows, target_of(origin)) for line in plan[:-1]])
     rows.close()
     before = [hit for hit in live.hits if hit.hunt != context.name]
     assert len(before) > 20

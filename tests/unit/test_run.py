@@ -18,7 +18,8 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.run.execution import PlanLine, run
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, MISSION, NOW, event, run_on, write_ndjson
 
@@ -101,7 +102,7 @@ class Scripted(Backend):
 def run_scripted(*answers: Answer) -> tuple[Verdict, LedgerLine, Scripted]:
     backend = Scripted(list(answers))
     rendered = render(Catalog().find(MISSION)[0], now=NOW)
-    result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+    result = execute([PlanLine(rendered, backend, Target("p", "t", "w"))])
     return result.verdict, result.ledger.lines[0], backend
 
 
@@ -165,7 +166,7 @@ def test_time_that_is_not_over_is_no_gap() -> None:
         rendered = render(
             Catalog().find(MISSION)[0], now=Instant.parse(now), window="2026-10-01/2026-11-01"
         )
-        return run([PlanLine(rendered, backend, Target("p", "t", "w"))]).verdict
+        return execute([PlanLine(rendered, backend, Target("p", "t", "w"))]).verdict
 
     assert said("2026-10-13T23:59:00Z") is Verdict.CLEAN  # three days, less the usual delay
     assert said("2026-10-14T00:01:00Z") is Verdict.INCOMPLETE
@@ -178,7 +179,7 @@ def test_the_backend_says_which_silence_is_normal() -> None:
         backend = Scripted(answers)
         backend.longest_gap = longest
         rendered = render(Catalog().find(MISSION)[0], now=NOW)
-        result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+        result = execute([PlanLine(rendered, backend, Target("p", "t", "w"))])
         assert bool(result.warnings) == (longest is None)
         return result.ledger.lines[0].status
 
@@ -245,7 +246,7 @@ def test_hunts_of_one_run_share_a_check_and_account_for_it_once(whole: bool) -> 
     backend = Routed([checked, Answer(Status.COMPLETE, EMPTY)])
     hunts = [Catalog().find(name)[0] for name in names]
     rendered = [render(hunt, now=NOW, window="2026-10-01/2026-11-01") for hunt in hunts]
-    result = run([PlanLine(one, backend, Target("p", "t", "w")) for one in rendered])
+    result = execute([PlanLine(one, backend, Target("p", "t", "w")) for one in rendered])
     probes = [q for q in backend.questions if "SourceRows" in q.text]
     assert result.verdict is (Verdict.CLEAN if whole else Verdict.INCOMPLETE)
     # One that failed says nothing of the next.
@@ -266,7 +267,7 @@ def hunt_of(query: str, folder: Path) -> Hunt:
 def test_a_query_without_a_source_is_complete_and_not_checked(query: str, tmp_path: Path) -> None:
     backend = Routed([Answer(Status.FAILED), Answer(Status.COMPLETE, EMPTY)])
     rendered = render(hunt_of(query, tmp_path), now=NOW, window="30d")
-    result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+    result = execute([PlanLine(rendered, backend, Target("p", "t", "w"))])
     assert (result.verdict, len(backend.questions)) == (Verdict.CLEAN, 1)
 
 
@@ -284,7 +285,7 @@ def test_custom_tables_are_checked_and_sources_without_a_name_are_told(
     answers = [Answer(Status.FAILED, detail="no such column: TimeGenerated", rejected=True)]
     backend = Routed([*answers, Answer(Status.COMPLETE, EMPTY)])
     rendered = render(hunt_of(query, tmp_path), now=NOW, window="30d")
-    result = run([PlanLine(rendered, backend, Target("p", "t", "w"))])
+    result = execute([PlanLine(rendered, backend, Target("p", "t", "w"))])
     (line,) = result.ledger.lines
     assert result.verdict is Verdict.INCOMPLETE
     assert line.status is Status.UNCOVERED
@@ -404,8 +405,9 @@ def test_the_published_page_runs_as_it_is(mission_page: Path, tmp_path: Path) ->
     path = write_ndjson(tmp_path / "e.ndjson", [event(command) for command in FOUR])
     result = run_on(path, hunt=str(mission_page), window="published")
     assert result.verdict is Verdict.HITS
-    assert str(result.window) == "2026-10-01T00:00:00Z/2026-11-01T00:00:00Z"
-    assert any("rendered as of" in warning for warning in result.warnings)
+    # Its own filter ends the month; without named bounds the window ends now.
+    assert str(result.window) == "2026-10-01T00:00:00Z/2026-11-05T09:00:00Z"
+    assert any("rendered as of" in note for note in result.ledger.lines[0].notes)
 
 
 BASELINE = """\

@@ -13,8 +13,9 @@ from qakhunt.backends.local import LocalBackend
 from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
-from qakhunt.run.execution import PlanLine, run
-from qakhunt.run.slicing.request import read_slices
+from qakhunt.run.execution import RunOptions, execute
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import read_slices
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 
@@ -61,9 +62,9 @@ def line(backend: Rigged, target: Target = WHOM, slices: str | None = None) -> P
 def test_a_time_out_in_any_slice_is_divided_and_nothing_is_counted_twice(
     cut: str, backend: Rigged
 ) -> None:
-    whole = run([line(backend)])
+    whole = execute([line(backend)])
     backend.asked.clear()
-    run([line(backend, slices=cut)])
+    execute([line(backend, slices=cut)])
     first_round = [question.text for question in backend.asked]
     for unlucky in first_round:
         backend.asked.clear()
@@ -75,7 +76,7 @@ def test_a_time_out_in_any_slice_is_divided_and_nothing_is_counted_twice(
             return None
 
         backend.rule = slow
-        result = run([line(backend, slices=cut)])
+        result = execute([line(backend, slices=cut)])
         assert [hit.cells for hit in result.hits] == [hit.cells for hit in whole.hits]
         assert result.verdict is whole.verdict
         texts = [question.text for question in backend.asked]
@@ -89,14 +90,14 @@ def test_a_time_out_in_any_slice_is_divided_and_nothing_is_counted_twice(
 def test_a_failure_in_any_slice_leaves_the_run_incomplete_and_the_rest_whole(
     cut: str, backend: Rigged
 ) -> None:
-    run([line(backend, slices=cut)])
+    execute([line(backend, slices=cut)])
     slices = [question.text for question in backend.asked]
     for number, unlucky in enumerate(slices):
         backend.asked.clear()
         backend.rule = lambda question, _, unlucky=unlucky: (
             Answer(Status.FAILED, detail="HTTP 500") if question.text == unlucky else None
         )
-        result = run([line(backend, slices=cut)])
+        result = execute([line(backend, slices=cut)])
         statuses = [entry.status for entry in result.ledger.lines]
         assert result.verdict is Verdict.INCOMPLETE
         assert statuses.count(Status.FAILED) == 1, number
@@ -113,7 +114,7 @@ def test_one_tenant_that_raises_never_stops_another(events: str) -> None:
     made[1].rule = lambda *_: RuntimeError("unforeseen")
     for number, backend in enumerate(made):
         plan.append(line(backend, Target(f"p{number}", f"t{number}", f"w{number}")))
-    result = run(plan)
+    result = execute(plan)
     assert [entry.status for entry in result.ledger.lines] == [
         Status.FAILED, Status.FAILED, Status.COMPLETE,
     ]  # fmt: skip
@@ -132,7 +133,7 @@ def test_ctrl_c_keeps_what_answered_and_marks_the_rest(cut: str, backend: Rigged
     def stop(_: PlanLine, entry: LedgerLine) -> None:
         raise KeyboardInterrupt
 
-    result = run([line(backend, slices=cut)], stop)
+    result = execute([line(backend, slices=cut)], RunOptions(stop))
     statuses = [entry.status for entry in result.ledger.lines]
     assert result.interrupted
     assert len(statuses) == (6 if cut == "devices:6" else 8)
@@ -155,7 +156,7 @@ def test_an_interrupted_empty_answer_is_never_clean(events: str, tmp_path: Path)
         seen += 1
         raise KeyboardInterrupt
 
-    result = run(plan, stop)
+    result = execute(plan, RunOptions(stop))
     assert seen == 1
     assert result.verdict in (Verdict.INCOMPLETE, Verdict.FAILED)
 
@@ -169,7 +170,9 @@ def test_when_the_time_is_up_the_rest_is_not_run(backend: Rigged) -> None:
         moment += 10
 
     backend.rule = tick
-    result = run([line(backend, slices="devices:8")], deadline=35, clock=lambda: moment)
+    result = execute(
+        [line(backend, slices="devices:8")], RunOptions(deadline=35, clock=lambda: moment)
+    )
     statuses = [entry.status for entry in result.ledger.lines]
     assert not result.interrupted
     assert len(statuses) == 8
@@ -197,7 +200,7 @@ def test_no_more_questions_at_once_than_the_backend_takes(backend: Rigged) -> No
             running -= 1
 
     backend.rule, backend.concurrency = count, 3
-    run([line(backend, slices="devices:12")])
+    execute([line(backend, slices="devices:12")])
     assert most == 3
 
 
@@ -208,14 +211,14 @@ def test_an_empty_sliced_answer_is_probed_once_for_the_whole_window(
     made = rigged([quiet], NOW)
     for cut in ("devices:4", "1d"):
         made.asked.clear()
-        result = run([line(made, slices=cut)])
+        result = execute([line(made, slices=cut)])
         probes = [q for q in made.asked if "SourceRows" in q.text]
         assert result.verdict is Verdict.CLEAN
         assert len(probes) == 1
         assert probes[0].window == WINDOW
         assert result.ledger.devices == probes_devices(result.ledger.lines)
     later = render(HUNT, now=NOW, window="2026-10-15/2026-10-17")
-    nothing = run([PlanLine(later, made, WHOM, read_slices("1d"))])
+    nothing = execute([PlanLine(later, made, WHOM, read_slices("1d"))])
     assert {entry.status for entry in nothing.ledger.lines} == {Status.UNCOVERED}
     made.close()
 
@@ -239,7 +242,7 @@ def test_copies_in_several_workspaces_of_a_tenant_are_one_finding(
     same_tenant = [*one, line(second, Target("b", "tenant", "w2"))]
     other_tenant = [*one, line(second, Target("b", "elsewhere", "w2"))]
 
-    alone, together, apart = run(one), run(same_tenant), run(other_tenant)
+    alone, together, apart = map(execute, (one, same_tenant, other_tenant))
     assert len(together.hits) == len(alone.hits) > 5
     assert all(hit.also_in == ("w2",) for hit in together.hits)
     assert [replace(hit, also_in=()) for hit in together.hits] == alone.hits
@@ -254,7 +257,7 @@ def test_a_workspace_that_holds_a_part_of_a_finding_holds_its_copy(
 ) -> None:
     some = burst_events(noise=60)
     whole = rigged([events], NOW)
-    found = run([line(whole, Target("a", "tenant", "w1"))]).hits
+    found = execute([line(whole, Target("a", "tenant", "w1"))]).hits
     richest = max(found, key=lambda hit: hit.total or 0)
     dropped = next(
         number
@@ -262,7 +265,7 @@ def test_a_workspace_that_holds_a_part_of_a_finding_holds_its_copy(
         if event["DeviceName"] == richest.device and event["AccountName"] == richest.account
     )
     partly = rigged([write_events(tmp_path, [*some[:dropped], *some[dropped + 1 :]])], NOW)
-    both = run(
+    both = execute(
         [line(partly, Target("b", "tenant", "w2")), line(whole, Target("a", "tenant", "w1"))]
     )
     same = [h for h in both.hits if (h.device, h.account) == (richest.device, richest.account)]

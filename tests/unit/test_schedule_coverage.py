@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.kql.schema import PRODUCTS, Product
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import (
-    LATE_DATA,
     MOST_OWED,
     Coverage,
     CoverageKey,
     Due,
-    LateData,
     Outcome,
     due,
     settle,
@@ -25,7 +26,7 @@ KEY = CoverageKey("hash", "log-analytics", "customer", "workspace")
 START = Instant.parse("2026-11-01")
 HOUR = Timespan.parse("1h")
 DAY = Timespan.parse("1d")
-LOG_ANALYTICS, DEFENDER = LATE_DATA["log-analytics"], LATE_DATA["defender"]
+LOG_ANALYTICS, DEFENDER = PRODUCTS["log-analytics"], PRODUCTS["defender"]
 
 
 def days(number: float) -> Timespan:
@@ -33,7 +34,7 @@ def days(number: float) -> Timespan:
 
 
 def run_once(
-    coverage: Coverage, now: Instant, ok: bool, lookback: Timespan, rule: LateData
+    coverage: Coverage, now: Instant, ok: bool, lookback: Timespan, rule: Product
 ) -> tuple[Due, Coverage]:
     asked = due(coverage, now=now, lookback=lookback, rule=rule)
     outcomes = [Outcome(window, ok, "" if ok else "503") for window in (asked.own, *asked.made_up)]
@@ -151,7 +152,7 @@ RUNS = st.lists(st.tuples(st.integers(1, 24 * 20), st.booleans()), min_size=1, m
 def test_every_instant_is_looked_at_or_reported_lost(
     runs: list[tuple[int, bool]], lookback_hours: int, product: str
 ) -> None:
-    lookback, rule = Timespan(lookback_hours * HOUR.ticks), LATE_DATA[product]
+    lookback, rule = Timespan(lookback_hours * HOUR.ticks), PRODUCTS[product]
     coverage, now = Coverage(KEY), START
     looked: list[Window] = []
     lost: list[Window] = []
@@ -180,7 +181,7 @@ def test_every_stretch_of_the_lookback_is_seen_whole(
 ) -> None:
     """A burst that fits in the lookback never falls between two windows."""
     lookback = Timespan(lookback_hours * HOUR.ticks)
-    rule = LateData(late=Timespan.parse("48h"), retention=Timespan.parse("3650d"))
+    rule = replace(LOG_ANALYTICS, retention=Timespan.parse("3650d"))
     coverage, now, looked, first = Coverage(KEY), START, [], None
     for hours, ok in [*runs, *[(1, True)] * 40]:
         now = now + Timespan(hours * HOUR.ticks)

@@ -18,8 +18,8 @@ from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.run.execution import PlanLine
-from qakhunt.run.execution import run as run_plan
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
 from qakhunt.schedule.delivery import JobOptions
 from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
@@ -80,7 +80,7 @@ class Laboratory:
         )  # fmt: skip
         chosen = [self.sink] if sinks is None else sinks
         with contextlib.closing(engine):
-            return run_scheduled(plan, self.store, chosen, run_plan, options)
+            return run_scheduled(plan, self.store, chosen, execute, options)
 
     @property
     def told(self) -> list[dict[str, Any]]:

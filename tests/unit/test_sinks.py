@@ -28,7 +28,7 @@ SECRET = "whsec_" + base64.b64encode(b"0123456789abcdef").decode()
 
 
 def around(**environment: str) -> SinkContext:
-    from qakhunt.run.config_model import Schedule
+    from qakhunt.run.config import Schedule
     from qakhunt.schedule.sinks.base import resolve_reference
 
     return SinkContext(

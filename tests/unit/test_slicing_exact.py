@@ -12,9 +12,9 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Timespan
-from qakhunt.run.execution import PlanLine, run
-from qakhunt.run.slicing.request import SliceRequest, read_slices
-from qakhunt.run.slicing.ways import ways_of
+from qakhunt.run.execution import execute
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import SliceRequest, read_slices, sliceability
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.engine
 
 WHOM = Target("profile", "tenant", "workspace")
 
-# Queries beyond the built-in hunts; each is cut both ways.
+# Queries beyond the built-in hunts; each is cut both found.
 QUERIES = {
     "distinct": """
         DeviceProcessEvents | where TimeGenerated > datetime(2026-10-01)
@@ -101,7 +101,7 @@ def hunt_of(query: str, folder: Path) -> Hunt:
 
 def result(hunt: Hunt, backend: Rigged, slices: SliceRequest | None = None) -> RunResult:
     rendered = render(hunt, now=NOW, window=WINDOW, product=backend.product)
-    return run([PlanLine(rendered, backend, WHOM, slices)])
+    return execute([PlanLine(rendered, backend, WHOM, slices)])
 
 
 def found(result: RunResult) -> list[tuple[Any, ...]]:
@@ -190,7 +190,7 @@ def test_too_many_records_to_bring_together_is_truncated(backend: Rigged) -> Non
     hunt = Catalog().find("qakbot-post-compromise-commands-any")[0]
     day = read_slices("4d")
     assert day is not None
-    few = SliceRequest(day.way, span=day.span, most_rows=100)
+    few = SliceRequest(day.kind, span=day.span, most_rows=100)
     sliced = result(hunt, backend, few)
     assert not sliced.hits
     assert sliced.verdict.value == "incomplete"
@@ -261,13 +261,13 @@ def test_what_cannot_be_sliced_is_told_with_its_reason(
             1,
         )
     rendered = render(hunt_of(timed, tmp_path), now=NOW, window=WINDOW)
-    ways = ways_of(rendered)
+    found = sliceability(rendered)
 
-    assert device_words in ways.not_by_device
-    assert ways.by_device is None
+    assert device_words in found.not_by_device
+    assert found.by_device is None
     if time_words:
-        assert ways.by_time is None
-        assert time_words in ways.not_by_time
+        assert found.by_time is None
+        assert time_words in found.not_by_time
 
 
 def test_a_query_that_cannot_be_sliced_runs_whole_and_says_so(

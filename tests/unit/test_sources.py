@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qakhunt.hunts.sources import sources_of
+from qakhunt.kql.visitors import read_by
 
 DPE = "DeviceProcessEvents"
 
@@ -41,11 +41,19 @@ DPE = "DeviceProcessEvents"
         ("let l = materialize(DeviceProcessEvents | where x); l | union (Bar_CL)"
          " | mv-apply a on (where a > 1 | summarize count())", [DPE, "Bar_CL"]),
         ("Foo_CL | as hint.materialized=true X | union (X | where a)", ["Foo_CL"]),
+        ("find withsource=T in (Foo_CL, DeviceProcessEvents) where a == 'b'", [DPE, "Foo_CL"]),
+        ("let ['my list'] = dynamic(['a']); DeviceProcessEvents | where a in (['my list'])", [DPE]),
+        ("let f = (t: (a: long)) { t | count }; f(Foo_CL)", ["Foo_CL"]),
+        ("let f = (x: string) { toupper(x) }; Foo_CL | where f(a) == 'B'", ["Foo_CL"]),
+        ("let from = startofday(ago(1d)); Foo_CL | where a > from | search 'x'", ["Foo_CL"]),
+        ("let T = MyParser(); T | count", ["MyParser()"]),
+        ("restrict access to (Foo_CL, B*); Bar_CL | take 1", ["Bar_CL"]),
+        ("let a = Foo_CL | as B; union a, (B | count)", ["Foo_CL"]),
         ("Foo_CL | fork (take 1) (serialize | count)", ["Foo_CL"]),
     ],
 )  # fmt: skip
 def test_the_tables_that_a_query_reads(query: str, tables: list[str]) -> None:
-    found = sources_of(query, "log-analytics")
+    found = read_by(query, "log-analytics")
     assert (list(found.tables), list(found.unnamed)) == (tables, [])
 
 
@@ -60,5 +68,5 @@ def test_the_tables_that_a_query_reads(query: str, tables: list[str]) -> None:
     ],
 )
 def test_sources_that_the_query_does_not_name(query: str, unnamed: str) -> None:
-    found = sources_of(query, "log-analytics")
+    found = read_by(query, "log-analytics")
     assert (list(found.tables), list(found.unnamed)) == ([], [unnamed])

@@ -306,7 +306,7 @@ def test_names_that_the_schema_does_not_know_are_warned_of(tmp_path: Path) -> No
     query = "let a = My_CL | as B;\nunion a, imDns, SecurityEvent, (B | count), Device*"
     warnings = render(_kql(tmp_path, query), now=NOW).warnings
     assert [warning.split(" is no table")[0] for warning in warnings] == [
-        "hunt: imDns", "hunt: My_CL",
+        "hunt: My_CL", "hunt: imDns",
     ]  # fmt: skip
 
 

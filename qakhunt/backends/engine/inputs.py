@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Literal
 
 from qakhunt.core.errors import EventsError
-from qakhunt.kql.schema import tables
+from qakhunt.kql.schema import PRODUCTS, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -200,7 +200,7 @@ def _hint() -> str:
 def _table_of(path: Path) -> str:
     """A file called after a known table holds that table."""
     stem = path.name.split(".")[0]
-    known = stem in tables("defender") or stem in tables("log-analytics")
+    known = any(stem in tables(product) for product in PRODUCTS)
     return stem if known else DEFAULT_TABLE
 
 

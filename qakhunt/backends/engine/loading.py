@@ -23,7 +23,7 @@ from qakhunt.backends.engine.inputs import (
 )
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal, typed
 from qakhunt.core.errors import EventsError, SourceLocation
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns
+from qakhunt.kql.schema import PRODUCTS, TIME_COLUMN, Columns, columns
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -38,8 +38,12 @@ _MAX_OBJECT = 64 << 20
 
 
 def known_columns(table: str) -> Columns:
-    """Columns of a table in either product; Log Analytics' type where they differ."""
-    return {**columns("defender", table), **columns("log-analytics", table)}
+    """Columns of a table in any product; the first product's type where they differ."""
+    return {
+        name: kind
+        for product in reversed(PRODUCTS)
+        for name, kind in columns(product, table).items()
+    }
 
 
 class Loader:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, json_value, kql_type, literal
-from qakhunt.kql.schema import TIME_COLUMN, Columns, columns, without_case_twins
+from qakhunt.kql.schema import PRODUCTS, TIME_COLUMN, Columns, columns, without_case_twins
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
@@ -66,9 +66,8 @@ def table_view(
 
 
 def _shown(table: str, product: str, sources: Sequence[Source], time_column: str) -> Columns:
-    other = "defender" if product == "log-analytics" else "log-analytics"
     own = without_case_twins(columns(product, table))
-    foreign = set(columns(other, table)) - set(own)
+    foreign = {name for one in PRODUCTS for name in columns(one, table)} - set(own)
     shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
     taken = {name.casefold() for name in shown}
     for source in sources:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier
-from qakhunt.kql.schema import columns
+from qakhunt.kql.schema import DEFENDER, columns
 
 TABLE = "DeviceProcessEvents"
 
@@ -11,7 +11,7 @@ TABLE = "DeviceProcessEvents"
 def table_columns() -> dict[str, str]:
     """Column -> KQL type of what an import writes: Defender's own schema."""
     seen: dict[str, str] = {}
-    kinds = columns("defender", TABLE)
+    kinds = columns(DEFENDER.name, TABLE)
     for name in kinds:
         seen.setdefault(name.casefold(), name)
     return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import ResultTable
 from qakhunt.hunts.flow import Dependent, FlowReader
-from qakhunt.hunts.product import tables_of
 from qakhunt.kql.edits import Edit, apply
 from qakhunt.kql.parser import parse
-from qakhunt.kql.schema import columns
+from qakhunt.kql.schema import PRODUCTS, columns
 from qakhunt.kql.syntax import Name, Operator, Ordered, find, stages
 from qakhunt.kql.tokens import Token, tokenize
-from qakhunt.run.coverage_check import DEVICE_COLUMNS
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -117,10 +116,10 @@ class Partition:
 def partition_of(text: str, product: str) -> Partition:
     """How to cut the query by device. Raises NotPartitionable."""
     tokens = tokenize(text)
-    names = tables_of(tokens, product)
+    names = tables_of(text, product)
     if not names:
         raise NotPartitionable("the query names no table that is known")
-    shared = [c for c in _preferred() if all(c in columns(product, name) for name in names)]
+    shared = [c for c in _preferred(product) if all(c in columns(product, name) for name in names)]
     if not shared:
         raise NotPartitionable(f"{' and '.join(names)} share no device column")
     problem: Dependent | None = None
@@ -134,15 +133,15 @@ def partition_of(text: str, product: str) -> Partition:
     raise NotPartitionable(str(problem))
 
 
-def _preferred() -> Sequence[str]:
-    return sorted(DEVICE_COLUMNS, key="DeviceName".__ne__)
+def _preferred(product: str) -> Sequence[str]:
+    return sorted(PRODUCTS[product].device_columns, key="DeviceName".__ne__)
 
 
 def _cut(text: str, tokens: Sequence[Token], product: str, column: str) -> Partition:
     script = parse(text)
     reader = FlowReader(product, column)
     reader.read(script)
-    names = tables_of(tokens, product)
+    names = tables_of(text, product)
     for token in tokens:
         if token.text in names and not any(
             one.start <= token.start < one.end for one in reader.sources.values()

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt import __version__
+from qakhunt.backends.services import service_named
 from qakhunt.core.errors import OutputError, UsageError
 from qakhunt.kql.values import Timespan
 from qakhunt.schedule.runbook.payload import payload_of
@@ -260,12 +261,11 @@ def _secrets(payload: Payload) -> str:
 
 def _roles(payload: Payload) -> str:
     rows = []
-    if "log-analytics" in payload.products:
+    services = [service_named(name) for name in payload.backends]
+    if any(service.needs_workspaces for service in services):
         rows.append(("Log Analytics", "Log Analytics Data Reader", "each workspace that is hunted"))
-    if "defender" in payload.products:
-        rows.append(
-            ("advanced hunting", "Graph `ThreatHunting.Read.All` (application)", "the tenant")
-        )
+    for permission in filter(None, (service.permission for service in services)):
+        rows.append(("advanced hunting", f"Graph `{permission}` (application)", "the tenant"))
     rows += dict.fromkeys(kind.role for kind, _ in payload.sinks.values() if kind.role)
     if payload.vaults:
         rows.append(("secrets", "Key Vault Secrets User", "those secrets"))
@@ -274,11 +274,12 @@ def _roles(payload: Payload) -> str:
 
 def _grants(payload: Payload) -> str:
     parts = []
-    if "log-analytics" in payload.products:
+    services = [service_named(name) for name in payload.backends]
+    if any(service.needs_workspaces for service in services):
         parts.append(_WORKSPACES)
     if payload.lighthouse:
         parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
-    if "defender" in payload.products:
+    if any(service.permission for service in services):
         parts.append(_GRAPH)
     if '"federated"' in payload.config:
         parts.append(_FEDERATED)

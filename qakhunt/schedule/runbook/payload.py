@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.backends.services import service_named
 from qakhunt.core.documents import read_text
 from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
@@ -68,7 +69,7 @@ class Payload:
     variables: tuple[str, ...]
     vaults: tuple[str, ...]
     lighthouse: tuple[str, ...]
-    products: tuple[str, ...]
+    backends: tuple[str, ...]
     sinks: dict[str, tuple[SinkKind, Any]] = field(default_factory=dict)
 
 
@@ -100,7 +101,7 @@ def payload_of(config: Config, job: Job) -> Payload:
         config=tomli_w.dumps(values), files=files, hunts=hunts, extras=_once(extras),
         variables=variables, vaults=vaults,
         lighthouse=tuple(_needs_lighthouse(profiles, config.file.schedule.tenant)),
-        products=_once(p.backend for p in profiles.values()), sinks=sinks,
+        backends=_once(p.backend for p in profiles.values()), sinks=sinks,
     )  # fmt: skip
 
 
@@ -156,7 +157,7 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
     """
     sign_in, locate = profile.sign_in_settings, config.document.locate
     _check_sign_in(f"profile {name}", sign_in, locate(("profiles", name, "sign_in")))
-    if sign_in.kind != "managed-identity" or profile.backend == "log-analytics":
+    if sign_in.kind != "managed-identity" or service_named(profile.backend).foreign_tokens:
         return
     place, home = locate(("profiles", name, "tenant")), config.file.schedule.tenant
     if home is None:
@@ -191,7 +192,7 @@ def _needs_lighthouse(profiles: Mapping[str, Profile], home: str | None) -> list
     return [
         name
         for name, profile in profiles.items()
-        if profile.backend == "log-analytics"
+        if service_named(profile.backend).foreign_tokens
         and profile.sign_in_settings.kind == "managed-identity"
         and (home is None or profile.tenant.casefold() != home.casefold())
     ]
@@ -199,7 +200,7 @@ def _needs_lighthouse(profiles: Mapping[str, Profile], home: str | None) -> list
 
 def _hunts(job: Job, config: Config, files: dict[str, str]) -> tuple[str, ...]:
     """Names of the hunts; those that are not built in travel along."""
-    products = {config.profiles[name].backend for name in job.profiles}
+    products = {service_named(config.profiles[name].backend).product for name in job.profiles}
     names = []
     for hunt in job.hunts:
         lookback_of(hunt)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.documents import convert_value
 from qakhunt.core.errors import ConfigError, SourceLocation, UsageError, nearest
-from qakhunt.run.config_model import Schedule
+from qakhunt.run.config import Schedule
 from qakhunt.schedule.azure_blob import credential_of
 from qakhunt.schedule.sinks import files, log_analytics, mail, web
 from qakhunt.schedule.sinks.base import SinkContext, resolve_reference

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.kql.values import Instant
-    from qakhunt.run.config_model import Schedule
+    from qakhunt.run.config import Schedule
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

@@ -15,7 +15,7 @@ from qakhunt.hunts.command_catalogue import families, known_commands, renderings
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode_string, encode
 from qakhunt.kql.parser import parse
-from qakhunt.kql.schema import columns
+from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, Operator, Path, find
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import Instant, Window
@@ -356,7 +356,7 @@ def matrices(subject: Subject, session: Session) -> list[Matrix]:
     found = []
     for test in string_tests(subject.hunt.query):
         is_list = len(test.texts) > 1 and not test.operator.startswith("!")
-        if is_list and test.column in _COLUMNS and test.column in columns("log-analytics", _TABLE):
+        if is_list and test.column in _COLUMNS and test.column in columns(SENTINEL.name, _TABLE):
             found.append(_matrix(subject.hunt.query, test, session))
     return found
 
