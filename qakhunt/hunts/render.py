@@ -14,7 +14,7 @@ from qakhunt.core.errors import NotAvailableError, SourceLocation
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, script_of
 from qakhunt.hunts.product import product_edits
-from qakhunt.hunts.time_expression import NotEvaluable, evaluate
+from qakhunt.hunts.time_filters import NotEvaluable, evaluate
 from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
