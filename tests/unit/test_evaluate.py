@@ -36,13 +36,6 @@ from tests.support.cli import qakhunt
 
 NOW = Instant.parse("2026-11-24T00:00:00Z")
 START = Instant.parse("2026-10-05T10:00:00Z")
-# Sequences for tuning that the burst hunt alerts on today: take out what it no longer does.
-KNOWN_ALERTS = frozenset(
-    f"modelled, {name}"
-    for name in (
-        "build-step", "collect-batch", "controller-lookup-powershell", "help-desk-diagnosis",
-    )
-)  # fmt: skip
 QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot"])]
 
 # Fires on two distinct command lines of a device.
@@ -386,8 +379,13 @@ def test_recorded_aims_of_the_burst_hunt() -> None:
         sorted(RENDERINGS), 1.0
     )
     assert (recall_of(hunt, loss=40)["direct"].value or 0) >= 0.95
-    loud = {s["name"] for s in hunt["sets"] if s["false_alerts"]}
-    assert loud <= KNOWN_ALERTS
+    assert [s["name"] for s in hunt["sets"] if s["false_alerts"]] == []
+    bursts = recall_of(hunt, split="held-back").values()
+    kin = kin_of(hunt, split="held-back").values()
+    for found, aim in ((bursts, 0.97), (kin, 0.75)):
+        assert sum(s.found for s in found) >= aim * sum(s.tried for s in found) > 0
+    alerted = raised_of(hunt, "benign", split="held-back")
+    assert alerted.found <= 2 * alerted.tried / 40
 
 
 def test_a_page_without_a_place_for_the_table() -> None:

@@ -166,7 +166,9 @@ def test_the_hunt_reads_hostile_lines_as_python_does(tmp_path: Path) -> None:
         prefix, name, rest = (chance.choice(part) for part in (prefixes, names, arguments))
         line = f"{prefix}{name} {rest}{chance.choice(['', ' ', ')', '&&x'])}"
         wrapper = re.split(r"[ ./]", prefix.strip('"').rpartition("\\")[2].lower())[0]
-        file = wrapper if prefix else name.strip('"').rpartition("\\")[2].lower().removesuffix(".exe")
+        file = (
+            wrapper if prefix else name.strip('"').rpartition("\\")[2].lower().removesuffix(".exe")
+        )
         if not prefix and "^" in name:
             continue
         found = understand(line).family
