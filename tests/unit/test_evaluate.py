@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from qakhunt.answers.plain import to_json_line
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.hunts.command_catalogue import RENDERINGS
+from qakhunt.hunts.command_catalogue import RENDERINGS, families
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
@@ -268,7 +269,7 @@ def test_administrators_run_every_choice_of_three() -> None:
     sets = [s for s in generate(1, 1) if s.name.startswith("modelled, three")]
     assert len(sets) == 3
     for one in sets:
-        assert len({row["DeviceName"] for row in one.rows}) == 364
+        assert len({row["DeviceName"] for row in one.rows}) == comb(len(families().families), 3)
 
 
 @pytest.mark.engine
@@ -278,7 +279,7 @@ def test_the_burst_hunt_meets_its_aims_on_a_seed_of_its_own() -> None:
     (one,) = evaluate(Catalog().find("qakbot-recon-burst"), sets, seed=7, repeats=4, losses=(40,))
     assert all(share.found == share.tried for share in one.recall().values())
     assert {rendering for rendering, _ in one.recall()} == set(RENDERINGS)
-    assert {s.name for s in one.sets if s.label == "benign" and s.alerts} <= KNOWN_ALERTS
+    assert not [s.name for s in one.sets if s.label == "benign" and s.alerts]
     lost = one.losses["direct", "modelled", 40]
     assert lost.found >= 0.9 * lost.tried
 
