@@ -173,7 +173,14 @@ class Probe:
         whole = [bool(hours), *(moment is not None for moment in ends)]
         if any(one != bool(source.rows) for one in whole):
             raise UnsoundProbe(f"{source.rows} records, but from {ends[0]} to {ends[1]}")
-        return sorted(set(hours))
+        hours = sorted(set(hours))
+        named = [(moment.ticks - self._first_hour.ticks) // _HOUR for moment in ends if moment]
+        if hours and named != [hours[0], hours[-1]]:
+            raise UnsoundProbe(
+                f"records from {ends[0]} to {ends[1]}, but only in the hours "
+                f"{hours[0]} to {hours[-1]} of the window"
+            )
+        return hours
 
     def _instant(self, record: Mapping[str, Any], name: str) -> Instant | None:
         moment = record.get(name) if self._time else None

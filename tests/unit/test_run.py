@@ -207,6 +207,7 @@ def _with(name: str, value: Any) -> ResultTable:
         _with("SourceRows", True), _with("SourceRows", 0), _with("Devices", -3),
         _with("Devices", "many"), _with("First", "soon"), _with("Last", None),
         _with("Last", Instant.parse("2027-01-01")), _with("Hours", "all"), _with("Hours", []),
+        _with("Hours", [3]), _with("Hours", list(range(300))),
         _with("Hours", [0, 10**9]), _with("Hours", [-1]), _with("Hours", {"0": 1}),
         ResultTable(PROBE, []), ResultTable(PROBE, [*probe(7).rows, *probe(7).rows]), ResultTable((), []), EMPTY,
     ],
