@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _BOM = b"\xef\xbb\xbf"
+_LONG = 100
+"""Bytes of a value that is left out where only the names beside it matter."""
 
 
 class WireError(ValueError):
@@ -122,3 +124,34 @@ def encode_body(value: Any) -> bytes:
         return msgspec.json.encode(value)
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode("ascii")
+
+
+def repeated_members(data: bytes, inner: str = "") -> list[str]:
+    """Names that a body's object has more than once, in whatever case.
+
+    A parser keeps the last of them, so that the first, with its rows, would be lost.
+    The objects of a list are each looked at, and so is the member ``inner``; rows are not.
+    """
+    raw = data.removeprefix(_BOM).strip()
+    try:
+        if raw[:1] == b"[":
+            items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+            return [name for item in items for name in repeated_members(bytes(item))]
+        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        members = {}
+    found: list[str] = []
+    for value in map(bytes, members.values()):
+        if len(value) > _LONG:
+            raw = raw.replace(value, b"null", 1)
+    objects: list[list[tuple[str, Any]]] = []
+    try:
+        json.loads(raw.decode("utf-8", "replace"), strict=False, object_pairs_hook=objects.append)
+    except (ValueError, RecursionError):
+        return []  # no body at all; its own error follows
+    seen: set[str] = set()
+    for name, _ in objects[-1] if objects and raw[:1] == b"{" else ():
+        if name.casefold() in seen:
+            found.append(name)
+        seen.add(name.casefold())
+    return found + (repeated_members(bytes(members[inner])) if inner in members else [])

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.json_body import repeated_members
 from qakhunt.answers.service_error import ServiceError, error_in, without_tokens
 
 if TYPE_CHECKING:
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 _TROUBLE = frozenset(
     ["error", "errors", "warning", "warnings", "exceptions", "oneapierrors"]
 )  # fmt: skip
+_MORE = frozenset(
+    """truncated istruncated partial ispartial partialresults hasmore hasmoreresults hasmorerows
+    continuationtoken skiptoken nextpagetoken cursor""".split()  # noqa: SIM905
+)
 _MOST_WORDS = 3
 
 
@@ -54,8 +59,8 @@ def signs(value: Mapping[str, Any], known: Collection[str]) -> Signs:
             continue
         if folded in _TROUBLE:
             partial = partial or _trouble(name, item)
-        elif folded.replace("_", "").endswith("nextlink"):
-            if item not in (None, "", False):
+        elif (bare := folded.replace("_", "").lstrip("$")).endswith("nextlink") or bare in _MORE:
+            if item not in (None, "", False, 0, [], "false"):
                 faults.append(f"there is more than this answer holds ({name:.80})")
         elif not folded.startswith(("@odata.", "odata.")):
             unknown.append(f"{name:.80}")
@@ -73,6 +78,15 @@ def _trouble(name: str, item: Any) -> ServiceError | None:
     texts = [text for text in item if isinstance(text, str)] if isinstance(item, list) else []
     words = "; ".join(without_tokens(text) for text in texts[:_MOST_WORDS])
     return ServiceError("", words or f"the service sent {name!r:.80} without words")
+
+
+def without_twins(response: Response, body: bytes, inner: str = "") -> Response:
+    """The response; it is at fault where its body has a member more than once."""
+    names = repeated_members(body, inner)
+    if not names:
+        return response
+    said = ", ".join(f"{name!r:.80}" for name in names[:_MOST_WORDS])
+    return replace(response, faults=(f"the answer has {said} more than once", *response.faults))
 
 
 def repeated(names: Iterable[str]) -> list[str]:

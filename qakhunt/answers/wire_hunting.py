@@ -7,7 +7,7 @@ from typing import Any
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, column_faults, signs
+from qakhunt.answers.response import Response, column_faults, signs, without_twins
 from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.kql.values import Instant
@@ -26,7 +26,7 @@ def decode(body: bytes) -> Response:
         decoded = decode_body(body)
         answer = replace(from_value(decoded.value), damaged=decoded.damaged)
         del decoded  # before the collector comes back and walks it
-    return answer
+    return without_twins(answer, body)
 
 
 def is_response(value: Any) -> bool:

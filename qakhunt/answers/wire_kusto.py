@@ -11,7 +11,7 @@ from typing import Any
 
 from qakhunt.answers.cells import kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, signs
+from qakhunt.answers.response import Response, signs, without_twins
 from qakhunt.answers.service_error import ServiceError, error_in, without_tokens
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.answers.wire_log_analytics import PARTIAL, decode_table, encode_rows
@@ -33,7 +33,8 @@ def decode(body: bytes) -> Response:
     """Decode a response body. Raises WireError where it is no such response."""
     with collector_paused():
         decoded = decode_body(body)
-        return replace(from_value(decoded.value), damaged=decoded.damaged)
+        found = replace(from_value(decoded.value), damaged=decoded.damaged)
+        return without_twins(found, body)
 
 
 def is_response(value: Any) -> bool:

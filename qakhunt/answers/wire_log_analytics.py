@@ -9,7 +9,7 @@ import msgspec
 
 from qakhunt.answers.cells import decode_column, encode_column, kql_type
 from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, Signs, column_faults, repeated, signs
+from qakhunt.answers.response import Response, Signs, column_faults, repeated, signs, without_twins
 from qakhunt.answers.service_error import ServiceError, error_in
 from qakhunt.answers.table import Column, ResultTable, Row
 from qakhunt.kql.values import Instant
@@ -32,9 +32,10 @@ def decode(body: bytes) -> Response:
     with collector_paused():
         table = _decode_regular(body)
         if table is not None:
-            return Response(table)
+            return without_twins(Response(table), body, "tables")
         decoded = decode_body(body)
-        return replace(from_value(decoded.value), damaged=decoded.damaged)
+        found = replace(from_value(decoded.value), damaged=decoded.damaged)
+        return without_twins(found, body, "tables")
 
 
 class _RawTable(msgspec.Struct, gc=False, forbid_unknown_fields=True):

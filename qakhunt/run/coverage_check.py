@@ -161,7 +161,16 @@ class CoverageQuery:
         whole = [bool(hours), *(moment is not None for moment in ends)]
         if any(one != bool(source.rows) for one in whole):
             raise UnsoundAnswer(f"{source.rows} records, but from {ends[0]} to {ends[1]}")
-        return sorted(set(hours))
+        hours = sorted(set(hours))
+        if source.rows < len(hours):
+            raise UnsoundAnswer(f"{source.rows} records in {len(hours)} different hours")
+        named = [(moment.ticks - self._first_hour.ticks) // _HOUR for moment in ends if moment]
+        if hours and named != [hours[0], hours[-1]]:
+            raise UnsoundAnswer(
+                f"records from {ends[0]} to {ends[1]}, but only in the hours "
+                f"{hours[0]} to {hours[-1]} of the window"
+            )
+        return hours
 
     def _instant(self, record: Mapping[str, Any], name: str) -> Instant | None:
         moment = record.get(name) if self._time else None

@@ -19,6 +19,7 @@ from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.window import parse
+from qakhunt.kql.values import Instant, Window
 from tests.support.cli import ROOT, qakhunt
 from tests.support.events import NOW, OCTOBER, event, write_ndjson
 
@@ -341,6 +342,17 @@ SLOW_TO_RUN = (
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to another process")
+def test_a_range_is_made_row_by_row_and_a_long_one_is_refused() -> None:
+    window = Window(Instant.parse("2026-10-01"), Instant.parse("2026-10-02"))
+    with Session([], "defender") as session:
+        text = "range x from 1 to 9 step 3 | summarize make_list(x)"
+        found = session.ask(text, now=window.end, window=window)
+        assert found.rows == [([1, 4, 7],)]
+        text = "range x from 1 to 4000000000 step 1 | summarize s = make_list(x) | count"
+        with pytest.raises(EngineRefused, match="its range has 4,000,000,000 values"):
+            session.ask(text, now=window.end, window=window)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_reading_and_leaves_no_temporary_file(
     tmp_path: Path, sent: signal.Signals

@@ -74,10 +74,11 @@ PROBE = (
 
 
 def probe(rows: int, hours: Sequence[int] = range(31 * 24)) -> ResultTable:
-    """What the coverage check of October is answered, with records at each hour's start."""
+    """What the coverage check of October is answered: at least a record at each hour's start."""
     if not rows:
         return ResultTable(PROBE, [(0, 0, None, None, [], None)])
     first, last = (OCTOBER.start + Timespan(n * HOUR) for n in (hours[0], hours[-1]))
+    rows = max(rows, len(hours))
     return ResultTable(PROBE, [(rows, min(rows, 3), first, last, list(hours), "w")])
 
 
@@ -113,7 +114,7 @@ def test_an_empty_answer_is_probed_once_and_is_clean_where_there_was_something()
     )
     assert said is Verdict.CLEAN
     assert line.source is not None
-    assert (line.source.rows, line.source.devices) == (7, 3)
+    assert (line.source.rows, line.source.devices) == (744, 3)
     assert line.request_ids == ("r1", "r2")
     assert line.attempts == 2
     assert "| summarize SourceRows = count()" in backend.questions[1].text
@@ -208,6 +209,7 @@ def _with(name: str, value: Any) -> ResultTable:
         _with("SourceRows", True), _with("SourceRows", 0), _with("Devices", -3),
         _with("Devices", "many"), _with("First", "soon"), _with("Last", None),
         _with("Last", Instant.parse("2027-01-01")), _with("Hours", "all"), _with("Hours", []),
+        _with("Hours", [3]), _with("Hours", list(range(300))),
         _with("Hours", [0, 10**9]), _with("Hours", [-1]), _with("Hours", {"0": 1}),
         ResultTable(PROBE, []), ResultTable(PROBE, [*probe(7).rows, *probe(7).rows]), ResultTable((), []), EMPTY,
     ],
@@ -318,7 +320,7 @@ def test_a_cut_answer_keeps_its_hits_and_is_incomplete(status: Status) -> None:
 
 def test_a_rejection_names_the_line_of_the_hunts_file() -> None:
     _, line, _ = run_scripted(
-        Answer(Status.FAILED, detail="no such column", rejected=True, place=(7, 3))
+        Answer(Status.FAILED, detail="no such column", rejected=True, place=(744, 3))
     )
     path = Path(Catalog().find(MISSION)[0].path)
     where, _, words = line.detail.partition(": ")

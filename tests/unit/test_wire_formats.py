@@ -484,3 +484,40 @@ def test_whatever_comes_is_sound_or_said_not_to_be(wire: Any, body: Any) -> None
     assert wire is wire_hunting or len(body["tables"]) == 1
     assert all(len(row) == len(names) for row in answer.table.rows)
     assert not any(body.get(name) for name in ("Errors", "warnings", "nextLink"))
+
+
+ROW = '{"tables":[{"name":"PrimaryResult","columns":[{"name":"a","type":"long"}],"rows":%s}]%s}'
+HUNTED = '{"schema":[{"name":"a","type":"Int64"}],"results":%s%s}'
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (wire_log_analytics.decode, ROW % ("[[1]]", ',"tables":' + (ROW % ("[]", ""))[10:-1])),
+        (wire_log_analytics.decode, ROW % ('[[1]],"rows":[]', "")),
+        (
+            wire_log_analytics.decode,
+            ROW % ("[[1]]", ',"error":{"code":"PartialError"},"error":null'),
+        ),
+        (wire_log_analytics.decode, ROW % ('[[1]],"ro\\u0077s":[]', "")),
+        (wire_hunting.decode, HUNTED % ('[{"a":1}],"results":[]', "")),
+        (wire_hunting.decode, HUNTED % ('[{"a":1}],"Results":[]', "")),
+        (wire_hunting.decode, HUNTED % ("[]", ',"error":{"code":"x","message":"y"},"error":null')),
+    ],
+)
+def test_a_member_that_stands_twice_makes_the_answer_partial(decode: Any, body: str) -> None:
+    """A parser keeps the last, so the rows or the error of the first would be lost."""
+    assert any("more than once" in fault for fault in decode(body.encode()).faults)
+    padded = body.replace("[[1]]", "[" + "[1]," * 500 + "[1]]")
+    assert any("more than once" in fault for fault in decode(padded.encode()).faults)
+
+
+@pytest.mark.parametrize(
+    ("decode", "body"),
+    [
+        (wire_log_analytics.decode, ROW % ("[[1],[2]]", ',"error":null')),
+        (wire_hunting.decode, HUNTED % ('[{"a":1},{"a":2}]', ',"@odata.context":"x"')),
+    ],
+)
+def test_members_that_stand_once_are_no_fault(decode: Any, body: str) -> None:
+    assert decode(body.encode()).faults == ()

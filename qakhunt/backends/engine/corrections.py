@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine import membership
 from qakhunt.backends.engine.dialect import Unreadable
+from qakhunt.backends.engine.limits import MAX_RANGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,6 +108,7 @@ def install() -> None:
             f"array_sort_{name}", "template", template, (1,)
         )
     _correct_bin(translate)
+    _stream_ranges(translate)
     _fill_outer_joins(translate)
     membership.install(translate, functions)
 
@@ -154,6 +156,28 @@ def _correct_bin(translate: Any) -> None:
         return original(node, name)  # type: ignore[no-any-return]
 
     translate.render_bin = render_bin
+
+
+def _stream_ranges(translate: Any) -> None:
+    """A ``range`` of numbers is made row by row, not as one list; a long one is refused."""
+    original = translate.render_range
+
+    def render_range(source: Any) -> str:
+        bounds = [getattr(source, name) for name in ("start", "stop", "step")]
+        if not all(isinstance(getattr(bound, "value", None), int) for bound in bounds):
+            return original(source)  # type: ignore[no-any-return]
+        start, stop, step = (b.value for b in bounds)
+        count = (stop - start) // step + 1 if step else 0
+        if count > MAX_RANGE:
+            raise Unreadable(
+                f"the query is too large for the embedded engine, its range has {count:,} values, "
+                f"more than {MAX_RANGE:,}",
+                None, hint="use a larger step",
+            )  # fmt: skip
+        name = translate.quote_ident(source.name)
+        return f"SELECT generate_series AS {name} FROM generate_series({start}, {stop}, {step})"
+
+    translate.render_range = render_range
 
 
 def _fill_outer_joins(translate: Any) -> None:

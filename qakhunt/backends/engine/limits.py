@@ -26,6 +26,8 @@ MAX_TERMS = 400
 """``and``, ``or`` and arithmetic signs in one step."""
 MAX_DEPTH = 50
 """Brackets in brackets, of the query and of a ``dynamic`` literal each."""
+MAX_RANGE = 10_000_000
+"""Values of a ``range`` of numbers."""
 MAX_SQL = 1_000_000
 """Characters of the SQL that a query becomes."""
 
