@@ -15,8 +15,7 @@ from qakhunt.core.errors import EngineError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.testing import mutation
 from qakhunt.testing.cases import load_suite
-from qakhunt.testing.mutants import mutants
-from qakhunt.testing.mutation import mutate
+from qakhunt.testing.mutation import mutants, mutate
 from qakhunt.testing.sweep import values_of
 from tests.support.events import FOUR, MISSION, event, write_ndjson
 

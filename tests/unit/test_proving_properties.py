@@ -25,7 +25,7 @@ from qakhunt.testing.contracts import Cell
 from qakhunt.testing.events import plan_events
 from qakhunt.testing.lint.matching import string_tests
 from qakhunt.testing.lint.model import read_suppressions
-from qakhunt.testing.mutants import mutants
+from qakhunt.testing.mutation import mutants
 
 WORDS = [
     "DeviceProcessEvents",

@@ -78,11 +78,13 @@ def test_every_beginning_of_a_query_has_a_tree(text: str) -> None:
         well_formed(text[token.start :])
 
 
+@settings(deadline=None)
 @given(st.text())
 def test_any_text_has_a_tree(text: str) -> None:
     well_formed(text)
 
 
+@settings(deadline=None)
 @given(st.lists(st.sampled_from(sorted({t.text for q in HUNTS.values() for t in tokenize(q)}))))
 def test_any_words_of_the_language_have_a_tree(words: list[str]) -> None:
     well_formed(" ".join(words))
