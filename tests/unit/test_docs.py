@@ -87,6 +87,11 @@ def documented_commands() -> list[str]:
     return sorted(found)
 
 
+def options_of(parameter: Any) -> list[str]:
+    """Its names, and those that switch it off."""
+    return [*parameter.opts, *parameter.secondary_opts]
+
+
 def commands_below(command: Any) -> list[Any]:
     """The command and all commands of its groups."""
     names = command.list_commands(None) if hasattr(command, "list_commands") else []
@@ -100,7 +105,7 @@ def test_an_option_named_in_the_text_exists(page: Any) -> None:
     from qakhunt.cli.app import app
 
     every = commands_below(get_command(app))
-    known = {option for c in every for parameter in c.params for option in parameter.opts}
+    known = {option for c in every for parameter in c.params for option in options_of(parameter)}
     text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
     named = {
         o
@@ -122,7 +127,7 @@ def test_a_documented_command_and_its_options_exist(line: str) -> None:
         name = words.pop(0)
         command = command.get_command(None, name)
         assert command is not None, name
-    known = {option for parameter in command.params for option in parameter.opts}
+    known = {option for parameter in command.params for option in options_of(parameter)}
     used = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
     assert used <= known | {"--help"}
 
