@@ -1,4 +1,4 @@
-"""Rules about what a query names: QH101 to QH106, per product, each place said once.
+"""Rules about what a query names: QH101 to QH106 and QH503, each place said once.
 
 Tables and functions are looked up in the schema and the language's lists. Columns are
 checked by Microsoft's parser, without it by the embedded engine's own translation.
@@ -13,6 +13,8 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.kusto_query import ELSEWHERE_HINT, lacking_in_lake
+from qakhunt.backends.kusto_query import PRODUCT as LAKE_PRODUCT
 from qakhunt.core.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
 from qakhunt.kql.parser import parse
@@ -71,6 +73,11 @@ def check(subject: Subject) -> Iterator[Finding]:
                 and not _may_be_foreign(call.name)
             ):
                 yield _unknown(subject, rendered, call, "function", call.name, known)
+    if LAKE_PRODUCT in subject.rendered:
+        for node, what in lacking_in_lake(subject.script):
+            yield subject.at(
+                "QH503", node.start, node.end, f"the data lake has no {what}", ELSEWHERE_HINT
+            )
 
 
 def _unknown(
