@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.edits import Edit, apply, original_offset
+from qakhunt.kql.functions import function_names
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import SENTINEL, columns
@@ -82,7 +83,9 @@ def lacking_in_lake(script: Script) -> Iterator[tuple[Node, str]]:
                 if isinstance(call, Call) and call.name not in own:
                     yield call, f"saved functions, such as {call.name}()"
     for source in sources(script):
-        if source.kind == "function" and source.name not in own | _LACKING:
+        # The body of a function can be a value: what the language has is no saved function.
+        known = own | _LACKING | function_names()
+        if source.kind == "function" and source.name not in known:
             yield source.node, f"saved functions, such as {source.name}()"
 
 

@@ -6,17 +6,15 @@ checked by Microsoft's parser, without it by the embedded engine's own translati
 
 from __future__ import annotations
 
-import json
 import re
 from fnmatch import fnmatchcase
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.kusto_query import ELSEWHERE_HINT, lacking_in_lake
 from qakhunt.backends.kusto_query import PRODUCT as LAKE_PRODUCT
 from qakhunt.core.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
+from qakhunt.kql.functions import function_names
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
 from qakhunt.kql.syntax import Call, Let, Name, Named, Path, Pipeline, Wildcard, find, stages
@@ -41,15 +39,6 @@ _FOREIGN = re.compile(
 )
 
 
-@cache
-def _function_names() -> frozenset[str]:
-    """Every function, aggregate and plugin of the language."""
-    text = files("qakhunt").joinpath("data/kql_functions.json").read_text(encoding="utf-8")
-    data = json.loads(text)
-    names = [*data["functions"], *data["aggregates"], *data["plugins"]]
-    return frozenset([*names, "typeof", "materialize", "toscalar"])
-
-
 def _may_be_foreign(name: str) -> bool:
     """Whether a name can be one that only the workspace or the service knows."""
     return _FOREIGN.fullmatch(name) is not None
@@ -64,7 +53,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             missing = source.kind == "table" and source.name not in known
             if missing and not _may_be_foreign(source.name):
                 yield _unknown(subject, rendered, source.node, "table", source.name, known)
-        known = {*_function_names(), *(let.name for let in find(script, Let))}
+        known = {*function_names(), *(let.name for let in find(script, Let))}
         methods = {id(step) for path in find(script, Path) for step in path.steps}
         for call in find(script, Call):
             if (
