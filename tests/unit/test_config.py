@@ -141,7 +141,7 @@ FOUND_HERE = {
     "workspace_resources": PROFILE + "workspace_resources = {}",
     **{
         host: PROFILE + f'{host} = "https://localhost"'
-        for host in ("graph_endpoint", "log_analytics_endpoint", "cluster", "authority", "ca_file")
+        for host in ("graph_endpoint", "log_analytics_endpoint", "authority", "ca_file")
     },
     "cluster": CLUSTER + "cluster = 'https://localhost'\ndatabase = 'D'",
     "database": CLUSTER + "database = 'D'\ncluster = 'https://localhost'",
