@@ -512,6 +512,21 @@ def test_context_and_a_link_to_azure_data_explorer(home: Path, open_emulator: Em
     assert query.startswith("DeviceProcessEvents\n| where TimeGenerated")
 
 
+def test_a_scheduled_run_remembers_what_the_lake_told(home: Path, open_emulator: Emulator) -> None:
+    findings = home / "findings.ndjson"
+    arguments = (
+        "run", str(home / "who.kql"), "--state", str(home / "state.db"), "--sink",
+        f"file:{findings}",
+    )  # fmt: skip
+    first = program(home, open_emulator, *arguments)
+    assert first.code == 4, "no records after the tenth"
+    told = findings.read_text(encoding="utf-8").splitlines()
+    assert len(told) == 4
+    again = program(home, open_emulator, *arguments)
+    assert again.code == 4
+    assert findings.read_text(encoding="utf-8").splitlines() == told
+
+
 def test_the_ready_line_names_the_cluster_and_a_database(open_emulator: Emulator) -> None:
     line = open_emulator.ready_line()
     assert list(line)[-2:] == ["kusto", "database"]
