@@ -8,37 +8,48 @@ from typing import Annotated, Any, NamedTuple
 import typer
 from typer.core import TyperGroup
 
+from qakhunt.cli.options import new_app
 from qakhunt.core.errors import nearest
+
+HUNTING, RESULTS, SETUP = "Hunting", "Results", "Setup"
+ENGINEERING, UNATTENDED = "Detection engineering", "Unattended runs"
 
 
 class Entry(NamedTuple):
-    """A command: the module under ``qakhunt.cli`` whose ``app`` it is, and its help line."""
+    """A command: its function, or its group's Typer, in a module under ``qakhunt.cli``."""
 
-    module: str
+    place: str
+    panel: str
     help: str
 
 
 COMMANDS: dict[str, Entry] = {
-    "run": Entry("run", "Run hunts and show what they find. Without arguments: the Qakbot hunt."),
-    "triage": Entry("triage", "Assess the hits of a saved result, one by one."),
-    "report": Entry("report", "Make a report of a saved result, to hand over."),
-    "record": Entry("record", "Run hunts and keep what they were answered."),
-    "render": Entry("render", "Print a hunt's KQL, ready to paste into the portal."),
-    "login": Entry("login", "Sign in as an analyst, once for all tenants."),
-    "logout": Entry("logout", "Forget a sign-in."),
-    "accounts": Entry("accounts", "List the analysts signed in."),
-    "doctor": Entry("doctor", "Check a profile's configuration, sign-in, permissions and data."),
-    "state": Entry("state", "See, check, reset and prune the state of scheduled runs."),
-    "runbook": Entry("runbook", "Make what Azure Automation needs."),
-    "suppress": Entry("suppress", "Vouch for findings that are no cause for concern."),
-    "config": Entry("config_cmd", "Show the configuration in force."),
-    "emulate": Entry("emulate", "Serve recorded events as the services do, faults included."),
-    "hunts": Entry("hunts", "List, show, make and lint hunts."),
-    "test": Entry("test_cmd", "Run the test cases of hunts."),
-    "import-events": Entry("import_events", "Import Windows events as recorded process events."),
-    "evaluate": Entry("evaluate", "Measure hunts on labelled events."),
-    "diff": Entry("diff", "Compare two queries on the same events: what is gained, lost, changed."),
-    "sweep": Entry("sweep", "Count a hunt's hits for each value of a parameter."),
+    "run": Entry("run:run", HUNTING, "Run hunts and show what they find."),
+    "render": Entry("hunts:render", HUNTING, "Print a hunt's KQL, ready to paste into the portal."),
+    "hunts": Entry("hunts:app", HUNTING, "List, show, create and check hunts."),
+    "triage": Entry("triage:triage", RESULTS, "Assess the hits of a saved result."),
+    "report": Entry("report:report", RESULTS, "Create a report from a saved result."),
+    "config": Entry("config:app", SETUP, "Create and show the configuration."),
+    "doctor": Entry(
+        "config:doctor", SETUP, "Check configuration, sign-in, permissions and data of profiles."
+    ),
+    "login": Entry("sign_in:login", SETUP, "Sign in as an analyst, once for all tenants."),
+    "logout": Entry("sign_in:logout", SETUP, "Remove sign-ins from this machine."),
+    "accounts": Entry("sign_in:accounts", SETUP, "List the analysts who are signed in."),
+    "state": Entry(
+        "state:app", UNATTENDED, "Show, check, reset and prune a scheduled job's state."
+    ),
+    "suppress": Entry("suppress:app", UNATTENDED, "Suppress findings that are known to be benign."),
+    "runbook": Entry("runbook:app", UNATTENDED, "Build a runbook for Azure Automation."),
+    "test": Entry("checks:run_tests", ENGINEERING, "Run the test cases of hunts."),
+    "diff": Entry("compare:diff", ENGINEERING, "Compare two queries on the same events."),
+    "sweep": Entry("compare:sweep", ENGINEERING, "Count a hunt's hits for each parameter value."),
+    "evaluate": Entry("evaluate:evaluate", ENGINEERING, "Measure hunts on labelled events."),
+    "record": Entry("record:record", ENGINEERING, "Run hunts and record the answers."),
+    "import-events": Entry(
+        "record:import_events", ENGINEERING, "Import Windows event logs as process events."
+    ),
+    "emulate": Entry("emulate:emulate", ENGINEERING, "Serve recorded events as the services do."),
 }
 
 
@@ -52,10 +63,15 @@ class LazyGroup(TyperGroup):
         entry = COMMANDS.get(cmd_name)
         if entry is None:
             return None
-        module = importlib.import_module(f"qakhunt.cli.{entry.module}")
-        command = typer.main.get_command(module.app)
-        command.name = cmd_name
-        command.short_help = entry.help
+        module, _, name = entry.place.partition(":")
+        found = getattr(importlib.import_module(f"qakhunt.cli.{module}"), name)
+        if not isinstance(found, typer.Typer):
+            alone = new_app()
+            alone.command()(found)
+            found = alone
+        command: Any = typer.main.get_command(found)
+        command.name, command.short_help = cmd_name, entry.help
+        command.rich_help_panel = entry.panel
         return command
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -78,7 +94,7 @@ app = typer.Typer(
     cls=LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -92,8 +108,8 @@ def main(
         ),
     ] = False,
 ) -> None:
-    """Hunt for Qakbot and its like in Microsoft Sentinel and Defender.
+    """Hunt for Qakbot and similar malware in Microsoft Sentinel and Defender.
 
     A hunt is plain KQL. It runs live, or offline on recorded events; "no hits" is
-    said only when everything answered completely.
+    reported only when every query was answered completely.
     """

@@ -4,65 +4,59 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated
 
 from qakhunt.cli import options as o
+from qakhunt.cli.options import Panel
 from qakhunt.core.errors import QakhuntError, UsageError
 
 if TYPE_CHECKING:
     from qakhunt.testing.emulator.scenario import LoadedScenario
 
-app = o.new_app()
-
 LOOPBACK = "127.0.0.1"
 
-Events = Annotated[
-    Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option(
-        "--events", metavar="[TABLE=]PATH",
-        help="Serve these recorded events as one tenant with one workspace; any token is let in.",
-    ),
-]  # fmt: skip
-ScenarioFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option(
-        "--scenario", metavar="FILE",
-        help="Serve the tenants, workspaces, limits and faults of a scenario file (YAML).",
-    ),
-]  # fmt: skip
-CaFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--ca-file", metavar="PATH", help="Write the CA of --tls here."),
-]
 
-
-@app.command()
 def emulate(
-    events: Events = None,
-    scenario: ScenarioFile = None,
-    host: Annotated[str, typer.Option("--host", metavar="ADDRESS", help="Where to listen.")] = (
-        LOOPBACK
-    ),
+    events: Annotated[
+        o.Texts,
+        Panel.events(
+            "--events", metavar="[TABLE=]PATH",
+            help="Serve recorded events as one tenant with one workspace; accepts any token.",
+        ),
+    ] = None,
+    scenario: Annotated[
+        o.File,
+        Panel.events(
+            "--scenario", metavar="FILE",
+            help="Serve the tenants, workspaces, limits and faults of a scenario file (YAML).",
+        ),
+    ] = None,
+    no_faults: Annotated[
+        bool, Panel.events("--no-faults", help="Leave out the scenario's faults and throttles.")
+    ] = False,
+    now: o.Now = None,
+    host: Annotated[
+        str, Panel.server("--host", metavar="ADDRESS", help="Address to listen on.")
+    ] = LOOPBACK,
     port: Annotated[
-        int, typer.Option("--port", metavar="N", min=0, max=65535, help="0 takes any free port.")
+        int,
+        Panel.server(
+            "--port", metavar="N", min=0, max=65535, help="Port to listen on; 0 is any free port."
+        ),
     ] = 8443,
     expose: Annotated[
-        bool, typer.Option("--expose", help="Allow a --host that other machines can reach.")
+        bool, Panel.server("--expose", help="Allow a --host that other machines can reach.")
     ] = False,
     tls: Annotated[
-        bool, typer.Option("--tls", help="Serve https with a certificate made for this run.")
+        bool, Panel.server("--tls", help="Serve https with a certificate made for this run.")
     ] = False,
-    ca_file: CaFile = None,
-    now: o.Now = None,
-    no_faults: Annotated[
-        bool, typer.Option("--no-faults", help="Leave out the scenario's faults and throttles.")
-    ] = False,
+    ca_file: Annotated[
+        o.File, Panel.server("--ca-file", metavar="PATH", help="Write the CA of --tls here.")
+    ] = None,
     list_faults: Annotated[
-        bool, typer.Option("--list-faults", help="List the faults a scenario can script, and stop.")
+        bool, Panel.output("--list-faults", help="List the faults of scenarios and exit.")
     ] = False,
-) -> int:
+) -> int:  # fmt: skip
     """Serve recorded events as Log Analytics, Microsoft Graph and Entra ID on loopback.
 
     Prints one line of JSON when it is ready, and serves until it is stopped.

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Annotated, Any
 
 from qakhunt.cli import options as o
-from qakhunt.cli.request import catalog, read_now
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import chosen_format, print_json, screen, write_text
 from qakhunt.core.errors import UsageError
-from qakhunt.core.safe_text import for_json, for_terminal
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.progress import working
+from qakhunt.run.request import catalog, read_now
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -21,57 +22,52 @@ if TYPE_CHECKING:
     from qakhunt.testing.evidence import Document
     from qakhunt.testing.labelled import LabelledSet
 
-app = o.new_app()
-
 FORMATS = ("table", "json", "markdown")
 
-Labelled = Annotated[
-    Optional[list[Path]],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option(
-        "--labelled", metavar="DIR", help="A folder of labelled event sets and its manifest."
-    ),
-]
-Page = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--page", metavar="PATH", help="Put the table between a page's evidence marks."),
-]
-Write = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--write-sets", metavar="DIR", help="Write the generated sets there, and stop."),
-]
-FormatName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--format", metavar="NAME", help="table, json or markdown."),
-]
 
-
-@app.command()
 def evaluate(
     hunt: o.HuntNames = None,
-    labelled: Labelled = None,
+    labelled: Annotated[
+        o.Files,
+        Panel.events(
+            "--labelled", metavar="DIR", help="Folder of labelled event sets and their manifest."
+        ),
+    ] = None,
     generated: Annotated[
         int,
-        typer.Option(
+        Panel.events(
             "--generated", metavar="N", min=0, help="Generated bursts per rendering; 0: none."
         ),
     ] = 11,
     seed: Annotated[
-        int, typer.Option("--seed", metavar="N", help="What is drawn follows from it.")
+        int, Panel.events("--seed", metavar="N", help="Seed of everything that is drawn.")
     ] = 650,
     repeats: Annotated[
         int,
-        typer.Option("--repeats", metavar="N", min=1, help="Copies of a burst per share of loss."),
+        Panel.events(
+            "--repeats", metavar="N", min=1, help="Copies of a burst per share of lost events."
+        ),
     ] = 20,
+    write_sets: Annotated[
+        o.File,
+        Panel.events(
+            "--write-sets", metavar="DIR", help="Write the generated sets to a folder and exit."
+        ),
+    ] = None,
+    hunts: o.HuntFolders = None,
+    now: o.Now = None,
     record: Annotated[
         bool,
-        typer.Option("--record", help="Write the evidence beside each hunt: evidence/<hunt>.json."),
+        Panel.output("--record", help="Write the evidence beside each hunt: evidence/<hunt>.json."),
     ] = False,
-    page: Page = None,
-    write_sets: Write = None,
-    format_: FormatName = None,
+    page: Annotated[
+        o.File,
+        Panel.output(
+            "--page", metavar="PATH", help="Put the table between a page's evidence marks."
+        ),
+    ] = None,
+    format_: Annotated[o.Text, o.text_format(*FORMATS)] = None,
     as_json: o.AsJson = False,
-    now: o.Now = None,
-    hunts: o.HuntFolders = None,
     quiet: o.Quiet = False,
 ) -> None:
     """Measure hunts on labelled events: recall, false alerts, lost events, time.
@@ -81,10 +77,13 @@ def evaluate(
     sequences held back from tuning are added unless --generated is 0; what was held
     back is counted apart.
     """
-    chosen = _format(format_, as_json=as_json)
+    chosen = chosen_format(format_, FORMATS, as_json=as_json)
     sets = _sets(labelled or (), generated, seed)
     if write_sets is not None:
-        _write(write_sets, sets)
+        from qakhunt.testing.labelled import write_labelled
+
+        write_labelled(write_sets, sets)
+        print(f"{write_sets}: {len(sets)} sets", file=sys.stderr)
         return
     found = catalog(hunts or ()).find_all(hunt or ["qakbot"])
     whole = _measure(found, sets, seed, repeats, now, quiet=quiet or chosen != "table")
@@ -93,15 +92,6 @@ def evaluate(
     if page is not None:
         _update(page, whole)
     _present(whole, chosen)
-
-
-def _format(name: str | None, *, as_json: bool) -> str:
-    chosen = "json" if as_json else (name or "table")
-    if as_json and name not in (None, "json"):
-        raise UsageError(f"--json and --format {name} exclude each other")
-    if chosen not in FORMATS:
-        raise UsageError(f"no format named {chosen!r}", hint=", ".join(FORMATS))
-    return chosen
 
 
 def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSet]:
@@ -135,7 +125,6 @@ def _measure(
     *,
     quiet: bool,
 ) -> Document:
-    from qakhunt.cli.progress import working
     from qakhunt.testing.evaluation import evaluate as measure
     from qakhunt.testing.evidence import document
 
@@ -156,7 +145,7 @@ def _record(found: Sequence[Hunt], whole: Document) -> None:
         path = path_of(hunt)
         path.parent.mkdir(exist_ok=True)
         text = json.dumps(parts[hunt.name], ensure_ascii=False, indent=1) + "\n"
-        _write_text(path, text, force=True)
+        write_text(text, path, force=True, private=False)
         print(f"recorded {path}", file=sys.stderr)
 
 
@@ -164,55 +153,13 @@ def _update(page: Path, whole: Document) -> None:
     from qakhunt.core.documents import read_text
     from qakhunt.testing.evidence import markdown, replace_block
 
-    _write_text(page, replace_block(read_text(page, UsageError), markdown(whole)), force=True)
-
-
-def _write_text(path: Path, text: str, *, force: bool) -> None:
-    from qakhunt.core.writing import whole_file
-
-    with whole_file(path, force=force, private=False) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-
-
-def _write(folder: Path, sets: Sequence[LabelledSet]) -> None:
-    """The sets as NDJSON files with their manifest, ready for --labelled."""
-    import yaml
-
-    from qakhunt.answers.plain import to_json_line
-    from qakhunt.testing.labelled import MANIFEST, SOUGHT
-
-    if folder.exists() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty", hint="name a new folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    entries: list[dict[str, Any]] = []
-    for number, one in enumerate(sets):
-        name = f"{number:02d}.ndjson"
-        _write_text(
-            folder / name, "".join(f"{to_json_line(row)}\n" for row in one.rows), force=False
-        )
-        entry: dict[str, Any] = {
-            "name": one.name, "files": [name], "label": one.label, "origin": one.origin,
-            "source": one.source, "about": one.about, "split": one.split,
-        }  # fmt: skip
-        if one.label in SOUGHT:
-            entry |= {
-                "rendering": one.rendering,
-                "malware": one.malware,
-                "behaviour": one.behaviour,
-                "bursts": [
-                    {"device": b.device, "start": b.start.isoformat(), "end": b.end.isoformat()}
-                    for b in one.bursts
-                ],
-            }
-        entries.append(entry)
-    text = yaml.safe_dump({"sets": entries}, sort_keys=False, allow_unicode=True)
-    _write_text(folder / MANIFEST, text, force=False)
-    print(f"{folder}: {len(sets)} sets", file=sys.stderr)
+    text = replace_block(read_text(page, UsageError), markdown(whole))
+    write_text(text, page, force=True, private=False)
 
 
 def _present(whole: Document, chosen: str) -> None:
     if chosen == "json":
-        print(for_json(json.dumps(whole, ensure_ascii=False, indent=2)))
+        print_json(whole)
         return
     if chosen == "markdown":
         from qakhunt.testing.evidence import markdown
@@ -223,12 +170,11 @@ def _present(whole: Document, chosen: str) -> None:
 
 
 def _table(whole: Document) -> None:
-    from rich.console import Console
     from rich.text import Text
 
     from qakhunt.testing.evidence import split_by_hunt, words_of
 
-    console = Console(highlight=False, markup=False)
+    console = screen()
     for name, part in split_by_hunt(whole).items():
         console.print(Text(for_terminal(name), style="bold"))
         for line in words_of(part):

@@ -1,35 +1,108 @@
-"""``qakhunt hunts``: list, show, make and lint hunts."""
+"""``qakhunt hunts`` and ``render``: the hunts that there are, shown, rendered and created."""
 
 from __future__ import annotations
 
-import json
+import shlex
 import sys
+from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qakhunt.cli import lint
+from qakhunt.backends.kusto_query import DIALECT, PRODUCT, RefusedQuery, refuse_for_lake
+from qakhunt.cli import checks, complete
 from qakhunt.cli import options as o
-from qakhunt.cli.request import catalog
-from qakhunt.core.safe_text import for_json, for_terminal
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import chosen_format, json_text, print_json, print_lines, screen, write_text
+from qakhunt.core.errors import NotAvailableError
+from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.hunts.window import PUBLISHED
+from qakhunt.run.request import HuntRequest, catalog, read_now, read_product, rendered_hunts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from rich.console import Console
 
     from qakhunt.hunts.model import Hunt
+    from qakhunt.hunts.render import RenderedQuery
 
 app = o.new_app(no_args_is_help=True)
 _LONG = 80
-app.command("lint")(lint.lint)
+_CONTEXT = "context"
+_FORMATS = ("table", "json", "navigator")
+
+
+@app.callback()
+def hunts() -> None:
+    """List, show, create and check hunts."""
+
+
+def render(
+    hunt: o.OptionalHuntName = None,
+    dialect: Annotated[
+        o.Text,
+        Panel.target(
+            "--dialect",
+            metavar="PRODUCT",
+            help="log-analytics, defender or kusto.",
+            autocompletion=complete.render_dialects,
+        ),
+    ] = None,
+    command: o.Commands = None,
+    commands: o.CommandsFile = None,
+    add_command: o.AddedCommands = None,
+    threshold: o.Threshold = None,
+    set_: o.Settings = None,
+    hunts: o.HuntFolders = None,
+    window: o.WindowText = PUBLISHED,
+    time_zone: o.TimeZone = None,
+    now: o.Now = None,
+    quiet: o.Quiet = False,
+) -> None:
+    """Print a hunt's KQL, ready to paste into the portal. Without a name: the Qakbot hunt."""
+    request = HuntRequest(
+        [hunt] if hunt else (), hunts or (), command or (), commands, add_command or (),
+        threshold, set_ or (), window, time_zone,
+    )  # fmt: skip
+    product = PRODUCT if dialect == DIALECT else read_product(dialect)
+    found = rendered_hunts(request, now=read_now(now), product=product, strict=False)
+    for rendered, warnings in found:
+        if dialect == DIALECT:
+            _refuse_for_lake(rendered)
+        if not quiet:
+            notes = [*rendered.notes, *filter(None, [rendered.partial])]
+            lines = [f"warning: {text}" for text in (*rendered.warnings, *warnings)]
+            print_lines([*lines, *(f"note: {text}" for text in notes)], to_stderr=True)
+        text = rendered.text
+        if sys.stdout.isatty():
+            text = lines_for_terminal(text)
+        sys.stdout.write(text if text.endswith("\n") else f"{text}\n")
+
+
+def _refuse_for_lake(rendered: RenderedQuery) -> None:
+    try:
+        refuse_for_lake(rendered.text)
+    except RefusedQuery as problem:
+        raise NotAvailableError(
+            f"{rendered.hunt.name} is not available for {DIALECT}: {problem.message}",
+            location=rendered.locate(*problem.place), hint=problem.hint,
+        ) from None  # fmt: skip
 
 
 @app.command("list")
-def list_hunts(hunts: o.HuntFolders = None, as_json: o.AsJson = False) -> None:
-    """List the hunts that can be named."""
+def list_hunts(
+    everything: Annotated[
+        bool, Panel.output("--all", help="Also list the hunts that collect context for others.")
+    ] = False,
+    hunts: o.HuntFolders = None,
+    as_json: Annotated[
+        bool, Panel.output("--json", help="Print JSON, always of all hunts.")
+    ] = False,
+) -> None:
+    """List the hunts that can be named, by set."""
     found = catalog(hunts or ()).all()
     if as_json:
         entries = [
@@ -39,33 +112,46 @@ def list_hunts(hunts: o.HuntFolders = None, as_json: o.AsJson = False) -> None:
             }
             for hunt in found
         ]  # fmt: skip
-        document = {"schema": "qakhunt.hunts/1", "hunts": entries}
-        print(for_json(json.dumps(document, ensure_ascii=False, indent=2)))
+        print_json({"schema": "qakhunt.hunts/1", "hunts": entries})
         return
-    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("Hunt", "Title", "Version", "Products", "Sets"):
-        table.add_column(heading, overflow="fold")
-    for hunt in found:
-        cells = (
-            hunt.name, hunt.title, hunt.version, ", ".join(hunt.products),
-            ", ".join(hunt.notes.sets),
-        )  # fmt: skip
-        table.add_row(*(Text(for_terminal(cell)) for cell in cells))
-    Console().print(table)
+    from qakhunt.reports.console import unpadded
+    from qakhunt.triage.words import count
+
+    shown = [hunt for hunt in found if everything or hunt.notes.sets != (_CONTEXT,)]
+    console = screen()
+    width = max(len(for_terminal(hunt.name)) for hunt in found) + 2
+    with unpadded(console):
+        for (_, name), members in groupby(sorted(shown, key=_place), key=_place):
+            console.print(Text(for_terminal(name), style="bold"))
+            table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+            table.add_column(min_width=min(width, 40), overflow="fold")
+            table.add_column(overflow="fold")
+            for hunt in members:
+                alone = "" if len(hunt.products) > 1 else f" ({hunt.products[0]} only)"
+                cells = (f"  {hunt.name}", f"{hunt.title}{alone}")
+                table.add_row(*(Text(for_terminal(cell)) for cell in cells))
+            console.print(table)
+    hidden = len(found) - len(shown)
+    more = f"; --all adds {count(hidden, 'context hunt')}" if hidden else ""
+    print(f"{count(len(shown), 'hunt')}{more}; 'qakhunt hunts show HUNT' describes one")
+
+
+def _place(hunt: Hunt) -> tuple[int, str]:
+    """Where a hunt stands in the list: Qakbot's set, other sets, hunts alone, context."""
+    first = hunt.notes.sets[0] if hunt.notes.sets else ""
+    order = {"qakbot": 0, "": 2, _CONTEXT: 3}.get(first, 1)
+    return order, f"Set {first}" if first else "Hunts in no set"
 
 
 @app.command()
 def show(hunt: o.HuntName, hunts: o.HuntFolders = None) -> None:
     """Show a hunt: what it finds, its limits, how to run it, parameters, triage."""
-    from rich.console import Console
-
     from qakhunt.reports.console import unpadded
 
-    console = Console(highlight=False, markup=False)
+    console = screen()
     with unpadded(console):
         for number, found in enumerate(catalog(hunts or ()).find(hunt)):
             if number:
@@ -110,8 +196,6 @@ def _show(hunt: Hunt, name: str, console: Console) -> None:
 
 def _run_lines(hunt: Hunt, name: str) -> list[str]:
     """The commands that run and render it, as typed."""
-    import shlex
-
     called = shlex.quote(name)
     other = [product for product in hunt.products if product != LOG_ANALYTICS]
     lines = [f"qakhunt run {called}", f"qakhunt run {called} --profile NAME --window 30d"]
@@ -162,15 +246,15 @@ def _parameter_lines(hunt: Hunt) -> list[str]:
 
 
 def _window_line(hunt: Hunt) -> str:
-    from qakhunt.hunts.parameters import leading_lets, query_tokens
+    from qakhunt.hunts.parameters import script_of
 
     notes = hunt.notes.window
     if notes is None:
         own = f"its queryPeriod, {hunt.period}" if hunt.period else "its furthest ago(), else 30d"
         return f"{own}; --window changes it"
     spans = {
-        let.name: hunt.query[let.value_start : let.value_end]
-        for let in leading_lets(query_tokens(hunt))
+        let.name: hunt.query[let.value.start : let.value.end]
+        for let in script_of(hunt).leading_lets
     }
     end = "up to and including" if notes.inclusive_end else "up to"
     return f"{spans.get(notes.start, '?')} {end} {spans.get(notes.end, '?')}; --window changes it"
@@ -179,41 +263,92 @@ def _window_line(hunt: Hunt) -> str:
 @app.command()
 def coverage(
     hunts: o.HuntFolders = None,
-    format_: Annotated[
-        str, typer.Option("--format", metavar="NAME", help="table, json or navigator.")
-    ] = "table",
-    out: Annotated[
-        Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
-        typer.Option("--out", metavar="PATH", help="Write to a file."),
-    ] = None,
+    format_: Annotated[str, o.text_format(*_FORMATS)] = "table",
+    out: o.Out = None,
     as_json: o.AsJson = False,
     force: o.Force = False,
 ) -> None:
-    """Show which ATT&CK techniques the hunts on this machine look for."""
-    from qakhunt.cli import coverage as parts
+    """Show which ATT&CK techniques the hunts on this machine search for."""
+    from qakhunt.reports.navigator import coverage_layer, layer_text
 
-    parts.show_coverage(
-        catalog(hunts or ()).all(), "json" if as_json else format_, out, force=force
+    found = catalog(hunts or ()).all()
+    format_ = chosen_format(format_, _FORMATS, as_json=as_json)
+    if out is not None and format_ == "table":
+        format_ = "navigator"
+    if format_ == "table":
+        _coverage_table(found)
+        return
+    text = layer_text(coverage_layer(found)) if format_ == "navigator" else _coverage_json(found)
+    write_text(text, out, force=force, private=False)
+
+
+def _coverage_json(hunts: Sequence[Hunt]) -> str:
+    from qakhunt.reports.navigator import techniques_of
+    from qakhunt.triage.command_notes import technique
+
+    return json_text(
+        {
+            "schema": "qakhunt.coverage/1",
+            "techniques": [
+                {"id": identifier, "name": technique(identifier).name, "hunts": names}
+                for identifier, names in techniques_of(hunts).items()
+            ],
+        }
     )
+
+
+def _coverage_table(hunts: Sequence[Hunt]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    from qakhunt.hunts.command_catalogue import families
+    from qakhunt.reports.navigator import techniques_of
+    from qakhunt.triage.command_notes import technique
+    from qakhunt.triage.words import count
+
+    found = techniques_of(hunts)
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Technique", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    table.add_column("Hunts", overflow="fold")
+    for identifier, names in found.items():
+        cells = (identifier, technique(identifier).name, "\n".join(map(for_terminal, names)))
+        table.add_row(*map(Text, cells))
+    console = screen()
+    console.print(table)
+    known = families().families.values()
+    absent = sorted({t for family in known for t in family.techniques} - found.keys())
+    looking = sum(bool(hunt.techniques) for hunt in hunts)
+    console.print(f"{count(len(found), 'technique')}, {count(looking, 'hunt')}")
+    if absent:
+        console.print("known discovery commands, but no hunt looks for: " + ", ".join(absent))
 
 
 @app.command()
 def new(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="The new hunt's name, also its file's.")
+        str, typer.Argument(metavar="NAME", help="Name of the new hunt, and of its file.")
     ],
     folder: Annotated[
-        Path, typer.Option("--in", metavar="DIR", help="The folder to put it in.")
+        Path, Panel.output("--in", metavar="DIR", help="Folder to write to.", show_default=".")
     ] = Path(),
     force: o.Force = False,
 ) -> None:
-    """Write a commented hunt file to start from."""
-    from qakhunt.core.writing import whole_file
-    from qakhunt.hunts.skeleton import check_name, skeleton
+    """Write a commented hunt to start from, with two test cases that pass."""
+    from qakhunt.core.writing import check_target
+    from qakhunt.hunts.skeleton import cases, check_name, skeleton
 
     check_name(name)
-    path = folder / f"{name}.yaml"
-    with whole_file(path, force=force, private=False) as temporary:
-        temporary.write_text(skeleton(name), encoding="utf-8", newline="\n")
+    path, tests = folder / f"{name}.yaml", folder / "tests" / f"{name}.yaml"
+    check_target(path, force=force)
+    tests.parent.mkdir(exist_ok=True)
+    check_target(tests, force=force)
+    write_text(skeleton(name), path, force=force, private=False)
+    write_text(cases(name), tests, force=force, private=False)
     print(path)
-    print(f"hint: try 'qakhunt run {path}'", file=sys.stderr)
+    print(tests)
+    place = shlex.quote(str(path))
+    print(f"hint: try 'qakhunt run {place}' and 'qakhunt test {place}'", file=sys.stderr)
+
+
+app.command("lint")(checks.lint)

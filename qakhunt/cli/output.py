@@ -1,22 +1,72 @@
-"""Where a run's result goes: the screen, a pipe or a file."""
+"""Where a command's result goes: the screen, a pipe or a file."""
 
 from __future__ import annotations
 
+import json
 import sys
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from qakhunt.core.errors import UsageError
-from qakhunt.core.safe_text import lines_for_terminal
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_json, for_terminal, lines_for_terminal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
+
+    from rich.console import Console
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.details import ReportDetails
     from qakhunt.reports.formats import Format
 
 TABLE = "table"
+
+
+def json_text(document: Any) -> str:
+    """A document as JSON to read, safe on a terminal."""
+    return for_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n"
+
+
+def print_json(document: Any) -> None:
+    """Print a document."""
+    sys.stdout.write(json_text(document))
+
+
+def print_lines(lines: Iterable[str], *, to_stderr: bool = False) -> None:
+    """Print lines of text, each safe on a terminal."""
+    for line in lines:
+        print(for_terminal(line), file=sys.stderr if to_stderr else sys.stdout)
+
+
+def write_text(text: str, out: Path | None, *, force: bool, private: bool = True) -> None:
+    """Write a text to a file, whole or not at all, else to stdout."""
+    from qakhunt.core.writing import whole_file
+
+    if out is None:
+        sys.stdout.write(text)
+        return
+    with whole_file(out, force=force, private=private) as temporary:
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def chosen_format(name: str | None, known: Sequence[str], *, as_json: bool) -> str:
+    """One of a command's formats, the first by default. Raises UsageError."""
+    if as_json and name not in (None, known[0], "json"):
+        raise UsageError(f"--json and --format {name} exclude each other")
+    chosen = "json" if as_json else name or known[0]
+    if chosen not in known:
+        raise UsageError(
+            f"no format named {chosen!r}", hint=nearest(chosen, known) or ", ".join(known)
+        )
+    return chosen
+
+
+def screen(*, to_stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no guessed colours."""
+    from rich.console import Console
+
+    return Console(stderr=to_stderr, highlight=False, markup=False)
 
 
 @dataclass(frozen=True)
@@ -72,28 +122,14 @@ class Output:
 
 def present(result: RunResult, output: Output, *, suppressed: bool = False) -> None:
     """Write the export, or show the table; a file's account goes to stderr."""
-    from rich.console import Console
+    from qakhunt.reports.console import show, show_account
 
     if output.format is None:
-        from qakhunt.reports.console import show
-
-        show(result, Console(highlight=False), suppressed=suppressed)
+        show(result, screen(), suppressed=suppressed)
         return
     _export(result, output.format, output)
     if not output.quiet:
-        from qakhunt.reports.console import show_account
-
-        show_account(result, Console(stderr=True, highlight=False))
-
-
-def in_zone(output: Output, zone: str | None) -> Output:
-    """The same output, with local times of ``zone`` beside UTC where a report has times."""
-    if zone is None or output.format is None:
-        return output
-    from qakhunt.cli.request import read_zone
-    from qakhunt.reports.details import ReportDetails
-
-    return replace(output, details=ReportDetails(zone=read_zone(zone)))
+        show_account(result, screen(to_stderr=True))
 
 
 def write_export(result: RunResult, output: Output, details: ReportDetails | None = None) -> None:

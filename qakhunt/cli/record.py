@@ -1,94 +1,84 @@
-"""``qakhunt record``: run hunts and keep what they were answered."""
+"""``qakhunt record`` and ``import-events``: recordings of answers, and events from logs."""
 
 from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
-from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
-from qakhunt.cli import profiles as p
-from qakhunt.cli import slices as sl
-from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
-from qakhunt.cli.request import HuntRequest
-from qakhunt.cli.run import BackendName, Events, MemoryLimit, Timeout, exit_code, report_failures
-from qakhunt.cli.run_progress import Shown, progress_of
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import print_json, print_lines, screen
+from qakhunt.cli.run import collect_context, exit_code, read_around, read_slice, report_failures
 from qakhunt.core.errors import ExitCode, UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.window import PUBLISHED
+from qakhunt.run.progress import Shown, progress_of, working
+from qakhunt.run.request import HuntRequest, read_input_options
+from qakhunt.run.source import Choice, Source, SourceOptions, choose_source
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.recordings.redact import Redactor
     from qakhunt.backends.recordings.store import RecordingWriter
-    from qakhunt.cli.run import Collect
     from qakhunt.run.plan import PlanLine
 
-app = o.new_app()
 
-Out = Annotated[
-    Path, typer.Option("--out", metavar="DIR", help="The folder to make, the recording.")
-]
-SourceRows = Annotated[
-    bool,
-    typer.Option(
-        "--source-rows",
-        help="Keep the records that the hunts look at, too, so that changed hunts can run on them.",
-    ),
-]
-KeepNames = Annotated[
-    bool, typer.Option("--keep-names", help="Keep real names instead of pseudonyms.")
-]
-KeyFile = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--key", metavar="FILE", help="The key of the pseudonyms; made where missing."),
-]
-
-
-@app.command()
 def record(
-    out: Out,
+    out: Annotated[Path, Panel.output("--out", metavar="DIR", help="Folder of the new recording.")],
     hunt: o.HuntNames = None,
-    backend: BackendName = None,
-    profile: p.ProfileNames = None,
-    group: p.GroupName = None,
-    all_profiles: p.AllProfiles = False,
-    config: p.ConfigPath = None,
-    trust_host: p.TrustedHosts = None,
-    events: Events = None,
+    backend: o.BackendName = None,
+    profile: o.ProfileNames = None,
+    group: o.GroupName = None,
+    all_profiles: o.AllProfiles = False,
+    config: o.ConfigPath = None,
+    trust_host: o.TrustedHosts = None,
+    events: o.Events = None,
     dialect: o.Dialect = None,
+    memory_limit: o.MemoryLimit = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
     add_command: o.AddedCommands = None,
     threshold: o.Threshold = None,
     set_: o.Settings = None,
+    hunts: o.HuntFolders = None,
     window: o.WindowText = PUBLISHED,
     time_zone: o.TimeZone = None,
     now: o.Now = None,
-    hunts: o.HuntFolders = None,
-    timeout: Timeout = None,
-    memory_limit: MemoryLimit = None,
-    slice_: sl.Slice = None,
-    context: ctx.Around = None,
-    context_hits: ctx.Limit = DEFAULT_LIMIT,
-    source_rows: SourceRows = False,
-    keep_names: KeepNames = False,
-    key: KeyFile = None,
-    force: o.Force = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell of each answer and wait on stderr.")
+    timeout: o.Timeout = None,
+    slice_: o.Slice = None,
+    context: o.Around = None,
+    context_hits: o.ContextHits = DEFAULT_LIMIT,
+    source_rows: Annotated[
+        bool,
+        Panel.output(
+            "--source-rows", help="Also record the hunts' source rows, to run changed hunts on."
+        ),
     ] = False,
+    keep_names: Annotated[
+        bool, Panel.output("--keep-names", help="Keep real names instead of pseudonyms.")
+    ] = False,
+    key: Annotated[
+        o.File,
+        Panel.output(
+            "--key", metavar="FILE", help="Key of the pseudonyms; created when it is missing."
+        ),
+    ] = None,
+    force: o.Force = False,
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
 ) -> int:
-    """Run hunts and keep what they were answered, to replay and to test changes on.
+    """Run hunts and record the answers, to replay them and to test changed hunts on.
 
     Names become pseudonyms unless --keep-names. A redacted recording is still
     personal data.
@@ -98,33 +88,31 @@ def record(
     if keep_names and key:
         raise UsageError("--key is for pseudonyms, and --keep-names makes none")
     check_place(out, private=keep_names, force=force)
-    slicing = sl.Slicing.of(slice_, explain=False, dry_run=False, as_json=False)
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
         window, time_zone,
     )  # fmt: skip
-    answers = who_answers(
-        AnswerOptions(
+    source = choose_source(
+        SourceOptions(
             backend, events or (), dialect, now, timeout, config,
-            p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
+            Choice(profile or (), group, all_profiles), trust_host or (), read_slice(slice_),
             memory_limit=memory_limit,
         ),
         os.environ,
     )  # fmt: skip
     shown = Shown.of(quiet=quiet, verbose=verbose)
-    around = ctx.read_around(context)
+    collect = partial(collect_context, around=read_around(context), limit=context_hits)
     try:
         with new_recording(out, private=keep_names, force=force) as writer:
             result, missing = _recorded(
-                answers, request, writer, shown,
-                lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
+                source, request, writer, shown, collect,
                 source_rows=source_rows, keep=keep_names, key=key,
             )  # fmt: skip
     except _Unanswered as problem:
         report_failures(problem.result)
         return exit_code(problem.result, fail_on_hits=False)
     if not quiet:
-        _tell(result, missing)
+        _report(result, missing)
     print(out)
     code = exit_code(result, fail_on_hits=False)
     return ExitCode.INCOMPLETE if missing and code == ExitCode.OK else code
@@ -139,8 +127,9 @@ class _Unanswered(Exception):
 
 
 def _recorded(
-    answers: Answering, request: HuntRequest, writer: RecordingWriter, shown: Shown,
-    collect: Collect, *, source_rows: bool, keep: bool, key: Path | None,
+    source: Source, request: HuntRequest, writer: RecordingWriter, shown: Shown,
+    collect: Callable[[RunResult, Sequence[PlanLine]], None],
+    *, source_rows: bool, keep: bool, key: Path | None,
 ) -> tuple[RunResult, list[LedgerLine]]:  # fmt: skip
     from qakhunt.run.execution import RunOptions, execute
     from qakhunt.run.recorder import Recorder, fetch_source_rows
@@ -148,7 +137,7 @@ def _recorded(
     missing: list[LedgerLine] = []
     with (
         progress_of(shown) as progress,
-        answers.opened(request, progress.say, progress.waited) as plan,
+        source.opened(request, progress.say, progress.waited) as plan,
     ):
         progress.planned(plan)
         recorder = Recorder(writer, None if keep else _redactor(plan, key))
@@ -162,7 +151,7 @@ def _recorded(
             missing = fetch_source_rows(
                 recorder, recorded, progress=lambda _, line: progress.say(_fetched(line))
             )
-        result.sample = answers.sample
+        result.sample = source.sample
         writer.finish(recorder.manifest(plan, result))
     return result, missing
 
@@ -187,12 +176,68 @@ def _redactor(plan: list[PlanLine], key: Path | None) -> Redactor:
     return Redactor(Pseudonyms(load_key(path)), literal_words(queries), literal_texts(queries))
 
 
-def _tell(result: RunResult, missing: list[LedgerLine]) -> None:
-    from rich.console import Console
-
+def _report(result: RunResult, missing: list[LedgerLine]) -> None:
     from qakhunt.reports.console import show_account
 
-    show_account(result, Console(stderr=True, highlight=False))
+    show_account(result, screen(to_stderr=True))
     if missing:
         words = f"{count(len(missing), 'stretch', 'stretches')} of source rows did not come whole"
-        print(f"warning: {words}: {for_terminal(missing[0].detail)}", file=sys.stderr)
+        print_lines([f"warning: {words}: {missing[0].detail}"], to_stderr=True)
+
+
+def import_events(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE|DIR ...", help="Event logs: evtx, JSON, XML, Defender's CSV; also zipped."
+        ),
+    ],
+    out: Annotated[
+        Path, Panel.output("--out", metavar="PATH", help="File to write: .parquet or .ndjson.")
+    ],
+    raw_command_lines: Annotated[
+        bool,
+        Panel.events("--raw-command-lines", help="Keep the directory of a command line's program."),
+    ] = False,
+    strict: Annotated[
+        bool,
+        Panel.events("--strict", help="Stop at the first unreadable record or unknown file."),
+    ] = False,
+    max_expanded: o.MaxExpanded = None,
+    time_zone: Annotated[
+        o.Text,
+        Panel.events("--time-zone", metavar="ZONE", help="Time zone of CSV times without one."),
+    ] = None,
+    date_order: o.DateOrder = None,
+    force: o.Force = False,
+    as_json: Annotated[bool, Panel.output("--json", help="Print the summary as JSON.")] = False,
+    quiet: o.Quiet = False,
+) -> None:
+    """Import process creations (Sysmon 1, Security 4688) as DeviceProcessEvents."""
+    from qakhunt.backends.recordings import import_report, windows_events
+    from qakhunt.core.writing import whole_file
+
+    kind = windows_events.FORMATS.get(out.suffix.lower())
+    if kind is None:
+        raise UsageError(
+            f"--out {out}: not a kind of file that is written",
+            hint=f"its name ends in {', '.join(windows_events.FORMATS)}",
+        )
+    options = read_input_options(time_zone, date_order, max_expanded, strict=strict)
+    with (
+        whole_file(out, force=force, named=True) as temporary,
+        working("reading events", quiet=quiet or as_json) as say,
+    ):
+
+        def report(name: str, records: int, done: int) -> None:
+            say(f"{for_terminal(name)}: {records:,} records, {done / 1e6:,.0f} MB of input read")
+
+        account = windows_events.import_events(
+            inputs, temporary, kind, raw_lines=raw_command_lines, options=options, progress=report,
+        )  # fmt: skip
+    warnings = import_report.warnings_of(account)
+    print_lines((f"warning: {text}" for text in warnings), to_stderr=True)
+    if as_json:
+        print_json(import_report.document_of(account, out))
+    elif not quiet:
+        print_lines(import_report.summary_of(account, out), to_stderr=True)

@@ -1,80 +1,77 @@
-"""``qakhunt report``: a saved result as something to hand over."""
+"""``qakhunt report``: a report of a saved result, to hand over."""
 
 from __future__ import annotations
 
 import re
-import sys
-from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
-import typer
-
+from qakhunt.cli import complete
 from qakhunt.cli import options as o
-from qakhunt.cli import report_options as ro
-from qakhunt.cli.output import Output, write_export
-from qakhunt.cli.request import read_now, read_zone
-from qakhunt.core.errors import OutputError, UsageError
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import Output, print_lines, write_export
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.run.request import read_now, read_zone
+from qakhunt.triage.links import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
 
 if TYPE_CHECKING:
-    from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.details import ReportDetails
-    from qakhunt.reports.formats import Format
+    from collections.abc import Sequence
 
-app = o.new_app()
-
-ResultFile = Annotated[
-    Path, typer.Argument(metavar="RESULT.json", help="What 'qakhunt run --json' wrote.")
-]
-FormatName = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option(
-        "--format", metavar="NAME",
-        help="html (the default), markdown, chat, navigator, or any format of run.",
-    ),
-]  # fmt: skip
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", metavar="PATH", help="Write to a file; with --split, into a folder."),
-]
-Split = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--split", metavar="BY", help="tenant: one file for each customer."),
-]
-TimeZone = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--time-zone", metavar="ZONE", help="Show local times beside UTC."),
-]
-_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_GUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII)
 
 
-@app.command()
 def report(
-    result_file: ResultFile,
-    format_: FormatName = None,
-    out: Out = None,
-    split: Split = None,
-    tlp: ro.Tlp = "",
-    case: ro.Case = "",
-    author: ro.Author = "",
-    contact: ro.Contact = "",
-    principal: ro.Principal = "",
-    time_zone: TimeZone = None,
-    cloud: ro.Cloud = None,
-    workspace_resource: ro.Resources = None,
+    result_file: o.ResultFile,
+    format_: Annotated[
+        o.Text,
+        Panel.output(
+            "--format", metavar="NAME", autocompletion=complete.report_formats,
+            help="html (default), markdown, chat, navigator, or another format of run.",
+        ),
+    ] = None,
+    out: Annotated[
+        o.File,
+        Panel.output("--out", metavar="PATH", help="File to write; with --split, a folder."),
+    ] = None,
+    split: Annotated[
+        o.Text,
+        Panel.output(
+            "--split", metavar="BY", help="tenant: one file per customer.",
+            autocompletion=complete.one_of("tenant"),
+        ),
+    ] = None,
     force: o.Force = False,
     quiet: o.Quiet = False,
-) -> None:
-    """Make a report of a saved result, to hand over."""
+    tlp: Annotated[
+        str,
+        Panel.report(
+            "--tlp", metavar="LEVEL", help="Marking: red, amber+strict, amber, green or clear.",
+            autocompletion=complete.one_of("red", "amber+strict", "amber", "green", "clear"),
+        ),
+    ] = "",
+    case: Annotated[str, Panel.report("--case", metavar="ID", help="Case of the report.")] = "",
+    author: Annotated[str, Panel.report("--author", metavar="NAME", help="Author.")] = "",
+    contact: Annotated[
+        str, Panel.report("--contact", metavar="TEXT", help="Contact for questions.")
+    ] = "",
+    principal: Annotated[
+        str, Panel.report("--principal", metavar="NAME", help="Account that ran the hunts.")
+    ] = "",
+    time_zone: Annotated[
+        o.Text, Panel.report("--time-zone", metavar="ZONE", help="Show local times beside UTC.")
+    ] = None,
+    cloud: o.Cloud = None,
+    workspace_resource: o.WorkspaceResources = None,
+) -> None:  # fmt: skip
+    """Create a report from a saved result, to hand over."""
     from qakhunt.answers.run_document import load_result
     from qakhunt.reports.details import ReportDetails
 
     if split not in (None, "tenant"):
         raise UsageError(f"--split {split!r}: a report can be split by tenant")
     details = ReportDetails(
-        tlp=ro.read_tlp(tlp), case=case, author=author, contact=contact, principal=principal,
+        tlp=read_tlp(tlp), case=case, author=author, contact=contact, principal=principal,
         zone=read_zone(time_zone), made=read_now(None),
-        portals=ro.read_portals(cloud, workspace_resource),
+        portals=read_portals(cloud, workspace_resource),
     )  # fmt: skip
     if split is None:
         name = format_ or (None if out else "html")
@@ -85,43 +82,49 @@ def report(
         write_export(result, output, details)
         return
     from qakhunt.reports.formats import format_named
+    from qakhunt.reports.parts import write_parts
 
     chosen = format_named(format_ or "html")
     if out is None:
         raise UsageError("--split writes a file for each customer", hint="name a folder with --out")
-    _write_parts(load_result(result_file), chosen, out, result_file.stem, details, force=force)
+    parts = write_parts(
+        load_result(result_file), chosen, out, result_file.stem, details, force=force
+    )
+    print_lines(map(str, parts))
 
 
-def _write_parts(
-    result: RunResult,
-    format_: Format,
-    folder: Path,
-    stem: str,
-    details: ReportDetails,
-    *,
-    force: bool,
-) -> None:
-    from qakhunt.core.writing import check_target, whole_file
-    from qakhunt.reports.formats import ExportOptions
-    from qakhunt.reports.split import by_tenant
-
-    if not folder.is_dir():
-        raise OutputError(f"no such folder: {folder}", hint="make the folder first")
-    parts: dict[Path, tuple[str, RunResult]] = {}
-    for number, (whose, part) in enumerate(by_tenant(result).items(), 1):
-        name = f"{stem}-{_UNSAFE.sub('_', whose)}"
-        path = folder / f"{name}{_suffix(format_)}"
-        if path in parts:  # two names that differ in what a file name cannot hold
-            path = folder / f"{name}-{number}{_suffix(format_)}"
-        parts[path] = (whose, part)
-    for path in parts:
-        check_target(path, force=force)
-    for path, (whose, part) in parts.items():
-        own = ExportOptions(details=replace(details, tenant=whose))
-        with whole_file(path, force=force) as temporary, temporary.open("wb") as stream:
-            format_.write(part, stream, own)
-        print(path, file=sys.stdout)
+def read_portals(cloud: str | None, resources: Sequence[str] | None) -> Portals:
+    """The portals that links lead to. Raises UsageError."""
+    if cloud is not None and cloud not in CLOUDS:
+        raise UsageError(
+            f"no cloud named {cloud!r}", hint=nearest(cloud, CLOUDS) or ", ".join(CLOUDS)
+        )
+    found = []
+    for text in resources or ():
+        guid, equals, resource = text.partition("=")
+        if not equals:
+            guid, resource = "", text
+        if guid and not _GUID.fullmatch(guid.lower()):
+            raise UsageError(f"--workspace-resource {text!r}: {guid!r} is no workspace's GUID")
+        if not is_workspace_resource(resource):
+            raise UsageError(
+                f"--workspace-resource {text!r}: not the resource id of a workspace",
+                hint=RESOURCE_HINT,
+            )
+        found.append((guid.lower(), resource))
+    return Portals(cloud or "", tuple(found))
 
 
-def _suffix(format_: Format) -> str:
-    return format_.suffixes[0] if format_.suffixes else f".{format_.name}.json"
+def read_tlp(text: str) -> str:
+    """A level of the traffic light protocol, or nothing. Raises UsageError."""
+    from qakhunt.reports.details import TLP
+
+    if not text:
+        return ""
+    level = text.upper().removeprefix("TLP:").strip()
+    if level not in TLP:
+        raise UsageError(
+            f"--tlp {text!r}: no such level",
+            hint=nearest(level, TLP) or f"levels: {', '.join(TLP).lower()}",
+        )
+    return level

@@ -4,211 +4,342 @@ from __future__ import annotations
 
 import os
 import sys
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
-from qakhunt.cli import context as ctx
+from qakhunt.cli import complete
 from qakhunt.cli import options as o
-from qakhunt.cli import profiles as p
-from qakhunt.cli import scheduled as sch
-from qakhunt.cli import slices as sl
-from qakhunt.cli.answering import Answering, AnswerOptions, who_answers
-from qakhunt.cli.log import RunLog, read_log_format
-from qakhunt.cli.output import Output, in_zone
-from qakhunt.cli.request import HuntRequest, read_input_options
-from qakhunt.cli.run_progress import Shown, progress_of
-from qakhunt.core.errors import ExitCode
-from qakhunt.core.safe_text import for_terminal
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import Output, present, print_json, print_lines, screen
+from qakhunt.core.errors import ExitCode, QakhuntError, UsageError
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.triage.words import short_list
+from qakhunt.kql.values import TICKS_PER_DAY, Timespan
+from qakhunt.run.log import RunLog, read_log_format
+from qakhunt.run.progress import Shown, progress_of
+from qakhunt.run.request import (
+    HuntRequest,
+    read_deadline,
+    read_input_options,
+    read_zone,
+    seconds_left,
+)
+from qakhunt.run.source import Choice, Source, SourceOptions, choose_source
+from qakhunt.schedule.options import ScheduleOptions, open_job
+from qakhunt.triage.words import count, short_list
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.run.plan import PlanLine
-
-    Collect = Callable[[RunResult, Sequence[PlanLine]], None]
-
-app = o.new_app()
-
-BackendName = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option(
-        "--backend",
-        metavar="NAME",
-        help="Who answers: local, log-analytics, defender, kusto or replay.",
-    ),
-]
-Events = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option(
-        "--events", metavar="[TABLE=]PATH",
-        help="Recorded events for the embedded engine: a file, a folder or a glob.",
-    ),
-]  # fmt: skip
-Recording = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--recording", metavar="DIR", help="Replay what was recorded in this folder."),
-]
-OnSource = Annotated[
-    bool, typer.Option("--on-source", help="Run on the recording's source rows, changes and all.")
-]
-FormatName = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--format", metavar="NAME",
-        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
-    ),
-]  # fmt: skip
-Out = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--out", metavar="PATH", help="Write to a file; its suffix names the format."),
-]
-Timeout = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(
-        "--timeout", metavar="SECONDS", min=0.001,
-        help="Stop a query, or reading the events, when it takes longer.",
-    ),
-]  # fmt: skip
-MemoryLimit = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option(
-        "--memory-limit", metavar="SIZE",
-        help="What the embedded engine may hold, such as 2GB; a quarter of the machine's memory.",
-    ),
-]  # fmt: skip
+    from qakhunt.backends.engine.inputs import InputOptions
+    from qakhunt.run.forecast import Forecast
+    from qakhunt.run.plan import PlanLine, SliceRequest
+    from qakhunt.schedule.job import Job
 
 
-@app.command()
 def run(
     hunt: o.HuntNames = None,
-    backend: BackendName = None,
-    profile: p.ProfileNames = None,
-    group: p.GroupName = None,
-    all_profiles: p.AllProfiles = False,
-    config: p.ConfigPath = None,
-    trust_host: p.TrustedHosts = None,
-    events: Events = None,
-    recording: Recording = None,
-    on_source: OnSource = False,
+    backend: o.BackendName = None,
+    profile: o.ProfileNames = None,
+    group: o.GroupName = None,
+    all_profiles: o.AllProfiles = False,
+    config: o.ConfigPath = None,
+    trust_host: o.TrustedHosts = None,
+    recording: o.RecordingPath = None,
+    on_source: o.OnSource = False,
+    events: o.Events = None,
     strict: o.Strict = False,
     date_order: o.DateOrder = None,
-    max_expanded: o.MaxExpanded = 16,
+    max_expanded: o.MaxExpanded = None,
     dialect: o.Dialect = None,
+    memory_limit: o.MemoryLimit = None,
     command: o.Commands = None,
     commands: o.CommandsFile = None,
     add_command: o.AddedCommands = None,
     threshold: o.Threshold = None,
     set_: o.Settings = None,
+    hunts: o.HuntFolders = None,
     window: o.WindowText = PUBLISHED,
     time_zone: o.TimeZoneOfEvents = None,
     now: o.Now = None,
-    hunts: o.HuntFolders = None,
-    timeout: Timeout = None,
-    memory_limit: MemoryLimit = None,
-    slice_: sl.Slice = None,
-    explain: sl.Explain = False,
-    dry_run: sl.DryRun = False,
-    context: ctx.Around = None,
-    context_hits: ctx.Limit = DEFAULT_LIMIT,
-    format_: FormatName = None,
-    out: Out = None,
+    timeout: o.Timeout = None,
+    deadline: o.Deadline = None,
+    slice_: o.Slice = None,
+    explain: Annotated[
+        bool, Panel.execution("--explain", help="Show how each hunt can be sliced; query nothing.")
+    ] = False,
+    dry_run: Annotated[
+        bool, Panel.execution("--dry-run", help="Show the queries and their quota; query nothing.")
+    ] = False,
+    context: o.Around = None,
+    context_hits: o.ContextHits = DEFAULT_LIMIT,
+    format_: o.FormatName = None,
+    out: o.Out = None,
     as_json: o.AsJson = False,
     csv_raw: Annotated[
-        bool, typer.Option("--csv-raw", help="Keep CSV cells as they are, unguarded and unescaped.")
+        bool,
+        Panel.output(
+            "--csv-raw", help="Write CSV cells as they are, without the guard against formulas."
+        ),
     ] = False,
     force: o.Force = False,
     fail_on_hits: Annotated[
-        bool, typer.Option("--fail-on-hits", help="Exit with 10 when there are hits.")
+        bool, Panel.output("--fail-on-hits", help="Exit with code 10 when there are hits.")
     ] = False,
-    state: sch.State = None,
-    sink: sch.Sinks = None,
-    heartbeat: sch.Heartbeat = False,
-    every: sch.Every = "24h",
-    repeat_after: sch.RepeatAfter = "30d",
-    suppressions: sch.SuppressionsFile = None,
-    show_suppressed: sch.ShowSuppressed = False,
-    show_known: sch.ShowKnown = False,
-    deadline: sch.Deadline = None,
-    log_format: sch.LogFormat = "text",
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Tell of each answer and wait on stderr.")
+    show_suppressed: Annotated[
+        bool, Panel.output("--show-suppressed", help="Also show suppressed hits.")
     ] = False,
+    show_known: Annotated[
+        bool, Panel.output("--show-known", help="Also show hits that earlier runs reported.")
+    ] = False,
+    log_format: Annotated[
+        str,
+        Panel.output(
+            "--log-format", metavar="NAME", help="Format of logs on stderr: text or json.",
+            autocompletion=complete.one_of("text", "json"),
+        ),
+    ] = "text",
+    verbose: o.Verbose = False,
     quiet: o.Quiet = False,
-) -> int:
+    state: Annotated[
+        o.Text,
+        Panel.schedule(
+            "--state", metavar="PATH|URL",
+            help="Remember coverage and reported findings in a file or an Azure blob.",
+        ),
+    ] = None,
+    sink: o.Sinks = None,
+    heartbeat: Annotated[
+        bool, Panel.schedule("--heartbeat", help="Report the outcome of every run to every sink.")
+    ] = False,
+    every: Annotated[
+        str,
+        Panel.schedule("--every", metavar="TIME", help="Interval of the job, for the heartbeat."),
+    ] = "24h",
+    repeat_after: Annotated[
+        str,
+        Panel.schedule(
+            "--repeat-after", metavar="TIME", help="Report a persisting finding again after this."
+        ),
+    ] = "30d",
+    suppressions: o.SuppressionsFile = None,
+) -> int:  # fmt: skip
     """Run hunts and show what they find. Without arguments: the Qakbot hunt.
 
-    Without a configuration the embedded engine hunts in the bundled sample.
+    Without a configuration the embedded engine runs on the bundled sample.
     """
-    output = Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet)
-    output = in_zone(output, time_zone)
+    view = _view(
+        Output.of(format_, out, as_json=as_json, csv_raw=csv_raw, force=force, quiet=quiet),
+        sinks=sink or (), zone=time_zone, plan_only=explain or dry_run,
+    )  # fmt: skip
     request = HuntRequest(
         hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
         window, time_zone, config,
     )  # fmt: skip
-    around = ctx.read_around(context)
-    slicing = sl.Slicing.of(slice_, explain=explain, dry_run=dry_run, as_json=as_json)
-    answers = who_answers(
-        AnswerOptions(
+    around = read_around(context)
+    source = choose_source(
+        SourceOptions(
             backend, events or (), dialect, now, timeout, config,
-            p.Choice(profile or (), group, all_profiles), trust_host or (), slicing.request,
-            sch.read_deadline(deadline), recording=recording, on_source=on_source,
+            Choice(profile or (), group, all_profiles), trust_host or (), read_slice(slice_),
+            read_deadline(deadline), recording=recording, on_source=on_source,
             memory_limit=memory_limit,
-            inputs=read_input_options(time_zone, date_order, max_expanded, strict=strict),
-            announce=output.format is None and not quiet and not sys.stdout.isatty(),
+            inputs=_input_options(events, time_zone, date_order, max_expanded, strict=strict),
+            announce=view.format is None and not quiet and not sys.stdout.isatty(),
         ),
         os.environ,
     )  # fmt: skip
-    options = sch.ScheduleOptions(
-        state, sink or (), heartbeat, every, repeat_after, suppressions, show_suppressed, show_known
-    )
-    options.check(output, sample=answers.sample)
-    log = RunLog(answers.now, as_json=read_log_format(log_format))
-    run_lines = sch.run_of(options, log, until=answers.until, config=answers.config)
-    with run_lines.reporting_errors():
-        result = _hunt(
-            answers, options.request(request), run_lines, slicing,
-            lambda found, plan: ctx.collect_context(found, plan, around, context_hits),
-            shown=Shown.of(quiet=quiet, verbose=verbose, as_json=log.as_json),
-        )  # fmt: skip
-        if output.format or result.verdict is not Verdict.FAILED:
-            sch.present_run(result, output, options, log)
-        report_failures(result)
+    schedule = ScheduleOptions(state, sink or (), heartbeat, every, repeat_after, suppressions)
+    schedule.check(sample=source.sample)
+    log = RunLog(source.now, as_json=read_log_format(log_format))
+    shown = Shown.of(quiet=quiet, verbose=verbose, as_json=log.as_json)
+    if explain or dry_run:
+        with progress_of(shown) as progress, source.opened(request, progress.say, None) as plan:
+            from qakhunt.run.forecast import forecast
+
+            found = forecast(plan)
+        _show_plan(found, explain=explain, dry_run=dry_run, as_json=as_json)
+        return ExitCode.OK
+    try:
+        with open_job(schedule, log, source) if schedule.wanted else nullcontext() as job:
+            result = _hunt(source, request, schedule, job, log, shown, partial(
+                collect_context, around=around, limit=context_hits
+            ))  # fmt: skip
+            _present(
+                result, view, log, to_stdout="stdout" in schedule.sinks,
+                suppressed=show_suppressed, known=show_known,
+            )  # fmt: skip
+    except QakhuntError as problem:
+        if not log.as_json:
+            raise
+        log.error(problem)
+        return int(problem.exit_code)
     code = exit_code(result, fail_on_hits=fail_on_hits)
     log.finished(result, code)
     return code
 
 
+def _view(output: Output, *, sinks: Sequence[str], zone: str | None, plan_only: bool) -> Output:
+    """The output with its local times; refuses what would be ignored or written twice."""
+    if plan_only and (output.path or (output.format and output.format.name != "json")):
+        raise UsageError(
+            "--explain and --dry-run show the plan: --out and --format have no effect",
+            hint="--json prints the plan as JSON",
+        )
+    if "stdout" in sinks and output.format is not None and output.path is None:
+        raise UsageError(
+            f"--sink stdout and --format {output.format.name} both write to standard output",
+            hint="give one of them a file",
+        )
+    if zone is None or output.format is None:
+        return output
+    from qakhunt.reports.details import ReportDetails
+
+    return replace(output, details=ReportDetails(zone=read_zone(zone)))
+
+
+def _input_options(
+    events: Sequence[str] | None, zone: str | None, date_order: str | None,
+    max_expanded: float | None, *, strict: bool,
+) -> InputOptions:  # fmt: skip
+    """How events are read; an option without events to apply to is a mistake."""
+    for given, option in (
+        (strict, "--strict"), (date_order, "--date-order"), (max_expanded, "--max-expanded"),
+    ):  # fmt: skip
+        if given and not events:
+            raise UsageError(f"{option} applies to --events, and none are given")
+    return read_input_options(zone, date_order, max_expanded, strict=strict)
+
+
 def _hunt(
-    answers: Answering, request: HuntRequest, run_lines: sch.Run, slicing: sl.Slicing,
-    collect: Collect, shown: Shown,
+    source: Source, request: HuntRequest, schedule: ScheduleOptions, job: Job | None, log: RunLog,
+    shown: Shown, collect: Callable[[RunResult, Sequence[PlanLine]], None],
 ) -> RunResult:  # fmt: skip
+    """Run the plan as a job where there is one, else plainly."""
     from qakhunt.run.execution import RunOptions, execute
 
+    suppressions = schedule.read_suppressions()
     with (
         progress_of(shown) as progress,
-        answers.opened(request, progress.say, progress.waited) as plan,
+        source.opened(schedule.request(request), progress.say, progress.waited) as plan,
     ):
-        slicing.told(plan)
         progress.planned(plan)
+        log.event("run started", lines=len(plan), state=schedule.state)
 
         def ask(lines: Sequence[PlanLine]) -> RunResult:
             return execute(lines, RunOptions(
-                progress.both(lambda _, line: run_lines.log.line(line)), progress.expected,
-                sch.seconds_left(answers.until),
+                progress.both(lambda _, line: log.line(line)), progress.expected,
+                seconds_left(source.until),
             ))  # fmt: skip
 
-        result = run_lines(plan, ask)
+        result = job.run(plan, ask) if job else ask(plan)
+        if job is None:
+            suppressions.apply(result, log.now)
         collect(result, plan)
-    result.sample = answers.sample
-    result.clouds = answers.clouds
+    result.sample, result.clouds = source.sample, source.clouds
     return result
+
+
+def _present(
+    result: RunResult, output: Output, log: RunLog, *, to_stdout: bool, suppressed: bool,
+    known: bool,
+) -> None:  # fmt: skip
+    """Show or write the result, or why there is none; JSON logs replace the account on stderr."""
+    output = replace(output, quiet=output.quiet or log.as_json)
+    if output.format is None and result.verdict is Verdict.FAILED:
+        pass  # there is nothing to show
+    elif output.format is not None:
+        present(result, output)
+    elif not to_stdout:
+        shown = replace(result, known=frozenset()) if known else result
+        present(shown, output, suppressed=suppressed)
+    elif not output.quiet:
+        from qakhunt.reports.console import show_account
+
+        show_account(result, screen(to_stderr=True))
+    report_failures(result)
+
+
+def read_slice(text: str | None) -> SliceRequest | None:
+    """How to slice. Raises UsageError."""
+    if text is None:
+        return None
+    from qakhunt.run.plan import read_slices
+
+    try:
+        return read_slices(text)
+    except ValueError as problem:
+        raise UsageError(f"--slice: {problem}") from None
+
+
+def read_around(text: str | None) -> Timespan | None:
+    """How long before and after a hit to look. Raises UsageError."""
+    if text is None:
+        return None
+    try:
+        around = Timespan.parse(text)
+    except ValueError:
+        raise UsageError(f"--context {text!r}: expected a time such as 30m or 2h") from None
+    if not 0 < around.ticks <= TICKS_PER_DAY:
+        raise UsageError(f"--context {text}: expected more than nothing, up to a day")
+    return around
+
+
+def collect_context(
+    result: RunResult, plan: Sequence[PlanLine], around: Timespan | None, limit: int,
+    only: int | None = None,
+) -> None:  # fmt: skip
+    """Collect into ``result`` where it is wanted and something was found."""
+    if around is None or not result.hits or result.interrupted:
+        return
+    from qakhunt.run.collector import collect
+
+    collect(result, plan, around=around, limit=limit, only=only)
+
+
+def _show_plan(found: Forecast, *, explain: bool, dry_run: bool, as_json: bool) -> None:
+    if as_json:
+        from qakhunt.run.forecast import plan_document
+
+        print_json(plan_document(found))
+        return
+    for name, lines in found.explanation.items() if explain else ():
+        print_lines([f"{name}:", *(f"  {line}" for line in lines)])
+    if dry_run:
+        print_lines(_plan_lines(found))
+
+
+def _plan_lines(found: Forecast) -> list[str]:
+    lines = []
+    for entry in found.lines:
+        target = entry.line.target
+        label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
+        if entry.missing:
+            lines.append(
+                f"{entry.line.rendered.hunt.name} on {label}: not queried: {entry.missing}"
+            )
+            continue
+        text = f"{entry.line.rendered.hunt.name} on {label} ({entry.line.backend.name}): "
+        text += count(len(entry.slices), "call")
+        if len(entry.slices) > 1:
+            text += f", {entry.slices[0]} to {entry.slices[-1]}"
+        text += f"; {entry.probes} more to check the coverage"
+        lines.append(text)
+        if entry.billed:
+            tables = ", ".join(entry.tables) or "tables that the query does not name"
+            window = entry.line.rendered.window
+            lines.append(f"  billed by the gigabyte, size unknown: {tables}, {window}")
+        if entry.note:
+            lines.append(f"  not sliced: {entry.note}")
+    for quota in found.quotas:
+        lines.append(f"{quota.whose}: {count(quota.calls, 'call')} of {quota.limit}")
+    total = sum(len(entry.slices) for entry in found.lines)
+    targets = len({entry.line.target for entry in found.lines})
+    lines.append(f"{count(targets, 'target')}, {count(total, 'call')}; nothing was queried")
+    return lines
 
 
 def report_failures(result: RunResult) -> None:
@@ -217,14 +348,13 @@ def report_failures(result: RunResult) -> None:
         return
     where: dict[tuple[str, str], dict[str, None]] = {}
     for line in result.ledger.lines:
-        told = where.setdefault((line.detail, line.hint), {})
+        labels = where.setdefault((line.detail, line.hint), {})
         if line.tenant or line.workspace:  # the sample and recorded events need no name
-            told[line.whom] = None
+            labels[line.whom] = None
     for (detail, hint), whose in where.items():
         place = f"{short_list(list(whose))}: " if whose else ""
-        print(f"error: {for_terminal(place + detail)}", file=sys.stderr)
-        if hint:
-            print(f"hint: {for_terminal(hint)}", file=sys.stderr)
+        hints = [f"hint: {hint}"] if hint else []
+        print_lines([f"error: {place}{detail}", *hints], to_stderr=True)
 
 
 def exit_code(result: RunResult, *, fail_on_hits: bool) -> int:

@@ -2,81 +2,72 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
-from typing import Annotated, Optional
-
-import typer
+from typing import Annotated
 
 from qakhunt.cli import options as o
-from qakhunt.cli.profiles import (
-    AllProfiles,
-    Choice,
-    ConfigPath,
-    GroupName,
-    ProfileNames,
-    read_config,
-)
-from qakhunt.cli.progress import working
-from qakhunt.cli.request import catalog, read_now
-from qakhunt.cli.scheduled import SuppressionsFile, read_length
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import print_lines
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import DEFAULT_HUNT
+from qakhunt.run.progress import working
+from qakhunt.run.request import catalog, read_length, read_now
+from qakhunt.run.source import Choice, read_config
 
-app = o.new_app(help="Make what Azure Automation needs.")
-
+app = o.new_app(help="Build a runbook for Azure Automation.")
 
 LONGEST_SECONDS = 170 * 60
-Out = Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to make.")]
-State = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--state", metavar="URL", help="The URL of the blob that the job remembers in."),
-]
-Wheels = Annotated[
-    Optional[Path],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--wheels", metavar="DIR", help="Take wheels from this folder, no index."),
-]
 
 
 @app.callback()
 def runbook() -> None:
-    """Make what Azure Automation needs."""
+    """Build a runbook for Azure Automation."""
 
 
 @app.command()
 def build(
-    out: Out,
+    out: Annotated[Path, Panel.output("--out", metavar="DIR", help="Folder to create.")],
     hunt: o.HuntNames = None,
-    config: ConfigPath = None,
-    profile: ProfileNames = None,
-    group: GroupName = None,
-    all_profiles: AllProfiles = False,
+    profile: o.ProfileNames = None,
+    group: o.GroupName = None,
+    all_profiles: o.AllProfiles = False,
+    config: o.ConfigPath = None,
     hunts: o.HuntFolders = None,
-    state: State = None,
-    sink: Annotated[
-        Optional[list[str]],  # noqa: UP045 - typer reads it at run time on 3.10
-        typer.Option(
-            "--sink", metavar="NAME|KIND:ADDRESS", help="Send findings there. Repeatable."
+    now: o.Now = None,
+    state: Annotated[
+        o.Text,
+        Panel.schedule(
+            "--state", metavar="URL", help="URL of the blob that holds the job's state."
         ),
     ] = None,
+    sink: o.Sinks = None,
     heartbeat: Annotated[
-        bool, typer.Option("--heartbeat/--no-heartbeat", help="Send every sink a word of each run.")
+        bool,
+        Panel.schedule(
+            "--heartbeat/--no-heartbeat", help="Report the outcome of every run to every sink."
+        ),
     ] = True,
     every: Annotated[
-        str, typer.Option("--every", metavar="TIME", help="How often the job is to run.")
+        str, Panel.schedule("--every", metavar="TIME", help="Interval of the job.")
     ] = "24h",
     repeat_after: Annotated[
-        str, typer.Option("--repeat-after", metavar="TIME", help="Report what stays after this.")
+        str,
+        Panel.schedule(
+            "--repeat-after", metavar="TIME", help="Report a persisting finding again after this."
+        ),
     ] = "30d",
     deadline: Annotated[
-        str, typer.Option("--deadline", metavar="TIME", help="Ask nothing more after this long.")
+        str,
+        Panel.schedule("--deadline", metavar="TIME", help="Stop starting queries after this long."),
     ] = "150m",
-    suppressions: SuppressionsFile = None,
-    wheels: Wheels = None,
-    now: o.Now = None,
+    suppressions: o.SuppressionsFile = None,
+    wheels: Annotated[
+        o.File,
+        Panel.output("--wheels", metavar="DIR", help="Take wheels from this folder, not an index."),
+    ] = None,
     quiet: o.Quiet = False,
 ) -> int:
-    """Make the runbook, its wheels for Python 3.10, and the steps to put it in place."""
+    """Build the runbook, its wheels for Python 3.10, and the steps to deploy it."""
     from qakhunt.schedule.runbook.build import build as build_bundle
     from qakhunt.schedule.runbook.payload import Job
 
@@ -94,7 +85,8 @@ def build(
     settings = read_config(config)
     if settings is None:
         raise UsageError(
-            "a runbook needs a configuration", hint="--config PATH; config.example.toml shows one"
+            "a runbook needs a configuration",
+            hint="'qakhunt config init' writes one; --config PATH names one",
         )
     if wheels is not None and not wheels.is_dir():
         raise UsageError(f"no such folder of wheels: {wheels}")
@@ -111,15 +103,10 @@ def build(
         manifest = build_bundle(settings, job, out, wheels, now=read_now(now), say=say)
     if not quiet:
         if state is None:
-            print(
-                "warning: without --state each run reports everything anew, and a window that "
-                "failed is not made up for",
-                file=sys.stderr,
-            )
+            warning = "without --state each run reports every finding, and failed windows are lost"
+            print_lines([f"warning: {warning}"], to_stderr=True)
         size = sum(wheel["bytes"] for wheel in manifest["wheels"]) / 1e6
-        print(
-            f"{out}: runbook.py, {len(manifest['wheels'])} wheels ({size:.0f} MB), manifest.json, "
-            "main.bicep, deploy.ps1; STEPS.md says how to go on",
-            file=sys.stderr,
-        )
+        files = f"runbook.py, {len(manifest['wheels'])} wheels ({size:.0f} MB), manifest.json"
+        rest = "main.bicep, deploy.ps1; STEPS.md has the next steps"
+        print_lines([f"{out}: {files}, {rest}"], to_stderr=True)
     return 0

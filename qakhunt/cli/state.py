@@ -5,16 +5,16 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from typing import TYPE_CHECKING, Annotated, Any, Optional
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from qakhunt.cli import complete
 from qakhunt.cli import options as o
-from qakhunt.cli.profiles import ConfigPath, read_config
-from qakhunt.cli.request import read_now
-from qakhunt.cli.scheduled import read_length
+from qakhunt.cli.output import print_lines
 from qakhunt.core.errors import ExitCode, UsageError
-from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.request import read_length, read_now
+from qakhunt.run.source import read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -22,33 +22,24 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
     from qakhunt.schedule.store import Store
 
-app = o.new_app(help="See, check, reset and prune the state of scheduled runs.")
+app = o.new_app(help="Show, check, reset and prune the state of scheduled runs.")
 
 StatePath = Annotated[
-    str, typer.Argument(metavar="STATE", help="The state's file, or the URL of its blob.")
-]
-Hunt = Annotated[
-    Optional[str],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--hunt", metavar="NAME", help="Only this hunt's."),
-]
-Customer = Annotated[
-    Optional[str],  # noqa: UP045
-    typer.Option("--customer", metavar="ID", help="Only this customer's (Entra tenant id)."),
+    str, typer.Argument(metavar="STATE", help="File of the state, or URL of its blob.")
 ]
 
 
 @app.command()
-def show(state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None) -> int:
-    """Show what was looked at, what is owed or lost, and what waits to be delivered."""
+def show(state: StatePath, as_json: o.AsJson = False, config: o.ConfigPath = None) -> int:
+    """Show coverage, its backlog and losses, and undelivered messages."""
     from qakhunt.schedule.state import state_document
 
-    with _looked_at(state, config) as store:
+    with _reading(state, config) as store:
         document = state_document(store)
     if as_json:
         print(json.dumps(document, indent=2, ensure_ascii=True))
         return 0
-    for line in _lines(document):
-        print(for_terminal(line))
+    print_lines(_lines(document))
     return 0
 
 
@@ -56,24 +47,23 @@ def show(state: StatePath, as_json: o.AsJson = False, config: ConfigPath = None)
 def check(
     state: StatePath,
     max_age: Annotated[
-        str, typer.Option("--max-age", metavar="TIME", help="The oldest that is still well.")
+        str, typer.Option("--max-age", metavar="TIME", help="Longest time since complete coverage.")
     ] = "26h",
     as_json: o.AsJson = False,
-    config: ConfigPath = None,
+    config: o.ConfigPath = None,
     now: o.Now = None,
 ) -> int:
-    """Exit with 1 when the job has not looked everywhere lately: for an outside monitor."""
+    """Exit with 1 when coverage is too old or incomplete: for an external monitor."""
     from qakhunt.schedule.state import problems_of
 
     moment, age = read_now(now), read_length("--max-age", max_age)
-    with _looked_at(state, config) as store:
+    with _reading(state, config) as store:
         problems = problems_of(store, moment, age)
     if as_json:
         print(json.dumps({"schema": "qakhunt.state-check/1", "well": not problems,
                           "max_age": max_age, "problems": problems}))  # fmt: skip
     elif problems:
-        for problem in problems:
-            print(for_terminal(problem))
+        print_lines(problems)
     else:
         print(f"well: everything was looked at within {max_age}")
     return int(ExitCode.CHECK_FAILED) if problems else 0
@@ -82,19 +72,28 @@ def check(
 @app.command()
 def reset(
     state: StatePath,
-    hunt: Hunt = None,
-    customer: Customer = None,
+    hunt: Annotated[
+        o.Text,
+        typer.Option(
+            "--hunt", metavar="NAME", help="Only of this hunt.", autocompletion=complete.hunts
+        ),
+    ] = None,
+    customer: Annotated[
+        o.Text,
+        typer.Option("--customer", metavar="ID", help="Only of this customer (Entra tenant id)."),
+    ] = None,
     findings: Annotated[
-        bool, typer.Option("--findings", help="Forget findings too: they are reported anew.")
+        bool,
+        typer.Option("--findings", help="Also forget findings, so that they are reported again."),
     ] = False,
     deliveries: Annotated[
-        bool, typer.Option("--deliveries", help="Drop what waits to be delivered.")
+        bool, typer.Option("--deliveries", help="Discard undelivered messages.")
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
-    config: ConfigPath = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    config: o.ConfigPath = None,
     now: o.Now = None,
 ) -> int:
-    """Forget what was looked at, so that the next run begins with the lookback again."""
+    """Forget coverage, so that the next run starts from the lookback."""
     if not yes:
         what = (
             "coverage"
@@ -113,9 +112,9 @@ def reset(
 def prune(
     state: StatePath,
     older: Annotated[
-        str, typer.Option("--older", metavar="TIME", help="Forget what is older than this.")
+        str, typer.Option("--older", metavar="TIME", help="Forget what is older.")
     ] = "180d",
-    config: ConfigPath = None,
+    config: o.ConfigPath = None,
     now: o.Now = None,
 ) -> int:
     """Forget old runs, findings no longer seen and hunts no longer run."""
@@ -126,7 +125,7 @@ def prune(
     return 0
 
 
-def _looked_at(state: str, config: Path | None) -> contextlib.closing[Store]:
+def _reading(state: str, config: Path | None) -> contextlib.closing[Store]:
     from qakhunt.schedule.sinks import sink_context
     from qakhunt.schedule.state import read_state
 

@@ -2,69 +2,47 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
-
-import typer
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
 
 from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
 from qakhunt.backends.engine.limits import limit_memory
-from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
-from qakhunt.cli import profiles as p
-from qakhunt.cli import report_options as ro
-from qakhunt.cli.output import Output, present
-from qakhunt.cli.request import read_now
-from qakhunt.cli.run import (  # noqa: TC001 - read at run time
-    Events,
-    FormatName,
-    MemoryLimit,
-    Out,
-    Timeout,
-)
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import Output, present, screen
+from qakhunt.cli.report import read_portals
+from qakhunt.cli.run import collect_context, read_around
 from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.run.saved import reopened
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
-
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.backends.base import Backend
     from qakhunt.kql.values import Timespan
-    from qakhunt.run.plan import PlanLine
     from qakhunt.triage.links import Portals
 
-app = o.new_app()
 
-ResultFile = Annotated[
-    Path, typer.Argument(metavar="RESULT.json", help="What 'qakhunt run --json' wrote.")
-]
-HitNumber = Annotated[
-    Optional[int],  # noqa: UP045 - typer reads it at run time on 3.10
-    typer.Option("--hit", metavar="N", min=1, help="Show this hit alone, in full."),
-]
-
-
-@app.command()
 def triage(
-    result_file: ResultFile,
-    hit: HitNumber = None,
-    context: ctx.Around = None,
-    context_hits: ctx.Limit = DEFAULT_LIMIT,
-    events: Events = None,
-    timeout: Timeout = None,
-    memory_limit: MemoryLimit = None,
-    config: p.ConfigPath = None,
-    trust_host: p.TrustedHosts = None,
-    cloud: ro.Cloud = None,
-    workspace_resource: ro.Resources = None,
-    format_: FormatName = None,
-    out: Out = None,
+    result_file: o.ResultFile,
+    config: o.ConfigPath = None,
+    trust_host: o.TrustedHosts = None,
+    events: o.Events = None,
+    memory_limit: o.MemoryLimit = None,
+    timeout: o.Timeout = None,
+    context: o.Around = None,
+    context_hits: o.ContextHits = DEFAULT_LIMIT,
+    hit: Annotated[
+        o.Number,
+        Panel.output("--hit", metavar="N", min=1, help="Show only this hit, in full."),
+    ] = None,
+    format_: o.FormatName = None,
+    out: o.Out = None,
     as_json: o.AsJson = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
+    cloud: o.Cloud = None,
+    workspace_resource: o.WorkspaceResources = None,
 ) -> int:
     """Assess each hit, with its commands, timeline, process tree and entities."""
     from qakhunt.answers.run_document import load_result
@@ -72,19 +50,19 @@ def triage(
     output = Output.of(format_, out, as_json=as_json, csv_raw=False, force=force, quiet=quiet)
     if hit is not None and output.format is not None:
         raise UsageError("--hit is for the screen; an export holds every hit")
-    portals = ro.read_portals(cloud, workspace_resource)
-    around = ctx.read_around(context)
+    portals = read_portals(cloud, workspace_resource)
+    around = read_around(context)
     result = load_result(result_file)
     if hit is not None and hit > len(result.hits):
-        from qakhunt.triage.words import count
-
         raise UsageError(f"--hit {hit}: the result has {count(len(result.hits), 'hit')}")
     if _may_ask(result, around, events):
         limit_memory(memory_limit)
-        asker = _Asker(events, timeout, config, trust_host or ())
-        with asker.opened(result, quiet=quiet) as plan:
-            around = around or ctx.read_around("30m")
-            ctx.collect_context(result, plan, around, context_hits, only=hit)
+        with reopened(
+            result, events, timeout=timeout, config=config, trusted_hosts=trust_host or (),
+            quiet=quiet,
+        ) as plan:  # fmt: skip
+            around = around or read_around("30m")
+            collect_context(result, plan, around, context_hits, only=hit)
     if output.format is not None:
         from qakhunt.reports.details import ReportDetails
 
@@ -103,96 +81,12 @@ def _may_ask(result: RunResult, around: Timespan | None, events: list[str] | Non
     return result.context is None and result.sample
 
 
-@dataclass(frozen=True)
-class _Asker:
-    """Who tells what surrounded the hits of a saved result: whoever answered its run."""
-
-    events: Sequence[str] | None
-    timeout: float | None
-    config: Path | None
-    trusted_hosts: Sequence[str]
-
-    @contextmanager
-    def opened(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
-        """The saved run's questions, to recorded events, the sample or its profiles."""
-        live = {line.backend for line in result.ledger.lines} - {"local"}
-        if self.events or result.sample or not live:
-            with self._local(result, quiet=quiet) as plan:
-                yield plan
-        else:
-            with self._live(result, quiet=quiet) as plan:
-                yield plan
-
-    @contextmanager
-    def _local(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
-        from qakhunt.backends.local import LocalBackend
-        from qakhunt.cli.progress import working
-
-        sources = self.events or _sample(result)
-        product = result.rendered[0].product
-        with working("loading events", quiet=quiet) as say:
-            engine = LocalBackend(sources, now=result.now, product=product, timeout=self.timeout)
-            try:
-                say("collecting context")
-                yield _plan(result, lambda _profile: engine)
-            finally:
-                engine.close()
-
-    @contextmanager
-    def _live(self, result: RunResult, *, quiet: bool) -> Iterator[list[PlanLine]]:
-        from qakhunt.cli.progress import working
-        from qakhunt.run.live import LiveBackends
-        from qakhunt.run.settings import FROM_ENVIRONMENT
-
-        asked = dict.fromkeys(line.profile for line in result.ledger.lines)
-        names = [name for name in asked if name not in (FROM_ENVIRONMENT, "-")]
-        settings = p.chosen_profiles(p.read_config(self.config), p.Choice(names))
-        live = LiveBackends(read_now(None), trusted_hosts=self.trusted_hosts, timeout=self.timeout)
-        with working("collecting context", quiet=quiet):
-            try:
-                backends = {chosen.name: live.open(chosen) for chosen in settings}
-                yield _plan(result, backends.get)
-            finally:
-                live.close()
-
-
-def _sample(result: RunResult) -> list[str]:
-    if not result.sample:
-        raise UsageError(
-            "the result does not say where its events are",
-            hint="name them with --events, or run the hunt again with --context 30m",
-        )
-    from qakhunt.run.sample import sample_events
-
-    return sample_events()
-
-
-def _plan(result: RunResult, backend_of: Callable[[str], Backend | None]) -> list[PlanLine]:
-    """The saved run's questions, each to the backend of its profile."""
-    from qakhunt.answers.ledger import Target
-    from qakhunt.run.plan import PlanLine
-
-    found: dict[tuple[str, Target], PlanLine] = {}
-    for line in result.ledger.lines:
-        backend = backend_of(line.profile)
-        if backend is None:
-            continue
-        rendered = next((r for r in result.rendered if r.hunt.name == line.hunt
-                         and r.product == backend.product), None)  # fmt: skip
-        if rendered is not None:
-            target = Target(line.profile, line.tenant, line.workspace)
-            found.setdefault((line.hunt, target), PlanLine(rendered, backend, target))
-    return list(found.values())
-
-
 def _show(result: RunResult, hit: int | None, portals: Portals, *, quiet: bool) -> None:
-    from rich.console import Console
-
     from qakhunt.reports.console import show_account
     from qakhunt.reports.triage_console import show_triage
     from qakhunt.triage.dossier import dossiers
 
-    console = Console(highlight=False)
+    console = screen()
     found = dossiers(result, portals)
     chosen = [dossier for dossier in found if hit is None or dossier.number == hit]
     show_triage(chosen, console, full=hit is not None)
@@ -200,10 +94,8 @@ def _show(result: RunResult, hit: int | None, portals: Portals, *, quiet: bool) 
         console.print()
     show_account(result, console)
     if result.hits and result.context is None and not quiet:
-        Console(stderr=True, highlight=False).print(
-            f"hint: what surrounded the hits was not recorded: {_how_to_get_it(result)}",
-            markup=False,
-        )
+        hint = f"hint: what surrounded the hits was not recorded: {_how_to_get_it(result)}"
+        screen(to_stderr=True).print(hint)
 
 
 def _how_to_get_it(result: RunResult) -> str:

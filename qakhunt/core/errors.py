@@ -22,8 +22,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -72,6 +73,13 @@ class SourceLocation:
             if self.column:
                 text += f":{self.column}"
         return text
+
+    def from_here(self) -> SourceLocation:
+        """The place as seen from the current folder, where it lies inside."""
+        try:
+            return replace(self, path=str(Path(self.path).resolve().relative_to(Path.cwd())))
+        except ValueError:
+            return self
 
 
 class QakhuntError(Exception):

@@ -24,6 +24,13 @@ def queries_folder() -> Path:
     raise FileNotFoundError("the built-in hunts are missing from this installation of qakhunt")
 
 
+def example_config() -> Path:
+    """The commented configuration with every key, installed or in a checkout."""
+    inside = _PACKAGE / "data" / "config.example.toml"
+    root = checkout()
+    return root / "config.example.toml" if root and not inside.is_file() else inside
+
+
 def checkout() -> Path | None:
     """The checkout that this qakhunt runs from; None for an installed one."""
     root = _PACKAGE.parent

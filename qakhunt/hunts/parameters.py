@@ -6,30 +6,23 @@ the literal's span and nothing else.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from qakhunt.core.errors import HuntError, SourceLocation, UsageError, nearest
-from qakhunt.kql.literal import decode, encode, literal_type
-from qakhunt.kql.tokens import Kind, KqlLexError, LineIndex, Token, tokenize
+from qakhunt.kql.literal import decode, encode
+from qakhunt.kql.parser import parse_tokens
+from qakhunt.kql.syntax import Literal, Unary
+from qakhunt.kql.tokens import KqlLexError, LineIndex
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from qakhunt.hunts.model import Hunt
-
-
-class LetStatement(msgspec.Struct, frozen=True):
-    """A leading ``let``: its name and the span of its value, up to the ``;``."""
-
-    name: str
-    name_start: int
-    value_start: int
-    value_end: int
-    tokens: tuple[Token, ...]
+    from qakhunt.kql.syntax import Node, Script
+    from qakhunt.kql.tokens import Token
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -47,19 +40,19 @@ class Parameter(msgspec.Struct, frozen=True):
     role: str | None = None
 
 
-def query_tokens(hunt: Hunt) -> list[Token]:
-    """The query's tokens. Raises HuntError at the place that cannot be read."""
+def script_of(hunt: Hunt) -> Script:
+    """The query's syntax tree. Raises HuntError where the query cannot be split into tokens."""
     try:
-        return list(_tokens(hunt.query))
+        return parse_tokens(hunt.query)
     except KqlLexError as problem:
         raise HuntError(
             f"syntax error: {problem.message}", location=place_of(hunt, problem.offset)
         ) from None
 
 
-@lru_cache(maxsize=32)
-def _tokens(query: str) -> tuple[Token, ...]:
-    return tuple(tokenize(query))
+def query_tokens(hunt: Hunt) -> list[Token]:
+    """The query's tokens. Raises HuntError where it cannot be split into them."""
+    return list(script_of(hunt).tokens)
 
 
 def place_of(hunt: Hunt, offset: int) -> SourceLocation:
@@ -67,59 +60,22 @@ def place_of(hunt: Hunt, offset: int) -> SourceLocation:
     return hunt.place.locate(*LineIndex(hunt.query).locate(offset))
 
 
-def leading_lets(tokens: Sequence[Token]) -> list[LetStatement]:
-    """All ``let name = ...;`` statements before the query proper."""
-    lets = []
-    at = 0
-    while at + 2 < len(tokens) and tokens[at].text in ("let", "set", "declare", "alias", ";"):
-        if tokens[at].text != "let":
-            end = _statement_end(tokens, at)
-            if end is None:
-                break
-            at = end + 1
-            continue
-        if tokens[at + 1].kind is not Kind.IDENTIFIER or tokens[at + 2].text != "=":
-            break
-        end = _statement_end(tokens, at + 3)
-        if end is None:
-            break
-        value = tuple(tokens[at + 3 : end])
-        if value:
-            name = tokens[at + 1]
-            lets.append(LetStatement(name.text, name.start, value[0].start, value[-1].end, value))
-        at = end + 1
-    return lets
-
-
-def _statement_end(tokens: Sequence[Token], at: int) -> int | None:
-    depth = 0
-    for position in range(at, len(tokens)):
-        text = tokens[position].text
-        if text in ("(", "[", "{"):
-            depth += 1
-        elif text in (")", "]", "}"):
-            depth -= 1
-        elif text == ";" and depth == 0:
-            return position
-    return None
-
-
 def parameters_of(hunt: Hunt) -> dict[str, Parameter]:
     """The hunt's parameters by name, in the query's order; window lets are none."""
     window = hunt.notes.window
     bounds = {window.start, window.end} if window else set()
     found: dict[str, Parameter] = {}
-    for let in leading_lets(query_tokens(hunt)):
-        if let.name in bounds or not _is_literal(let.tokens):
+    for let in script_of(hunt).leading_lets:
+        value = let.value
+        if let.name in bounds or not _is_literal(value):
             continue
-        text = hunt.query[let.value_start : let.value_end]
         try:
-            kql_type, default = decode(text)
+            kql_type, default = decode(hunt.query[value.start : value.end])
         except ValueError:
             continue  # a form that only the service reads: it stays as it is
         notes = hunt.notes.parameters.get(let.name)
         found[let.name] = Parameter(
-            let.name, kql_type, default, let.value_start, let.value_end,
+            let.name, kql_type, default, value.start, value.end,
             help=notes.help if notes else "", role=notes.role if notes else None,
         )  # fmt: skip
     for name in hunt.notes.parameters:
@@ -133,10 +89,12 @@ def parameters_of(hunt: Hunt) -> dict[str, Parameter]:
     return found
 
 
-def _is_literal(tokens: tuple[Token, ...]) -> bool:
-    if len(tokens) == 2 and tokens[0].text == "-":
-        return literal_type(tokens[1]) in ("long", "real", "timespan")
-    return len(tokens) == 1 and literal_type(tokens[0]) is not None
+def _is_literal(value: Node) -> bool:
+    if isinstance(value, Unary):
+        number = value.operand
+        is_number = isinstance(number, Literal) and number.type in ("long", "real", "timespan")
+        return is_number and value.signs == "-"
+    return isinstance(value, Literal)
 
 
 def bind(hunt: Hunt, values: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,20 +12,21 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import NotAvailableError, SourceLocation
 from qakhunt.hunts.model import LOG_ANALYTICS
-from qakhunt.hunts.parameters import bind, parameters_of, place_of, query_tokens
+from qakhunt.hunts.parameters import bind, parameters_of, place_of, script_of
 from qakhunt.hunts.product import product_edits
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
-from qakhunt.kql.pipeline import closing
-from qakhunt.kql.tokens import Kind, LineIndex, Token
+from qakhunt.kql.syntax import Call
+from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
+    from qakhunt.kql.syntax import Node
     from qakhunt.kql.values import Instant, Window
 
 
@@ -76,7 +77,7 @@ def render(
             f"{hunt.name} is not available for {product}",
             hint=f"it is written for {', '.join(hunt.products)}",
         )
-    tokens = query_tokens(hunt)
+    script = script_of(hunt)
     values = bind(hunt, parameters or {})
     notes = []
     if window == PUBLISHED:
@@ -88,12 +89,11 @@ def render(
     hunt_hash = _sha256(apply(hunt.query, edits))
     bounds = _window_edits(hunt, window)
     edits += bounds.values()
-    free = [t for t in tokens if not any(e.start <= t.start < e.end for e in bounds.values())]
     names = {**values, **dict(zip(bounds, (window.start, window.end), strict=False))}
-    told = account(hunt.query, free, window, now, names, product)
-    clock_edits = _clock_edits(free, now)
+    told = account(script, window, now, names, product)
+    clock_edits = _clock_edits(script, edits, now)
     edits += clock_edits
-    edits += product_edits(hunt, tokens, edits, product)
+    edits += product_edits(hunt, script, edits, product)
     edits.sort(key=lambda edit: edit.start)
     text = apply(hunt.query, edits)
     warnings = [f"{hunt.name}: {warning}" for warning in (*hunt.remarks, *told.warnings)]
@@ -132,38 +132,31 @@ def _window_edits(hunt: Hunt, window: Window) -> dict[str, Edit]:
     last = window.last_tick if notes.inclusive_end else window.end
     lets = bound_lets(hunt, notes)
     return {
-        let.name: Edit(let.value_start, let.value_end, encode(instant, "datetime"))
+        let.name: Edit(let.value.start, let.value.end, encode(instant, "datetime"))
         for let, instant in zip(lets, (window.start, last), strict=True)
     }
 
 
-def _clock_edits(tokens: Sequence[Token], now: Instant) -> list[Edit]:
+def _clock_edits(script: Node, others: Sequence[Edit], now: Instant) -> list[Edit]:
     """``now(..)`` and ``ago(..)`` as fixed instants, wherever they stand."""
     edits = []
-    at = 0
-    while at < len(tokens):
-        token = tokens[at]
-        is_call = (
-            token.kind is Kind.IDENTIFIER
-            and token.text in ("now", "ago")
-            and at + 1 < len(tokens)
-            and tokens[at + 1].text == "("
-        )
-        if not is_call:
-            at += 1
+    waiting = [script]
+    while waiting:
+        node = waiting.pop()
+        if any(edit.start <= node.start and node.end <= edit.end for edit in others):
             continue
-        close = closing(tokens, at + 1)
-        call = tokens[at : close + 1]
-        try:
-            # Names keep their meaning: a let's may be another one inside a function.
-            text = encode(evaluate(call, now, {}), "datetime")
-            edits.append(Edit(token.start, call[-1].end, text))
-            at = close + 1
-        except NotEvaluable:
-            moment = encode(now, "datetime")
-            sign = "-" if token.text == "ago" else "+"
-            edits.append(Edit(token.start, token.end, f"({moment} {sign} "))
-            edits.append(Edit(tokens[at + 1].start, tokens[at + 1].end, "("))
-            edits.append(Edit(call[-1].start, call[-1].end, "))"))
-            at += 2
+        if isinstance(node, Call) and node.name in ("now", "ago"):
+            try:
+                # Names keep their meaning: a let's may be another one inside a function.
+                text = encode(evaluate(node, now, {}), "datetime")
+                edits.append(Edit(node.start, node.end, text))
+                continue
+            except NotEvaluable:
+                moment = encode(now, "datetime")
+                sign = "-" if node.name == "ago" else "+"
+                name, opened, *_, closed = node.parts
+                edits.append(Edit(name.start, name.end, f"({moment} {sign} "))
+                edits.append(Edit(opened.start, opened.end, "("))
+                edits.append(Edit(closed.start, closed.end, "))"))
+        waiting += reversed(node.children)
     return edits

@@ -1,4 +1,4 @@
-"""A new hunt's file: commented, and right as it stands."""
+"""A new hunt's file and its test cases: commented, and right as they stand."""
 
 from __future__ import annotations
 
@@ -78,6 +78,31 @@ qakhunt:
     - What the hunt cannot see.
 """
 
+_CASES = """\
+# Test cases of {name}: 'qakhunt test' runs them on the embedded engine.
+now: 2026-11-05T09:00:00Z
+window: 2026-10-14/2026-10-15
+fill:                     # columns that every row has
+  DeviceProcessEvents: {{DeviceName: pc1.example, AccountName: alice}}
+cases:
+  - name: two of the commands on one device are a hit
+    tables:
+      DeviceProcessEvents:
+        - {{TimeGenerated: 2026-10-14T09:00:00Z, ProcessCommandLine: whoami /all}}
+        - {{TimeGenerated: 2026-10-14T09:01:00Z, ProcessCommandLine: IPCONFIG /all}}
+    expect:
+      rows:
+        - {{DeviceName: pc1.example, AccountName: alice, TotalUniqueCommandsFound: 2}}
+
+  - name: one command twice, and one that is not on the list, are silent
+    tables:
+      DeviceProcessEvents:
+        - {{TimeGenerated: 2026-10-14T09:00:00Z, ProcessCommandLine: whoami /all}}
+        - {{TimeGenerated: 2026-10-14T09:01:00Z, ProcessCommandLine: whoami /all}}
+        - {{TimeGenerated: 2026-10-14T09:02:00Z, ProcessCommandLine: ipconfig}}
+    expect: {{none: true}}
+"""
+
 
 def check_name(name: str) -> None:
     """Refuse a name that is no good file name everywhere."""
@@ -91,3 +116,8 @@ def skeleton(name: str) -> str:
     """The text of a hunt file with an id of its own."""
     title = name.replace("-", " ").capitalize()
     return _TEXT.format(id=uuid.uuid4(), title=title)
+
+
+def cases(name: str) -> str:
+    """The text of its test cases: one that fires, one that stays silent."""
+    return _CASES.format(name=name)

@@ -9,98 +9,65 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.kql.literal import decode, literal_type
+from qakhunt.kql.literal import decode
+from qakhunt.kql.syntax import Call, Chain, Literal, Name, Unary, bare
 from qakhunt.kql.values import TICK, TICKS_PER_DAY, Instant, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Mapping
 
-    from qakhunt.kql.tokens import Token
+    from qakhunt.kql.syntax import Node
 
 
 class NotEvaluable(ValueError):
     """The expression is not one of the known time expressions."""
 
 
-def evaluate(tokens: Sequence[Token], now: Instant, names: Mapping[str, Any]) -> Any:
-    """The Instant, Timespan, number or text that the tokens stand for.
+def evaluate(node: Node, now: Instant, names: Mapping[str, Any]) -> Any:
+    """The Instant, Timespan, number or text that the expression stands for.
 
     ``names`` holds the values of earlier ``let`` literals. Raises NotEvaluable.
     """
-    reader = _Reader(tokens, now, names)
     try:
-        value = reader.sum()
-    except (ValueError, OverflowError, TypeError, AttributeError, RecursionError) as problem:
+        return _value(node, now, names)
+    except (ValueError, OverflowError, TypeError, AttributeError) as problem:
         raise NotEvaluable(str(problem)) from None
-    if reader.at != len(tokens):
-        raise NotEvaluable(f"unexpected {tokens[reader.at].text!r}")
-    return value
 
 
-class _Reader:
-    def __init__(self, tokens: Sequence[Token], now: Instant, names: Mapping[str, Any]) -> None:
-        self.tokens, self.now, self.names = tokens, now, names
-        self.at = 0
-
-    def peek(self) -> str:
-        return self.tokens[self.at].text if self.at < len(self.tokens) else ""
-
-    def take(self) -> Token:
-        if self.at >= len(self.tokens):
-            raise NotEvaluable("the expression ends too early")
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def sum(self) -> Any:
-        value = self.product()
-        while self.peek() in ("+", "-"):
-            sign = 1 if self.take().text == "+" else -1
-            value = _add(value, self.product(), sign)
-        return value
-
-    def product(self) -> Any:
-        value = self.atom()
-        while self.peek() == "*":
-            self.take()
-            factor = self.atom()
-            if isinstance(value, int):
-                value, factor = factor, value
-            value = Timespan(value.ticks * factor)
-        return value
-
-    def atom(self) -> Any:
-        token = self.take()
-        if token.text == "(":
-            value = self.sum()
-            self.close()
-            return value
-        if token.text == "-":
-            value = self.atom()
-            return Timespan(-value.ticks) if isinstance(value, Timespan) else -value
-        if literal_type(token):
-            return decode(token.text)[1]
-        if self.peek() == "(":
-            return self.call(token.text)
-        if token.text in self.names:
-            return self.names[token.text]
-        raise NotEvaluable(f"unknown name {token.text!r}")
-
-    def close(self) -> None:
-        if self.take().text != ")":
-            raise NotEvaluable("expected ')'")
-
-    def call(self, name: str) -> Any:
-        self.take()
-        arguments: list[Any] = []
-        while self.peek() != ")":
-            arguments.append(self.sum())
-            if self.peek() == ",":
-                self.take()
-        self.close()
-        function = _FUNCTIONS.get(name)
+def _value(node: Node, now: Instant, names: Mapping[str, Any]) -> Any:
+    node = bare(node)
+    if isinstance(node, Literal) and len(node.tokens) == 1:
+        return decode(node.tokens[0].text)[1]
+    if isinstance(node, Name):
+        if node.name not in names:
+            raise NotEvaluable(f"unknown name {node.name!r}")
+        return names[node.name]
+    if isinstance(node, Call):
+        function = _FUNCTIONS.get(node.name)
         if function is None:
-            raise NotEvaluable(f"unknown function {name}()")
-        return function(self.now, *arguments)
+            raise NotEvaluable(f"unknown function {node.name}()")
+        return function(now, *(_value(one, now, names) for one in node.arguments))
+    if isinstance(node, Unary) and "+" not in node.signs:
+        value = _value(node.operand, now, names)
+        for _ in node.signs:
+            value = Timespan(-value.ticks) if isinstance(value, Timespan) else -value
+        return value
+    if isinstance(node, Chain):
+        value, *others = [_value(one, now, names) for one in node.operands]
+        for operator, other in zip(node.operators, others, strict=True):
+            value = _joined(value, operator, other)
+        return value
+    raise NotEvaluable("no expression of times" if node.parts else "the expression ends too early")
+
+
+def _joined(left: Any, operator: str, right: Any) -> Any:
+    if operator in ("+", "-"):
+        return _add(left, right, 1 if operator == "+" else -1)
+    if operator != "*":
+        raise NotEvaluable(f"unexpected {operator!r}")
+    if isinstance(left, int):
+        left, right = right, left
+    return Timespan(left.ticks * right)
 
 
 def _add(left: Any, right: Any, sign: int) -> Any:

@@ -15,18 +15,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
-from qakhunt.hunts.parameters import LetStatement, leading_lets, place_of, query_tokens
+from qakhunt.hunts.parameters import place_of, script_of
 from qakhunt.hunts.time_expression import NotEvaluable, evaluate
 from qakhunt.hunts.time_filters import Reach, time_filters
-from qakhunt.kql.parser import parse as parse_query
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 from qakhunt.kql.visitors import are_several, is_unbounded, is_unknown, query_sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
     from qakhunt.hunts.model import Hunt, WindowNotes
-    from qakhunt.kql.tokens import Token
+    from qakhunt.kql.syntax import Let, Script
 
 PUBLISHED = "published"
 DEFAULT = Timespan.parse("30d")
@@ -107,13 +106,13 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[
     """
     if hunt.notes.window is not None:
         try:
-            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
+            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own window"
         except NotEvaluable as problem:
             return Window(_before(now, DEFAULT), now), f"{problem}; --window sets another"
     period = read_period(hunt.period)
     if period is not None:
         return Window(_before(now, period), now), f"the hunt's queryPeriod, {hunt.period}"
-    start = time_filters(query_tokens(hunt), now, parameters).start
+    start = time_filters(script_of(hunt), now, parameters).start
     if start is not None and start < now:
         return Window(start, now), f"the query itself looks at {length(start, now)}"
     return Window(_before(now, DEFAULT), now), (
@@ -156,11 +155,11 @@ def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str
     for let in bound_lets(hunt, notes):
         name = let.name
         try:
-            values[name] = names[name] = evaluate(let.tokens, now, names)
+            values[name] = names[name] = evaluate(let.value, now, names)
         except NotEvaluable as problem:
             raise NotEvaluable(f"let {name} cannot be worked out here ({problem})") from None
         if not isinstance(values[name], Instant):
-            raise HuntError(f"let {name}: not a time", location=place_of(hunt, let.value_start))
+            raise HuntError(f"let {name}: not a time", location=place_of(hunt, let.value.start))
     start, end = values[notes.start], values[notes.end]
     try:
         return Window(start, end + TICK if notes.inclusive_end else end)
@@ -168,9 +167,9 @@ def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str
         raise HuntError(str(problem), location=hunt.place.locate(1, 1)) from None
 
 
-def bound_lets(hunt: Hunt, notes: WindowNotes) -> list[LetStatement]:
+def bound_lets(hunt: Hunt, notes: WindowNotes) -> list[Let]:
     """The leading lets of start and end. Raises HuntError where one is not there."""
-    lets = {let.name: let for let in leading_lets(query_tokens(hunt))}
+    lets = {let.name: let for let in script_of(hunt).leading_lets}
     for name in (notes.start, notes.end):
         if name not in lets:
             raise HuntError(
@@ -193,20 +192,12 @@ class Account:
 
 
 def account(
-    query: str,
-    tokens: Sequence[Token],
-    window: Window,
-    now: Instant,
-    names: Mapping[str, Any],
-    product: str,
+    script: Script, window: Window, now: Instant, names: Mapping[str, Any], product: str
 ) -> Account:
-    """What the window cuts and what it does not bound, as far as the query can be read.
-
-    ``tokens`` are those of the query less its bounds, which ``names`` hold.
-    """
-    read = query_sources(parse_query(query))
+    """What the window cuts and what it does not bound, as far as the query can be read."""
+    read = query_sources(script)
     bounded = [source for source in read if not is_unbounded(source, product)]
-    reach = time_filters(tokens, now, names) if bounded else Reach()
+    reach = time_filters(script, now, names) if bounded else Reach()
     places = len({source.node.start for source in bounded})
     notes, partial = [], ""
     start = reach.start

@@ -118,17 +118,24 @@ _SUBQUERIES = {("partition", "by"), ("mv-apply", "on"), ("mvapply", "on"), ("fac
 
 
 @lru_cache(maxsize=32)
+def parse_tokens(text: str) -> Script:
+    """The tree of a whole text. Raises KqlLexError where it cannot be split into tokens."""
+    return _Parser(tokenize(text)).script()
+
+
+@lru_cache(maxsize=32)
 def parse(text: str) -> Script:
     """The tree of a whole text. Never raises: what cannot be split into tokens is Unparsed."""
     readable = len(text)
     while True:
         try:
+            if readable == len(text):
+                return parse_tokens(text)
             tokens = tokenize(text[:readable])
             break
         except KqlLexError as problem:
             readable = problem.offset
-    if readable < len(text):
-        tokens.append(Token(Kind.PUNCTUATION, readable, len(text), text[readable:]))
+    tokens.append(Token(Kind.PUNCTUATION, readable, len(text), text[readable:]))
     return _Parser(tokens).script()
 
 
@@ -201,6 +208,28 @@ class _Parser:
         self.at = stop
         return _node(Unparsed, parts)
 
+    def too_deep(self, stop: int) -> Unparsed:
+        """Brackets too deep to read: only their words and innermost calls are told apart."""
+        depth, self.depth = self.depth, 0
+        parts: Parts = []
+        while self.at < stop:
+            closed = self.closings.get(self.at + 1) if self.ahead() == "(" else None
+            if not self.is_word():
+                parts.append(self.take())
+            elif closed is None or any(at in self.closings for at in range(self.at + 2, closed)):
+                parts.append(self.name())
+            else:
+                parts.append(self.call())
+        self.depth = depth
+        return _node(Unparsed, parts)
+
+    def left(self) -> Unparsed:
+        """What is left of a statement: no part of it, but read as far as that goes."""
+        parts: Parts = []
+        while self.at < self.stop:
+            parts.append(self.element())
+        return _node(Unparsed, parts)
+
     # Statements
 
     def script(self) -> Script:
@@ -215,7 +244,7 @@ class _Parser:
             parts.append(node)
             found.append(node)
             if self.at < self.stop:
-                left = self.unparsed(self.stop)
+                left = self.left()
                 parts.append(left)
                 found.append(left)
             self.stop = outer
@@ -247,6 +276,8 @@ class _Parser:
         if self.text == "=":
             parts.append(self.take())
         value = self.function() or (self.element() if self.at < self.stop else self.nothing())
+        if value.parts and self.at < self.stop:
+            value = _node(Unparsed, [value, *self.left().parts])
         parts += [value] if value.parts else []
         return _node(Let, parts, target, value)
 
@@ -660,7 +691,7 @@ class _Parser:
         if closed is None:
             return None
         if self.depth >= DEEPEST:
-            return self.unparsed(closed + 1)
+            return self.too_deep(closed + 1)
         if token.text == "[" and closed == self.at + 2 and self.tokens[self.at + 1].kind is (
             Kind.STRING
         ):  # fmt: skip
@@ -686,7 +717,7 @@ class _Parser:
 
     def call(self) -> Node:
         if self.depth >= DEEPEST:
-            return self.unparsed(self.closings[self.at + 1] + 1)
+            return self.too_deep(self.closings[self.at + 1] + 1)
         name = self.take()
         parts: Parts = [name, self.take()]
         arguments = self.inside(self.closings[self.at - 1], lambda: self.all_items(parts))
@@ -719,7 +750,7 @@ class _Parser:
     def table_literal(self) -> Node:
         """``datatable(columns)[values]``, ``externaldata(columns)[addresses] with (options)``."""
         if self.depth >= DEEPEST:
-            return self.unparsed(self.closings[self.at + 1] + 1)
+            return self.too_deep(self.closings[self.at + 1] + 1)
         name = self.take()
         parts: Parts = [name]
         arguments: list[Node] = []

@@ -55,7 +55,7 @@ class Node(msgspec.Struct, frozen=True, eq=False):
 
 
 class Unparsed(Node, frozen=True, eq=False):
-    """Tokens that fit no grammar, or are nested too deeply; none where something is missing."""
+    """What fits no grammar, or is nested too deeply; empty where something is missing."""
 
 
 # Expressions
@@ -104,6 +104,11 @@ class Unary(Node, frozen=True, eq=False):
     """Signs before an operand."""
 
     operand: Node
+
+    @property
+    def signs(self) -> str:
+        """The signs, joined."""
+        return "".join(part.text for part in self.parts if isinstance(part, Token))
 
 
 class Chain(Node, frozen=True, eq=False):
@@ -281,8 +286,9 @@ class Script(Node, frozen=True, eq=False):
 
     @property
     def leading_lets(self) -> tuple[Let, ...]:
-        """The let statements before any other."""
-        return tuple(takewhile(lambda one: isinstance(one, Let), self.statements))  # type: ignore[arg-type]
+        """The let statements before the query; ``set`` and ``declare`` may stand between."""
+        head = takewhile(lambda one: isinstance(one, (Let, Directive)), self.statements)
+        return tuple(one for one in head if isinstance(one, Let))
 
     @property
     def query(self) -> Node | None:

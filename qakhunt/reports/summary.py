@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,6 +13,10 @@ from qakhunt.triage.words import count, prose
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
+    from qakhunt.hunts.render import RenderedQuery
+
+_WINDOW_NOTE = re.compile(r"window (\S+): (.*)", re.DOTALL)
+"""The note of ``render`` on a window that nobody chose: the window, and the reason for it."""
 
 
 def verdict_line(result: RunResult) -> str:
@@ -43,16 +48,31 @@ def _seen(result: RunResult) -> str:
 
 
 def coverage_lines(result: RunResult) -> list[str]:
-    """What was looked at, line by line where it was not looked at completely."""
-    looked = [f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered]
-    lines = list(dict.fromkeys(looked))
+    """Each hunt's window and why it is that one, the counts, and every incomplete line."""
+    reasons = {
+        (line.hunt, found[1]): found[2]
+        for line in result.ledger.lines
+        for note in line.notes
+        if (found := _WINDOW_NOTE.fullmatch(note))
+    }
+    lines = list(dict.fromkeys(_window_line(rendered, reasons) for rendered in result.rendered))
     statuses = Counter(line.status.value for line in result.ledger.lines)
     told = ", ".join(f"{number} {status}" for status, number in statuses.items())
-    lines.append(f"{count(len(result.ledger.lines), 'question')} asked: {told}")
+    lines.append(f"{count(len(result.ledger.lines), 'query', 'queries')}: {told}")
     lines += dict.fromkeys(
-        f"note: {line.hunt}: {prose(note)}" for line in result.ledger.lines for note in line.notes
+        f"note: {line.hunt}: {prose(note)}"
+        for line in result.ledger.lines
+        for note in line.notes
+        if not _WINDOW_NOTE.fullmatch(note)
     )
     return lines + [_fault(line) for line in faults(result)]
+
+
+def _window_line(rendered: RenderedQuery, reasons: dict[tuple[str, str], str]) -> str:
+    window = rendered.window
+    reason = reasons.get((rendered.hunt.name, str(window)), "")
+    line = f"{rendered.hunt.name}: {window.start} to {window.end} (UTC)"
+    return f"{line}, {prose(reason)}" if reason else line
 
 
 @dataclass(frozen=True)
@@ -131,7 +151,7 @@ def _fault(line: LedgerLine) -> str:
     text = f"{line.hunt} on {line.whom}, {line.slice}: {line.status.value}"
     if line.detail:
         text += f": {prose(line.detail)}"
-    text += "".join(f"; {note}" for note in line_notes(line))
+    text += "".join(f"; {note}" for note in line_notes(line) if not _WINDOW_NOTE.fullmatch(note))
     return f"{text} ({prose(line.hint)})" if line.hint else text
 
 
@@ -147,5 +167,5 @@ def context_lines(result: RunResult) -> list[str]:
     lines = result.context.ledger.lines
     statuses = Counter(line.status.value for line in lines)
     told = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in statuses.items())
-    asked = f"context: {count(len(lines), 'question')} asked" + (f": {told}" if told else "")
+    asked = f"context: {count(len(lines), 'query', 'queries')}" + (f": {told}" if told else "")
     return [asked, *(_fault(line) for line in lines if line.status is not Status.COMPLETE)]

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import HuntError, SourceLocation
-from qakhunt.hunts.parameters import query_tokens
+from qakhunt.hunts.parameters import script_of
 from qakhunt.hunts.time_filters import has_time_filter
 from qakhunt.kql.values import Timespan, Window
 
@@ -296,7 +296,7 @@ def lookback_of(hunt: Hunt) -> Timespan:
     Raises HuntError for a hunt that itself says when it looks, since the state would
     hold for looked at what its filters left out, and for a lookback that is no length.
     """
-    if hunt.notes.window is None and has_time_filter(query_tokens(hunt)):
+    if hunt.notes.window is None and has_time_filter(script_of(hunt)):
         raise HuntError(
             f"{hunt.name} filters on time and has no window of its own, so a schedule cannot "
             "say where it looks",

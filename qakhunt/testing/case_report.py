@@ -7,19 +7,17 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
-from qakhunt.answers.plain import to_json_value, to_text
+from qakhunt.answers.plain import to_text
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.kql.values import Instant
-from qakhunt.testing.case_runner import CaseResult, Outcome
-from qakhunt.testing.explanation import EventNote, Reach
-from qakhunt.testing.shown import shown
+from qakhunt.testing.case_runner import CaseResult, EventNote, Outcome, Reach
+from qakhunt.testing.contracts import CaseDifference, CaseEvent, CaseOutcome, TestDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from qakhunt.testing.differences import Difference
+    from qakhunt.testing.case_runner import Difference
 
-SCHEMA = "qakhunt.test/1"
 _MOST_EVENTS = 12
 _MARKS = {Reach.COUNTED: "+", Reach.PASSED: ".", Reach.FILTERED: "-", Reach.UNKNOWN: " "}
 _LEGEND = {
@@ -34,7 +32,7 @@ def failure_lines(results: Sequence[CaseResult]) -> list[str]:
     first = results[0]
     products = ", ".join(result.product for result in results)
     heads = "; ".join(difference.message for difference in first.differences)
-    lines = [f"FAIL {shown(first.case.location)} [{products}] {first.case.name}: {heads}"]
+    lines = [f"FAIL {first.case.location.from_here()} [{products}] {first.case.name}: {heads}"]
     for difference in first.differences:
         lines += _cell_lines(difference)
     lines += _event_lines(first.events)
@@ -109,45 +107,24 @@ def skip_lines(results: Iterable[CaseResult]) -> list[str]:
 def test_document(results: Sequence[CaseResult], seconds: float) -> dict[str, Any]:
     """All results as ``qakhunt.test/1``."""
     counts = Counter(result.outcome for result in results)
-    return {
-        "schema": SCHEMA,
-        "passed": counts[Outcome.PASSED],
-        "failed": counts[Outcome.FAILED],
-        "skipped": counts[Outcome.SKIPPED],
-        "seconds": round(seconds, 6),
-        "cases": [_case_document(result) for result in results],
-    }
+    return TestDocument(
+        schema="qakhunt.test/1",
+        passed=counts[Outcome.PASSED],
+        failed=counts[Outcome.FAILED],
+        skipped=counts[Outcome.SKIPPED],
+        seconds=round(seconds, 6),
+        cases=[_case(result) for result in results],
+    ).plain()
 
 
-def _case_document(result: CaseResult) -> dict[str, Any]:
-    location = result.case.location
-    return {
-        "hunt": result.case.hunt.name,
-        "name": result.case.name,
-        "file": location.path,
-        "line": location.line,
-        "product": result.product,
-        "outcome": result.outcome.value,
-        "seconds": round(result.seconds, 6),
-        "differences": [
-            {
-                "message": d.message,
-                "row": d.row,
-                "cells": [
-                    {"column": c.column, "expected": c.expected, "found": c.found} for c in d.cells
-                ],
-            }
-            for d in result.differences
-        ],
-        "events": [
-            {"reach": e.reach.value, "table": e.table, "cells": _plain(e.cells)}
-            for e in result.events
-        ],
-    }
-
-
-def _plain(cells: dict[str, Any]) -> dict[str, Any]:
-    return {name: to_json_value(cell) for name, cell in cells.items()}
+def _case(result: CaseResult) -> CaseOutcome:
+    case = result.case
+    return CaseOutcome.of(
+        result, hunt=case.hunt.name, name=case.name, file=case.location.path,
+        line=case.location.line, seconds=round(result.seconds, 6),
+        differences=[CaseDifference.of(one) for one in result.differences],
+        events=[CaseEvent.of(one) for one in result.events],
+    )  # fmt: skip
 
 
 def junit_xml(results: Sequence[CaseResult], seconds: float) -> str:
@@ -178,7 +155,7 @@ def _junit_suite(name: str, results: Sequence[CaseResult]) -> list[str]:
         location = result.case.location
         parts.append(
             f"    <testcase classname={_attribute(f'{name}.{result.product}')} "
-            f"name={_attribute(result.case.name)} file={_attribute(shown(location).path)} "
+            f"name={_attribute(result.case.name)} file={_attribute(location.from_here().path)} "
             f'line="{location.line}" time="{result.seconds:.3f}">'
         )
         if result.outcome is not Outcome.PASSED:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from qakhunt.answers.hits import Hit, hits_of
 from qakhunt.answers.ledger import Target
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     Ask = Callable[[RenderedQuery, str], ResultTable]
 
+_WHO = ("DeviceName", "Computer", "AccountName", "Account")
 MOST_EXPLAINED = 200
 """Hits whose events are fetched; further ones are listed without."""
 
@@ -40,19 +41,26 @@ class EventRow:
     cells: dict[str, Any]
 
 
+class CellChange(NamedTuple):
+    """A cell before and after."""
+
+    old: Any
+    new: Any
+
+
 @dataclass(frozen=True)
 class HitChange:
     """A hit gained (``old`` is None), lost (``new`` is None) or changed.
 
-    ``cells`` maps each changed column to its old and new cell; ``complete`` is False
-    where a limit cut the events.
+    ``cells`` are those of the changed columns; ``events_complete`` is False where a limit
+    cut the events.
     """
 
     old: Hit | None
     new: Hit | None
-    cells: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    cells: dict[str, CellChange] = field(default_factory=dict)
     events: tuple[EventRow, ...] = ()
-    complete: bool = True
+    events_complete: bool = True
 
     @property
     def hit(self) -> Hit:
@@ -136,13 +144,8 @@ def _key_columns(side: Side, shared: Sequence[str]) -> list[str]:
     Times are left out: a hit that begins a little earlier is the same one, changed.
     """
     times = {column.name for column in side.result.columns if column.kql_type == "datetime"}
-    wanted = side.rendered.hunt.notes.fingerprint or (
-        "DeviceName",
-        "Computer",
-        "AccountName",
-        "Account",
-    )
-    return [name for name in (*wanted, "TenantId") if name in shared and name not in times]
+    who = side.rendered.hunt.notes.fingerprint or _WHO
+    return [name for name in (*who, "TenantId") if name in shared and name not in times]
 
 
 def _pair(
@@ -182,10 +185,10 @@ def _moment(hit: Hit) -> int:
     return hit.first_seen.ticks if hit.first_seen else 0
 
 
-def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, tuple[Any, Any]]:
+def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, CellChange]:
     before, after = old.row, new.row
     return {
-        name: (before[name], after[name])
+        name: CellChange(before[name], after[name])
         for name in shared
         if _frozen(before[name]) != _frozen(after[name])
     }
@@ -247,33 +250,24 @@ def _finder(side: Side, ask: Ask) -> EventFinder | None:
 
 
 def _with_events(change: HitChange, old: HitEvents | None, new: HitEvents | None) -> HitChange:
-    sides = [
-        [dict(zip(events.columns, row, strict=True)) for row in events.rows] if events else []
-        for events in (old, new)
-    ]
-    rows = _merged(*sides)
+    rows = _merged(old.rows if old else (), new.rows if new else ())
     complete = all(events is None or events.complete for events in (old, new))
-    return replace(change, events=tuple(rows), complete=complete)
+    return replace(change, events=tuple(rows), events_complete=complete)
 
 
-def _merged(old: list[dict[str, Any]], new: list[dict[str, Any]]) -> list[EventRow]:
-    """The events of both sides in time order, each said once per time it occurs."""
-    rest = list(map(_event_key, new))
+def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[EventRow]:
+    """The events of both sides in time order, each once per time it occurs."""
+    shared = Counter(map(_event_key, old)) & Counter(map(_event_key, new))
     found = []
-    for cells in old:
-        key = _event_key(cells)
-        if key in rest:
-            rest.remove(key)
-            found.append(EventRow(CountedBy.BOTH, cells))
-        else:
-            found.append(EventRow(CountedBy.OLD, cells))
-    counted = list(map(_event_key, old))
-    for cells in new:
-        key = _event_key(cells)
-        if key in counted:
-            counted.remove(key)
-        else:
-            found.append(EventRow(CountedBy.NEW, cells))
+    for counted_by, events in ((CountedBy.OLD, old), (CountedBy.NEW, new)):
+        left = shared.copy()
+        for cells in events:
+            key = _event_key(cells)
+            left[key] -= 1
+            if left[key] < 0:
+                found.append(EventRow(counted_by, cells))
+            elif counted_by is CountedBy.OLD:
+                found.append(EventRow(CountedBy.BOTH, cells))
     return sorted(found, key=lambda event: _event_time(event.cells))
 
 

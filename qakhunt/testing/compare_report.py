@@ -5,17 +5,26 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_json_value, to_text
-from qakhunt.answers.run_document import hit_document
+from qakhunt.answers.plain import to_text
+from qakhunt.answers.run_document import HitRecord, hit_document
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.kql.values import Instant
 from qakhunt.testing.compare import Comparison, CountedBy, EventRow, HitChange
+from qakhunt.testing.contracts import (
+    ChangedHit,
+    DiffCell,
+    DiffColumns,
+    DiffCounts,
+    DiffDocument,
+    DiffEvent,
+    DiffHit,
+    DiffQuery,
+)
 
 if TYPE_CHECKING:
     from qakhunt.answers.hits import Hit
     from qakhunt.hunts.render import RenderedQuery
 
-SCHEMA = "qakhunt.diff/1"
 MOST_HITS = 50
 MOST_EVENTS = 20
 MOST_BRIEF = 8
@@ -110,7 +119,7 @@ def _event_lines(change: HitChange) -> list[str]:
     lines = [text + (f"  ({times}x)" if times > 1 else "") for text, times in told[:MOST_EVENTS]]
     if len(told) > MOST_EVENTS:
         lines.append(f"      and {len(told) - MOST_EVENTS} more events")
-    if not change.complete:
+    if not change.events_complete:
         lines.append(f"      {_CUT}")
     return lines
 
@@ -175,69 +184,34 @@ def _markdown_row(change: HitChange) -> str:
 def diff_document(found: Comparison) -> dict[str, Any]:
     """The comparison as ``qakhunt.diff/1``."""
     new = found.new.rendered
-    return {
-        "schema": SCHEMA,
-        "differs": found.differs,
-        "old": _query(found.old.rendered),
-        "new": _query(new),
-        "product": new.product,
-        "now": new.now.isoformat(),
-        "counts": {
-            "old": len(found.old.hits),
-            "new": len(found.new.hits),
-            "gained": len(found.gained),
-            "lost": len(found.lost),
-            "changed": len(found.changed),
-            "same": found.same,
-        },
-        "columns": {"added": found.columns_added, "removed": found.columns_removed},
-        "gained": [_change(change, hit_document(change.hit)) for change in found.gained],
-        "lost": [_change(change, hit_document(change.hit)) for change in found.lost],
-        "changed": [_change(change, _changed(change)) for change in found.changed],
-        "unknown": list(found.unknown),
-    }
+    numbers = {title: len(changes) for title, changes in _sections(found)}
+    return DiffDocument.of(
+        found,
+        schema="qakhunt.diff/1",
+        old=_query(found.old.rendered),
+        new=_query(new),
+        product=new.product,
+        now=new.now.isoformat(),
+        counts=DiffCounts.of(
+            found, old=len(found.old.hits), new=len(found.new.hits), **numbers
+        ),
+        columns=DiffColumns(found.columns_added, found.columns_removed),
+        gained=[DiffHit(**hit_document(one.hit), **_events(one)) for one in found.gained],
+        lost=[DiffHit(**hit_document(one.hit), **_events(one)) for one in found.lost],
+        changed=[_changed(change) for change in found.changed],
+    ).plain()  # fmt: skip
 
 
-def _query(rendered: RenderedQuery) -> dict[str, Any]:
-    window = rendered.window
-    return {
-        "name": rendered.hunt.name,
-        "path": rendered.hunt.path,
-        "parameters": {name: _plain(value) for name, value in rendered.parameters.items()},
-        "window": {"start": window.start.isoformat(), "end": window.end.isoformat()},
-        "hunt_hash": rendered.hunt_hash,
-        "query_hash": rendered.query_hash,
-    }
+def _query(rendered: RenderedQuery) -> DiffQuery:
+    return DiffQuery.of(rendered, name=rendered.hunt.name, path=rendered.hunt.path)
 
 
-def _changed(change: HitChange) -> dict[str, Any]:
-    return {
-        "old": hit_document(change.old) if change.old else None,
-        "new": hit_document(change.new) if change.new else None,
-        "cells": {
-            name: {"old": _plain(old), "new": _plain(new)}
-            for name, (old, new) in change.cells.items()
-        },
-    }
+def _events(change: HitChange) -> dict[str, Any]:
+    events = [DiffEvent.of(event) for event in change.events]
+    return {"events": events, "events_complete": change.events_complete}
 
 
-def _change(change: HitChange, document: dict[str, Any]) -> dict[str, Any]:
-    return {
-        **document,
-        "events": [
-            {
-                "counted_by": event.counted_by.value,
-                "cells": {name: _plain(cell) for name, cell in event.cells.items()},
-            }
-            for event in change.events
-        ],
-        "events_complete": change.complete,
-    }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return to_json_value(value)
+def _changed(change: HitChange) -> ChangedHit:
+    old, new = (HitRecord(**hit_document(hit)) for hit in (change.old, change.new) if hit)
+    cells = {name: DiffCell.of(cell) for name, cell in change.cells.items()}
+    return ChangedHit(old=old, new=new, cells=cells, **_events(change))

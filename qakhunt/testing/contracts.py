@@ -1,7 +1,6 @@
-"""What programs may rely on: the shapes of the JSON of ``test``, ``lint``, ``diff`` and ``sweep``.
+"""What programs may rely on: the JSON of ``test``, ``lint``, ``diff`` and ``sweep``, as models.
 
-Each is shipped as a JSON Schema, ``data/<name>.schema.json``; a test holds the files
-and the program's output to these.
+The documents are made of them; each is shipped as a JSON Schema, ``data/<name>.schema.json``.
 """
 
 from __future__ import annotations
@@ -10,12 +9,16 @@ from typing import Any, Literal
 
 import msgspec
 
-
-class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    pass
+from qakhunt.answers.run_document import HitRecord, Record, WindowRecord
 
 
-class Cell(_Strict, frozen=True):
+class _Strict(Record, forbid_unknown_fields=True):
+    def plain(self) -> dict[str, Any]:
+        """The document as plain JSON values."""
+        return msgspec.to_builtins(self)  # type: ignore[no-any-return]
+
+
+class Cell(_Strict):
     """A cell of a result that is not as expected, as text."""
 
     column: str
@@ -23,7 +26,7 @@ class Cell(_Strict, frozen=True):
     found: str
 
 
-class CaseDifference(_Strict, frozen=True):
+class CaseDifference(_Strict):
     """One thing that differs; ``row`` counts expected rows from 1."""
 
     message: str
@@ -31,7 +34,7 @@ class CaseDifference(_Strict, frozen=True):
     cells: list[Cell]
 
 
-class CaseEvent(_Strict, frozen=True):
+class CaseEvent(_Strict):
     """An event of a case and how far it came in the query."""
 
     reach: Literal["counted", "passed", "filtered", "unknown"]
@@ -39,7 +42,7 @@ class CaseEvent(_Strict, frozen=True):
     cells: dict[str, Any]
 
 
-class CaseOutcome(_Strict, frozen=True):
+class CaseOutcome(_Strict):
     """One case in one product."""
 
     hunt: str
@@ -53,7 +56,7 @@ class CaseOutcome(_Strict, frozen=True):
     events: list[CaseEvent]
 
 
-class TestDocument(_Strict, frozen=True):
+class TestDocument(_Strict):
     """``qakhunt test --json``."""
 
     schema: Literal["qakhunt.test/1"]
@@ -64,7 +67,7 @@ class TestDocument(_Strict, frozen=True):
     cases: list[CaseOutcome]
 
 
-class MutantOutcome(_Strict, frozen=True):
+class MutantOutcome(_Strict):
     """A change of a query; both None: no case notices and nobody says why."""
 
     mutant: str
@@ -74,7 +77,7 @@ class MutantOutcome(_Strict, frozen=True):
     explained: str | None
 
 
-class HuntMutants(_Strict, frozen=True):
+class HuntMutants(_Strict):
     """All changes of one hunt; ``idle`` explanations explain nothing."""
 
     hunt: str
@@ -82,14 +85,14 @@ class HuntMutants(_Strict, frozen=True):
     idle: list[str]
 
 
-class MutateDocument(_Strict, frozen=True):
+class MutateDocument(_Strict):
     """``qakhunt test --mutate --json``."""
 
     schema: Literal["qakhunt.mutate/1"]
     hunts: list[HuntMutants]
 
 
-class LintFinding(_Strict, frozen=True):
+class LintFinding(_Strict):
     """A finding; ``accepted`` is a suppression's reason."""
 
     code: str
@@ -106,7 +109,7 @@ class LintFinding(_Strict, frozen=True):
     end_column: int | None
 
 
-class MatrixEntry(_Strict, frozen=True):
+class MatrixEntry(_Strict):
     """An entry of a list and the recorded forms of known commands that match it."""
 
     entry: str
@@ -115,7 +118,7 @@ class MatrixEntry(_Strict, frozen=True):
     meant: str | None
 
 
-class LintMatrix(_Strict, frozen=True):
+class LintMatrix(_Strict):
     """Entries by recorded forms, under one comparison of a hunt."""
 
     file: str
@@ -125,14 +128,14 @@ class LintMatrix(_Strict, frozen=True):
     entries: list[MatrixEntry]
 
 
-class ResultColumn(_Strict, frozen=True):
+class ResultColumn(_Strict):
     """A column of a result and its KQL type."""
 
     name: str
     type: str
 
 
-class LintResultColumns(_Strict, frozen=True):
+class LintResultColumns(_Strict):
     """The columns of a hunt's result in one product, where they could be told."""
 
     file: str
@@ -140,7 +143,7 @@ class LintResultColumns(_Strict, frozen=True):
     columns: list[ResultColumn]
 
 
-class LintDocument(_Strict, frozen=True):
+class LintDocument(_Strict):
     """``qakhunt hunts lint --json``."""
 
     schema: Literal["qakhunt.lint/1"]
@@ -150,25 +153,18 @@ class LintDocument(_Strict, frozen=True):
     unchecked: list[str]
 
 
-class Bounds(_Strict, frozen=True):
-    """A half-open window of two instants."""
-
-    start: str
-    end: str
-
-
-class DiffQuery(_Strict, frozen=True):
+class DiffQuery(_Strict):
     """One side of a comparison."""
 
     name: str
     path: str
     parameters: dict[str, Any]
-    window: Bounds
+    window: WindowRecord
     hunt_hash: str
     query_hash: str
 
 
-class DiffCounts(_Strict, frozen=True):
+class DiffCounts(_Strict):
     """Hits of each side, and how they compare."""
 
     old: int
@@ -179,58 +175,45 @@ class DiffCounts(_Strict, frozen=True):
     same: int
 
 
-class DiffColumns(_Strict, frozen=True):
+class DiffColumns(_Strict):
     """Columns that only one side has."""
 
     added: list[str]
     removed: list[str]
 
 
-class DiffEvent(_Strict, frozen=True):
+class DiffEvent(_Strict):
     """An event responsible for a hit, and which query counts it."""
 
     counted_by: Literal["both", "old", "new"]
     cells: dict[str, Any]
 
 
-class DiffCell(_Strict, frozen=True):
+class DiffCell(_Strict):
     """A cell before and after."""
 
     old: Any
     new: Any
 
 
-class HitBody(msgspec.Struct, frozen=True):
-    """A hit as in ``qakhunt.run/1``; later versions may add to it."""
-
-    hunt: str
-    device: str | None
-    account: str | None
-    commands: list[str]
-    techniques: list[str]
-    first_seen: str | None
-    last_seen: str | None
-    row: dict[str, Any]
-
-
-class DiffHit(HitBody, frozen=True):
+class DiffHit(HitRecord, kw_only=True):
     """A hit gained or lost, with the events responsible."""
 
     events: list[DiffEvent]
     events_complete: bool
 
 
-class ChangedHit(_Strict, frozen=True):
+class ChangedHit(_Strict):
     """A hit that both have, with other cells."""
 
-    old: HitBody
-    new: HitBody
+    old: HitRecord
+    new: HitRecord
     cells: dict[str, DiffCell]
     events: list[DiffEvent]
     events_complete: bool
 
 
-class DiffDocument(_Strict, frozen=True):
+class DiffDocument(_Strict):
     """``qakhunt diff --json``; ``unknown`` says what no kept record can tell."""
 
     schema: Literal["qakhunt.diff/1"]
@@ -247,7 +230,7 @@ class DiffDocument(_Strict, frozen=True):
     unknown: list[str]
 
 
-class SweepPoint(_Strict, frozen=True):
+class SweepPoint(_Strict):
     """One value and what the hunt finds with it."""
 
     value: Any
@@ -256,7 +239,7 @@ class SweepPoint(_Strict, frozen=True):
     is_default: bool
 
 
-class SweepDocument(_Strict, frozen=True):
+class SweepDocument(_Strict):
     """``qakhunt sweep --json``."""
 
     schema: Literal["qakhunt.sweep/1"]
@@ -276,8 +259,10 @@ DOCUMENTS: dict[str, type[msgspec.Struct]] = {
 
 
 def schema_of(name: str) -> dict[str, Any]:
-    """The JSON Schema of a document."""
-    return {
-        "$schema": "https://json-schema.org/draft/2020-12/schema",
-        **msgspec.json.schema(DOCUMENTS[name]),
-    }
+    """The JSON Schema of a document; all of its keys are always written."""
+    schema = msgspec.json.schema(DOCUMENTS[name])
+    for part in schema["$defs"].values():
+        part["required"] = list(part["properties"])
+        for key in part["properties"].values():
+            key.pop("default", None)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

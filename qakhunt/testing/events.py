@@ -55,8 +55,7 @@ class EventsPlan:
 class HitEvents:
     """Events of one hit; ``complete`` is False where a limit cut them."""
 
-    columns: tuple[str, ...]
-    rows: tuple[tuple[Any, ...], ...]
+    rows: tuple[dict[str, Any], ...]
     complete: bool = True
 
 
@@ -189,8 +188,11 @@ class EventFinder:
         width = len(shown)
         return [
             HitEvents(
-                tuple(shown),
-                tuple(row[:width] for row in rows if self._belongs(row, width, record)),
+                tuple(
+                    dict(zip(shown, row, strict=False))
+                    for row in rows
+                    if self._belongs(row, width, record)
+                ),
                 len(rows) < LIMIT,
             )
             for record in records
@@ -229,7 +231,7 @@ def itself(record: Mapping[str, Any]) -> HitEvents:
     """The events of a hit that is one."""
     names = [name for name, cell in record.items() if cell not in (None, "")]
     chosen = [n for n in (*TIME_COLUMN.values(), *_SHOWN) if n in names] or names[:_MOST_COLUMNS]
-    return HitEvents(tuple(chosen), (tuple(record[name] for name in chosen),))
+    return HitEvents(({name: record[name] for name in chosen},))
 
 
 def _equals(expression: str, value: Any, kind: str) -> str:

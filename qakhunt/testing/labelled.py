@@ -234,3 +234,44 @@ def _sha256(path: Path) -> str:
         while chunk := stream.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def write_labelled(folder: Path, sets: Sequence[LabelledSet]) -> None:
+    """Write the sets as NDJSON files with their manifest, ready to load again.
+
+    Raises UsageError for a folder that is not empty.
+    """
+    import yaml
+
+    from qakhunt.answers.plain import to_json_line
+    from qakhunt.core.writing import whole_file
+
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty", hint="name a new folder")
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def write(name: str, text: str) -> None:
+        with whole_file(folder / name, private=False) as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="\n")
+
+    entries: list[dict[str, Any]] = []
+    for number, one in enumerate(sets):
+        name = f"{number:02d}.ndjson"
+        write(name, "".join(f"{to_json_line(row)}\n" for row in one.rows))
+        entry: dict[str, Any] = {
+            "name": one.name, "files": [name], "label": one.label, "origin": one.origin,
+            "source": one.source, "about": one.about, "split": one.split,
+        }  # fmt: skip
+        if one.label in SOUGHT:
+            entry |= {
+                "rendering": one.rendering,
+                "malware": one.malware,
+                "behaviour": one.behaviour,
+                "bursts": [
+                    {"device": b.device, "start": b.start.isoformat(), "end": b.end.isoformat()}
+                    for b in one.bursts
+                ],
+            }
+        entries.append(entry)
+    text = yaml.safe_dump({"sets": entries}, sort_keys=False, allow_unicode=True)
+    write(MANIFEST, text)

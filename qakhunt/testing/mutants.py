@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.parameters import leading_lets, place_of, query_tokens
+from qakhunt.hunts.parameters import place_of, query_tokens, script_of
 from qakhunt.kql.edits import Edit, apply
 from qakhunt.kql.parser import parse
 from qakhunt.kql.syntax import Comparison, Let, Literal, stages
@@ -54,9 +54,9 @@ def _window_mutants(hunt: Hunt) -> list[Mutant]:
     notes = hunt.notes.window
     if notes is None:
         return []
-    lets = {let.name: let for let in leading_lets(query_tokens(hunt))}
+    lets = {let.name: let for let in script_of(hunt).leading_lets}
     return [
-        Mutant(words, place_of(hunt, lets[name].name_start), hunt, earlier, later)
+        Mutant(words, place_of(hunt, lets[name].target.start), hunt, earlier, later)
         for name, words, earlier, later in (
             (notes.start, "the window begins a second earlier", 1, 0),
             (notes.end, "the window ends a second later", 0, 1),
@@ -67,7 +67,7 @@ def _window_mutants(hunt: Hunt) -> list[Mutant]:
 
 def _edits(hunt: Hunt) -> Iterator[tuple[str, Edit]]:
     tokens = query_tokens(hunt)
-    skipped = _window_spans(hunt, tokens)
+    skipped = _window_spans(hunt)
     for at, token in enumerate(tokens):
         if not any(start <= token.start < end for start, end in skipped):
             yield from _token_edits(hunt.query, tokens, at)
@@ -78,14 +78,14 @@ def _edits(hunt: Hunt) -> Iterator[tuple[str, Edit]]:
             yield from _operator_edits(hunt.query, operator)
 
 
-def _window_spans(hunt: Hunt, tokens: Sequence[Token]) -> list[tuple[int, int]]:
+def _window_spans(hunt: Hunt) -> list[tuple[int, int]]:
     """Spans of the window's lets: rendering replaces them, so no case could see a change."""
     notes = hunt.notes.window
     if notes is None:
         return []
     return [
-        (let.value_start, let.value_end)
-        for let in leading_lets(tokens)
+        (let.value.start, let.value.end)
+        for let in script_of(hunt).leading_lets
         if let.name in (notes.start, notes.end)
     ]
 

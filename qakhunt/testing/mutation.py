@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import EngineError, QakhuntError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.hunts.model import PRODUCTS
+from qakhunt.kql.schema import PRODUCTS
 from qakhunt.testing.case_runner import CaseRunner
+from qakhunt.testing.contracts import HuntMutants, MutantOutcome, MutateDocument
 from qakhunt.testing.mutants import Mutant, mutants
 from qakhunt.testing.records import ALL_TIME
-from qakhunt.testing.shown import shown
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Window
     from qakhunt.testing.cases import Case, Explained, Suite
 
-SCHEMA = "qakhunt.mutate/1"
 MOST_PROCESSES = 8
 WORTH_A_PROCESS = 20
 """Mutants that take longer than a process takes to start."""
@@ -181,7 +180,7 @@ def mutation_lines(found: Mutation) -> list[str]:
     """Survivors with their line, then the numbers."""
     lines = []
     for one in found.results:
-        where = f"{shown(one.mutant.location)}: {one.mutant.description}"
+        where = f"{one.mutant.location.from_here()}: {one.mutant.description}"
         if one.is_gap:
             lines.append(f"SURVIVED {where}")
         elif one.explained is not None:
@@ -199,23 +198,18 @@ def mutation_lines(found: Mutation) -> list[str]:
 
 def mutation_document(found: Sequence[Mutation]) -> dict[str, Any]:
     """All results as ``qakhunt.mutate/1``."""
-    return {
-        "schema": SCHEMA,
-        "hunts": [
-            {
-                "hunt": one.suite.hunt.name,
-                "mutants": [
-                    {
-                        "mutant": result.mutant.description,
-                        "file": result.mutant.location.path,
-                        "line": result.mutant.location.line,
-                        "killed_by": result.killer,
-                        "explained": result.explained,
-                    }
-                    for result in one.results
-                ],
-                "idle": list(one.idle),
-            }
-            for one in found
-        ],
-    }
+    hunts = [
+        HuntMutants.of(
+            one, hunt=one.suite.hunt.name, mutants=[_outcome(result) for result in one.results]
+        )
+        for one in found
+    ]
+    return MutateDocument("qakhunt.mutate/1", hunts).plain()
+
+
+def _outcome(result: MutantResult) -> MutantOutcome:
+    mutant = result.mutant
+    return MutantOutcome(
+        mutant.description, mutant.location.path, mutant.location.line, result.killer,
+        result.explained,
+    )  # fmt: skip

@@ -1,11 +1,20 @@
-"""Recorded events opened once for several queries, and the stretch of time they span."""
+"""What comparisons run over: event files or a recording, opened once; and hunts by revision."""
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Protocol
 
+from qakhunt.answers.table import ResultTable
+from qakhunt.backends.base import Question
 from qakhunt.backends.engine.session import EngineRefused, Session
-from qakhunt.core.errors import EventsError, RejectedError
+from qakhunt.backends.recordings.store import Recording
+from qakhunt.backends.replay import RecordedRows, target_of, window_of
+from qakhunt.core.errors import EventsError, RecordingError, RejectedError, UsageError
+from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.schema import SENTINEL, TIME_COLUMN
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.kql.visitors import tables_of
@@ -13,7 +22,9 @@ from qakhunt.kql.visitors import tables_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.answers.table import ResultTable
+    from qakhunt.answers.table import Row
+    from qakhunt.backends.recordings.manifest import Origin
+    from qakhunt.hunts.catalog import Catalog
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
 
@@ -96,3 +107,120 @@ class Records:
         if not starts:
             raise EventsError("the inputs hold no record of the tables that the hunts read")
         return Window(min(starts), max(ends)), count
+
+
+class RecordedSource:
+    """The rows of every workspace of a recording, asked one by one, answered together.
+
+    Raises RecordingError for a recording without source rows of the product; None
+    takes the one that it has.
+    """
+
+    def __init__(self, folder: Path, product: str | None) -> None:
+        recording = Recording.open(folder)
+        manifest = recording.manifest
+        products = list(dict.fromkeys(file.product for file in manifest.source))
+        if not products:
+            raise RecordingError(
+                f"{folder}: the recording has no source rows",
+                hint="record with --source-rows to compare hunts on it",
+            )
+        if product is not None and product not in products:
+            raise RecordingError(f"{folder}: the recording has no source rows of {product}")
+        self.product = product or products[0]
+        self.now = Instant.parse(manifest.now)
+        self._files = [file for file in manifest.source if file.product == self.product]
+        self._window = window_of(manifest.window)
+        self._rows = RecordedRows(recording, self.product, self.now)
+        self._doubts: dict[str, None] = {}
+
+    def __enter__(self) -> RecordedSource:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._rows.close()
+
+    @property
+    def _origins(self) -> list[Origin]:
+        return list(dict.fromkeys(file.origin for file in self._files))
+
+    def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
+        """Answer a text over all workspaces. Raises RejectedError."""
+        tables = tuple(tables_of(text, self.product))
+        rows: list[Row] = []
+        columns = None
+        for origin in self._origins:
+            question = Question(text, rendered.window, target_of(origin), tables)
+            answer = self._rows.ask(question)
+            is_own = text == rendered.text
+            if answer.table is None:
+                place = rendered.locate(*answer.place) if is_own and answer.place else None
+                raise RejectedError(answer.detail, location=place, hint=answer.hint or None)
+            if is_own and answer.detail:
+                self._doubts[f"{rendered.hunt.name}: {answer.detail}"] = None
+            columns = columns or answer.table.columns
+            rows += answer.table.rows
+        if columns is None:
+            raise EventsError("the recording has no rows")
+        return ResultTable(columns, rows)
+
+    def unknown(self, rendered: RenderedQuery) -> list[str]:
+        """Why what was asked so far is no proof: filters, columns and stretches left out."""
+        found = gaps(self.ask, rendered)
+        return [*self._doubts, *found]
+
+    def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
+        """The recording's own window, and how many source rows it has."""
+        del hunts
+        return self._window, sum(file.rows for file in self._files)
+
+
+_GIT_SECONDS = 30
+
+
+def find_hunt(text: str, catalog: Catalog) -> Hunt:
+    """The one hunt that ``text`` names; ``REV:PATH`` takes the file as of a revision.
+
+    Raises UsageError where it names none or several.
+    """
+    revision, colon, path = text.partition(":")
+    is_revision = colon and len(revision) > 1 and not Path(text).exists()
+    if is_revision and path:
+        return _from_git(revision, path)
+    found = catalog.find(text)
+    if len(found) != 1:
+        names = ", ".join(hunt.name for hunt in found)
+        raise UsageError(f"{text!r} names {len(found)} hunts: {names}", hint="name one of them")
+    return found[0]
+
+
+def _from_git(revision: str, path: str) -> Hunt:
+    label = f"{revision}:{path}"
+    data = _show(label)
+    with tempfile.TemporaryDirectory(prefix="qakhunt-") as folder:
+        copy = Path(folder) / PurePosixPath(path).name
+        copy.write_bytes(data)
+        try:
+            hunt = load_hunt(copy)
+        except Exception as problem:
+            location = getattr(problem, "location", None)
+            if location is not None:
+                problem.location = replace(location, path=label)  # type: ignore[attr-defined]
+            raise
+    return replace(hunt, path=label, place=replace(hunt.place, path=label), source="git")
+
+
+def _show(label: str) -> bytes:
+    command = ["git", "show", "--no-textconv", "--end-of-options", label]
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, no shell; the label is no option
+            command, capture_output=True, check=False, timeout=_GIT_SECONDS
+        )
+    except FileNotFoundError:
+        raise UsageError(f"{label}: git is not installed") from None
+    except subprocess.TimeoutExpired:
+        raise UsageError(f"{label}: git did not answer in {_GIT_SECONDS} s") from None
+    if done.returncode:
+        words = done.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise UsageError(f"{label}: {words[-1] if words else 'git failed'}")
+    return done.stdout

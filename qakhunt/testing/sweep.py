@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import Target
-from qakhunt.answers.plain import to_json_value, to_text
+from qakhunt.answers.plain import to_text
 from qakhunt.core.errors import UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.parameters import from_text, parameters_of
 from qakhunt.kql.values import Timespan
+from qakhunt.testing.contracts import SweepDocument, SweepPoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -22,20 +22,9 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
 
-SCHEMA = "qakhunt.sweep/1"
 MOST_VALUES = 1000
 _RANGE = re.compile(r"(.+?)\.\.(.+?)(?:\.\.(.+))?")
 _NUMBERS = ("int", "long", "real", "decimal")
-
-
-@dataclass(frozen=True)
-class Point:
-    """One value and what the hunt finds with it; ``is_default`` marks the hunt's own."""
-
-    value: Any
-    hits: int
-    devices: int
-    is_default: bool
 
 
 def is_range(text: str) -> bool:
@@ -93,7 +82,7 @@ def sweep(
     values: Sequence[Any],
     render: Callable[[Mapping[str, Any]], RenderedQuery],
     ask: Callable[[RenderedQuery, str], ResultTable],
-) -> list[Point]:
+) -> list[SweepPoint]:
     """Run the hunt once per value; ``render`` takes the parameters that the value adds."""
     default = parameters_of(hunt)[name].default
     points = []
@@ -101,11 +90,11 @@ def sweep(
         rendered = render({name: value})
         hits = hits_of(hunt, Target("local"), ask(rendered, rendered.text))
         devices = {hit.device for hit in hits if hit.device}
-        points.append(Point(value, len(hits), len(devices), value == default))
+        points.append(SweepPoint(value, len(hits), len(devices), value == default))
     return points
 
 
-def sweep_lines(name: str, points: Sequence[Point], width: int, bar: str) -> list[str]:
+def sweep_lines(name: str, points: Sequence[SweepPoint], width: int, bar: str) -> list[str]:
     """A table with a plot: one line per value, its bar as long as its hits."""
     labels = [for_terminal(to_text(point.value)) for point in points]
     size = max([len(name), *map(len, labels)])
@@ -120,19 +109,7 @@ def sweep_lines(name: str, points: Sequence[Point], width: int, bar: str) -> lis
     return lines
 
 
-def sweep_document(hunt: Hunt, name: str, points: Sequence[Point]) -> dict[str, Any]:
+def sweep_document(hunt: Hunt, name: str, points: Sequence[SweepPoint]) -> dict[str, Any]:
     """The sweep as ``qakhunt.sweep/1``."""
-    return {
-        "schema": SCHEMA,
-        "hunt": hunt.name,
-        "parameter": name,
-        "points": [
-            {
-                "value": to_json_value(point.value),
-                "hits": point.hits,
-                "devices": point.devices,
-                "is_default": point.is_default,
-            }
-            for point in points
-        ],
-    }
+    plain = [SweepPoint.of(point) for point in points]
+    return SweepDocument("qakhunt.sweep/1", hunt.name, name, plain).plain()

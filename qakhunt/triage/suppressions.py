@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qakhunt.core.documents import Document, convert, parse_yaml, read_text
-from qakhunt.core.errors import ConfigError, SourceLocation, nearest
+from qakhunt.core.errors import ConfigError, SourceLocation, UsageError, nearest
+from qakhunt.core.writing import whole_file
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import Instant
 
@@ -211,3 +212,34 @@ def as_entry(suppression: Suppression) -> str:
         )  # fmt: skip
         lines.append(f"    {name}: {shown.strip()}")
     return "  -" + lines[0][3:] + "\n" + "\n".join(lines[1:]) + "\n"
+
+
+_HEAD = "# Findings that are known to be benign. Review it like code.\nsuppressions:\n"
+
+
+def check_entry(suppression: Suppression, place: str) -> str:
+    """A suppression as an entry of a file. Raises UsageError, naming ``place``."""
+    text = as_entry(suppression)
+    parse_suppressions(_HEAD + text, place)
+    return text
+
+
+def add_entry(file: Path, entry: str) -> None:
+    """Put an entry at the end of a file, whatever comments it holds, or create the file."""
+    old = ""
+    if file.exists():
+        load_suppressions(file)
+        old = file.read_text(encoding="utf-8-sig")
+        if old and not old.endswith("\n"):
+            old += "\n"
+    new = (old or _HEAD) + entry
+    try:
+        parse_suppressions(new, str(file))
+    except Exception:
+        raise UsageError(
+            f"{file} is not written the way an entry can be added to",
+            hint="its list must be the last key and indented by two spaces; add it by hand:\n"
+            + entry,
+        ) from None
+    with whole_file(file, force=True) as path:
+        path.write_text(new, encoding="utf-8")

@@ -98,10 +98,10 @@ def folder_of(emulator: Emulator, folder: Path) -> Path:
     return folder
 
 
-def run(home: Path, *arguments: str, secret: str = SECRET) -> Finished:
+def run(home: Path, *arguments: str, secret: str = SECRET, **more: str) -> Finished:
     env = {
         "QAKHUNT_CONFIG": str(home / "config.toml"), "XDG_DATA_HOME": str(home / "data"),
-        "HUNTER": secret, "DBUS_SESSION_BUS_ADDRESS": "",
+        "HUNTER": secret, "DBUS_SESSION_BUS_ADDRESS": "", **more,
     }  # fmt: skip
     done = qakhunt(*arguments, env=env)
     assert secret not in done.out + done.err
@@ -191,6 +191,23 @@ def test_an_analyst_signs_in_is_listed_hunts_and_signs_out(home: Path) -> None:
     assert run(home, "accounts", "--profile", "person").out == ""
     done = run(home, "logout", "x@y", "--profile", "person")
     assert (done.code, done.error_lines) == (2, ["error: x@y is not signed in"])
+
+
+def test_every_sign_in_is_listed_and_removed_without_the_network(home: Path) -> None:
+    """Neither a profile nor a service: the machine's own store is enough."""
+    offline = {"HTTPS_PROXY": "http://127.0.0.1:9", "NO_PROXY": ""}
+    assert run(home, "login", "--profile", "person", "--store", "plain").code == 0
+    listed = json.loads(run(home, "accounts", "--json", **offline).out)
+    assert [one["account"] for one in listed["accounts"]] == ["analyst@contoso.example"]
+    assert "localhost" in run(home, "accounts", **offline).out
+    assert run(home, "accounts", "--cloud", "public", **offline).out == ""
+    done = run(home, "logout", "ANALYST@contoso.example", **offline)
+    assert (done.code, done.out) == (0, "signed out analyst@contoso.example\n")
+    assert "removed from this machine; Entra ID keeps its session" in done.err
+    assert run(home, "accounts", **offline).out == ""
+    assert not list(home.rglob("sign-ins.*"))
+    again = run(home, "logout", **offline)
+    assert (again.code, again.out, again.err) == (0, "", "nobody is signed in\n")
 
 
 def test_without_a_keyring_a_sign_in_is_not_kept_as_plain_text_unasked(home: Path) -> None:

@@ -246,7 +246,9 @@ def _fails_with_a_last_line_that_says_so(site: Site) -> None:
     before = len(site.receiver.bodies)
     ended = site.run("qakbot-post-compromise-commands", "sentinel,defender")
     assert ended.code == 1
-    assert ended.last_line.startswith("qakhunt.cli.runbook_job.JobFailed: qakhunt did not look")
+    assert ended.last_line.startswith(
+        "qakhunt.schedule.runbook.job.JobFailed: qakhunt did not look"
+    )
     assert "1 of 2 questions" in ended.last_line
     assert "WARNING: qakbot-post-compromise-commands profile=sentinel" in ended.output
     beat = json.loads(site.receiver.bodies[before])

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from qakhunt.cli.runbook_job import _variables
 from qakhunt.core.errors import ConfigError, QakhuntError, UnansweredError
 from qakhunt.run.config import Schedule
+from qakhunt.schedule.runbook.job import _variables
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 from tests.support import scripted_service as s

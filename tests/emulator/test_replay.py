@@ -13,8 +13,6 @@ from qakhunt.backends.recordings.pseudonyms import Pseudonyms
 from qakhunt.backends.recordings.redact import Redactor, literal_words
 from qakhunt.backends.recordings.store import Recording, new_recording
 from qakhunt.backends.services import service_named
-from qakhunt.cli.replaying import ReplayAnswering
-from qakhunt.cli.request import HuntRequest
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
@@ -23,6 +21,8 @@ from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
 from qakhunt.run.plan import PlanLine, read_slices
 from qakhunt.run.recorder import Recorder, fetch_source_rows
+from qakhunt.run.replay import ReplaySource
+from qakhunt.run.request import HuntRequest
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for
@@ -143,7 +143,7 @@ def recorded(
 def replayed(
     folder: Path, request: HuntRequest | None = None, *, on_source: bool = False
 ) -> RunResult:
-    answers = ReplayAnswering(folder, on_source=on_source, now=None)
+    answers = ReplaySource(folder, on_source=on_source, now=None)
     with answers.opened(request or HuntRequest(), lambda _: None, None) as plan:
         return execute(plan)
 

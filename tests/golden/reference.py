@@ -105,7 +105,7 @@ def formats() -> str:
 
 def lint_rules() -> str:
     """The lint rules, by severity's meaning."""
-    from qakhunt.testing.lint.rules import RULES, Severity
+    from qakhunt.testing.lint.model import RULES, Severity
 
     meanings = "".join(f"- **{s.value}**: {s.meaning}.\n" for s in Severity)
     rows = [
@@ -201,15 +201,16 @@ def _names(names: Iterable[str]) -> str:
 
 
 WITHOUT_SCHEMA = {
-    "qakhunt.coverage/1": "`hunts coverage --json`: techniques that the hunts look for",
-    "qakhunt.evaluate/1": "`evaluate --json`, and the evidence beside a hunt",
-    "qakhunt.finding/1": "a finding, as sinks get it",
-    "qakhunt.heartbeat/1": "one message per run, as sinks get it with `--heartbeat`",
-    "qakhunt.hunts/1": "`hunts list --json`",
-    "qakhunt.import/1": "`import-events --json`: what was imported, and what was not",
-    "qakhunt.recording/1": "`manifest.json` of a recording",
-    "qakhunt.runbook/1": "`manifest.json` of a runbook",
-    "qakhunt.state/1": "`state show --json`",
+    "qakhunt.coverage": "`hunts coverage --json`: techniques that the hunts look for",
+    "qakhunt.evaluate": "`evaluate --json`, and the evidence beside a hunt",
+    "qakhunt.finding": "a finding, as sinks get it",
+    "qakhunt.heartbeat": "one message per run, as sinks get it with `--heartbeat`",
+    "qakhunt.hunts": "`hunts list --json`",
+    "qakhunt.import": "`import-events --json`: what was imported, and what was not",
+    "qakhunt.plan": "`run --dry-run --json`: the queries that would be sent, and their quota",
+    "qakhunt.recording": "`manifest.json` of a recording",
+    "qakhunt.runbook": "`manifest.json` of a runbook",
+    "qakhunt.state": "`state show --json`",
 }
 
 
@@ -240,7 +241,8 @@ def json_schemas() -> str:
                 f"### {name}: {title}\n\n{_keys(_resolved(inner, definitions))}"
                 for title, inner in definitions.items() if inner.get("properties")
             ]  # fmt: skip
-    rows = [(f"`{name}`", WITHOUT_SCHEMA[name]) for name in sorted(document_names() - named)]
+    others = sorted(document_names() - named)
+    rows = [(f"`{name}`", WITHOUT_SCHEMA[name.partition("/")[0]]) for name in others]
     parts.append(f"## Without a JSON Schema\n\n{_table(('Document', 'What it is'), rows)}")
     return "\n".join(parts)
 

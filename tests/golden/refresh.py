@@ -10,12 +10,14 @@ from qakhunt.answers.run_document import json_schema
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
+from qakhunt.testing.evidence import evidence_of, joined, markdown, replace_block
 from tests.golden import house, reference
 from tests.golden.readme import SCREEN, screen
 from tests.golden.walkthrough import TUTORIALS, carried_out
 
 FOLDER = Path(__file__).parent
 SCHEMA = FOLDER.parents[1] / "qakhunt" / "data" / "run.schema.json"
+EVIDENCE = reference.DOCS / "explanation" / "evidence.md"
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 
 
@@ -34,6 +36,7 @@ def main() -> None:
     _write(reference.DOCS / "assets" / "screen.svg", picture)
     _write(house.PICTURE, house.picture())
     _write(house.PAGE, house.with_rooms(house.PAGE.read_text(encoding="utf-8")))
+    _write(EVIDENCE, _with_evidence(EVIDENCE.read_text(encoding="utf-8")))
     for name in reference.PAGES:
         _write(reference.DOCS / name, reference.page(name))
     for path in TUTORIALS:
@@ -41,6 +44,12 @@ def main() -> None:
         _write(path, text)
         for problem in problems:
             print(f"{path}: {problem}", file=sys.stderr)
+
+
+def _with_evidence(page: str) -> str:
+    """The page with the table of what ``qakhunt evaluate --record`` wrote beside the hunts."""
+    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    return replace_block(page, markdown(joined([part for part in recorded if part])))
 
 
 def _write(path: Path, text: str) -> None:

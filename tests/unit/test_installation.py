@@ -19,7 +19,7 @@ from importlib.resources import files
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.schema import tables
-from qakhunt.core.locations import queries_folder
+from qakhunt.core.locations import example_config, queries_folder
 from qakhunt.run.sample import sample_events, sample_now
 print(json.dumps({
     "queries": str(queries_folder()),
@@ -27,6 +27,7 @@ print(json.dumps({
     "cases": sorted(p.stem for p in (queries_folder() / "tests").glob("*.yaml")),
     "tables": [len(tables(p)) > 50 for p in ("defender", "log-analytics")],
     "sample": [len(sample_events()), str(sample_now())],
+    "example": example_config().read_text(encoding="utf-8")[:40],
     "families": len(families().families) > 9,
     "typed": files("qakhunt").joinpath("py.typed").is_file(),
 }))

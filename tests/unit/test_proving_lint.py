@@ -16,10 +16,9 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.testing import microsoft_parser
 from qakhunt.testing.lint import names
-from qakhunt.testing.lint.aliveness import Life
 from qakhunt.testing.lint.check import Linter, LintResult
-from qakhunt.testing.lint.model import Subject
-from qakhunt.testing.lint.rules import RULES, Severity
+from qakhunt.testing.lint.matching import Life
+from qakhunt.testing.lint.model import RULES, Severity, Subject
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -301,7 +300,7 @@ def test_fix_makes_the_exact_mends_and_nothing_else(
     path.symlink_to(target)
     assert run(["hunts", "lint", "--fix"]) == 2
     run(["hunts", "lint", str(path), "--fix"])
-    assert "4 mended" in capsys.readouterr().out
+    assert "4 fixed" in capsys.readouterr().out
     assert path.read_text(encoding="utf-8") == (
         HEAD.replace("{id}", "one") + "query: |\n"
         "  let Names = dynamic(['a.exe', 'b.exe']);\n"

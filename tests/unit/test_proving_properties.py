@@ -12,13 +12,19 @@ from qakhunt.hunts.model import Hunt, QueryPlace
 from qakhunt.kql.tokens import KqlLexError, Token, tokenize
 from qakhunt.kql.values import Instant
 from qakhunt.testing.case_report import failure_lines, junit_xml
-from qakhunt.testing.case_runner import CaseResult, Outcome
+from qakhunt.testing.case_runner import (
+    CaseResult,
+    Difference,
+    EventNote,
+    Outcome,
+    Reach,
+    sets_in,
+)
 from qakhunt.testing.cases import Case, Expectation
-from qakhunt.testing.differences import CellDifference, Difference, sets_in
+from qakhunt.testing.contracts import Cell
 from qakhunt.testing.events import plan_events
-from qakhunt.testing.explanation import EventNote, Reach
 from qakhunt.testing.lint.matching import string_tests
-from qakhunt.testing.lint.suppressions import read_suppressions
+from qakhunt.testing.lint.model import read_suppressions
 from qakhunt.testing.mutants import mutants
 
 WORDS = [
@@ -107,7 +113,7 @@ def test_any_text_is_read_or_refused_at_its_place(text: str) -> None:
     if tokens is None:
         return
     for test in string_tests(text):
-        assert 0 <= test.start <= test.operator_span[0] < test.end <= len(text)
+        assert 0 <= test.start <= test.node.at[0] < test.node.end <= len(text)
     sets_in(text)
     plan_events(text, hunt, ["DeviceName"])
 
@@ -140,7 +146,7 @@ def test_hostile_text_stays_text_in_the_reports(name: str, cell: str) -> None:
         name, hunt, SourceLocation("it.yaml", 3), {}, {}, Expectation(none=True), {},
         Instant(0), "published", ("log-analytics",),
     )  # fmt: skip
-    difference = Difference(cell, 1, (CellDifference(name, cell, cell),), {}, {name: cell})
+    difference = Difference(cell, 1, (Cell(name, cell, cell),), {}, {name: cell})
     note = EventNote(Reach.COUNTED, "T", {"Line": cell})
     result = CaseResult(case, "log-analytics", Outcome.FAILED, (difference,), (note,))
     lines = failure_lines([result])

@@ -146,6 +146,14 @@ def test_defender_text_changes_identifiers_only(tmp_path: Path) -> None:
     )
 
 
+def test_a_name_in_brackets_is_a_name_everywhere(tmp_path: Path) -> None:
+    query = """let ['my list'] = dynamic(["a"]);
+DeviceProcessEvents | where FileName in (['my list']) | project ['TimeGenerated']"""
+    hunt = _kql(tmp_path, query)
+    text = render(hunt, now=NOW, product="defender", parameters={"my list": ["b"]}).text
+    assert text == query.replace('"a"', '"b"').replace("['TimeGenerated']", "Timestamp")
+
+
 @pytest.mark.parametrize(
     ("tail", "words"),
     [

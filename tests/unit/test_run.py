@@ -447,4 +447,5 @@ def test_what_the_window_means_stands_in_the_ledger_and_on_the_screen(
     (line,) = json.loads(done.out)["ledger"]
     assert line["status"] == status
     assert said in (line["detail"] if status == "partial" else "\n".join(line["notes"]))
-    assert said in " ".join(done.err.split())
+    # On the screen the reason stands beside the window.
+    assert said.rpartition("Z: ")[2] in " ".join(done.err.split())

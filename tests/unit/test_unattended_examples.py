@@ -27,11 +27,12 @@ def options_of(command: str) -> list[str]:
     """The options of a ``qakhunt run``, once the program accepts them all."""
     from typer.main import get_command
 
-    from qakhunt.cli.run import app
+    from qakhunt.cli.app import app
 
     words = shlex.split(command)
     at = words.index("run")
-    known = {name for parameter in get_command(app).params for name in parameter.opts}
+    run = get_command(app).get_command(None, "run")  # type: ignore[attr-defined]
+    known = {name for parameter in run.params for name in parameter.opts}
     options = [word for word in words[at + 1 :] if word.startswith("--")]
     assert set(options) <= known
     return options

@@ -366,3 +366,10 @@ def test_brackets_without_end_are_no_traceback(tmp_path: Path) -> None:
     deep = "(" * 1200 + "ago(1d)" + ")" * 1200
     rendered = render(_kql(tmp_path, f"SecurityEvent | where TimeGenerated > {deep}"), now=NOW)
     assert "datetime(2026-11-04T09:00:00Z)" in rendered.text
+
+
+@pytest.mark.parametrize("end", ["(ago(2d))", "1h + ago(2d)", "datetime_add('day', -1, ago(2d))"])
+def test_a_bound_from_above_is_no_start(tmp_path: Path, end: str) -> None:
+    query = f"SecurityEvent | extend f = TimeGenerated < {end} | where TimeGenerated > ago(1d)"
+    rendered = render(_kql(tmp_path, query), now=NOW)
+    assert rendered.window.start == Instant.parse("2026-11-04T09:00:00Z")

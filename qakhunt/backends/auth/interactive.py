@@ -34,35 +34,49 @@ STORES = (ENCRYPTED, PLAIN, MEMORY)
 
 @dataclass(frozen=True)
 class Account:
-    """Somebody who is signed in."""
+    """Somebody who is signed in, with the home tenant; ``authority`` is Entra ID's host."""
 
     name: str
     tenant: str
+    authority: str
 
 
 class Analysts:
     """The sign-ins of people on this machine.
 
     ``store`` is where a new sign-in is kept; left out, where the others are, else
-    encrypted. Raises UnansweredError with a mend.
+    encrypted. ``everywhere`` lists and removes those of every authority, not of the
+    identity's alone. Raises UnansweredError with a fix.
     """
 
-    def __init__(self, identity: Identity, store: str | None = None) -> None:
-        self._identity = identity
+    def __init__(
+        self, identity: Identity, store: str | None = None, *, everywhere: bool = False
+    ) -> None:
+        self._identity, self._everywhere = identity, everywhere
         self._folder = identity.cache
         self.store = store or self._used_store()
         self._apps: dict[str, Any] = {}
 
     def accounts(self) -> list[Account]:
-        """Everybody who is signed in, with the home tenant; asks nobody over the network."""
-        kind = "Account"  # msal.TokenCache.CredentialType.ACCOUNT
-        address = urlsplit(self._identity.authority)
+        """Everybody who is signed in; asks nobody over the network."""
         found = {
-            Account(entry.get("username", ""), entry.get("home_account_id", "").partition(".")[2])
-            for entry in self._cache().search(kind)
-            if entry.get("environment") in (address.hostname, address.netloc)
+            Account(
+                entry.get("username", ""),
+                entry.get("home_account_id", "").partition(".")[2],
+                entry.get("environment", ""),
+            )
+            for entry in self._entries(self._cache(), "Account")
         }
-        return sorted(found, key=lambda account: account.name)
+        return sorted(found, key=lambda account: (account.name, account.authority))
+
+    def _entries(self, cache: Any, kind: str) -> list[dict[str, Any]]:
+        """What the cache holds of one kind (``msal.TokenCache.CredentialType``)."""
+        address = urlsplit(self._identity.authority)
+        return [
+            entry
+            for entry in cache.search(kind)
+            if self._everywhere or entry.get("environment") in (address.hostname, address.netloc)
+        ]
 
     def sign_in_by_code(self, scope: str, show: Callable[[str], None]) -> str:
         """Sign in on any device; ``show`` gets the sentence with the code. The account's name."""
@@ -79,15 +93,27 @@ class Analysts:
         return self._signed_in(app.acquire_token_interactive([scope], timeout=300))
 
     def sign_out(self, name: str | None = None) -> list[str]:
-        """Forget one account, or all; the names of those forgotten."""
-        app = self._app(self._identity.tenant)
-        gone = []
-        for account in app.get_accounts(username=name):
-            app.remove_account(account)
-            gone.append(account.get("username", ""))
-        if self._folder is not None and not app.get_accounts():
+        """Remove one account's tokens, or everybody's, from this machine; the names removed.
+
+        Asks nobody over the network: Entra ID keeps its own session.
+        """
+        cache = self._cache()
+        found = [
+            entry
+            for entry in self._entries(cache, "Account")
+            if name is None or entry.get("username", "").casefold() == name.casefold()
+        ]
+        owners = {(entry["environment"], entry["home_account_id"]) for entry in found}
+        for kind, remove in (
+            ("RefreshToken", cache.remove_rt), ("AccessToken", cache.remove_at),
+            ("IdToken", cache.remove_idt), ("Account", cache.remove_account),
+        ):  # fmt: skip
+            for entry in self._entries(cache, kind):
+                if (entry.get("environment"), entry.get("home_account_id")) in owners:
+                    remove(entry)
+        if self._folder is not None and not any(cache.search("Account")):
             _plain_file(self._folder).unlink(missing_ok=True)
-        return gone
+        return sorted({entry.get("username", "") for entry in found})
 
     def token(self, scope: str, claims: str | None, *, renew: bool) -> AccessTokenInfo:
         """The tenant's token for the account, without asking anybody."""

@@ -60,7 +60,7 @@ or not delivered; the last line of its exception says what.
 
 import sys
 
-from qakhunt.cli.runbook_job import run
+from qakhunt.schedule.runbook.job import run
 
 BUILT = {built}
 

@@ -1,8 +1,9 @@
-"""Lint of one or many hunts: every rule that can be checked here, and what could not."""
+"""Lint of hunts: every rule that can be checked here, what could not, and the exact mends made."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.session import Session
@@ -14,28 +15,35 @@ from qakhunt.core.errors import (
     QakhuntError,
     SourceLocation,
 )
+from qakhunt.core.writing import whole_file
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import PRODUCTS
-from qakhunt.hunts.parameters import parameters_of, query_tokens
+from qakhunt.hunts.parameters import parameters_of, script_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.time_filters import TIME_COLUMNS, has_time_filter
 from qakhunt.hunts.window import DEFAULT, PUBLISHED, published
-from qakhunt.kql.tokens import KqlLexError, tokenize
+from qakhunt.kql.edits import Edit, apply
+from qakhunt.kql.tokens import KqlLexError, LineIndex, tokenize
 from qakhunt.kql.values import Window
 from qakhunt.testing import microsoft_parser
-from qakhunt.testing.lint import aliveness, engine, matching, metadata, names, timing
-from qakhunt.testing.lint.model import Finding, Subject
-from qakhunt.testing.lint.rules import RULES, Severity
-from qakhunt.testing.lint.suppressions import apply, read_suppressions
+from qakhunt.testing.lint import matching, metadata, names
+from qakhunt.testing.lint.model import (
+    RULES,
+    Finding,
+    Severity,
+    Subject,
+    read_suppressions,
+    suppress,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
-    from pathlib import Path
 
     from qakhunt.answers.table import Column
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant
-    from qakhunt.testing.lint.aliveness import Matrix
+    from qakhunt.testing.lint.matching import Matrix
+
 
 _NAME_CODES = frozenset({"QH102", "QH103", "QH104", "QH105"})
 
@@ -113,7 +121,7 @@ class Linter:
         subject = Subject(hunt, self.now, document, rendered)
         matrices: list[Matrix] = []
         found = [*problems, *self._rules(subject, owners, matrices)]
-        found = apply(_once(found), read_suppressions(text, str(path)))
+        found = suppress(_once(found), read_suppressions(text, str(path)))
         found.sort(key=lambda f: (f.location.line, f.location.column, f.rule.code))
         result.hunts[str(path)] = hunt
         result.matrices[str(path)] = matrices
@@ -126,15 +134,15 @@ class Linter:
     ) -> list[Finding]:
         found = list(names.check(subject))
         if self.sessions:
-            found += engine.check(subject, self.sessions, columns=self.parser is None)
+            found += names.check_on_engine(subject, self.sessions, columns=self.parser is None)
         if self.parser is not None:
             found += names.check_with_parser(subject, self.parser)
         found += matching.check(subject)
-        found += timing.check(subject)
+        found += metadata.check_time(subject)
         if self.sessions:
             session = next(iter(self.sessions.values()))
-            matrices += aliveness.matrices(subject, session)
-            found += aliveness.check(subject, matrices)
+            matrices += matching.matrices(subject, session)
+            found += matching.check_entries(subject, matrices)
         found += metadata.check(subject, owners)
         return found
 
@@ -153,7 +161,7 @@ def _renderings(hunt: Hunt, now: Instant) -> tuple[dict[str, RenderedQuery], lis
         published(hunt, now, {name: p.default for name, p in parameters_of(hunt).items()})
     except QakhuntError:
         window = Window(now - DEFAULT, now)
-    if hunt.notes.window is None and not has_time_filter(query_tokens(hunt)):
+    if hunt.notes.window is None and not has_time_filter(script_of(hunt)):
         words = f"{hunt.name} has neither a filter on time nor a window"
         hint = f"filter on {TIME_COLUMNS[0]}, or name its bounds under 'qakhunt: window:'"
         found.append(Finding(RULES["QH301"], words, hunt.place.locate(1, 1), hint))
@@ -184,3 +192,46 @@ def _once(findings: Iterable[Finding]) -> list[Finding]:
             seen.add(key)
             kept.append(finding)
     return kept
+
+
+def fix_file(hunt: Hunt, findings: Sequence[Finding]) -> int:
+    """Make the exact mends of the findings that nobody accepted; how many were made."""
+    if not hunt.place.exact:
+        return 0
+    chosen: list[Edit] = []
+    made = 0
+    for finding in findings:
+        if finding.fix and finding.accepted is None and not _overlaps(finding.fix, chosen):
+            chosen += finding.fix
+            made += 1
+    if not made:
+        return 0
+    path = Path(hunt.path)
+    with path.open(encoding="utf-8", newline="") as stream:
+        text = stream.read()
+    fixed = apply(text, [_in_file(hunt, text, edit) for edit in chosen])
+    with whole_file(path, force=True) as temporary:
+        temporary.write_text(fixed, encoding="utf-8", newline="")
+    return made
+
+
+def _overlaps(edits: Sequence[Edit], chosen: Sequence[Edit]) -> bool:
+    return any(a.start < b.end and b.start < a.end for a in edits for b in chosen)
+
+
+def _in_file(hunt: Hunt, text: str, edit: Edit) -> Edit:
+    """An edit of the query as one of its file."""
+    query, file = LineIndex(hunt.query), LineIndex(text)
+
+    def move(offset: int) -> int:
+        line, column = query.locate(offset)
+        place = hunt.place.locate(line, column)
+        return file.offset(place.line, max(1, place.column))
+
+    start, end = move(edit.start), move(edit.end)
+    is_whole_line = query.locate(edit.start)[1] == 1 and query.locate(edit.end)[1] == 1
+    if is_whole_line and edit.end > edit.start:
+        first = hunt.place.locate(query.locate(edit.start)[0], 1).line
+        last = hunt.place.locate(query.locate(edit.end)[0], 1).line
+        return Edit(file.offset(first), file.offset(last), edit.text)
+    return Edit(start, end, edit.text)

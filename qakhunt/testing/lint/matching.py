@@ -1,23 +1,32 @@
-"""Rules about how texts are compared: QH201, QH202, QH204 to QH207."""
+"""Rules about how texts are compared, and whether an entry can match: QH201 to QH207.
+
+The hunt's own operator decides, on the embedded engine. An entry is dead when it is
+plainly meant for a known command and no rendering of any known command matches it.
+"""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from enum import Enum
 from typing import TYPE_CHECKING
 
-from qakhunt.hunts.command_catalogue import families, understand
+from qakhunt.hunts.command_catalogue import families, known_commands, renderings_of, understand
 from qakhunt.kql.edits import Edit
-from qakhunt.kql.literal import decode_string
+from qakhunt.kql.literal import decode_string, encode
 from qakhunt.kql.parser import parse
+from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, Operator, Path, find
 from qakhunt.kql.tokens import Kind, tokenize
+from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from qakhunt.backends.engine.session import Session
     from qakhunt.kql.syntax import Node, Script
     from qakhunt.testing.lint.model import Finding, Subject
+
 
 COMMAND_LINE = re.compile(r"CommandLine$")
 _NAME = re.compile(
@@ -51,27 +60,24 @@ class Text:
 
 @dataclass(frozen=True)
 class StringTest:
-    """``column operator texts``; ``operator`` is spelled as in KQL, ``!`` included.
+    """``column operator texts``, from ``start`` on.
 
-    ``start`` and ``end`` span the comparison, ``operator_span`` the operator.
     ``wrapped`` says that the column stands in tolower() or toupper(); ``list_name`` is
     the let that holds the texts, if one does; ``stage`` is the start of its operator.
     """
 
+    node: Comparison
     column: str
-    operator: str
     texts: tuple[Text, ...]
     start: int
-    end: int
-    operator_span: tuple[int, int]
     wrapped: bool
     list_name: str | None
     stage: int
 
     @property
-    def positive(self) -> str:
-        """The operator without its negation."""
-        return {"!=": "==", "!~": "=~"}.get(self.operator, self.operator.removeprefix("!"))
+    def operator(self) -> str:
+        """As spelled in KQL, ``!`` included."""
+        return self.node.operator
 
 
 Texts = tuple[Text, ...]
@@ -90,14 +96,14 @@ def check(subject: Subject) -> Iterator[Finding]:
 
 
 def _exact_command_line(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if not COMMAND_LINE.search(test.column) or test.positive not in _EXACT:
+    if not COMMAND_LINE.search(test.column) or test.node.positive not in _EXACT:
         return
     several = [text for text in test.texts if len(text.value.split()) > 1]
     if not several:
         return
     what = f"{len(several)} texts" if len(several) > 1 else repr(several[0].value)
     yield subject.at(
-        "QH201", test.start, test.end,
+        "QH201", test.start, test.node.end,
         f"{test.operator} compares whole command lines with {what} of several words: a second "
         "space, quotes, .exe or one more argument is missed",
         "match the program by FileName and its arguments by an expression of their own",
@@ -105,7 +111,7 @@ def _exact_command_line(subject: Subject, test: StringTest) -> Iterator[Finding]
 
 
 def _not_one_term(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if test.positive not in _TERM_FAMILY:
+    if test.node.positive not in _TERM_FAMILY:
         return
     empty = [text for text in test.texts if not any(char.isalnum() for char in text.value)]
     for text in empty:
@@ -119,7 +125,7 @@ def _not_one_term(subject: Subject, test: StringTest) -> Iterator[Finding]:
         words = ", ".join(repr(text.value) for text in several[:3])
         more = f" and {len(several) - 3} more" if len(several) > 3 else ""
         yield subject.at(
-            "QH202", test.start, test.end,
+            "QH202", test.start, test.node.end,
             f"{test.operator} looks for one term, but these hold several words: {words}{more}; a "
             "second space or a quote between them is missed",
             "test each word (has_all), or the program and its arguments apart",
@@ -142,7 +148,7 @@ def _parent_for_child(
         return
     words = ", ".join(repr(text.value) for text in wrong[:3])
     yield subject.at(
-        "QH204", test.start, test.end,
+        "QH204", test.start, test.node.end,
         f"{test.column} is the parent's command line, but {words} stands in the child's",
         f"test {test.column.replace('Initiating', '', 1)} instead",
     )  # fmt: skip
@@ -187,22 +193,22 @@ def _case_sensitive(subject: Subject, test: StringTest) -> Iterator[Finding]:
     if not any(char.isalpha() for text in test.texts for char in text.value):
         return
     yield subject.at(
-        "QH205", *test.operator_span,
+        "QH205", *test.node.at,
         f"{test.operator} on {test.column} is case-sensitive, and Windows is not: other spellings "
         "of the same are missed",
         f"write {better}",
-        [Edit(*test.operator_span, better)],
+        [Edit(*test.node.at, better)],
     )  # fmt: skip
 
 
 def _contains(subject: Subject, test: StringTest) -> Iterator[Finding]:
-    if test.positive not in ("contains", "contains_cs"):
+    if test.node.positive not in ("contains", "contains_cs"):
         return
     for text in test.texts:
         if _WHOLE_TERM.fullmatch(text.value):
             better = test.operator.replace("contains", "has")
             yield subject.at(
-                "QH206", *test.operator_span,
+                "QH206", *test.node.at,
                 f"{text.value!r} is a whole term: {better} finds it by the index, and not inside "
                 "longer words",
                 f"write {better}, if longer words are not wanted",
@@ -240,12 +246,8 @@ def string_tests(text: str) -> list[StringTest]:
         column, start, wrapped = left
         texts, list_name = right
         stage = max((o.start for o in operators if o.start <= node.start < o.end), default=0)
-        found.append(
-            StringTest(
-                column, node.operator, texts, start, node.end, node.at, wrapped, list_name, stage
-            )
-        )
-    return sorted(found, key=lambda test: test.operator_span)
+        found.append(StringTest(node, column, texts, start, wrapped, list_name, stage))
+    return sorted(found, key=lambda test: test.node.at)
 
 
 def _left(node: Node) -> tuple[str, int, bool] | None:
@@ -309,3 +311,150 @@ def _lists(script: Script) -> dict[str, Texts]:
         for let in script.leading_lets
         if isinstance(let.value, Literal) and let.value.type in ("string", "dynamic")
     }
+
+
+_TABLE = "DeviceProcessEvents"
+_COLUMNS = ("ProcessCommandLine",)
+_LEAST_TELLING = 4
+"""Letters from which on a part of a command says which one is meant."""
+_MOMENT = Instant.parse("2024-01-01T00:00:00Z")
+_WINDOW = Window(Instant.parse("2023-01-01T00:00:00Z"), Instant.parse("2025-01-01T00:00:00Z"))
+
+
+class Life(str, Enum):
+    """What could be proven of an entry."""
+
+    ALIVE = "alive"
+    DEAD = "dead"
+    UNPROVEN = "unproven"  # it speaks of no known command
+
+
+@dataclass(frozen=True)
+class EntryLife:
+    """One entry: the renderings under which some known command matches it.
+
+    ``meant`` is the known command that a dead entry seems to be written for.
+    """
+
+    text: Text
+    matched: frozenset[str]
+    life: Life
+    meant: str | None = None
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Entries by renderings, under one comparison of a hunt."""
+
+    test: StringTest
+    renderings: tuple[str, ...]
+    entries: tuple[EntryLife, ...]
+
+
+def matrices(subject: Subject, session: Session) -> list[Matrix]:
+    """One matrix per comparison of the recorded command line with a list of texts."""
+    found = []
+    for test in string_tests(subject.hunt.query):
+        is_list = len(test.texts) > 1 and not test.operator.startswith("!")
+        if is_list and test.column in _COLUMNS and test.column in columns(SENTINEL.name, _TABLE):
+            found.append(_matrix(subject.hunt.query, test, session))
+    return found
+
+
+def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
+    known = [(command, None) for command in [*known_commands(), *_programs()]]
+    own = [(text.value, n) for n, text in enumerate(test.texts) if _is_command(text.value)]
+    recorded = [
+        (rendering, line, number)
+        for command, number in [*known, *own]
+        for rendering, lines in renderings_of(command).items()
+        for line in lines
+    ]
+    session.put(
+        _TABLE,
+        [
+            {"TimeGenerated": _MOMENT, "ReportId": number, "ProcessCommandLine": line}
+            for number, (_, line, _) in enumerate(recorded)
+        ],
+    )
+    left = query[test.start : test.node.at[0]].strip()
+    flags = [
+        f"m{number} = {left} {test.operator} {_operand(test, text)}"
+        for number, text in enumerate(test.texts)
+    ]
+    answer = session.ask(
+        f"{_TABLE}\n| project ReportId, {', '.join(flags)}", now=_MOMENT, window=_WINDOW
+    )
+    session.put(_TABLE, [])
+    hits: list[set[str]] = [set() for _ in test.texts]
+    possible: set[int] = set()
+    for row in answer.rows:
+        rendering, _, whose = recorded[row[0]]
+        for number, flag in enumerate(row[1:]):
+            if flag and whose is None:
+                hits[number].add(rendering)
+            elif flag and whose == number:
+                possible.add(number)
+    entries = tuple(
+        _life(text, frozenset(hits[number]), possible=number in possible)
+        for number, text in enumerate(test.texts)
+    )
+    return Matrix(test, tuple(families().renderings), entries)
+
+
+def _programs() -> list[str]:
+    """Programs of the families that public reports show in no command, by their name alone."""
+    shown = {command.split()[0].lower().removesuffix(".exe") for command in known_commands()}
+    named = [file for family in families().families.values() for file in family.files]
+    return [name for name in dict.fromkeys(named) if name not in shown]
+
+
+def _operand(test: StringTest, text: Text) -> str:
+    literal = encode(text.value, "string")
+    return f"({literal})" if test.node.positive in ("in", "in~", "has_any", "has_all") else literal
+
+
+def _is_command(entry: str) -> bool:
+    """Whether the entry begins with a program that known commands run."""
+    first = (
+        entry.split(maxsplit=1)[0].strip('"').lower().removesuffix(".exe") if entry.split() else ""
+    )
+    shown = {command.split()[0].lower().removesuffix(".exe") for command in known_commands()}
+    return first in shown.union(_programs())
+
+
+def _life(text: Text, matched: frozenset[str], *, possible: bool) -> EntryLife:
+    """``possible`` says that it matches a command of its own, which no report shows."""
+    if matched:
+        return EntryLife(text, matched, Life.ALIVE)
+    meant = None if possible else _meant(text.value)
+    return EntryLife(text, matched, Life.DEAD if meant else Life.UNPROVEN, meant)
+
+
+def _meant(entry: str) -> str | None:
+    """The known command that an entry is plainly written for."""
+    compact = _compact(entry)
+    if len(compact) < _LEAST_TELLING:
+        return None
+    for command in known_commands():
+        if compact in _compact(command):
+            return command
+    family = understand(entry).family
+    return families().families[family].issued[0] if family else None
+
+
+def _compact(text: str) -> str:
+    return "".join(text.lower().replace('"', "").split())
+
+
+def check_entries(subject: Subject, found: list[Matrix]) -> Iterator[Finding]:
+    """QH203 for every dead entry."""
+    for matrix in found:
+        for entry in matrix.entries:
+            if entry.life is Life.DEAD:
+                yield subject.at(
+                    "QH203", entry.text.start, entry.text.end,
+                    f"the entry {entry.text.value!r} can never match: under "
+                    f"{matrix.test.operator} no recorded form of a known command fits it",
+                    f"it seems to be meant for {entry.meant!r}, which is recorded whole",
+                )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rules about what a query names: QH101 to QH106 and QH503, each place said once.
+"""Rules about what a query names and the engine runs: QH101 to QH106, QH501 to QH503.
 
 Tables and functions are looked up in the schema and the language's lists. Columns are
 checked by Microsoft's parser, without it by the embedded engine's own translation.
@@ -10,6 +10,7 @@ import re
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.engine.session import EngineRefused
 from qakhunt.backends.kusto_query import ELSEWHERE_HINT, lacking_in_lake
 from qakhunt.backends.kusto_query import PRODUCT as LAKE_PRODUCT
 from qakhunt.core.errors import nearest
@@ -17,17 +18,31 @@ from qakhunt.kql.edits import Edit, original_offset
 from qakhunt.kql.functions import function_names
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
-from qakhunt.kql.syntax import Call, Let, Name, Named, Path, Pipeline, Wildcard, find, stages
+from qakhunt.kql.syntax import (
+    Call,
+    Comparison,
+    Let,
+    Literal,
+    Name,
+    Named,
+    Path,
+    Pipeline,
+    Wildcard,
+    find,
+    stages,
+)
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.visitors import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from qakhunt.backends.engine.session import Session
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.syntax import Node, Operator, Script
     from qakhunt.testing.lint.model import Finding, Subject
     from qakhunt.testing.microsoft_parser import Diagnostic, MicrosoftParser
+
 
 _COLUMN, _TABLE, _FUNCTION = "KS142", "KS204", "KS211"
 _NAMED_AFTER_ARGUMENTS = frozenset(["bin", "floor", "arg_max", "arg_min", "take_any"])
@@ -39,11 +54,6 @@ _FOREIGN = re.compile(
 )
 
 
-def _may_be_foreign(name: str) -> bool:
-    """Whether a name can be one that only the workspace or the service knows."""
-    return _FOREIGN.fullmatch(name) is not None
-
-
 def check(subject: Subject) -> Iterator[Finding]:
     """Tables and functions that neither the query nor the product defines."""
     for rendered in subject.rendered.values():
@@ -51,7 +61,7 @@ def check(subject: Subject) -> Iterator[Finding]:
         known = {*tables(rendered.product), *(let.name for let in find(script, Let))}
         for source in sources(script):
             missing = source.kind == "table" and source.name not in known
-            if missing and not _may_be_foreign(source.name):
+            if missing and not _FOREIGN.fullmatch(source.name):
                 yield _unknown(subject, rendered, source.node, "table", source.name, known)
         known = {*function_names(), *(let.name for let in find(script, Let))}
         methods = {id(step) for path in find(script, Path) for step in path.steps}
@@ -59,7 +69,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             if (
                 call.name not in known
                 and id(call) not in methods
-                and not _may_be_foreign(call.name)
+                and not _FOREIGN.fullmatch(call.name)
             ):
                 yield _unknown(subject, rendered, call, "function", call.name, known)
     if LAKE_PRODUCT in subject.rendered:
@@ -191,4 +201,84 @@ def _is_foreign(rendered: RenderedQuery, diagnostic: Diagnostic) -> bool:
     if diagnostic.code not in (_COLUMN, _TABLE, _FUNCTION):
         return False
     text = rendered.text[diagnostic.start : diagnostic.end]
-    return _may_be_foreign(text.partition("(")[0].strip())
+    return _FOREIGN.fullmatch(text.partition("(")[0].strip()) is not None
+
+
+_ESTIMATES = frozenset({"dcount", "dcountif", "percentile", "percentiles", "dcount_hll", "hll"})
+_TAKE_REGEX = frozenset({"extract", "extract_all", "replace_regex", "trim", "trim_start",
+                         "trim_end", "countof"})  # fmt: skip
+# Kusto: \d is \p{Nd}, \w and \b know every script, && -- ~~ combine sets
+# (learn.microsoft.com/kusto/query/regex).
+_UNICODE = re.compile(r"\\[wWdDbB]|(?<=\[)[^\]]*(?:&&|~~|--)")
+_NO_COLUMN = re.compile(r"no column named '(.+)'$")
+
+
+def check_on_engine(
+    subject: Subject, sessions: Mapping[str, Session], *, columns: bool
+) -> Iterator[Finding]:
+    """Run the hunt over empty tables of each product, and read what it uses.
+
+    ``columns`` asks for the columns that it misses, where nothing better tells them.
+    """
+    for product, rendered in subject.rendered.items():
+        try:
+            answer = sessions[product].ask(rendered.text, now=rendered.now, window=rendered.window)
+            subject.result[product] = answer.columns
+        except EngineRefused as problem:
+            yield from _refusal(subject, rendered, problem, columns=columns)
+    yield from _differences(subject)
+
+
+def _refusal(
+    subject: Subject, rendered: RenderedQuery, problem: EngineRefused, *, columns: bool
+) -> Iterator[Finding]:
+    column = _NO_COLUMN.match(problem.message)
+    if column:
+        finding = missing_column(subject, rendered, column[1]) if columns else None
+        yield from [finding] if finding else []
+        return
+    offset = LineIndex(rendered.text).offset(problem.line or 1, problem.column or 1)
+    at = original_offset(rendered.edits, offset)
+    if problem.message.startswith("syntax error"):
+        yield subject.at("QH101", at, at, problem.message, problem.hint or "")
+        return
+    if not problem.message.startswith("no table named"):
+        yield subject.at("QH501", at, at, problem.message, problem.hint or "")
+    if columns:
+        why = f"the embedded engine does not run it: {problem.message}"
+        subject.unchecked.append(f"{subject.hunt.name}: columns not checked: {why}")
+
+
+def _differences(subject: Subject) -> Iterator[Finding]:
+    """Constructs that run, but whose answer is not the service's own."""
+    for call in find(subject.script, Call):
+        if call.name in _ESTIMATES:
+            yield subject.at(
+                "QH502", call.start, call.start + len(call.name),
+                f"{call.name} is exact here and an estimate in the service, so counts near a "
+                "threshold can differ",
+                "for small numbers use count_distinct, or array_length(make_set(..))",
+            )  # fmt: skip
+    for literal in _regular_expressions(subject.script):
+        found = _UNICODE.search(literal.text)
+        if found:
+            yield subject.at(
+                "QH502", literal.start, literal.end,
+                f"{found[0]!r} in a regular expression knows ASCII and no sets of characters "
+                "here, and all of Unicode in the service: other letters and digits match there",
+                "where ASCII is meant, write it out: [0-9A-Za-z_], [0-9]",
+            )  # fmt: skip
+
+
+def _regular_expressions(script: Script) -> list[Literal]:
+    """Literals that are used as one, directly or by the name of a let."""
+    used: list[Node] = []
+    for node in script.walk():
+        if isinstance(node, Comparison) and node.positive == "matches regex":
+            used.append(node.right)
+        elif isinstance(node, Call) and node.name in _TAKE_REGEX:
+            used += node.arguments
+    names = {one.name for node in used for one in find(node, Name)}
+    used += [let.value for let in script.lets if let.name in names]
+    literals = {one.start: one for node in used for one in find(node, Literal)}
+    return [literals[at] for at in sorted(literals) if literals[at].type == "string"]

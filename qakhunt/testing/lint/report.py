@@ -6,21 +6,26 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.testing.lint.aliveness import EntryLife, Life
-from qakhunt.testing.lint.rules import RULES, Severity
-from qakhunt.testing.shown import shown
+from qakhunt.testing.contracts import (
+    LintDocument,
+    LintFinding,
+    LintMatrix,
+    LintResultColumns,
+    MatrixEntry,
+    ResultColumn,
+)
+from qakhunt.testing.lint.matching import EntryLife, Life
+from qakhunt.testing.lint.model import RULES, Severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from qakhunt.answers.table import Column
     from qakhunt.core.errors import SourceLocation
-    from qakhunt.testing.lint.aliveness import Matrix
     from qakhunt.testing.lint.check import LintResult
+    from qakhunt.testing.lint.matching import Matrix
     from qakhunt.testing.lint.model import Finding
 
-SCHEMA = "qakhunt.lint/1"
-_LEVELS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.NOTE: "note"}
 _LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
 
 
@@ -28,7 +33,7 @@ def finding_lines(finding: Finding) -> list[str]:
     """``file:line:column: severity CODE: message``, then the mend or why it is accepted."""
     rule = finding.rule
     level = "accepted" if finding.accepted is not None else rule.severity.value
-    lines = [f"{shown(finding.location)}: {level} {rule.code} {rule.name}: {finding.message}"]
+    lines = [f"{finding.location.from_here()}: {level} {rule.code} {rule.name}: {finding.message}"]
     if finding.accepted is not None:
         lines.append(f"    accepted: {finding.accepted}")
     elif finding.mend:
@@ -83,59 +88,41 @@ def _entry(entry: EntryLife) -> str:
 
 def lint_document(result: LintResult) -> dict[str, Any]:
     """The result as ``qakhunt.lint/1``."""
-    return {
-        "schema": SCHEMA,
-        "findings": [_finding(finding) for finding in result.findings],
-        "matrices": [
-            {"file": path, **_matrix(matrix)}
-            for path, own in result.matrices.items()
-            for matrix in own
-        ],
-        "results": [
-            {
-                "file": path,
-                "product": product,
-                "columns": [{"name": column.name, "type": column.kql_type} for column in columns],
-            }
+    return LintDocument(
+        schema="qakhunt.lint/1",
+        findings=[_finding(finding) for finding in result.findings],
+        matrices=[_matrix(path, one) for path, own in result.matrices.items() for one in own],
+        results=[
+            LintResultColumns(path, product, [ResultColumn(c.name, c.kql_type) for c in columns])
             for path, own in result.columns.items()
             for product, columns in own.items()
         ],
-        "unchecked": list(result.unchecked),
-    }
+        unchecked=result.unchecked,
+    ).plain()
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
-    return {
-        "code": finding.rule.code,
-        "name": finding.rule.name,
-        "severity": finding.rule.severity.value,
-        "message": finding.message,
-        "mend": finding.mend,
-        "fixable": bool(finding.fix),
-        "accepted": finding.accepted,
-        "file": finding.location.path,
-        "line": finding.location.line,
-        "column": finding.location.column,
-        "end_line": finding.end.line if finding.end else None,
-        "end_column": finding.end.column if finding.end else None,
-    }
+def _finding(finding: Finding) -> LintFinding:
+    rule, place, end = finding.rule, finding.location, finding.end
+    return LintFinding.of(
+        finding, code=rule.code, name=rule.name, severity=rule.severity,
+        fixable=bool(finding.fix), file=place.path, line=place.line, column=place.column,
+        end_line=end.line if end else None, end_column=end.column if end else None,
+    )  # fmt: skip
 
 
-def _matrix(matrix: Matrix) -> dict[str, Any]:
-    return {
-        "column": matrix.test.column,
-        "operator": matrix.test.operator,
-        "renderings": list(matrix.renderings),
-        "entries": [
-            {
-                "entry": entry.text.value,
-                "life": entry.life.value,
-                "matched": [name for name in matrix.renderings if name in entry.matched],
-                "meant": entry.meant,
-            }
-            for entry in matrix.entries
-        ],
-    }
+def _matrix(path: str, matrix: Matrix) -> LintMatrix:
+    entries = [
+        MatrixEntry.of(
+            entry,
+            entry=entry.text.value,
+            matched=[name for name in matrix.renderings if name in entry.matched],
+        )
+        for entry in matrix.entries
+    ]
+    test = matrix.test
+    return LintMatrix.of(
+        matrix, file=path, column=test.column, operator=test.operator, entries=entries
+    )
 
 
 def sarif_document(result: LintResult, version: str) -> dict[str, Any]:
@@ -172,7 +159,7 @@ def _sarif_rules(codes: Iterable[str]) -> list[dict[str, Any]]:
             "name": RULES[code].name,
             "shortDescription": {"text": RULES[code].meaning},
             "help": {"text": f"{RULES[code].severity.value}: {RULES[code].severity.meaning}"},
-            "defaultConfiguration": {"level": _LEVELS[RULES[code].severity]},
+            "defaultConfiguration": {"level": RULES[code].severity.value},
         }
         for code in codes
     ]
@@ -183,7 +170,7 @@ def _sarif_result(finding: Finding, codes: Sequence[str]) -> dict[str, Any]:
     document: dict[str, Any] = {
         "ruleId": finding.rule.code,
         "ruleIndex": codes.index(finding.rule.code),
-        "level": _LEVELS[finding.rule.severity],
+        "level": finding.rule.severity.value,
         "message": {"text": for_terminal(text)},
         "locations": [
             {
@@ -203,7 +190,7 @@ def _uri(location: SourceLocation) -> str:
     from pathlib import Path
     from urllib.parse import quote
 
-    path = Path(shown(location).path)
+    path = Path(location.from_here().path)
     return path.as_uri() if path.is_absolute() else quote(path.as_posix())
 
 

@@ -1,103 +1,15 @@
-"""``qakhunt import-events``: Windows events as recorded process events."""
+"""What an import of Windows events read and left out: warnings, a summary, a document."""
 
 from __future__ import annotations
 
-import json
-import sys
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Optional
-
-import typer
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine.inputs import ASSUMED_UTC
-from qakhunt.cli import options as o
-from qakhunt.cli.request import read_input_options
-from qakhunt.core.errors import UsageError
-from qakhunt.core.safe_text import for_json, for_terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from qakhunt.backends.recordings.windows_events import ImportAccount
-
-app = o.new_app()
-
-Inputs = Annotated[
-    list[str],
-    typer.Argument(
-        metavar="FILE|DIR ...",
-        help="Event logs: evtx, JSON, XML, Defender's CSV; zipped too.",
-    ),
-]
-Out = Annotated[
-    Path, typer.Option("--out", metavar="PATH", help="Where to write: .parquet or .ndjson.")
-]
-
-
-@app.command()
-def import_events(
-    inputs: Inputs,
-    out: Out,
-    raw_command_lines: Annotated[
-        bool,
-        typer.Option(
-            "--raw-command-lines", help="Keep the directory of a command line's first word."
-        ),
-    ] = False,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict", help="Stop at the first record that cannot be read and at other files."
-        ),
-    ] = False,
-    max_expanded: o.MaxExpanded = 16,
-    time_zone: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option("--time-zone", metavar="ZONE", help="Of times in CSV that name no zone."),
-    ] = None,
-    date_order: o.DateOrder = None,
-    force: o.Force = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the account as JSON.")] = False,
-    quiet: o.Quiet = False,
-) -> None:
-    """Import process creations (Sysmon 1, Security 4688) as DeviceProcessEvents."""
-    from qakhunt.backends.recordings import windows_events as w
-    from qakhunt.core.writing import whole_file
-
-    kind = w.FORMATS.get(out.suffix.lower())
-    if kind is None:
-        raise UsageError(
-            f"--out {out}: not a kind of file that is written",
-            hint=f"its name ends in {', '.join(w.FORMATS)}",
-        )
-    options = read_input_options(time_zone, date_order, max_expanded, strict=strict)
-    with (
-        whole_file(out, force=force, named=True) as temporary,
-        _telling(quiet=quiet or as_json) as tell,
-    ):
-        account = w.import_events(
-            inputs, temporary, kind, raw_lines=raw_command_lines, options=options, progress=tell,
-        )  # fmt: skip
-    for warning in warnings_of(account):
-        print(f"warning: {for_terminal(warning)}", file=sys.stderr)
-    if as_json:
-        print(for_json(json.dumps(document_of(account, out), ensure_ascii=False, indent=2)))
-    elif not quiet:
-        print("\n".join(for_terminal(line) for line in summary_of(account, out)), file=sys.stderr)
-
-
-@contextmanager
-def _telling(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
-    """A line on a terminal that says which file is read and how far."""
-    from qakhunt.cli.progress import working
-
-    with working("reading events", quiet=quiet) as say:
-
-        def tell(name: str, records: int, done: int) -> None:
-            say(f"{for_terminal(name)}: {records:,} records, {done / 1e6:,.0f} MB of input read")
-
-        yield tell
 
 
 def warnings_of(account: ImportAccount) -> list[str]:

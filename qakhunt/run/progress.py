@@ -1,4 +1,4 @@
-"""How a run is going: a display on a terminal, plain lines with --verbose, else nothing."""
+"""How work is going, on stderr: a display on a terminal, lines with --verbose, else nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Shown(Enum):
-    """What a person sees of a run under way."""
+    """What stderr shows of a run under way."""
 
     NOTHING = "nothing"
     DISPLAY = "display"
@@ -44,25 +44,25 @@ class Silent:
         """What the run does now."""
 
     def planned(self, plan: Sequence[PlanLine]) -> None:
-        """What will be asked."""
+        """What will be queried."""
 
     def waited(self, profile: str, seconds: float, why: str) -> None:
         """A wait begins."""
 
     def expected(self, plan_line: PlanLine, pieces: int) -> None:
-        """A line will be asked in so many more pieces."""
+        """A line will be queried in so many more slices."""
 
     def answered(self, plan_line: PlanLine, line: LedgerLine) -> None:
         """A line of the ledger is there."""
 
     def both(self, other: Progress) -> Progress:
-        """Tell this display and ``other``."""
+        """Report to this display and to ``other``."""
 
-        def tell(plan_line: PlanLine, line: LedgerLine) -> None:
+        def report(plan_line: PlanLine, line: LedgerLine) -> None:
             self.answered(plan_line, line)
             other(plan_line, line)
 
-        return tell
+        return report
 
 
 class Lines(Silent):
@@ -72,31 +72,31 @@ class Lines(Silent):
         print(for_terminal(text), file=sys.stderr, flush=True)
 
     def planned(self, plan: Sequence[PlanLine]) -> None:
-        """The number of questions."""
-        self._print(count(len(plan), "question"))
+        """The number of queries."""
+        self._print(count(len(plan), "query", "queries"))
 
     def expected(self, plan_line: PlanLine, pieces: int) -> None:
-        """How a question is cut."""
+        """How a query is sliced."""
         if pieces > 1:
             hunt, target = plan_line.rendered.hunt.name, plan_line.target
-            whom = target.workspace or target.tenant or target.profile
-            self._print(f"{target.profile}: {hunt} on {whom}: {count(pieces, 'slice')}")
+            label = target.workspace or target.tenant or target.profile
+            self._print(f"{target.profile}: {hunt} on {label}: {count(pieces, 'slice')}")
 
     def waited(self, profile: str, seconds: float, why: str) -> None:
-        """Whose question waits, and why."""
+        """Which profile waits, and why."""
         self._print(f"{profile}: waiting {seconds:.0f} s: {why}")
 
     def answered(self, plan_line: PlanLine, line: LedgerLine) -> None:
         """Status, rows and reason."""
-        whom = line.workspace or line.tenant or line.profile
-        text = f"{line.profile}: {line.hunt} on {whom}, {line.slice}: {line.status.value}"
+        label = line.workspace or line.tenant or line.profile
+        text = f"{line.profile}: {line.hunt} on {label}, {line.slice}: {line.status.value}"
         text += f", {line.rows} rows in {line.elapsed:.1f} s"
         self._print(f"{text}: {line.detail}" if line.detail else text)
 
 
 @dataclass
 class _Tally:
-    questions: int = 0
+    queries: int = 0
     answered: int = 0
     rows: int = 0
     troubled: int = 0
@@ -124,7 +124,7 @@ class Display(Silent):
 
     def expected(self, plan_line: PlanLine, pieces: int) -> None:
         """Count what is still to come."""
-        self._tallies.setdefault(plan_line.target.profile, _Tally()).questions += pieces
+        self._tallies.setdefault(plan_line.target.profile, _Tally()).queries += pieces
         self._refresh()
 
     def waited(self, profile: str, seconds: float, why: str) -> None:
@@ -148,9 +148,9 @@ class Display(Silent):
         text = Text(self._message)
         if len(self._tallies) > 1 or any(t.waiting for t in self._tallies.values()):
             for name, tally in list(self._tallies.items())[:40]:
-                done = f"{tally.answered} of {max(tally.questions, tally.answered)} answered"
-                told = f"\n  {for_terminal(name)}: {done}, {tally.rows} rows"
-                text.append(told + (f", {tally.troubled} incomplete" if tally.troubled else ""))
+                done = f"{tally.answered} of {max(tally.queries, tally.answered)} answered"
+                row = f"\n  {for_terminal(name)}: {done}, {tally.rows} rows"
+                text.append(row + (f", {tally.troubled} incomplete" if tally.troubled else ""))
                 if tally.waiting:
                     text.append(f", {for_terminal(tally.waiting)}", "yellow")
         self._status.update(text)
@@ -168,3 +168,15 @@ def progress_of(shown: Shown) -> Iterator[Silent]:
 
         with Console(stderr=True).status("") as status:
             yield Display(status)
+
+
+@contextmanager
+def working(message: str, *, quiet: bool) -> Iterator[Callable[[str], None]]:
+    """A spinner with a message, on a terminal; the value changes the message."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _message: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status(message) as status:
+        yield lambda text: status.update(text)

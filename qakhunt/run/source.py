@@ -1,43 +1,46 @@
-"""Who answers a run: the bundled sample, recorded events, or the profiles chosen."""
+"""The source of a run's answers: the bundled sample, recorded events, or chosen profiles."""
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Target
 from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES, service_named
-from qakhunt.cli.profiles import Choice, chosen_profiles, read_config
-from qakhunt.cli.request import (
+from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.config import Config, find_config, length_of_time, load_config, user_folder
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.request import (
     HuntRequest,
     read_now,
     read_product,
     refuse_oversized_hunt,
     rendered_hunts,
 )
-from qakhunt.core.errors import UsageError, nearest
-from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.config import length_of_time
-from qakhunt.run.plan import PlanLine
-from qakhunt.run.settings import profile_from_environment
+from qakhunt.run.settings import (
+    FROM_ENVIRONMENT,
+    ProfileSettings,
+    effective,
+    profile_from_environment,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
-    from pathlib import Path
 
     from qakhunt.answers.run_result import Clouds
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant
-    from qakhunt.run.config import Config
     from qakhunt.run.live import LiveBackends
     from qakhunt.run.plan import SliceRequest
-    from qakhunt.run.settings import ProfileSettings
 
     OnWait = Callable[[str, float, str], None]
 
@@ -47,8 +50,50 @@ BACKENDS = (LOCAL, *MODULES, REPLAY)
 
 
 @dataclass(frozen=True)
-class AnswerOptions:
-    """The options of a command that say who answers, as given."""
+class Choice:
+    """Which profiles were chosen, as the options gave it."""
+
+    names: Sequence[str] = ()
+    group: str | None = None
+    everything: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.names) or self.group is not None or self.everything
+
+
+def read_config(option: Path | None) -> Config | None:
+    """The configuration, or None where there is none. A file merely found here is announced."""
+    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
+    if found is None:
+        return None
+    path, local = found
+    if local:
+        print(f"using {for_terminal(str(path))}, found in the current folder", file=sys.stderr)
+    return load_config(path, local=local)
+
+
+def chosen_profiles(
+    config: Config | None, choice: Choice, flags: Mapping[str, Any] | None = None
+) -> list[ProfileSettings]:
+    """The chosen profiles with the values in force. Raises UsageError where none is."""
+    if config is None:
+        if choice or not profile_from_environment(os.environ, (flags or {}).get("backend")):
+            raise UsageError(
+                "there is no configuration",
+                hint=f"'qakhunt config init' writes {user_folder() / 'config.toml'}",
+            )
+        names = [FROM_ENVIRONMENT]
+    else:
+        names = config.select(choice.names, choice.group, everything=choice.everything)
+    alone = len(names) == 1
+    return [
+        effective(config, name, environment=os.environ, flags=flags, alone=alone) for name in names
+    ]
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """The options of a command that choose its source, as given."""
 
     backend: str | None = None
     events: Sequence[str] = ()
@@ -66,13 +111,13 @@ class AnswerOptions:
     memory_limit: str | None = None
     inputs: InputOptions = field(default_factory=InputOptions)
     announce: bool = False
-    """Whether stderr says what is taken for granted: the screen that would is elsewhere."""
+    """Whether stderr names assumptions about the events: no screen will."""
 
 
-class Answering(Protocol):
-    """Someone who answers: their ``now``, and a plan while they are open.
+class Source(Protocol):
+    """Where answers come from: its ``now``, and a plan while it is open.
 
-    ``until`` is the moment of ``time.monotonic`` at which nothing more is asked.
+    ``until`` is the moment of ``time.monotonic`` at which no more queries start.
     """
 
     now: Instant
@@ -87,7 +132,7 @@ class Answering(Protocol):
         """Context manager that gives the plan's lines and closes what it opened."""
 
 
-def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answering:
+def choose_source(options: SourceOptions, environment: Mapping[str, str]) -> Source:
     """Choose by the options, then by the configuration; with neither, the sample."""
     limit_memory(options.memory_limit)
     if options.backend is not None and options.backend not in BACKENDS:
@@ -99,18 +144,18 @@ def who_answers(options: AnswerOptions, environment: Mapping[str, str]) -> Answe
         return _replay(options)
     if options.events or options.backend == LOCAL:
         _refuse_profiles(options)
-        return LocalAnswering(options)
+        return LocalSource(options)
     config = read_config(options.config)
     named = bool(options.choice) or options.backend is not None
     if config is None and not named and not profile_from_environment(environment):
-        return LocalAnswering(options)
+        return LocalSource(options)
     if options.dialect is not None:
         raise UsageError("--dialect is for the embedded engine; a profile's backend says its own")
-    return LiveAnswering(options, config)
+    return LiveSource(options, config)
 
 
-def _replay(options: AnswerOptions) -> Answering:
-    from qakhunt.cli.replaying import ReplayAnswering
+def _replay(options: SourceOptions) -> Source:
+    from qakhunt.run.replay import ReplaySource
 
     if options.recording is None:
         raise UsageError("a replay needs a recording", hint="name its folder with --recording")
@@ -123,26 +168,26 @@ def _replay(options: AnswerOptions) -> Answering:
     ):  # fmt: skip
         if given:
             raise UsageError(f"{option} is not for a recording, which has its own")
-    return ReplayAnswering(
+    return ReplaySource(
         options.recording, on_source=options.on_source, now=options.now, until=options.deadline,
         timeout=options.timeout,
     )  # fmt: skip
 
 
-def _refuse_profiles(options: AnswerOptions) -> None:
+def _refuse_profiles(options: SourceOptions) -> None:
     if options.choice:
         raise UsageError("a profile is asked live, --events and --backend local are not")
     if options.events and options.backend not in (None, LOCAL):
         raise UsageError(f"--events are for the embedded engine, not for {options.backend}")
 
 
-class LocalAnswering:
+class LocalSource:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
     config: Config | None = None
-    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
-    def __init__(self, options: AnswerOptions) -> None:
+    def __init__(self, options: SourceOptions) -> None:
         from qakhunt.run.sample import sample_events, sample_now
 
         self._options, self.until = options, options.deadline
@@ -179,12 +224,12 @@ class LocalAnswering:
             engine.close()
 
 
-class LiveAnswering:
+class LiveSource:
     """The services, for each profile that was chosen."""
 
     sample = False
 
-    def __init__(self, options: AnswerOptions, config: Config | None) -> None:
+    def __init__(self, options: SourceOptions, config: Config | None) -> None:
         self._options, self.config = options, config
         flags = {"backend": options.backend}
         self._profiles = chosen_profiles(config, options.choice, flags)
@@ -199,7 +244,7 @@ class LiveAnswering:
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
     ) -> Iterator[list[PlanLine]]:
-        """One line per hunt and workspace of each profile; nothing is asked yet."""
+        """One line per hunt and workspace of each profile; nothing is queried yet."""
         from qakhunt.run.live import LiveBackends
 
         hunts = [(profile, self._rendered(request, profile)) for profile in self._profiles]
@@ -234,7 +279,7 @@ class LiveAnswering:
         ]
 
     def _missing(self, request: HuntRequest) -> list[PlanLine]:
-        """Expected tenants without a profile are part of what was not looked at."""
+        """Expected tenants without a profile are part of the plan: not covered."""
         if self.config is None or not self._options.choice.everything:
             return []
         from qakhunt.backends.missing_tenant import MissingTenant

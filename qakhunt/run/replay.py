@@ -1,4 +1,4 @@
-"""A recording as the one who answers: strictly what was asked, or on its rows."""
+"""A recording as the source of answers: the recorded queries alone, or any on its rows."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.recordings.store import Recording
-from qakhunt.cli.request import catalog, refuse_oversized_hunt, refuse_unused, rendered_hunts
 from qakhunt.core.errors import RecordingError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import PUBLISHED
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.plan import PlanLine
+from qakhunt.run.request import catalog, refuse_oversized_hunt, refuse_unused, rendered_hunts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -22,20 +22,20 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import Clouds
     from qakhunt.backends.base import Backend
     from qakhunt.backends.recordings.manifest import RecordedHunt
-    from qakhunt.cli.request import HuntRequest
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.run.config import Config
+    from qakhunt.run.request import HuntRequest
 
 _ON_SOURCE = "--on-source runs it on the recorded rows"
 
 
-class ReplayAnswering:
+class ReplaySource:
     """The answers of a recording, at the recording's own ``now``."""
 
     sample = False
     config: Config | None = None
-    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - nobody is asked live
+    clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
     def __init__(
         self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf"),
@@ -58,7 +58,7 @@ class ReplayAnswering:
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], _on_wait: object
     ) -> Iterator[list[PlanLine]]:
-        """The recorded plan, or the wanted hunts on whom it asked."""
+        """The recorded plan, or the wanted hunts for the targets it has."""
         backends: dict[tuple[str | None, ...], Backend] = {}
         try:
             say("replaying")
@@ -216,8 +216,8 @@ def _difference(rendered: RenderedQuery, recorded: RecordedHunt) -> str:
     pairs = zip(rendered.text.splitlines(), recorded.query.splitlines(), strict=False)
     for number, (now, then) in enumerate(pairs, 1):
         if now != then:
-            told = f"{_short(now.strip())}, and was {_short(then.strip())}"
-            return f"line {number} of its query is {told}"
+            texts = f"{_short(now.strip())}, and was {_short(then.strip())}"
+            return f"line {number} of its query is {texts}"
     return "its query has another number of lines"
 
 

@@ -1,4 +1,4 @@
-"""What the options of a command ask for, as rendered hunts.
+"""Hunts as they were requested: options as given, read, checked and rendered.
 
 The one place that reads the clock and the environment for them.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 import sys
+import time
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,13 +24,17 @@ from qakhunt.hunts.parameters import Parameter, parameters_of
 from qakhunt.hunts.render import RenderedQuery, render
 from qakhunt.hunts.window import PUBLISHED, parse_instant
 from qakhunt.kql.tokens import LineIndex
-from qakhunt.kql.values import Instant
+from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.config import find_config, user_folder
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from qakhunt.hunts.model import Hunt
+
+
+DEFAULT_GIB = 16.0
+"""What one compressed file of events may expand to."""
 
 
 @dataclass(frozen=True)
@@ -110,8 +115,31 @@ def read_zone(name: str | None) -> dt.tzinfo | None:
         ) from None
 
 
+def read_length(option: str, text: str) -> Timespan:
+    """A length of time with its unit, such as 26h."""
+    try:
+        span = Timespan.parse(text)
+    except (ValueError, OverflowError):
+        span = Timespan(0)
+    if span.ticks <= 0 or text.strip().isdigit():
+        raise UsageError(f"{option} {text!r}: not a length of time", hint="write one such as 26h")
+    return span
+
+
+def read_deadline(text: str | None) -> float:
+    """The moment of ``time.monotonic`` that ``--deadline`` names; none is infinity."""
+    if text is None:
+        return float("inf")
+    return time.monotonic() + read_length("--deadline", text).seconds
+
+
+def seconds_left(until: float) -> float | None:
+    """Seconds until that moment of ``time.monotonic``; None for infinity."""
+    return None if until == float("inf") else max(0.0, until - time.monotonic())
+
+
 def read_input_options(
-    time_zone: str | None, date_order: str | None, max_expanded: float, *, strict: bool
+    time_zone: str | None, date_order: str | None, max_expanded: float | None, *, strict: bool
 ) -> InputOptions:
     """How event files are read. Raises UsageError."""
     if date_order not in (None, "day-first", "month-first"):
@@ -121,7 +149,7 @@ def read_input_options(
         time_zone,
         cast("Any", date_order),
         strict=strict,
-        max_expanded=int(max_expanded * (1 << 30)),
+        max_expanded=int((DEFAULT_GIB if max_expanded is None else max_expanded) * (1 << 30)),
     )
 
 
@@ -160,19 +188,26 @@ def refuse_oversized_hunt(rendered: RenderedQuery) -> None:
         ) from None
 
 
-def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:
-    known = {name for hunt in hunts for name in parameters_of(hunt)}
-    settings: dict[str, str] = {}
-    for text in request.settings:
+def read_values(settings: Sequence[str]) -> dict[str, str]:
+    """``NAME=VALUE`` options as a mapping."""
+    values = {}
+    for text in settings:
         name, equals, value = text.partition("=")
         if not equals:
             raise UsageError(f"--set {text!r}: expected NAME=VALUE")
+        values[name] = value
+    return values
+
+
+def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:
+    known = {name for hunt in hunts for name in parameters_of(hunt)}
+    settings = read_values(request.settings)
+    for name in settings:
         if name not in known:
             raise UsageError(
                 f"no parameter named {name!r}",
                 hint=nearest(name, known) or f"parameters: {', '.join(sorted(known)) or 'none'}",
             )
-        settings[name] = value
     return settings
 
 
@@ -230,7 +265,7 @@ def _hopeless_threshold(rendered: RenderedQuery, *, strict: bool) -> list[str]:
 
 
 def refuse_unused(request: HuntRequest, hunts: Sequence[Hunt]) -> None:
-    """An option that no hunt takes is a mistake, not a wish to be ignored."""
+    """Refuse an option that no hunt takes rather than ignore it."""
     _settings(request, hunts)
     wants = {
         "commands": bool(request.commands or request.commands_file or request.added_commands),

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status, Verdict
-from qakhunt.cli.answering import AnswerOptions, LiveAnswering
-from qakhunt.cli.log import RunLog
-from qakhunt.cli.profiles import Choice
-from qakhunt.cli.request import HuntRequest
-from qakhunt.cli.scheduled import ScheduleOptions, read_deadline, run_of, seconds_left
 from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.run.config import Config, parse_config
+from qakhunt.run.log import RunLog
 from qakhunt.run.plan import AUTO, SliceRequest
+from qakhunt.run.request import HuntRequest, read_deadline, seconds_left
+from qakhunt.run.source import Choice, LiveSource, SourceOptions
+from qakhunt.schedule.options import ScheduleOptions, open_job
 from qakhunt.schedule.runbook.payload import PLACE
 
 if TYPE_CHECKING:
@@ -120,8 +119,8 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
     from qakhunt.run.execution import RunOptions, execute
 
     config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
-    answers = LiveAnswering(
-        AnswerOptions(
+    source = LiveSource(
+        SourceOptions(
             choice=_choice(config, settings.profiles), deadline=read_deadline(settings.deadline),
             slices=SliceRequest(AUTO),
         ),
@@ -133,17 +132,22 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
         every=built["every"], repeat_after=built["repeat_after"],
         suppressions=suppressions if suppressions.exists() else None,
     )  # fmt: skip
-    run_lines = run_of(
-        options, RunLog(answers.now, as_json=False), until=answers.until, config=config
-    )
+    options.check(sample=False)
     reporter = _Reporter()
 
     def ask(lines: Sequence[PlanLine]) -> RunResult:
-        return execute(lines, RunOptions(reporter, deadline=seconds_left(answers.until)))
+        return execute(lines, RunOptions(reporter, deadline=seconds_left(source.until)))
 
     request = options.request(HuntRequest(settings.hunts, [folder / "hunts"]))
-    with run_lines.reporting_errors(), answers.opened(request, lambda _: None, None) as plan:
-        return run_lines(plan, ask)
+    with contextlib.ExitStack() as stack:
+        log = RunLog(source.now, as_json=False)
+        job = stack.enter_context(open_job(options, log, source)) if options.wanted else None
+        plan = stack.enter_context(source.opened(request, lambda _: None, None))
+        if job is not None:
+            return job.run(plan, ask)
+        result = ask(plan)
+        options.read_suppressions().apply(result, log.now)
+        return result
 
 
 def _choice(config: Config, names: Sequence[str]) -> Choice:

@@ -1,0 +1,258 @@
+"""``qakhunt config`` and ``doctor``: the configuration, and whether it works."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from qakhunt.cli import complete
+from qakhunt.cli import options as o
+from qakhunt.cli.options import Panel
+from qakhunt.cli.output import print_json, print_lines, write_text
+from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.core.safe_text import for_terminal
+from qakhunt.run.config import user_folder
+from qakhunt.run.execution import in_order
+from qakhunt.run.request import HuntRequest, read_now, rendered_hunts
+from qakhunt.run.settings import shown
+from qakhunt.run.source import Choice, chosen_profiles, read_config
+
+if TYPE_CHECKING:
+    from qakhunt.kql.values import Instant
+    from qakhunt.run.config import Config
+    from qakhunt.run.doctor import Check
+    from qakhunt.run.live import LiveBackends
+    from qakhunt.run.settings import ProfileSettings
+
+app = o.new_app(no_args_is_help=True)
+
+_AT_ONCE = 8
+LIVE = ("log-analytics", "defender")
+ASKED_SIGN_INS = ("login", "azure-cli", "managed-identity", "default")
+"""Kinds of sign-in that need no other key; the example shows the rest."""
+
+
+@app.callback()
+def config() -> None:
+    """Create and show the configuration."""
+
+
+@app.command()
+def init(
+    name: Annotated[
+        o.Text, Panel.target("--profile", metavar="NAME", help="Name of the profile.")
+    ] = None,
+    backend: Annotated[
+        o.Text,
+        Panel.target(
+            "--backend", metavar="NAME", help="Service to query: log-analytics or defender.",
+            autocompletion=complete.one_of(*LIVE),
+        ),
+    ] = None,
+    tenant: Annotated[
+        o.Text, Panel.target("--tenant", metavar="ID", help="Entra tenant id of the customer.")
+    ] = None,
+    workspace: Annotated[
+        o.Texts,
+        Panel.target(
+            "--workspace", metavar="ID", help="Workspace id, a GUID; repeatable (log-analytics)."
+        ),
+    ] = None,
+    sign_in: Annotated[
+        o.Text,
+        Panel.sign_in(
+            "--sign-in", metavar="KIND", help=f"{', '.join(ASKED_SIGN_INS)}.",
+            autocompletion=complete.one_of(*ASKED_SIGN_INS),
+        ),
+    ] = None,
+    cloud: Annotated[
+        str,
+        Panel.target(
+            "--cloud", metavar="NAME", help="public, usgov, usgov-dod or china.",
+            autocompletion=complete.clouds,
+        ),
+    ] = "public",
+    out: Annotated[
+        o.File, Panel.output("--out", metavar="PATH", show_default="config.toml in the user folder",
+                             help="File to write; an existing file is never overwritten.")
+    ] = None,
+    check: Annotated[
+        bool, Panel.output("--doctor/--no-doctor", help="Check the profile at the end.")
+    ] = True,
+) -> int:  # fmt: skip
+    """Write a commented configuration with one profile, then check that it works.
+
+    On a terminal, whatever no option gives is asked.
+    """
+    from qakhunt.core.writing import check_target
+    from qakhunt.run.config import parse_config
+    from qakhunt.run.new_config import NewProfile, config_text
+
+    path = out or user_folder() / "config.toml"
+    if out is None:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if path.exists():
+        raise UsageError(
+            f"{path} exists and is not overwritten",
+            hint="edit it, or name another file with --out; 'qakhunt config example' has every key",
+        )
+    check_target(path)
+    backend = _answer("--backend", "Service to query", backend, "log-analytics", LIVE)
+    tenant = _answer("--tenant", "Entra tenant id", tenant)
+    workspaces = list(workspace or ())
+    if backend == "log-analytics" and not workspaces:
+        found = _answer("--workspace", "Workspace ids, separated by commas", None)
+        workspaces = [part.strip() for part in found.split(",") if part.strip()]
+    sign_in = _answer("--sign-in", "Sign-in", sign_in, "login", ASKED_SIGN_INS)
+    name = _answer("--profile", "Name of the profile", name, "default")
+    text = config_text(NewProfile(name, backend, tenant, tuple(workspaces), sign_in, cloud))
+    parse_config(text, path)
+    write_text(text, path, force=False)
+    print(path)
+    if sign_in == "login":
+        print_lines([f"hint: sign in with 'qakhunt login --profile {name}'"], to_stderr=True)
+    return doctor(config=path, profile=[name]) if check else ExitCode.OK
+
+
+def _answer(
+    option: str, question: str, given: str | None, default: str | None = None,
+    known: tuple[str, ...] = (),
+) -> str:  # fmt: skip
+    """The option's value, else a person's answer. Raises UsageError where there is nobody."""
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        if default is not None:
+            return default
+        raise UsageError(
+            f"{option} is missing",
+            hint="give it as an option, or run on a terminal to be asked for it",
+        )
+    choices = f" ({', '.join(known)})" if known else ""
+    return str(typer.prompt(f"{question}{choices}", default=default, err=True)).strip()
+
+
+@app.command()
+def example() -> None:
+    """Print a commented example of the configuration with every key."""
+    from qakhunt.core.locations import example_config
+
+    sys.stdout.write(example_config().read_text(encoding="utf-8"))
+
+
+@app.command()
+def show(
+    profile: o.ProfileNames = None,
+    group: o.GroupName = None,
+    all_profiles: o.AllProfiles = False,
+    config: o.ConfigPath = None,
+    as_json: o.AsJson = False,
+) -> None:
+    """Show the values in force and the source of each; of every profile by default."""
+    file = read_config(config)
+    choice = Choice(profile or (), group, all_profiles)
+    if file is not None and not choice:
+        choice = Choice(everything=True)
+    settings = chosen_profiles(file, choice)
+    if as_json:
+        print_json(_document(file, settings))
+        return
+    print_lines([f"file: {file.path if file else 'none'}", f"user folder: {user_folder()}"])
+    if file is not None:
+        _show_head(file)
+    for one in settings:
+        print_lines(["", f"[{one.name}]"])
+        lines = [[for_terminal(text) for text in line] for line in shown(one)]
+        key_width, value_width = (max(len(line[at]) for line in lines) for at in (0, 1))
+        for key, value, source in lines:
+            print(f"{key:<{key_width}}  {value:<{value_width}}  {source}")
+
+
+def _show_head(file: Config) -> None:
+    for key in ("default_profile", "deadline"):
+        value = getattr(file.file, key)
+        if value is not None:
+            print_lines([f"{key}: {value}"])
+    print_lines(f"group {name}: {', '.join(names)}" for name, names in file.file.groups.items())
+    missing = file.missing_tenants()
+    if missing:
+        print_lines([f"expected tenants without a profile: {', '.join(missing)}"])
+
+
+def _document(file: Config | None, settings: list[ProfileSettings]) -> dict[str, object]:
+    return {
+        "file": str(file.path) if file else None,
+        "expected_tenants_without_profile": file.missing_tenants() if file else [],
+        "profiles": {
+            one.name: {key: {"value": value, "source": source} for key, value, source in shown(one)}
+            for one in settings
+        },
+    }
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the configuration file, for editors."""
+    import json
+
+    from qakhunt.run.config import json_schema
+
+    print(json.dumps(json_schema(), indent=2))
+
+
+def doctor(
+    profile: o.ProfileNames = None,
+    group: o.GroupName = None,
+    all_profiles: o.AllProfiles = False,
+    config: o.ConfigPath = None,
+    trust_host: o.TrustedHosts = None,
+    now: o.Now = None,
+    as_json: o.AsJson = False,
+) -> int:
+    """Check configuration, clock, sign-in, permissions and data; exit 1 if a check fails."""
+    from qakhunt.run.live import LiveBackends
+
+    moment = read_now(now)
+    file = read_config(config)
+    chosen = chosen_profiles(file, Choice(profile or (), group, all_profiles))
+    live = LiveBackends(moment, trusted_hosts=trust_host or ())
+    try:
+        checks: list[Check] = []
+        works = [partial(_examine, settings, live, moment) for settings in chosen]
+        for found in in_order(_AT_ONCE, works):
+            checks += found
+            if not as_json:
+                _show(found)
+    finally:
+        live.close()
+    missing = file.missing_tenants() if file is not None and all_profiles else []
+    print_lines(
+        (f"warning: expected tenant without a profile: {tenant}" for tenant in missing),
+        to_stderr=True,
+    )
+    if as_json:
+        print_json({"checks": [asdict(check) for check in checks]})
+    failed = any(check.grade == "failed" for check in checks)
+    return ExitCode.CHECK_FAILED if failed else ExitCode.OK
+
+
+def _examine(settings: ProfileSettings, live: LiveBackends, now: Instant) -> list[Check]:
+    from qakhunt.backends.services import service_named
+    from qakhunt.run.doctor import examine
+
+    product = service_named(settings.profile.backend).product
+    request = HuntRequest(names=settings.profile.hunts)
+    hunts = [rendered for rendered, _ in rendered_hunts(request, now=now, product=product)]
+    return list(examine(settings, live, hunts))
+
+
+def _show(checks: list[Check]) -> None:
+    for check in checks:
+        hints = [f"         {check.hint}"] if check.hint and check.grade != "ok" else []
+        line = f"{check.grade.value:<8} {check.profile}  {check.name}: {check.words}"
+        print_lines([line, *hints])
+    sys.stdout.flush()
