@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.engine.inputs import InputOptions
-    from qakhunt.run.forecast import Forecast
-    from qakhunt.run.plan import PlanLine, SliceRequest
+    from qakhunt.run.plan import Forecast, PlanLine
+    from qakhunt.run.slicing.strategies import SliceRequest
     from qakhunt.schedule.job import Job
 
 
@@ -158,7 +158,7 @@ def run(
     shown = Shown.of(quiet=quiet, verbose=verbose, as_json=log.as_json)
     if explain or dry_run:
         with progress_of(shown) as progress, source.opened(request, progress.say, None) as plan:
-            from qakhunt.run.forecast import forecast
+            from qakhunt.run.plan import forecast
 
             found = forecast(plan)
         _show_plan(found, explain=explain, dry_run=dry_run, as_json=as_json)
@@ -267,7 +267,7 @@ def read_slice(text: str | None) -> SliceRequest | None:
     """How to slice. Raises UsageError."""
     if text is None:
         return None
-    from qakhunt.run.plan import read_slices
+    from qakhunt.run.slicing.strategies import read_slices
 
     try:
         return read_slices(text)
@@ -302,7 +302,7 @@ def collect_context(
 
 def _show_plan(found: Forecast, *, explain: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
-        from qakhunt.run.forecast import plan_document
+        from qakhunt.run.plan import plan_document
 
         print_json(plan_document(found))
         return

@@ -35,6 +35,7 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     techniques: tuple[str, ...]
     core: bool = False
     anchor: bool = False
+    remote: bool = False
 
     @cached_property
     def pattern(self) -> str:
@@ -53,6 +54,7 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
 class Spelling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """RE2 expressions that bring a command line into the form that patterns read."""
 
+    wrappers: tuple[str, ...]
     wrapper: str
     one_command: str
     first_word: str
@@ -80,9 +82,15 @@ class Families(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return tuple(name for name, family in self.families.items() if family.anchor)
 
     @property
+    def remote(self) -> tuple[str, ...]:
+        """Names of the families that ask about other computers or the domain."""
+        return tuple(name for name, family in self.families.items() if family.remote)
+
+    @property
     def programs(self) -> tuple[str, ...]:
         """File names of every process that can issue one of the commands."""
-        names = ["cmd", *(file for family in self.families.values() for file in family.files)]
+        files = (file for family in self.families.values() for file in family.files)
+        names = [*self.spelling.wrappers, *files]
         return tuple(f"{name}.exe" for name in dict.fromkeys(names) if name != "set")
 
     def techniques_of(self, names: Iterable[str]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """One query for every product: the columns that hunts are written in, as another names them.
 
-Works by token, inside strings and comments never. What the other product has no
+Works on names, inside strings and comments never. What the other product has no
 equivalent for is refused with its line, never dropped.
 """
 
@@ -57,10 +57,10 @@ def product_edits(hunt: Hunt, script: Script, others: Sequence[Edit], product: s
     return edits
 
 
-def _unavailable(hunt: Hunt, at: Node, product: str, why: str) -> NotAvailableError:
+def _unavailable(hunt: Hunt, place: Node, product: str, why: str) -> NotAvailableError:
     return NotAvailableError(
         f"{hunt.name} is not available for {product}, which {why}",
-        location=place_of(hunt, at.start),
+        location=place_of(hunt, place.start),
     )
 
 

@@ -14,12 +14,13 @@ from qakhunt.core.errors import NotAvailableError, SourceLocation
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, script_of
 from qakhunt.hunts.product import product_edits
-from qakhunt.hunts.time_expression import NotEvaluable, evaluate
+from qakhunt.hunts.time_filters import NotEvaluable, evaluate
 from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.syntax import Call
 from qakhunt.kql.tokens import LineIndex
+from qakhunt.kql.visitors import tables_of
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -51,6 +52,11 @@ class RenderedQuery:
     edits: tuple[Edit, ...]
     notes: tuple[str, ...] = ()
     partial: str = ""
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Tables of the product's schema that the text names."""
+        return tuple(tables_of(self.text, self.product))
 
     def locate(self, line: int, column: int) -> SourceLocation:
         """The place in the hunt's file of a line and column of ``text``, from 1."""

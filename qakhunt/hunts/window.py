@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import place_of, script_of
-from qakhunt.hunts.time_expression import NotEvaluable, evaluate
-from qakhunt.hunts.time_filters import Reach, time_filters
+from qakhunt.hunts.time_filters import NotEvaluable, Reach, evaluate, time_filters
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 from qakhunt.kql.visitors import are_several, is_unbounded, is_unknown, query_sources
 
@@ -106,7 +105,7 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[
     """
     if hunt.notes.window is not None:
         try:
-            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own window"
+            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
         except NotEvaluable as problem:
             return Window(_before(now, DEFAULT), now), f"{problem}; --window sets another"
     period = read_period(hunt.period)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import qakhunt.data
 from qakhunt.core.errors import QakhuntError
-from qakhunt.kql.schema import tables
+from qakhunt.kql.schema import DEFENDER, SENTINEL, tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -55,11 +55,11 @@ class Source:
 
 SOURCES = (
     Source(
-        "log-analytics", "https://github.com/MicrosoftDocs/azure-reference-other",
+        SENTINEL.name, "https://github.com/MicrosoftDocs/azure-reference-other",
         "azure-monitor-ref/tables/includes", "*-include.md",
     ),
     Source(
-        "defender", "https://github.com/MicrosoftDocs/defender-docs",
+        DEFENDER.name, "https://github.com/MicrosoftDocs/defender-docs",
         "defender-xdr", "advanced-hunting-*-table.md",
     ),
 )  # fmt: skip
@@ -123,7 +123,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--add", action="append", default=[], metavar="TABLE")
     parser.add_argument("--into", type=Path, default=Path(qakhunt.data.__path__[0]))
     given = parser.parse_args(arguments)
-    checkouts = {"log-analytics": given.azure_reference, "defender": given.defender_docs}
+    checkouts: dict[str, Path | None] = {
+        SENTINEL.name: given.azure_reference,
+        DEFENDER.name: given.defender_docs,
+    }
     try:
         with tempfile.TemporaryDirectory() as folder:
             for source in SOURCES:

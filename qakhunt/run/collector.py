@@ -96,7 +96,7 @@ def collect(
     asked = range(len(result.hits))[:limit] if only is None else range(only - 1, only)
     groups = _groups(result, plan, context, asked)
     asker = _Asker(result, context, progress)
-    asker.round([(group, _timeline(group)) for group in groups], _take_processes)
+    asker.round([(group, _timeline(group)) for group in groups], _take_table)
     second = [(group, request) for group in groups for request in _everything_else(group)]
     asker.round(second, _take_rest)
     for group in groups:
@@ -251,7 +251,7 @@ class _Asker:
         answers: dict[_Key, list[LedgerLine]] = {}
         rows: dict[_Key, list[Record]] = {}
         if self.interrupted:
-            answers = {_line_key(line): [_interrupted(line)] for line in lines}
+            answers = {_line_key(line): [_not_run(line, "interrupted")] for line in lines}
         else:
             outcome = execute(lines, RunOptions(self.progress))
             self.interrupted = outcome.interrupted
@@ -305,12 +305,8 @@ def _worst(entries: Sequence[LedgerLine]) -> LedgerLine:
     return next((entry for entry in entries if entry.status is not Status.COMPLETE), entries[0])
 
 
-def _interrupted(line: PlanLine) -> LedgerLine:
-    return _not_run(line, line.rendered, "interrupted")
-
-
-def _not_run(line: PlanLine, rendered: RenderedQuery, detail: str) -> LedgerLine:
-    target = line.target
+def _not_run(line: PlanLine, detail: str) -> LedgerLine:
+    rendered, target = line.rendered, line.target
     return LedgerLine(
         rendered.hunt.name, target.profile, target.tenant, target.workspace, "whole window",
         rendered.window, line.backend.name, rendered.query_hash, Status.NOT_RUN, detail=detail,
@@ -319,12 +315,6 @@ def _not_run(line: PlanLine, rendered: RenderedQuery, detail: str) -> LedgerLine
 
 def _plain(row: dict[str, Any]) -> Record:
     return {name: to_json_value(cell) for name, cell in row.items()}
-
-
-def _take_processes(
-    group: _Group, request: _Request, answer: LedgerLine, rows: list[Record]
-) -> None:
-    _take_table(group, request, answer, rows)
 
 
 def _take_rest(group: _Group, request: _Request, answer: LedgerLine, rows: list[Record]) -> None:
@@ -397,5 +387,5 @@ def _account_for_the_rest(
             beyond[at] = beyond.get(at, 0) + 1
     for at, hits in beyond.items():
         detail = f"what surrounded {count(hits, 'hit')} was not asked for, {only}"
-        entry = _not_run(plan[at], plan[at].rendered, detail)
+        entry = _not_run(plan[at], detail)
         context.ledger.lines.append(replace(entry, hunt=TIMELINE_HUNT, query_hash=""))

@@ -18,23 +18,17 @@ from qakhunt.backends.base import LONGEST_GAP, Answer, Backend, Question
 from qakhunt.kql.literal import encode
 from qakhunt.kql.schema import PRODUCTS, SENTINEL, columns
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.kql.visitors import read_by, tables_of
+from qakhunt.kql.visitors import read_by
 from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qakhunt.answers.table import ResultTable
-    from qakhunt.hunts.render import RenderedQuery
     from qakhunt.run.plan import PlanLine
 
 
 _HOUR = TICKS_PER_DAY // 24
-
-
-def tables_named(rendered: RenderedQuery) -> tuple[str, ...]:
-    """Tables of the product's schema that the rendered query names."""
-    return tuple(tables_of(rendered.text, rendered.product))
 
 
 class UnsoundAnswer(ValueError):

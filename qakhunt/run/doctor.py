@@ -1,6 +1,6 @@
 """Checks of one profile, from its configuration to the age of its newest record.
 
-Each check is one sentence and, where something is wrong, a mend. A check that
+Each check is one sentence and, where something is wrong, a fix. A check that
 another one makes pointless is not made.
 """
 
@@ -19,7 +19,7 @@ from qakhunt.core.errors import QakhuntError
 from qakhunt.kql.schema import columns
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import TICKS_PER_DAY, Instant, Timespan, Window
-from qakhunt.run.coverage_check import CoverageQuery, UnsoundAnswer, tables_named
+from qakhunt.run.coverage_check import CoverageQuery, UnsoundAnswer
 from qakhunt.run.live import LiveBackends, address_of, targets_of
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def _needed_columns(hunts: Sequence[RenderedQuery]) -> dict[str, set[str]]:
     needed: dict[str, set[str]] = {}
     for rendered in hunts:
         words = {t.text for t in tokenize(rendered.text) if t.kind is Kind.IDENTIFIER}
-        for table in tables_named(rendered):
+        for table in rendered.tables:
             known = columns(rendered.product, table)
             needed.setdefault(table, set()).update(words & known.keys())
     return needed

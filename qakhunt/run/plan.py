@@ -1,70 +1,25 @@
-"""What a run is to query: one line per rendered hunt and target, whole or in slices."""
+"""What a run is to query: one line per rendered hunt and target, and what that costs."""
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
+from qakhunt.backends.services import MODULES, service_named
+from qakhunt.kql.visitors import read_by
+from qakhunt.run.slicing.strategies import WHOLE, Sliceability, sliceability
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from qakhunt.answers.ledger import Target
     from qakhunt.backends.base import Backend
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.run.slicing.strategies import SliceStrategy
+    from qakhunt.kql.values import Timespan
+    from qakhunt.run.slicing.strategies import SliceRequest, SliceStrategy
 
-AUTO, DEVICES, TIME = "auto", "devices", "time"
-SPELLINGS = "1d, 6h, devices:8, auto or none"
-MOST_PARTS = 4096
-SHORTEST = Timespan(60 * TICKS_PER_SECOND)
-
-
-@dataclass(frozen=True)
-class SliceRequest:
-    """The option ``--slice``: ``parts`` of the devices, or time ranges of ``span``.
-
-    ``auto`` sends the whole query first and slices only what was too much, by
-    device where that is exact, else by time. No slice becomes shorter than
-    ``shortest``, and devices are divided into ``most_parts`` at most.
-    """
-
-    kind: str
-    parts: int = 8
-    span: Timespan | None = None
-    shortest: Timespan = SHORTEST
-    most_parts: int = MOST_PARTS
-    most_rows: int = 5_000_000
-
-    def __str__(self) -> str:
-        """A spelling that ``read_slices`` reads again."""
-        if self.kind == DEVICES:
-            return f"{DEVICES}:{self.parts}"
-        return f"{self.span.ticks // TICKS_PER_SECOND}s" if self.span else self.kind
-
-
-def read_slices(text: str) -> SliceRequest | None:
-    """Read the text of ``--slice``; None for ``none``. Raises ValueError."""
-    wish = text.strip()
-    if wish == "none":
-        return None
-    if wish == AUTO:
-        return SliceRequest(AUTO)
-    name, colon, number = wish.partition(":")
-    if colon and name == DEVICES:
-        if not number.isascii() or not number.isdigit() or not 2 <= int(number) <= MOST_PARTS:
-            raise ValueError(f"devices are divided into 2 to {MOST_PARTS} parts, not {number!r}")
-        return SliceRequest(DEVICES, parts=int(number))
-    try:
-        span = Timespan.parse(wish)
-    except ValueError:
-        raise ValueError(f"{text!r} is not a slice: expected {SPELLINGS}") from None
-    if wish.isdigit():
-        raise ValueError(f"the length {text!r} needs a unit, such as 1d or 6h")
-    if span < SHORTEST:
-        raise ValueError(f"a slice is at least a minute long, not {text!r}")
-    if span.ticks % TICKS_PER_SECOND:
-        raise ValueError(f"a slice is a number of whole seconds long, not {text!r}")
-    return SliceRequest(TIME, span=span)
+SCHEMA = "qakhunt.plan/1"
 
 
 @dataclass(frozen=True)
@@ -88,3 +43,111 @@ class PlanLine:
     def longest_gap(self) -> Timespan | None:
         """The longest time without source records that is no gap; None where none is."""
         return self.backend.longest_gap if self.gaps_count else None
+
+
+@dataclass(frozen=True)
+class LineForecast:
+    """One line of the plan: its slices, and ``probes`` more calls to check its coverage.
+
+    ``note`` is why it is not sliced as asked; ``billed`` that its search costs money, over
+    ``tables``;
+    ``missing`` why nothing is queried, in which case there are no slices.
+    """
+
+    line: PlanLine
+    slices: tuple[str, ...]
+    probes: int
+    note: str = ""
+    billed: bool = False
+    missing: str = ""
+    tables: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Quota:
+    """Calls that count against one limit, and the limit in words."""
+
+    whose: str
+    calls: int
+    limit: str
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The whole plan: its lines, what they use, and how each hunt can be sliced."""
+
+    lines: tuple[LineForecast, ...]
+    quotas: tuple[Quota, ...]
+    slicing: dict[str, Sliceability]
+
+    @property
+    def explanation(self) -> dict[str, list[str]]:
+        """Hunt and product -> which slice strategies are exact, and why others are not."""
+        return {name: one.describe() for name, one in self.slicing.items()}
+
+
+def forecast(plan: Sequence[PlanLine]) -> Forecast:
+    """Look at a plan without asking anything of anyone."""
+    slicing: dict[str, Sliceability] = {}
+    lines = []
+    for line in plan:
+        rendered = line.rendered
+        if line.backend.missing:
+            lines.append(LineForecast(line, (), 0, missing=line.backend.missing))
+            continue
+        name = f"{rendered.hunt.name} for {rendered.product}"
+        if name not in slicing:
+            slicing[name] = sliceability(rendered)
+        strategy, note = slicing[name].strategy(rendered, line.slices)
+        labels = tuple(one.label for one in strategy.slices())
+        strategy.close()
+        billed = line.backend.is_billed(rendered.tables)
+        read = read_by(rendered.text, rendered.product).tables
+        lines.append(LineForecast(line, labels or (WHOLE,), len(read), note, billed, tables=read))
+    return Forecast(tuple(lines), tuple(_quotas(lines)), slicing)
+
+
+def _quotas(lines: Sequence[LineForecast]) -> list[Quota]:
+    calls: Counter[tuple[str, str]] = Counter()
+    for entry in lines:
+        name, target = entry.line.backend.name, entry.line.target
+        if name in MODULES:
+            shared = not service_named(name).rate.per_tenant
+            whose = "one identity" if shared else target.tenant or target.profile
+            calls[name, whose] += len(entry.slices) + entry.probes
+    return [
+        Quota(f"{name}, {whose}", number, str(service_named(name).rate))
+        for (name, whose), number in calls.items()
+    ]
+
+
+def plan_document(found: Forecast) -> dict[str, Any]:
+    """The forecast as plain JSON values."""
+    return {
+        "schema": SCHEMA,
+        "lines": [
+            {
+                "hunt": entry.line.rendered.hunt.name,
+                "profile": entry.line.target.profile,
+                "tenant": entry.line.target.tenant,
+                "workspace": entry.line.target.workspace,
+                "backend": entry.line.backend.name,
+                "slices": list(entry.slices),
+                "calls": len(entry.slices),
+                "calls_if_empty": entry.probes,
+                "billed": entry.billed,
+                "tables": list(entry.tables),
+                "window": {
+                    "start": str(entry.line.rendered.window.start),
+                    "end": str(entry.line.rendered.window.end),
+                },
+                "note": entry.note or entry.missing,
+            }
+            for entry in found.lines
+        ],
+        "quotas": [
+            {"whose": quota.whose, "calls": quota.calls, "limit": quota.limit}
+            for quota in found.quotas
+        ],
+        "slicing": found.explanation,
+    }

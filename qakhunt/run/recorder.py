@@ -26,7 +26,7 @@ from qakhunt.backends.replay import origin_of, span_of
 from qakhunt.hunts.feed import Feed
 from qakhunt.kql.schema import TIME_COLUMN, columns
 from qakhunt.kql.values import Timespan, Window
-from qakhunt.run.coverage_check import CoverageQuery, tables_named
+from qakhunt.run.coverage_check import CoverageQuery
 from qakhunt.run.execution import RunOptions, execute
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.slicing.strategies import SourceQueries, Unsliced
@@ -255,7 +255,7 @@ def fetch_source_rows(
         windows = dict.fromkeys(line.rendered.window for line in lines)
         window = Window(min(w.start for w in windows), max(w.end for w in windows))
         queries = "\n;\n".join(line.rendered.text for line in lines)
-        for table in dict.fromkeys(t for line in lines for t in tables_named(line.rendered)):
+        for table in dict.fromkeys(t for line in lines for t in line.rendered.tables):
             # Without them an empty answer of a changed query could prove nothing.
             texts = {one: CoverageQuery(table, product, one).text for one in windows}
             checks += [
@@ -301,7 +301,7 @@ def _line(
 def _feeds(recorder: Recorder, plan: Sequence[PlanLine]) -> dict[tuple[str, str], Feed]:
     """One feed for each product and table, whatever the target."""
     tables = dict.fromkeys(
-        (line.rendered.product, table) for line in plan for table in tables_named(line.rendered)
+        (line.rendered.product, table) for line in plan for table in line.rendered.tables
     )
     return {
         (product, table): recorder.filter_of(

@@ -76,7 +76,7 @@ class ReplaySource:
         self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
         from qakhunt.backends.replay import ReplayBackend, target_of
-        from qakhunt.run.plan import read_slices
+        from qakhunt.run.slicing.strategies import read_slices
 
         self._refuse_unknown(request)
         wanted = [

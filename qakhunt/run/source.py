@@ -16,6 +16,7 @@ from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES, service_named
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
+from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.run.config import Config, find_config, length_of_time, load_config, user_folder
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.request import (
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant
     from qakhunt.run.live import LiveBackends
-    from qakhunt.run.plan import SliceRequest
+    from qakhunt.run.slicing.strategies import SliceRequest
 
     OnWait = Callable[[str, float, str], None]
 
@@ -287,7 +288,7 @@ class LiveSource:
         lines = []
         for tenant in self.config.missing_tenants():
             backend = MissingTenant(
-                "log-analytics", "an expected tenant that has no profile",
+                LOG_ANALYTICS, "an expected tenant that has no profile",
                 hint=f"add a profile to {self.config.path}",
             )  # fmt: skip
             for rendered, _ in rendered_hunts(request, now=self.now, product=backend.product):

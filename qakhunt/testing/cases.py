@@ -25,7 +25,10 @@ from qakhunt.core.errors import (
     nearest,
 )
 from qakhunt.hunts.loading import is_hunt_file, load_hunt
-from qakhunt.kql.schema import TIME_COLUMN, ProductName
+from qakhunt.kql.schema import (
+    TIME_COLUMN,
+    ProductName,
+)
 from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant, Timespan
 
 if TYPE_CHECKING:

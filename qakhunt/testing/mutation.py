@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import EngineError, QakhuntError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.kql.schema import PRODUCTS
+from qakhunt.hunts.model import PRODUCTS
 from qakhunt.testing.case_runner import CaseRunner
 from qakhunt.testing.contracts import HuntMutants, MutantOutcome, MutateDocument
 from qakhunt.testing.mutants import Mutant, mutants
@@ -208,8 +208,7 @@ def mutation_document(found: Sequence[Mutation]) -> dict[str, Any]:
 
 
 def _outcome(result: MutantResult) -> MutantOutcome:
-    mutant = result.mutant
+    mutant, place = result.mutant, result.mutant.location
     return MutantOutcome(
-        mutant.description, mutant.location.path, mutant.location.line, result.killer,
-        result.explained,
-    )  # fmt: skip
+        mutant.description, place.path, place.line, result.killer, result.explained
+    )

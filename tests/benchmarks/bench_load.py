@@ -20,8 +20,9 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run.execution import execute
 from qakhunt.run.live import LiveBackends, targets_of
-from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
+from qakhunt.run.slicing.strategies import read_slices
 from tests.benchmarks.table import Row
 from tests.support.events import FOUR, event, write_ndjson
 

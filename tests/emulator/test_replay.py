@@ -19,10 +19,11 @@ from qakhunt.kql.values import Instant
 from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
 from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
-from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.plan import PlanLine
 from qakhunt.run.recorder import Recorder, fetch_source_rows
 from qakhunt.run.replay import ReplaySource
 from qakhunt.run.request import HuntRequest
+from qakhunt.run.slicing.strategies import read_slices
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for

@@ -13,7 +13,8 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
-from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import read_slices
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
 from qakhunt.testing.emulator.server import Emulator, SkippingClock
 from tests.emulator.live import EmulatedBackends, profile_for

@@ -58,6 +58,12 @@ def test_links_lead_to_files_of_the_repository(page: Any) -> None:
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_a_file_named_in_the_text_exists(page: Any) -> None:
+    for name in re.findall(r"`((?:qakhunt|tests)/[\w/]+(?:\.\w+|/))`", page.read_text("utf-8")):
+        assert (ROOT / name).exists(), name
+
+
 def test_every_kind_and_document_is_explained() -> None:
     from qakhunt.answers.ledger import Status
     from qakhunt.run.config import SIGN_IN_KEYS

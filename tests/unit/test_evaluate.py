@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import replace
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pytest
 from qakhunt.answers.plain import to_json_line
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
-from qakhunt.hunts.command_catalogue import RENDERINGS
+from qakhunt.hunts.command_catalogue import RENDERINGS, families
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
@@ -36,13 +37,6 @@ from tests.support.cli import qakhunt
 
 NOW = Instant.parse("2026-11-24T00:00:00Z")
 START = Instant.parse("2026-10-05T10:00:00Z")
-# Sequences for tuning that the burst hunt alerts on today: take out what it no longer does.
-KNOWN_ALERTS = frozenset(
-    f"modelled, {name}"
-    for name in (
-        "build-step", "collect-batch", "controller-lookup-powershell", "help-desk-diagnosis",
-    )
-)  # fmt: skip
 QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot"])]
 
 # Fires on two distinct command lines of a device.
@@ -275,7 +269,7 @@ def test_administrators_run_every_choice_of_three() -> None:
     sets = [s for s in generate(1, 1) if s.name.startswith("modelled, three")]
     assert len(sets) == 3
     for one in sets:
-        assert len({row["DeviceName"] for row in one.rows}) == 364
+        assert len({row["DeviceName"] for row in one.rows}) == comb(len(families().families), 3)
 
 
 @pytest.mark.engine
@@ -285,7 +279,7 @@ def test_the_burst_hunt_meets_its_aims_on_a_seed_of_its_own() -> None:
     (one,) = evaluate(Catalog().find("qakbot-recon-burst"), sets, seed=7, repeats=4, losses=(40,))
     assert all(share.found == share.tried for share in one.recall().values())
     assert {rendering for rendering, _ in one.recall()} == set(RENDERINGS)
-    assert {s.name for s in one.sets if s.label == "benign" and s.alerts} <= KNOWN_ALERTS
+    assert not [s.name for s in one.sets if s.label == "benign" and s.alerts]
     lost = one.losses["direct", "modelled", 40]
     assert lost.found >= 0.9 * lost.tried
 
@@ -386,8 +380,13 @@ def test_recorded_aims_of_the_burst_hunt() -> None:
         sorted(RENDERINGS), 1.0
     )
     assert (recall_of(hunt, loss=40)["direct"].value or 0) >= 0.95
-    loud = {s["name"] for s in hunt["sets"] if s["false_alerts"]}
-    assert loud <= KNOWN_ALERTS
+    assert [s["name"] for s in hunt["sets"] if s["false_alerts"]] == []
+    bursts = recall_of(hunt, split="held-back").values()
+    kin = kin_of(hunt, split="held-back").values()
+    for found, aim in ((bursts, 0.97), (kin, 0.75)):
+        assert sum(s.found for s in found) >= aim * sum(s.tried for s in found) > 0
+    alerted = raised_of(hunt, "benign", split="held-back")
+    assert alerted.found <= 2 * alerted.tried / 40
 
 
 def test_a_page_without_a_place_for_the_table() -> None:

@@ -10,11 +10,15 @@ import pytest
 from qakhunt.answers.ledger import Status, Target, Verdict
 from qakhunt.backends.base import Answer
 from qakhunt.backends.local import LocalBackend
+from qakhunt.backends.recordings.store import new_recording
 from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
+from qakhunt.kql.values import Timespan
 from qakhunt.run.execution import RunOptions, execute
-from qakhunt.run.plan import PlanLine, read_slices
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.recorder import Recorder, fetch_source_rows
+from qakhunt.run.slicing.strategies import read_slices
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.backends.base import Question
+    from qakhunt.backends.recordings.manifest import Manifest
     from qakhunt.hunts.render import RenderedQuery
 
 pytestmark = pytest.mark.engine
@@ -272,3 +277,39 @@ def test_a_workspace_that_holds_a_part_of_a_finding_holds_its_copy(
     assert len(both.hits) == len(found)
     whole.close()
     partly.close()
+
+
+def recorded(backend: Rigged, folder: Path) -> tuple[Manifest, list[LedgerLine]]:
+    """A recording with source rows, and what of these did not come whole."""
+    with new_recording(folder, private=True, force=False) as writer:
+        recorder = Recorder(writer, None)
+        plan = recorder.plan([line(backend)])
+        result = execute(plan)
+        missing = fetch_source_rows(recorder, plan, span=Timespan.parse("36500d"))
+        manifest = recorder.manifest(plan, result)
+        writer.finish(manifest)
+    return manifest, missing
+
+
+def test_source_queries_are_halved_and_one_that_raises_is_no_more_than_missing(
+    backend: Rigged, tmp_path: Path
+) -> None:
+    whole, _ = recorded(backend, tmp_path / "whole")
+    (everything,) = whole.source
+
+    def broken(question: Question, _: int) -> BaseException | None:
+        short = question.window.end.since(question.window.start) < Timespan.parse("2d")
+        is_first = short and question.window.start == WINDOW.start
+        return UnansweredError("no sign-in possible") if is_first else None
+
+    backend.most_rows, backend.rule = 20, broken
+    found, missing = recorded(backend, tmp_path / "halved")
+    spans = sorted((file.window.start, file.window.end) for file in found.source)
+    assert len(spans) > 8
+    assert [start for start, _ in spans[1:]] == [end for _, end in spans[:-1]]
+    assert (spans[0][0], spans[-1][1]) == (everything.window.start, everything.window.end)
+    assert [entry.status for entry in missing] == [Status.FAILED]
+    assert "no sign-in possible" in missing[0].detail
+    (lost,) = (file for file in found.source if file.status != "complete")
+    assert (lost.status, lost.file, lost.rows) == ("failed", None, 0)
+    assert 0 < sum(file.rows for file in found.source) < everything.rows

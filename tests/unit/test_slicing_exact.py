@@ -13,8 +13,8 @@ from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Timespan
 from qakhunt.run.execution import execute
-from qakhunt.run.plan import PlanLine, SliceRequest, read_slices
-from qakhunt.run.slicing.strategies import sliceability
+from qakhunt.run.plan import PlanLine
+from qakhunt.run.slicing.strategies import SliceRequest, read_slices, sliceability
 from tests.support.bursts import NOW, WINDOW, burst_events, write_events
 from tests.support.rigged import Rigged, rigged
 

@@ -14,8 +14,6 @@ from qakhunt.hunts.feed import Feed, NoFeed, feeds
 from qakhunt.kql.edits import original_offset
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
-from qakhunt.run.coverage_check import tables_named
-from qakhunt.run.plan import AUTO, DEVICES, SHORTEST, TIME, SliceRequest
 from qakhunt.run.slicing.partition import NotPartitionable, Part, Partition, in_order, partition_of
 
 if TYPE_CHECKING:
@@ -25,6 +23,60 @@ if TYPE_CHECKING:
     from qakhunt.core.errors import SourceLocation
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.edits import Edit
+
+AUTO, DEVICES, TIME = "auto", "devices", "time"
+SPELLINGS = "1d, 6h, devices:8, auto or none"
+MOST_PARTS = 4096
+SHORTEST = Timespan(60 * TICKS_PER_SECOND)
+
+
+@dataclass(frozen=True)
+class SliceRequest:
+    """The option ``--slice``: ``parts`` of the devices, or time ranges of ``span``.
+
+    ``auto`` sends the whole query first and slices only what was too much, by
+    device where that is exact, else by time. No slice becomes shorter than
+    ``shortest``, and devices are divided into ``most_parts`` at most.
+    """
+
+    kind: str
+    parts: int = 8
+    span: Timespan | None = None
+    shortest: Timespan = SHORTEST
+    most_parts: int = MOST_PARTS
+    most_rows: int = 5_000_000
+
+    def __str__(self) -> str:
+        """A spelling that ``read_slices`` reads again."""
+        if self.kind == DEVICES:
+            return f"{DEVICES}:{self.parts}"
+        return f"{self.span.ticks // TICKS_PER_SECOND}s" if self.span else self.kind
+
+
+def read_slices(text: str) -> SliceRequest | None:
+    """Read the text of ``--slice``; None for ``none``. Raises ValueError."""
+    wish = text.strip()
+    if wish == "none":
+        return None
+    if wish == AUTO:
+        return SliceRequest(AUTO)
+    name, colon, number = wish.partition(":")
+    if colon and name == DEVICES:
+        if not number.isascii() or not number.isdigit() or not 2 <= int(number) <= MOST_PARTS:
+            raise ValueError(f"devices are divided into 2 to {MOST_PARTS} parts, not {number!r}")
+        return SliceRequest(DEVICES, parts=int(number))
+    try:
+        span = Timespan.parse(wish)
+    except ValueError:
+        raise ValueError(f"{text!r} is not a slice: expected {SPELLINGS}") from None
+    if wish.isdigit():
+        raise ValueError(f"the length {text!r} needs a unit, such as 1d or 6h")
+    if span < SHORTEST:
+        raise ValueError(f"a slice is at least a minute long, not {text!r}")
+    if span.ticks % TICKS_PER_SECOND:
+        raise ValueError(f"a slice is a number of whole seconds long, not {text!r}")
+    return SliceRequest(TIME, span=span)
+
 
 WHOLE = "whole window"
 FIRST_SLICES = 8
@@ -91,7 +143,7 @@ class Unsliced(SliceStrategy):
     """The query as it is; with ``further``, sliced that way where it turns out too much."""
 
     def __init__(self, rendered: RenderedQuery, further: SliceStrategy | None = None) -> None:
-        self._whole = Slice(WHOLE, rendered.text, rendered.window, tables_named(rendered))
+        self._whole = Slice(WHOLE, rendered.text, rendered.window, rendered.tables)
         self._table: ResultTable | None = None
         self._further = further
 
@@ -124,7 +176,7 @@ class ByDevice(SliceStrategy):
         self, rendered: RenderedQuery, partition: Partition, request: SliceRequest
     ) -> None:
         self._rendered, self._partition, self._request = rendered, partition, request
-        self._tables = tables_named(rendered)
+        self._tables = rendered.tables
         self._kept: dict[str, ResultTable] = {}
         self._lock = threading.Lock()
 

@@ -20,8 +20,8 @@ from qakhunt.answers.ledger import Status, Verdict
 from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.run.config import Config, parse_config
 from qakhunt.run.log import RunLog
-from qakhunt.run.plan import AUTO, SliceRequest
 from qakhunt.run.request import HuntRequest, read_deadline, seconds_left
+from qakhunt.run.slicing.strategies import AUTO, SliceRequest
 from qakhunt.run.source import Choice, LiveSource, SourceOptions
 from qakhunt.schedule.options import ScheduleOptions, open_job
 from qakhunt.schedule.runbook.payload import PLACE
