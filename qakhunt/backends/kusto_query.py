@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.edits import Edit, apply, original_offset
+from qakhunt.kql.functions import function_names
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import SENTINEL, columns
@@ -31,7 +32,7 @@ _TIME = SENTINEL.time_column
 
 _LACKING = frozenset(["adx", "arg", "externaldata", "external_data", "ingestion_time",
                       "estimate_data_size"])  # fmt: skip
-_ELSEWHERE_HINT = "run it in a workspace, with the backend log-analytics, or write it another way"
+ELSEWHERE_HINT = "run it in a workspace, with the backend log-analytics, or write it another way"
 
 
 class RefusedQuery(Exception):
@@ -65,15 +66,15 @@ def tables_read(text: str) -> set[str]:
 
 def refuse_for_lake(text: str) -> None:
     """Raise RefusedQuery for what the data lake does not have, first come first named."""
-    script = parse(text)
-    own = {let.name for let in find(script, Let)}
-    found = min(_lacking(script, own), key=lambda one: one[0].start, default=None)
+    found = min(lacking_in_lake(parse(text)), key=lambda one: one[0].start, default=None)
     if found is not None:
         node, what = found
-        raise _refused(text, node, f"the data lake has no {what}", _ELSEWHERE_HINT)
+        raise _refused(text, node, f"the data lake has no {what}", ELSEWHERE_HINT)
 
 
-def _lacking(script: Script, own: set[str]) -> Iterator[tuple[Node, str]]:
+def lacking_in_lake(script: Script) -> Iterator[tuple[Node, str]]:
+    """What of a query the data lake does not have: where it stands, and in words."""
+    own = {let.name for let in find(script, Let)}
     for node in script.walk():
         if isinstance(node, (Call, Operator)) and node.name in _LACKING - own:
             yield node, f"{node.name}()"
@@ -82,7 +83,9 @@ def _lacking(script: Script, own: set[str]) -> Iterator[tuple[Node, str]]:
                 if isinstance(call, Call) and call.name not in own:
                     yield call, f"saved functions, such as {call.name}()"
     for source in sources(script):
-        if source.kind == "function" and source.name not in own | _LACKING:
+        # The body of a function can be a value: what the language has is no saved function.
+        known = own | _LACKING | function_names()
+        if source.kind == "function" and source.name not in known:
             yield source.node, f"saved functions, such as {source.name}()"
 
 

@@ -82,7 +82,7 @@ BackendName = Annotated[
     Text,
     Panel.target(
         "--backend", metavar="NAME", autocompletion=complete.backends,
-        help="Backend to query: local, log-analytics, defender or replay.",
+        help="Backend to query: local, log-analytics, defender, kusto or replay.",
     ),
 ]  # fmt: skip
 ProfileNames = Annotated[

@@ -6,6 +6,8 @@ query that calls it.
 
 from __future__ import annotations
 
+from functools import cache
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -86,3 +88,16 @@ WORDS = _words(
     "null like notlike asc desc nulls first last to by on with of"
 )
 """Operators and words that stand where a name could."""
+
+
+@cache
+def function_names() -> frozenset[str]:
+    """Every function, aggregate and plugin of the language."""
+    from importlib.resources import files
+
+    import msgspec
+
+    text = files("qakhunt").joinpath("data/kql_functions.json").read_text(encoding="utf-8")
+    data = msgspec.json.decode(text)
+    names = [*data["functions"], *data["aggregates"], *data["plugins"]]
+    return frozenset([*names, "typeof", "materialize", "toscalar"])

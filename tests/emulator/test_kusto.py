@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import socket
+import subprocess
+import sys
 import threading
 from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from gzip import decompress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
 
+from qakhunt.answers.ledger import Status, Target
+from qakhunt.backends.base import Question
+from qakhunt.backends.local import LocalBackend
 from qakhunt.backends.profile import Limits as ProfileLimits
 from qakhunt.backends.profile import Profile
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run.execution import execute
-from qakhunt.run.live import targets_of
+from qakhunt.run.live import LiveBackends, targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
 from qakhunt.run.slicing.strategies import read_slices
@@ -32,7 +39,6 @@ from tests.support.cli import qakhunt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 NOW = "2026-11-01T00:00:00Z"
 CLUSTER = "https://kusto.kusto.windows.net"
@@ -99,7 +105,7 @@ def test_the_vendors_client_sends_a_time_scope_and_a_limit_as_text(
 ) -> None:
     from azure.kusto.data import ClientRequestProperties
 
-    properties: Any = ClientRequestProperties()
+    properties: Any = ClientRequestProperties()  # type: ignore[no-untyped-call]
     properties.set_option("servertimeout", dt.timedelta(minutes=4))
     assert '"servertimeout": "0:04:00"' in properties.to_json()
     properties.set_option("query_datetimescope_column", "TimeGenerated")
@@ -219,6 +225,86 @@ def test_the_lake_runs_ten_queries_of_a_tenant_at_once_and_rejects_more(
     words = next(answer for status, answer in found if status == 429)["error"]["@message"]
     assert "retry after " in words
     assert words.endswith(" UTC")
+
+
+# Another server of the protocol
+
+
+@pytest.fixture(scope="module")
+def served_by_duckdb(events: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of ``duckdb-kql serve`` over the same events."""
+    script = tmp_path_factory.mktemp("serve") / "init.sql"
+    script.write_text(
+        "CREATE TABLE DeviceProcessEvents AS SELECT CAST(TimeGenerated AS TIMESTAMP) AS "
+        "TimeGenerated, DeviceName, DeviceId, FileName, ProcessCommandLine "
+        f"FROM read_json('{events}', columns={{TimeGenerated: 'VARCHAR', DeviceName: 'VARCHAR', "
+        "DeviceId: 'VARCHAR', FileName: 'VARCHAR', ProcessCommandLine: 'VARCHAR'})"
+    )
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    program = Path(sys.executable).with_name("duckdb-kql")
+    process = subprocess.Popen(
+        [program, "serve", "--init", script, "-p", str(port)],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f"http://127.0.0.1:{port}" in line:
+                break
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
+
+
+WHO = """
+name: Who asks
+qakhunt:
+  window: {start: StartTime, end: EndTime}
+query: |
+  let StartTime = ago(30d);
+  let EndTime = now();
+  DeviceProcessEvents
+  | where TimeGenerated >= StartTime and TimeGenerated < EndTime
+  | where FileName == "whoami.exe"
+  | summarize Total = count(), FirstSeen = min(TimeGenerated), Distinct = dcount(DeviceId),
+      Commands = make_set(ProcessCommandLine) by DeviceName
+  | extend Commands = array_sort_asc(Commands), Share = Total / 7.0, Many = Total > 7
+  | order by DeviceName asc
+"""
+
+
+def test_another_server_of_the_protocol_gives_what_the_engine_gives(
+    served_by_duckdb: str, events: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "who.yaml"
+    path.write_text(WHO, encoding="utf-8")
+    now = Instant.parse(NOW)
+    rendered = render(load_hunt(path), now=now, window="2026-10-01/2026-10-08")
+    profile = Profile(
+        backend="kusto", tenant=HOME, cluster=served_by_duckdb, database="memory", sign_in="none"
+    )
+    live = LiveBackends(now, cache=None)
+    local = LocalBackend([events], now=now)
+    try:
+        found = []
+        for backend in (live.open(ProfileSettings("duckdb", profile, {})), local):
+            target = Target("duckdb", HOME)
+            answer = backend.ask(Question(rendered.text, rendered.window, target))
+            assert (answer.status, answer.detail) == (Status.COMPLETE, "")
+            assert answer.table is not None
+            kinds = [(one.name, one.kql_type) for one in answer.table.columns]
+            cells = [
+                [one.floor_microsecond() if isinstance(one, Instant) else one for one in row]
+                for row in answer.table.rows
+            ]
+            found.append((kinds, cells))
+    finally:
+        live.close()
+        local.close()
+    assert found[0] == found[1]
+    assert [row[1] for row in found[0][1]] == [7] * 4
 
 
 # A year under the lake's limits
@@ -425,6 +511,21 @@ def test_context_and_a_link_to_azure_data_explorer(home: Path, open_emulator: Em
     assert unquote(link.path) == f"/clusters/127.0.0.1/databases/{DATABASE}"
     query = decompress(b64decode(parse_qs(link.query)["query"][0])).decode()
     assert query.startswith("DeviceProcessEvents\n| where TimeGenerated")
+
+
+def test_a_scheduled_run_remembers_what_the_lake_told(home: Path, open_emulator: Emulator) -> None:
+    findings = home / "findings.ndjson"
+    arguments = (
+        "run", str(home / "who.kql"), "--state", str(home / "state.db"), "--sink",
+        f"file:{findings}",
+    )  # fmt: skip
+    first = program(home, open_emulator, *arguments)
+    assert first.code == 4, "no records after the tenth"
+    told = findings.read_text(encoding="utf-8").splitlines()
+    assert len(told) == 4
+    again = program(home, open_emulator, *arguments)
+    assert again.code == 4
+    assert findings.read_text(encoding="utf-8").splitlines() == told
 
 
 def test_the_ready_line_names_the_cluster_and_a_database(open_emulator: Emulator) -> None:

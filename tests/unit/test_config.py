@@ -35,6 +35,8 @@ backend = "log-analytics"
 tenant = "{TENANT}"
 workspaces = ["{WORKSPACE}"]
 """
+LAKE = PROFILE.replace("log-analytics", "kusto").replace(WORKSPACE, f"soc-{WORKSPACE}")
+CLUSTER = "".join(LAKE.splitlines(keepends=True)[:3])
 
 
 def parse(text: str, *, local: bool = False) -> Config:
@@ -89,6 +91,18 @@ def test_the_schema_for_editors_is_the_one_shipped() -> None:
         ("expected_tenants = ['x']\n" + PROFILE, 1, "expected_tenants: not a GUID", ""),
         ('[profiles."a\\u001bb"]\nbackend = "defender"', 1, "missing required", ""),
         (PROFILE.replace("log-analytics", "defender") + "cloud = 'china'", 5, "not served", ""),
+        (PROFILE + "cluster = 'https://x.kusto.windows.net'", 5, "log-analytics does not take it",
+         'backend = "kusto"'),
+        (PROFILE + "tables = 'external'", 5, "tables: log-analytics does not take it", ""),
+        (LAKE.replace("soc-", ""), 4, "not a workspace's name and id", "NAME-GUID"),
+        (LAKE.replace(WORKSPACE, "law"), 4, "not a workspace's name and id", "NAME-GUID"),
+        (LAKE.replace('"]', f'", "other-{WORKSPACE}"]'), 4, "workspaces: one stands twice", ""),
+        (LAKE + "database = 'D'", 5, "the data lake's databases are its workspaces", "default"),
+        (LAKE + "cloud = 'usgov'", 5, "the Sentinel data lake is not served", "cluster"),
+        (LAKE + "cluster = 'https://x.kusto.windows.net'", 5, "a cluster needs one", "NAME"),
+        (LAKE + "cluster = 'https://x.kusto.windows.net'\ndatabase = 'D'", 4, "has databases", ""),
+        (LAKE + 'cluster = "https://me:p4ss@localhost"\ndatabase = "D"', 4, "has databases", ""),
+        (LAKE + "tables = 'mine'", 5, "tables: no such value: 'mine'", ""),
         (PROFILE + f'client_secret = "{SECRET}"', 5, "a secret does not belong", "variable"),
         (PROFILE + f'sign_in = {{ password = "{SECRET}" }}', 5, "", ""),
         (PROFILE + f'[profiles.contoso.sign_in]\nkind = "client-secret"\nsecret = "{SECRET}"',
@@ -129,6 +143,9 @@ FOUND_HERE = {
         host: PROFILE + f'{host} = "https://localhost"'
         for host in ("graph_endpoint", "log_analytics_endpoint", "authority", "ca_file")
     },
+    "cluster": CLUSTER + "cluster = 'https://localhost'\ndatabase = 'D'",
+    "database": CLUSTER + "database = 'D'\ncluster = 'https://localhost'",
+    "tables": LAKE + "tables = 'external'",
     "token_file": PROFILE + "sign_in = { kind = 'workload-identity', token_file = '/x' }",
     "client_secret_vault": PROFILE + f"sign_in = {{ kind = 'client-secret', client_id = '{APP}', "
     "client_secret_vault = 'https://x.vault.azure.net/secrets/a' }",

@@ -91,6 +91,8 @@ def found(result: LintResult) -> list[tuple[str, int, int]]:
          ("QH205", 3, 18)),
         (f"DeviceProcessEvents\n| where {WINDOW}\n| where ProcessCommandLine contains 'mimikatz'",
          ("QH206", 3, 28)),
+        (f"DeviceProcessEvents\n| where {WINDOW} and ingestion_time() > ago(1d)",
+         ("QH503", 2, len(f"| where {WINDOW} and ") + 1)),
         (f"DeviceProcessEvents\n| where {WINDOW}\n| where FileName in~ ('a.exe', 'b.exe', 'a.exe')",
          ("QH207", 3, 41)),
         ("DeviceProcessEvents\n| where FileName =~ 'a'", ("QH301", 1, 1)),
@@ -450,7 +452,8 @@ def test_names_of_a_function_of_the_service_are_its_own_affair(
         f"DeviceProcessEvents\n| where {WINDOW}\n| invoke FileProfile(SHA1, 1000)\n"
         "| where GlobalPrevalence < 3"
     )
-    assert [code for code, *_ in found(lint_text(linter, tmp_path, query))] == ["QH501"]
+    codes = [code for code, *_ in found(lint_text(linter, tmp_path, query))]
+    assert codes == ["QH501", "QH503"]
 
 
 def test_without_the_parser_it_says_what_was_not_checked(

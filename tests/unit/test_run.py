@@ -320,7 +320,7 @@ def test_a_cut_answer_keeps_its_hits_and_is_incomplete(status: Status) -> None:
 
 def test_a_rejection_names_the_line_of_the_hunts_file() -> None:
     _, line, _ = run_scripted(
-        Answer(Status.FAILED, detail="no such column", rejected=True, place=(744, 3))
+        Answer(Status.FAILED, detail="no such column", rejected=True, place=(7, 3))
     )
     path = Path(Catalog().find(MISSION)[0].path)
     where, _, words = line.detail.partition(": ")

@@ -176,6 +176,23 @@ def test_the_pages_say_what_this_job_needs() -> None:
     assert "Monitoring Metrics Publisher" not in steps
 
 
+def test_a_job_on_the_data_lake_says_whom_to_let_in() -> None:
+    text = PROFILE.replace('["bbbb', '["soc-bbbb').replace(
+        "[profiles.p.sign_in]", "allow_billed_search = true\n[profiles.p.sign_in]"
+    )
+    lake = parse_config(
+        text.format(backend="kusto", tenant=HOME, home=f'tenant = "{HOME}"',
+                    sign_in='kind = "managed-identity"'), Path("config.toml"),
+    )  # fmt: skip
+    payload = payload_of(lake, job())
+    assert (payload.backends, payload.lighthouse) == (("kusto",), ())
+    manifest = {"qakhunt": "1", "built_at": "2026-11-24", "wheels": [{"bytes": 1_000_000}]}
+    steps = pages(payload, job(), manifest)["STEPS.md"]
+    assert "each workspace in the data lake" in steps
+    assert "-RoleDefinitionName 'Log Analytics Reader'" in steps
+    assert "ThreatHunting.Read.All" not in steps
+
+
 def test_the_bicep_is_bicep() -> None:
     parser = pytest.importorskip("pycep", reason="no Bicep parser here")
     wanted = job()

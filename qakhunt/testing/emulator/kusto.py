@@ -18,6 +18,7 @@ from qakhunt import __version__
 from qakhunt.answers import wire_kusto
 from qakhunt.answers.wire_log_analytics import encode_rows
 from qakhunt.kql.edits import Edit, apply
+from qakhunt.kql.functions import function_names
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import SENTINEL, columns
@@ -155,7 +156,7 @@ class KustoService:
             known = source.kind == "table" or columns(_PRODUCT, source.name)
             if source.kind in ("table", "member") and known and source.name not in loaded:
                 return self.refuse("unknown-table", word=source.name)
-            if source.kind == "function":
+            if source.kind == "function" and source.name not in function_names():
                 return self.refuse("semantic", words=f"Unknown function: '{source.name}'")
         return None
 

@@ -121,6 +121,10 @@ RULES: dict[str, Rule] = {
             "QH502", "engine-differs", _N,
             "The embedded engine's answer can differ from the service's without a word.",
         ),
+        Rule(
+            "QH503", "lake-lacks", _N,
+            "The Sentinel data lake does not have this: the hunt cannot run there.",
+        ),
         Rule("QH901", "suppression-without-reason", _W, "A suppression must say why."),
         Rule("QH902", "idle-suppression", _N, "A suppression suppresses nothing."),
     )

@@ -1,4 +1,4 @@
-"""Rules about what a query names and the engine runs: QH101 to QH106, QH501 and QH502.
+"""Rules about what a query names and the engine runs: QH101 to QH106, QH501 to QH503.
 
 Tables and functions are looked up in the schema and the language's lists. Columns are
 checked by Microsoft's parser, without it by the embedded engine's own translation.
@@ -6,16 +6,16 @@ checked by Microsoft's parser, without it by the embedded engine's own translati
 
 from __future__ import annotations
 
-import json
 import re
 from fnmatch import fnmatchcase
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.session import EngineRefused
+from qakhunt.backends.kusto_query import ELSEWHERE_HINT, lacking_in_lake
+from qakhunt.backends.kusto_query import PRODUCT as LAKE_PRODUCT
 from qakhunt.core.errors import nearest
 from qakhunt.kql.edits import Edit, original_offset
+from qakhunt.kql.functions import function_names
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
 from qakhunt.kql.syntax import (
@@ -54,14 +54,6 @@ _FOREIGN = re.compile(
 )
 
 
-@cache
-def _function_names() -> frozenset[str]:
-    """Every function, aggregate and plugin of the language."""
-    data = json.loads(files("qakhunt").joinpath("data/kql_functions.json").read_bytes())
-    names = [*data["functions"], *data["aggregates"], *data["plugins"]]
-    return frozenset([*names, "typeof", "materialize", "toscalar"])
-
-
 def check(subject: Subject) -> Iterator[Finding]:
     """Tables and functions that neither the query nor the product defines."""
     for rendered in subject.rendered.values():
@@ -71,7 +63,7 @@ def check(subject: Subject) -> Iterator[Finding]:
             missing = source.kind == "table" and source.name not in known
             if missing and not _FOREIGN.fullmatch(source.name):
                 yield _unknown(subject, rendered, source.node, "table", source.name, known)
-        known = {*_function_names(), *(let.name for let in find(script, Let))}
+        known = {*function_names(), *(let.name for let in find(script, Let))}
         methods = {id(step) for path in find(script, Path) for step in path.steps}
         for call in find(script, Call):
             if (
@@ -80,6 +72,11 @@ def check(subject: Subject) -> Iterator[Finding]:
                 and not _FOREIGN.fullmatch(call.name)
             ):
                 yield _unknown(subject, rendered, call, "function", call.name, known)
+    if LAKE_PRODUCT in subject.rendered:
+        for node, what in lacking_in_lake(subject.script):
+            yield subject.at(
+                "QH503", node.start, node.end, f"the data lake has no {what}", ELSEWHERE_HINT
+            )
 
 
 def _unknown(
