@@ -383,8 +383,8 @@ def test_recorded_aims_of_the_burst_hunt() -> None:
     assert [s["name"] for s in hunt["sets"] if s["false_alerts"]] == []
     bursts = recall_of(hunt, split="held-back").values()
     kin = kin_of(hunt, split="held-back").values()
-    for found, aim in ((bursts, 0.97), (kin, 0.75)):
-        assert sum(s.found for s in found) >= aim * sum(s.tried for s in found) > 0
+    for shares, aim in ((bursts, 0.97), (kin, 0.75)):
+        assert sum(s.found for s in shares) >= aim * sum(s.tried for s in shares) > 0
     alerted = raised_of(hunt, "benign", split="held-back")
     assert alerted.found <= 2 * alerted.tried / 40
 
