@@ -144,7 +144,7 @@ WITH processes AS (
            Tier = 'issuer' AND NOT FromShell
                AND lower(IssuingProcess) = lower(replace(max(IssuerLine), '"', '')) AS NoArguments
     FROM tiers GROUP BY DeviceId, DeviceName, AccountName, Tier, IssuerId, Period
-    HAVING (Injected OR count(DISTINCT Family) FILTER (Family IN ({listed("RemoteFamilies")}))
+    HAVING (Injected OR (NoArguments AND NOT UserShell) OR count(DISTINCT Family) FILTER (Family IN ({listed("RemoteFamilies")}))
                         >= {given["MinimumRemote"]})
        AND CASE WHEN Tier = 'device' THEN FamilyCount >= {given["DeviceFamilies"]}
                                           AND AnchorCount >= {given["DeviceAnchors"]}

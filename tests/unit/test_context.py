@@ -269,6 +269,7 @@ def test_the_families_in_the_query_are_those_of_the_data_file() -> None:
             for name, family in data.families.items()
         },
         "Programs": list(data.programs),
+        "Wrappers": [f"{name}.exe" for name in data.spelling.wrappers],
         "Wrapper": data.spelling.wrapper,
         "OneCommand": data.spelling.one_command,
         "FirstWord": data.spelling.first_word,
