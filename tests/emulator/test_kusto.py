@@ -105,7 +105,7 @@ def test_the_vendors_client_sends_a_time_scope_and_a_limit_as_text(
 ) -> None:
     from azure.kusto.data import ClientRequestProperties
 
-    properties: Any = ClientRequestProperties()  # type: ignore[no-untyped-call]
+    properties: Any = ClientRequestProperties()
     properties.set_option("servertimeout", dt.timedelta(minutes=4))
     assert '"servertimeout": "0:04:00"' in properties.to_json()
     properties.set_option("query_datetimescope_column", "TimeGenerated")
