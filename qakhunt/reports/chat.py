@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.reports.formats import ExportOptions
-    from qakhunt.reports.view import HitView, OwnTable
+    from qakhunt.reports.view import FindingView, OwnTable
 
 MOST = 8
 _LONGEST = 60
@@ -36,10 +36,9 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     lines.append(plain(view.verdict))
     if result.sample:
         lines.append("(the bundled sample: synthetic events)")
-    found = [hit for finding in view.findings for hit in finding.hits]
-    lines += [_hit(hit) for hit in found[:MOST]]
-    if len(found) > MOST:
-        lines.append(f"... and {count(len(found) - MOST, 'further hit')}")
+    lines += [_finding(finding) for finding in view.findings[:MOST]]
+    if len(view.findings) > MOST:
+        lines.append(f"... and {count(len(view.findings) - MOST, 'further finding')}")
     for table in view.tables:
         lines += _rows(table)
     missing = faults(result)
@@ -57,13 +56,16 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     out.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _hit(view: HitView) -> str:
+def _finding(finding: FindingView) -> str:
+    view = finding.worst
     said = f"{view.dossier.number}. {view.device}"
     if view.hit.account:
         said += f" ({view.hit.account})"
     if view.hit.first_seen:
         said += f", {view.seen} UTC"
         said += f" within {view.length}" if view.hit.last_seen else ""
+    if len(finding.hunts) > 1:
+        said += f", {len(finding.hunts)} hunts agree"
     return plain(f"{said}: {view.dossier.assessment.title}")
 
 

@@ -51,7 +51,7 @@ class Format:
 
 def write_json(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     """The whole run, ``qakhunt.run/1``."""
-    assessments = {d.number: d.assessment for d in dossiers(result)} if result.context else {}
+    assessments = {d.number: d.assessment for d in dossiers(result)}
     text = json.dumps(run_document(result, assessments), ensure_ascii=False, indent=2)
     out.write(for_json(text).encode() + b"\n")
 

@@ -9,11 +9,12 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.hits import shows_commands
 from qakhunt.answers.ledger import Verdict, whom
 from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.answers.table import unique_names
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant
+from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails, clock
 from qakhunt.reports.summary import coverage_rows, faults, verdict_line
 from qakhunt.triage.assessment import Kind, table_name
@@ -36,14 +37,12 @@ if TYPE_CHECKING:
 MOST_IN_FULL = 50
 # A result with more columns than this is shown as one list per row.
 MOST_COLUMNS = 8
-_APART = 15 * 60 * TICKS_PER_SECOND
 _EXPLAINED = {
     Verdict.CLEAN: "Every query was answered completely, and nothing was found.",
     Verdict.HITS: "Every query was answered completely. What was found is below.",
     Verdict.INCOMPLETE: "Coverage is incomplete: what was not found may still be there.",
     Verdict.FAILED: "Nothing answered. This says nothing about the devices.",
 }
-_ORDER = {kind: number for number, kind in enumerate(Kind)}  # the most suspicious first
 
 
 def cut(text: str, limit: int) -> str:
@@ -110,7 +109,7 @@ class OwnTable:
 
 @dataclass(frozen=True)
 class FindingView:
-    """One episode: hits of one account on one device that overlap, the worst first."""
+    """One finding: its hits that are shown, the worst first."""
 
     hits: tuple[HitView, ...]
 
@@ -170,7 +169,7 @@ def report_view(
                 views.append(_hit_view(dossier))
     tables = _own_tables(own)
     shown = {dossier.number for dossier in own}
-    findings = _episodes([view for view in views if view.dossier.number not in shown])
+    findings = _findings(result, [v for v in views if v.dossier.number not in shown])
     return ReportView(
         result, details, verdict_line(result), _EXPLAINED[result.verdict],
         tuple(coverage_rows(result)), tuple(findings),
@@ -231,35 +230,20 @@ def _own_tables(found: Iterable[Dossier]) -> list[OwnTable]:
     return tables
 
 
-def _episodes(views: Sequence[HitView]) -> list[FindingView]:
-    """Hits of one account on one device that overlap or follow within 15 minutes are one."""
-    groups: dict[tuple[Any, ...], list[HitView]] = {}
-    for view in views:
-        hit = view.hit
-        named = hit.device is not None and hit.first_seen is not None
-        key = (hit.tenant or hit.profile, hit.device, hit.account) if named else (id(view),)
-        groups.setdefault(key, []).append(view)
+def _findings(result: RunResult, views: Iterable[HitView]) -> list[FindingView]:
+    """The findings whose hits are shown, the most suspicious first."""
+    by_position = {view.dossier.number - 1: view for view in views}
     found = []
-    for group in groups.values():
-        episode: list[HitView] = []
-        end = 0
-        for view in sorted(group, key=lambda v: v.hit.first_seen or Instant(0)):
-            first = view.hit.first_seen or Instant(0)
-            if episode and first.ticks > end + _APART:
-                found.append(_finding(episode))
-                episode, end = [], 0
-            episode.append(view)
-            end = max(end, (view.hit.last_seen or first).ticks)
-        found.append(_finding(episode))
+    for finding in findings_of_run(result):
+        shown = [by_position[at] for at in finding.positions if at in by_position]
+        if shown:
+            shown.sort(key=lambda view: (_rank(view), view.dossier.number))
+            found.append(FindingView(tuple(shown)))
     return sorted(found, key=_suspicion)
 
 
-def _finding(views: Iterable[HitView]) -> FindingView:
-    return FindingView(tuple(sorted(views, key=lambda v: (_rank(v), v.dossier.number))))
-
-
 def _rank(view: HitView) -> int:
-    return _ORDER[view.dossier.assessment.kind]
+    return view.dossier.assessment.kind.rank
 
 
 def _suspicion(finding: FindingView) -> tuple[int, int, int, int]:

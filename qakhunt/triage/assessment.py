@@ -31,12 +31,17 @@ if TYPE_CHECKING:
 
 
 class Kind(str, Enum):
-    """What a hit resembles."""
+    """What a hit resembles, the most suspicious first."""
 
     QAKBOT = "consistent_with_qakbot"
     UNCLEAR = "cannot_tell"
     ADMINISTRATION = "resembles_administration"
     INVENTORY = "resembles_inventory"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most suspicious."""
+        return list(Kind).index(self)
 
 
 TITLES = {

@@ -104,8 +104,9 @@ def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
 
 def test_the_chat_text_of_many_hits_counts_the_rest() -> None:
     result = result_with(None)
-    text = exported(replace(result, hits=result.hits * 30), "chat")
-    assert "... and 22 further hits" in text
+    hits = [replace(hit, device=f"pc{n}") for n in range(30) for hit in result.hits]
+    text = exported(replace(result, hits=hits), "chat")
+    assert "... and 22 further findings" in text
     assert len(text) < 2500
 
 
