@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.ledger import Status
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.triage.evidence import (
+    BY_HAND,
     LOADERS,
     Burst,
     Evidence,
@@ -116,19 +117,25 @@ def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
     return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
 
 
+def _injected(evidence: Evidence) -> bool:
+    return bool(evidence.injected) and _at_least(evidence, 4, 1)
+
+
 def _lookup(evidence: Evidence) -> bool:
     burst = evidence.burst
-    return burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
+    asked = burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
+    return asked and not (evidence.console or evidence.help_desk)
 
 
 def _by_no_shell(evidence: Evidence) -> bool:
     burst = evidence.burst
     known = burst is not None and burst.issuer is not None and not burst.by_shell
-    return known and _at_least(evidence, 4, 1)
+    return known and not evidence.administrative and _at_least(evidence, 4, 2)
 
 
 def _by_shell(evidence: Evidence) -> bool:
-    return evidence.burst is not None and evidence.burst.by_shell and _at_least(evidence, 5, 2)
+    shell = evidence.burst is not None and evidence.burst.by_shell
+    return shell and not evidence.administrative and _at_least(evidence, 5, 2)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
@@ -137,7 +144,7 @@ def _by_nobody_known(evidence: Evidence) -> bool:
 
 
 def _agent(evidence: Evidence) -> bool:
-    return evidence.agent is not None
+    return bool(evidence.agent or evidence.management)
 
 
 def _spread(evidence: Evidence) -> bool:
@@ -147,30 +154,43 @@ def _spread(evidence: Evidence) -> bool:
 
 def _everywhere(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return not shell and any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
+    if shell or evidence.injected:
+        return False
+    return any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
+
+
+def _help_desk(evidence: Evidence) -> bool:
+    return evidence.help_desk is not None
 
 
 def _by_hand(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return shell and evidence.gap is not None and evidence.gap > 2
+    return shell and evidence.gap is not None and evidence.gap > BY_HAND
 
 
 CRITERIA = (
     Criterion(
         Kind.QAKBOT,
+        "a host that Qakbot injects, started by its bare name, issued at least four families "
+        "within 15 minutes, itself or through a shell, one of them rare in inventories",
+        _injected,
+    ),
+    Criterion(
+        Kind.QAKBOT,
         "the DNS lookup of domain controllers that Qakbot makes, and at least three families of "
-        "discovery commands within 15 minutes",
+        "discovery commands within 15 minutes, from no person's console and no help-desk tool",
         _lookup,
     ),
     Criterion(
         Kind.QAKBOT,
-        "a process that is no shell issued at least four families within 15 minutes, one of them "
-        "rare in inventories",
+        "a process that is no shell and no management agent issued at least four families within "
+        "15 minutes, two of them rare in inventories",
         _by_no_shell,
     ),
     Criterion(
         Kind.QAKBOT,
-        "a shell issued at least five families within 15 minutes, two of them rare in inventories",
+        "a shell issued at least five families within 15 minutes, two of them rare in "
+        "inventories, at no person's console and for no management agent or help-desk tool",
         _by_shell,
     ),
     Criterion(
@@ -187,8 +207,14 @@ CRITERIA = (
     ),
     Criterion(
         Kind.INVENTORY,
-        "the same process, no shell, issues such commands on at least five devices or ten days",
+        "the same process, no shell and no host that Qakbot injects, issues such commands on at "
+        "least five devices or ten days",
         _everywhere,
+    ),
+    Criterion(
+        Kind.ADMINISTRATION,
+        "a help-desk tool is among the ancestors of the commands",
+        _help_desk,
     ),
     Criterion(
         Kind.ADMINISTRATION,
@@ -262,9 +288,15 @@ def _harmless(evidence: Evidence) -> list[str]:
     said = []
     if evidence.agent:
         said.append(f"the issuing process is {evidence.agent}")
+    if evidence.management:
+        said.append(f"{evidence.management}, a management agent, is among the ancestors")
+    if evidence.help_desk:
+        said.append(f"{evidence.help_desk}, a help-desk tool, is among the ancestors")
+    if evidence.console:
+        said.append("a person may have typed them: the shell was opened from a desktop")
     if evidence.burst is not None and evidence.burst.by_shell:
         said.append(f"a shell issued them: {_name(evidence.burst)}")
-    if evidence.gap is not None and evidence.gap > 2:
+    if evidence.gap is not None and evidence.gap > BY_HAND:
         said.append(
             f"the commands are {span(evidence.gap)} apart (median), a person's or a schedule's pace"
         )

@@ -17,6 +17,7 @@ from qakhunt.answers.run_document import json_schema, load_result
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import TICK, Instant, Timespan
 from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.run.sample import sample_events
 from qakhunt.schedule.findings import (
     Known,
     News,
@@ -27,7 +28,6 @@ from qakhunt.schedule.findings import (
 )
 from qakhunt.schedule.store_file import open_file, read_file
 from tests.support.findings import NOW, hunt, make_hit, make_result
-from tests.support.triage import sample_events
 
 VERSION_1 = Path(__file__).parents[1] / "support" / "state_version_1.db"
 HUNTS = ("qakbot-post-compromise-commands", "qakbot-recon-burst", "qakbot-recon-injected-parent")
