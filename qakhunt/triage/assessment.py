@@ -124,7 +124,8 @@ def _injected(evidence: Evidence) -> bool:
 def _lookup(evidence: Evidence) -> bool:
     burst = evidence.burst
     asked = burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
-    return asked and not (evidence.console or evidence.help_desk)
+    desktop = any(node.process.file.casefold() == "explorer.exe" for node in evidence.issuers)
+    return asked and not (evidence.console or evidence.help_desk or desktop)
 
 
 def _by_no_shell(evidence: Evidence) -> bool:
@@ -178,7 +179,8 @@ CRITERIA = (
     Criterion(
         Kind.QAKBOT,
         "the DNS lookup of domain controllers that Qakbot makes, and at least three families of "
-        "discovery commands within 15 minutes, from no person's console and no help-desk tool",
+        "discovery commands within 15 minutes, from no person's console or desktop and no "
+        "help-desk tool",
         _lookup,
     ),
     Criterion(

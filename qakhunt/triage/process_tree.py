@@ -7,6 +7,7 @@ a link is marked as likely. An ancestor without a record of its own is shown as 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Creation times of one process, told by two records, agree to the millisecond.
 _TOLERANCE = TICKS_PER_SECOND // 1000
+_ONE_COMMAND = re.compile(r"\s[-/](?:c|co|com|comm|comma|comman|command) ", re.IGNORECASE)
 _SHELLS = ("cmd.exe", "powershell.exe", "pwsh.exe")
 
 
@@ -169,12 +171,17 @@ def _join(child: Node, parent: Node, *, likely: bool) -> bool:
 
 
 def _passes_on(parent: Node, child: Node) -> bool:
-    """Whether the parent merely runs the child for another: ``cmd /c X``, or ``net``'s ``net1``."""
+    """Whether the parent merely runs the child for another.
+
+    So do ``cmd /c X``, ``powershell -c X`` and the ``net`` that starts ``net1``.
+    """
     files = parent.process.file.casefold(), child.process.file.casefold()
     if files == ("net.exe", "net1.exe"):
         return True
     if files[0] not in _SHELLS:
         return False
+    if files[0] != "cmd.exe" and _ONE_COMMAND.search(parent.process.line):
+        return True
     inner, outer = understand(child.process.line), understand(parent.process.line)
     if inner.family is not None:
         return outer.family == inner.family

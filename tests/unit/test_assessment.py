@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from qakhunt.answers.context import Rarity
 from qakhunt.answers.ledger import Status
+from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
 from qakhunt.triage.dossier import dossiers
@@ -155,6 +157,83 @@ def test_what_was_not_looked_at_is_said() -> None:
     said = dossiers(result)[0].assessment.not_looked_at
     assert "process events: 900 lie around the hit, the nearest 200 are here" in said
     assert "file events: no such table" in said
+
+
+FIVE = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
+
+
+def of_row(**cells: Any) -> Kind:
+    """The assessment of a hit without context whose row has these cells besides."""
+    result = result_with(None, commands=FIVE, last=at(30))
+    hit = result.hits[0]
+    columns = tuple(Column(name, "dynamic") for name in cells)
+    result.hits[0] = replace(
+        hit, columns=hit.columns + columns, cells=(*hit.cells, *cells.values())
+    )
+    return dossiers(result)[0].assessment.kind
+
+
+def test_the_issuer_that_the_row_names_counts_without_context() -> None:
+    assert (
+        of_row(IssuingProcess="wermgr.exe", IssuingProcessCommandLine="wermgr.exe") is Kind.QAKBOT
+    )
+    agent = {"IssuingProcess": "x.exe", "IssuingProcessParent": "CcmExec.exe"}
+    assert of_row(**agent) is Kind.INVENTORY
+    assert of_row(InitiatingProcessFileName="cmd.exe", InitiatingProcessCommandLine="cmd.exe",
+                  InitiatingProcessParentFileName="explorer.exe") is Kind.UNCLEAR  # fmt: skip
+
+
+def test_a_renamed_program_counts_by_its_original_name() -> None:
+    records = burst(FIVE[:3])
+    for number, (name, rest) in enumerate((("ROUTE.EXE", "print"), ("ipconfig.exe", "/all"))):
+        records.append(
+            created(1 + number, "zz.exe", f"C:\\Temp\\zz.exe {rest}", 5000 + number,
+                    ProcessVersionInfoOriginalFileName=name)
+        )  # fmt: skip
+    commands = [*FIVE[:3], "C:\\Temp\\zz.exe print", "C:\\Temp\\zz.exe /all"]
+    found = dossier_of(records, commands=commands).assessment
+    assert any("5 families" in reason.text for reason in found.reasons)
+
+
+def test_prevalence_never_outweighs_an_injected_host() -> None:
+    rarity = (Rarity("issuer", "wermgr.exe", 400, 90, 30),)
+    assert kind_of(FIVE, rarity=rarity) is Kind.QAKBOT
+    assert kind_of(FIVE[2:], rarity=rarity) is Kind.UNCLEAR
+    # Also through a shell that the host starts.
+    shell = {"issuer": ("cmd.exe", "cmd.exe", 700, -60), "before": ("wermgr.exe", 9204, -95)}
+    assert kind_of(FIVE, gap=30, rarity=rarity, **shell) is Kind.QAKBOT
+
+
+@pytest.mark.parametrize(
+    ("above", "line", "gap", "kind"),
+    [
+        ("ccmexec.exe", "powershell.exe -File inventory.ps1", 0.2, Kind.INVENTORY),
+        ("teamviewer_service.exe", "cmd.exe", 0.2, Kind.ADMINISTRATION),
+        ("explorer.exe", "cmd.exe", 9, Kind.ADMINISTRATION),
+        ("explorer.exe", "cmd.exe", 0.2, Kind.QAKBOT),
+        ("explorer.exe", "cmd.exe /c run.bat", 9, Kind.QAKBOT),
+        ("other.exe", "cmd.exe", 9, Kind.QAKBOT),
+    ],
+)
+def test_agents_help_desks_and_consoles_count_against(
+    above: str, line: str, gap: float, kind: Kind
+) -> None:
+    issuer = (line.split()[0], line, 700, -60)
+    assert kind_of(FIVE, issuer=issuer, before=(above, 600, -900), gap=gap) is kind
+
+
+def test_an_agents_name_in_a_folder_that_users_write_counts_for_nothing() -> None:
+    issuer = ("CcmExec.exe", "CcmExec.exe", 700, -60)
+    for folder, status, kind in (
+        ("C:\\Windows\\CCM\\CcmExec.exe", "Valid", Kind.INVENTORY),
+        ("C:\\Users\\amy\\CcmExec.exe", "Valid", Kind.QAKBOT),
+        ("C:\\Windows\\CCM\\CcmExec.exe", "Unsigned", Kind.QAKBOT),
+    ):
+        columns = {
+            "InitiatingProcessFolderPath": folder,
+            "InitiatingProcessSignatureStatus": status,
+        }
+        assert kind_of(FIVE, issuer=issuer, before=SERVICE, **columns) is kind
 
 
 @pytest.mark.engine
