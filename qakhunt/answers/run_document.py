@@ -16,10 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from qakhunt.answers.context import Context, ContextQuery, HitContext, Rarity, TableAnswer
+from qakhunt.answers.cells import loads_loosely, to_json_value
 from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.hits import Hit
-from qakhunt.answers.json_body import loads_loosely
 from qakhunt.answers.ledger import (
     DeliveryLine,
     Ledger,
@@ -29,8 +28,15 @@ from qakhunt.answers.ledger import (
     Target,
     Verdict,
 )
-from qakhunt.answers.plain import to_json_value
-from qakhunt.answers.run_result import Clouds, RunResult
+from qakhunt.answers.run_result import (
+    Clouds,
+    Context,
+    ContextQuery,
+    HitContext,
+    Rarity,
+    RunResult,
+    TableAnswer,
+)
 from qakhunt.answers.table import KQL_TYPES, Column, unique_names
 from qakhunt.core.documents import read_text
 from qakhunt.core.errors import ResultFileError

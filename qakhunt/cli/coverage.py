@@ -10,7 +10,7 @@ from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_json, for_terminal
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.reports.navigator import coverage_layer, layer_text, techniques_of
-from qakhunt.triage.command_notes import technique
+from qakhunt.triage.hit_report import technique
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

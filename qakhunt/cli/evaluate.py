@@ -177,7 +177,7 @@ def _write(folder: Path, sets: Sequence[LabelledSet]) -> None:
     """The sets as NDJSON files with their manifest, ready for --labelled."""
     import yaml
 
-    from qakhunt.answers.plain import to_json_line
+    from qakhunt.answers.cells import to_json_line
     from qakhunt.testing.labelled import MANIFEST, POSITIVE
 
     if folder.exists() and any(folder.iterdir()):

@@ -141,7 +141,7 @@ def _technique(technique: str) -> str:
 
 def _parameter_lines(hunt: Hunt) -> list[str]:
     """Each parameter with its default; a long one folded, since 'render' shows all of it."""
-    from qakhunt.answers.plain import to_text
+    from qakhunt.answers.cells import to_text
     from qakhunt.hunts.parameters import parameters_of
     from qakhunt.triage.words import count, short_list
 

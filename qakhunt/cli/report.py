@@ -101,9 +101,9 @@ def _write_parts(
     *,
     force: bool,
 ) -> None:
+    from qakhunt.answers.run_result import by_tenant
     from qakhunt.core.writing import check_target, whole_file
-    from qakhunt.reports.formats import ExportOptions
-    from qakhunt.reports.split import by_tenant
+    from qakhunt.reports.details import ExportOptions
 
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}", hint="make the folder first")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from qakhunt.core.errors import UsageError, nearest
-from qakhunt.triage.links import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
+from qakhunt.triage.entities import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

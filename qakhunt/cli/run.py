@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
 from qakhunt.cli import profiles as p

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
-from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.cli import context as ctx
 from qakhunt.cli import options as o
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from qakhunt.backends.base import Backend
     from qakhunt.kql.values import Timespan
     from qakhunt.run.plan import PlanLine
-    from qakhunt.triage.links import Portals
+    from qakhunt.triage.entities import Portals
 
 app = o.new_app()
 
@@ -190,11 +190,11 @@ def _show(result: RunResult, hit: int | None, portals: Portals, *, quiet: bool) 
 
     from qakhunt.reports.console import show_account
     from qakhunt.reports.triage_console import show_triage
-    from qakhunt.triage.dossier import dossiers
+    from qakhunt.triage.hit_report import hit_reports
 
     console = Console(highlight=False)
-    found = dossiers(result, portals)
-    chosen = [dossier for dossier in found if hit is None or dossier.number == hit]
+    found = hit_reports(result, portals)
+    chosen = [hit_report for hit_report in found if hit is None or hit_report.number == hit]
     show_triage(chosen, console, full=hit is not None)
     if chosen:
         console.print()

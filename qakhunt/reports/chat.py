@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.formats import ExportOptions
+    from qakhunt.reports.details import ExportOptions
     from qakhunt.reports.view import FindingView, OwnTable
 
 MOST = 8
@@ -28,7 +28,7 @@ _ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "://": "[:]//"}
 _ANY = re.compile("|".join(map(re.escape, sorted(_ACTIVE, key=len, reverse=True))))
 
 
-def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The short text form."""
     details = options.details
     lines = [f"TLP:{details.tlp}"] if details.tlp else []
@@ -58,7 +58,7 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
 
 def _finding(finding: FindingView) -> str:
     view = finding.worst
-    said = f"{view.dossier.number}. {view.device}"
+    said = f"{view.hit_report.number}. {view.device}"
     if view.hit.account:
         said += f" ({view.hit.account})"
     if view.hit.first_seen:
@@ -66,7 +66,7 @@ def _finding(finding: FindingView) -> str:
         said += f" within {view.length}" if view.hit.last_seen else ""
     if len(finding.hunts) > 1:
         said += f", {len(finding.hunts)} hunts agree"
-    return plain(f"{said}: {view.dossier.assessment.title}")
+    return plain(f"{said}: {view.hit_report.assessment.title}")
 
 
 def _rows(table: OwnTable) -> Iterator[str]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.context import (
+from qakhunt.answers.cells import to_json_value
+from qakhunt.answers.ledger import LedgerLine, Status
+from qakhunt.answers.run_result import (
     ANCESTORS_HUNT,
     PROCESSES,
     RARITY_HUNT,
@@ -23,13 +25,11 @@ from qakhunt.answers.context import (
     Record,
     TableAnswer,
 )
-from qakhunt.answers.ledger import LedgerLine, Status
-from qakhunt.answers.plain import to_json_value
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan, Window
 from qakhunt.run.execution import PlanLine, run
-from qakhunt.triage.findings import core_families, issuing_processes, unknown_ancestors
+from qakhunt.triage.process_tree import core_families, issuing_processes, unknown_ancestors
 from qakhunt.triage.stretches import Stretch, earlier, hull, parameter, stretches
 from qakhunt.triage.words import count
 

@@ -10,7 +10,7 @@ from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.services import service_named
 from qakhunt.core.errors import ConfigError, nearest
 from qakhunt.kql.values import Timespan
-from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
+from qakhunt.triage.entities import RESOURCE_HINT, is_workspace_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,7 +11,7 @@ import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.duplicates import without_copies
+from qakhunt.answers.findings import without_duplicates
 from qakhunt.answers.ledger import Ledger, LedgerLine
 from qakhunt.answers.run_result import RunResult
 from qakhunt.backends.base import OUT_OF_TIME
@@ -189,7 +189,7 @@ class _Run:
         first = self.plan[0].rendered
         return RunResult(
             now=first.now, window=first.window, rendered=tuple(rendered.values()),
-            ledger=ledger, hits=without_copies(hits), columns=columns, warnings=list(warnings),
+            ledger=ledger, hits=without_duplicates(hits), columns=columns, warnings=list(warnings),
             interrupted=stopped == "interrupted",
         )  # fmt: skip
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.kql.syntax import Call, Name, Named, Operator, find

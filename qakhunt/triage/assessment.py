@@ -27,8 +27,8 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.answers.context import HitContext
-    from qakhunt.triage.findings import Findings
+    from qakhunt.answers.run_result import HitContext
+    from qakhunt.triage.process_tree import HitProcesses
 
 
 class Kind(str, Enum):
@@ -227,7 +227,9 @@ CRITERIA = (
 NONE_HOLDS = "none of the stated criteria holds"
 
 
-def assess(evidence: Evidence, context: HitContext | None, findings: Findings | None) -> Assessment:
+def assess(
+    evidence: Evidence, context: HitContext | None, processes: HitProcesses | None
+) -> Assessment:
     """The first criterion that holds decides; the reasons tell the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
@@ -235,7 +237,7 @@ def assess(evidence: Evidence, context: HitContext | None, findings: Findings | 
         kind=kind,
         criterion=met.text if met else NONE_HOLDS,
         reasons=tuple(_reasons(kind, evidence)),
-        not_looked_at=tuple(_not_looked_at(context, findings)),
+        not_looked_at=tuple(_not_looked_at(context, processes)),
     )
 
 
@@ -355,7 +357,7 @@ def table_name(table: str) -> str:
     return _TABLE_NAMES.get(table, table)
 
 
-def _not_looked_at(context: HitContext | None, findings: Findings | None) -> list[str]:
+def _not_looked_at(context: HitContext | None, processes: HitProcesses | None) -> list[str]:
     if context is None:
         return ["what surrounded the hit: it was not asked for", ALWAYS]
     if context.missing:
@@ -372,7 +374,7 @@ def _not_looked_at(context: HitContext | None, findings: Findings | None) -> lis
             )
     if not any(answer.found for answer in context.tables):
         said.append("the device itself: no table has a record of it around the hit")
-    elif findings is not None and not findings.own:
+    elif processes is not None and not processes.own:
         said.append("the hit's commands: no process event around it is one of them")
     if context.rarity_detail:
         said.append(f"how rare it is: {context.rarity_detail}")
@@ -380,13 +382,13 @@ def _not_looked_at(context: HitContext | None, findings: Findings | None) -> lis
         said.append(
             "the time between the first and the last command, but for the commands themselves"
         )
-    said += _unknown_ancestors(findings)
+    said += _unknown_ancestors(processes)
     return [*said, ALWAYS]
 
 
-def _unknown_ancestors(findings: Findings | None) -> Sequence[str]:
+def _unknown_ancestors(processes: HitProcesses | None) -> Sequence[str]:
     found: dict[str, None] = {}
-    for issuer in findings.issuers if findings else ():
+    for issuer in processes.issuers if processes else ():
         top = [issuer, *issuer.ancestors()][-1]
         if top.event is None:
             name = top.process.file or "an unnamed process"

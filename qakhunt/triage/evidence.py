@@ -16,10 +16,10 @@ from qakhunt.triage.records import Process, number, text
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qakhunt.answers.context import HitContext, Rarity
     from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import HitContext, Rarity
     from qakhunt.hunts.command_catalogue import Command
-    from qakhunt.triage.findings import Findings
+    from qakhunt.triage.process_tree import HitProcesses
 
     _Timed = tuple[Instant, Command, Node | None]
 
@@ -126,9 +126,9 @@ class Evidence:
         return tuple(rarity for rarity in self.rarity if rarity.kind == kind)
 
 
-def evidence_of(hit: Hit, context: HitContext | None, findings: Findings | None) -> Evidence:
+def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | None) -> Evidence:
     """Measure a hit, with its context where there is one."""
-    timed = _timed(findings) if findings and findings.own else []
+    timed = _timed(processes) if processes and processes.own else []
     commands = [command for _, command, _ in timed] or list(hit.commands)
     # A hunt that reads original file names knows families which the lines do not show.
     named = [] if timed else _listed(hit.row.get("Families"))
@@ -136,7 +136,7 @@ def evidence_of(hit: Hit, context: HitContext | None, findings: Findings | None)
     known = families().families
     first, last = _bounds(hit, timed)
     length = last.ticks - first.ticks if first and last else 0
-    issuers = (findings.issuers if findings else ()) or _issuer_of_row(hit)
+    issuers = (processes.issuers if processes else ()) or _issuer_of_row(hit)
     gap = _median_gap([at for at, _, _ in timed])
     return Evidence(
         commands=tuple(commands),
@@ -224,12 +224,12 @@ def by_service(node: Node) -> bool:
     return node.parent is not None and node.parent.process.file.casefold() in _SERVICE_PARENTS
 
 
-def _timed(findings: Findings) -> list[_Timed]:
+def _timed(processes: HitProcesses) -> list[_Timed]:
     """The hit's and other known discovery commands, with times and issuers, by time."""
-    forest = findings.forest
+    forest = processes.forest
     return [
         (event.at, event.command, forest.issuer_of(forest.node_of(event)))
-        for event in findings.discovery
+        for event in processes.discovery
         if event.command is not None
     ]
 

@@ -10,14 +10,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.context import PROCESSES
+from qakhunt.answers.run_result import PROCESSES
 from qakhunt.hunts.command_catalogue import Command, understand
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qakhunt.answers.context import HitContext, Record
+    from qakhunt.answers.run_result import HitContext, Record
 
 KINDS = {
     PROCESSES: "process",

@@ -16,9 +16,9 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qakhunt.answers.context import HitContext
     from qakhunt.answers.hits import Hit
-    from qakhunt.triage.findings import Findings
+    from qakhunt.answers.run_result import HitContext
+    from qakhunt.triage.process_tree import HitProcesses
     from qakhunt.triage.records import Event, Process
 
 QUIET = 120 * TICKS_PER_SECOND
@@ -67,13 +67,13 @@ if TYPE_CHECKING:
 def moments_of(
     hit: Hit,
     context: HitContext,
-    findings: Findings,
+    processes: HitProcesses,
     counted: Mapping[tuple[Instant, str], Sequence[str]],
 ) -> list[Moment]:
     """Every event around the hit. ``counted`` tells which hunts counted a command."""
-    own = {(event.at, event.process) for event in findings.own}
-    zero = min((event.at for event in findings.own), default=hit.first_seen)
-    theirs = _processes(findings)
+    own = {(event.at, event.process) for event in processes.own}
+    zero = min((event.at for event in processes.own), default=hit.first_seen)
+    theirs = _processes(processes)
     found = []
     for event in events_of(context):
         process = event.process
@@ -118,11 +118,11 @@ def _between(before: Instant | None, run: Sequence[Moment], after: Instant) -> l
     return [Quiet(start, length)] if length.ticks >= QUIET else []
 
 
-def _processes(findings: Findings) -> set[tuple[int | None, str, Instant | None]]:
+def _processes(processes: HitProcesses) -> set[tuple[int | None, str, Instant | None]]:
     """The processes of the hit: issuing ones, their ancestors, and the commands'."""
-    nodes = [node for issuer in findings.issuers for node in (issuer, *issuer.ancestors())]
+    nodes = [node for issuer in processes.issuers for node in (issuer, *issuer.ancestors())]
     known = {_name(node.process) for node in nodes}
-    return known | {_name(event.process) for event in findings.discovery if event.process}
+    return known | {_name(event.process) for event in processes.discovery if event.process}
 
 
 def _name(process: Process) -> tuple[int | None, str, Instant | None]:

@@ -16,7 +16,8 @@ from qakhunt.answers.hits import Hit
 from qakhunt.answers.run_document import json_schema, load_result
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import TICK, Instant, Timespan
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.run.sample import sample_events
 from qakhunt.schedule.findings import (
     Known,

@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import DeliveryLine, Ledger, Target, Verdict
+from qakhunt.answers.run_result import by_tenant
 from qakhunt.answers.table import ResultTable
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import Window
 from qakhunt.reports.chat import plain
-from qakhunt.reports.details import ReportDetails
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions, ReportDetails
+from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.markdown_report import _fenced
 from qakhunt.reports.navigator import coverage_layer, techniques_of
-from qakhunt.reports.split import by_tenant
 from tests.support.cli import ROOT
 from tests.support.triage import COLUMNS, burst, result_with, sample_result
 from tests.unit.test_formats import ROWS, result_of

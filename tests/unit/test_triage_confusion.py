@@ -16,7 +16,7 @@ import pytest
 from qakhunt.kql.values import Instant
 from qakhunt.testing.generator import as_json, generate
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.hit_report import hit_reports
 from tests.support.triage import run_with_context
 
 pytestmark = pytest.mark.engine
@@ -48,8 +48,8 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     )  # fmt: skip
     found: Table = Counter()
     for way in ("with context", "without"):
-        for dossier in dossiers(result):
-            found[labels[dossier.hit.device or ""], way, dossier.assessment.kind] += 1
+        for hit_report in hit_reports(result):
+            found[labels[hit_report.hit.device or ""], way, hit_report.assessment.kind] += 1
         result.context = None
     for label in ("qakbot", "benign"):
         for way in ("with context", "without"):

@@ -15,7 +15,8 @@ import msgspec
 
 from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.summary import coverage_lines, verdict_line
 from qakhunt.schedule.sinks.base import (
     LOOPBACK,
