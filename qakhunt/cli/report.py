@@ -41,6 +41,9 @@ Split = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--split", metavar="BY", help="tenant: one file for each customer."),
 ]
+Clean = Annotated[
+    bool, typer.Option("--clean", help="With --split, write a file for clean customers, too.")
+]
 TimeZone = Annotated[
     Optional[str],  # noqa: UP045
     typer.Option("--time-zone", metavar="ZONE", help="Show local times beside UTC."),
@@ -54,6 +57,7 @@ def report(
     format_: FormatName = None,
     out: Out = None,
     split: Split = None,
+    clean: Clean = False,
     tlp: ro.Tlp = "",
     case: ro.Case = "",
     author: ro.Author = "",
@@ -84,16 +88,26 @@ def report(
         result = load_result(result_file)
         write_export(result, output, details)
         return
+    from qakhunt.answers.ledger import Verdict
+    from qakhunt.answers.run_result import by_tenant
     from qakhunt.reports.formats import format_named
+    from qakhunt.triage.words import count
 
     chosen = format_named(format_ or "html")
     if out is None:
         raise UsageError("--split writes a file for each customer", hint="name a folder with --out")
-    _write_parts(load_result(result_file), chosen, out, result_file.stem, details, force=force)
+    parts = by_tenant(load_result(result_file))
+    kept = {
+        whose: part for whose, part in parts.items() if clean or part.verdict is not Verdict.CLEAN
+    }
+    _write_parts(kept, chosen, out, result_file.stem, details, force=force)
+    if len(kept) < len(parts) and not quiet:
+        left = count(len(parts) - len(kept), "clean customer")
+        print(f"no file for {left}; --clean writes one for each", file=sys.stderr)
 
 
 def _write_parts(
-    result: RunResult,
+    parts: dict[str, RunResult],
     format_: Format,
     folder: Path,
     stem: str,
@@ -101,26 +115,33 @@ def _write_parts(
     *,
     force: bool,
 ) -> None:
-    from qakhunt.answers.run_result import by_tenant
+    """A file for each customer, named by its profile and its tenant."""
+    from qakhunt.answers.ledger import whom
     from qakhunt.core.writing import check_target, whole_file
     from qakhunt.reports.details import ExportOptions
 
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}", hint="make the folder first")
-    parts: dict[Path, tuple[str, RunResult]] = {}
-    for number, (whose, part) in enumerate(by_tenant(result).items(), 1):
-        name = f"{stem}-{_UNSAFE.sub('_', whose)}"
+    files: dict[Path, tuple[str, RunResult]] = {}
+    for number, (whose, part) in enumerate(parts.items(), 1):
+        label = whom(", ".join(_profiles(part)) or "-", whose, None)
+        name = f"{stem}-{_UNSAFE.sub('_', label).strip('_')}"
         path = folder / f"{name}{_suffix(format_)}"
-        if path in parts:  # two names that differ in what a file name cannot hold
+        if path in files:  # two names that differ in what a file name cannot hold
             path = folder / f"{name}-{number}{_suffix(format_)}"
-        parts[path] = (whose, part)
-    for path in parts:
+        files[path] = (label, part)
+    for path in files:
         check_target(path, force=force)
-    for path, (whose, part) in parts.items():
-        own = ExportOptions(details=replace(details, tenant=whose))
+    for path, (label, part) in files.items():
+        own = ExportOptions(details=replace(details, tenant=label))
         with whole_file(path, force=force) as temporary, temporary.open("wb") as stream:
             format_.write(part, stream, own)
         print(path, file=sys.stdout)
+
+
+def _profiles(part: RunResult) -> list[str]:
+    """The first profiles of a customer: a file's name has an end."""
+    return list(dict.fromkeys(line.profile for line in part.ledger.lines))[:3]
 
 
 def _suffix(format_: Format) -> str:

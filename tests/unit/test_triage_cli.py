@@ -211,6 +211,24 @@ def test_a_report_for_each_customer(sample: Path, tmp_path: Path) -> None:
     assert qakhunt("report", str(sample), "--split", "device", "--out", str(folder)).code == 2
 
 
+def test_a_customers_file_carries_the_profile_and_clean_ones_make_none(
+    sample: Path, tmp_path: Path
+) -> None:
+    document = json.loads(sample.read_text(encoding="utf-8"))
+    found, tenant = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    for entry in (*document["ledger"], *document["hits"]):
+        entry |= {"profile": "contoso", "tenant": found}
+    document["ledger"].append({**document["ledger"][0], "profile": "fabrikam", "tenant": tenant})
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    split = ("report", str(path), "--split", "tenant", "--format", "chat", "--out", str(tmp_path))
+    done = qakhunt(*split)
+    assert done.out.split() == [str(tmp_path / f"r-contoso_{found}.txt")]
+    assert "no file for 1 clean customer; --clean writes one for each" in done.err
+    both = qakhunt(*split, "--clean", "--force")
+    assert both.out.split()[1] == str(tmp_path / f"r-fabrikam_{tenant}.txt")
+
+
 def test_coverage_is_a_table_and_a_layer(tmp_path: Path) -> None:
     table = qakhunt("hunts", "coverage")
     assert "T1016" in table.out
