@@ -39,7 +39,7 @@ RARITY_HUNT = "context-rarity"
 class TableAnswer:
     """What one table said about one hit.
 
-    ``found`` counts its records in the stretches looked at, ``kept`` those that are
+    ``found`` counts its records in the time ranges queried, ``kept`` those that are
     held: the nearest. ``detail`` says why ``status`` is not complete.
     """
 
@@ -71,7 +71,7 @@ class Rarity:
 class HitContext:
     """What surrounded one hit.
 
-    ``looked`` are the stretches of time that were asked for. ``missing`` says why
+    ``looked`` are the time ranges queried. ``missing`` says why
     there is no context at all, else it is empty.
     """
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant
-from qakhunt.triage.stretches import hull
+from qakhunt.triage.time_ranges import hull
 from qakhunt.triage.words import offset
 
 if TYPE_CHECKING:

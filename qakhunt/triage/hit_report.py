@@ -13,7 +13,7 @@ from qakhunt.triage.assessment import Assessment, assess
 from qakhunt.triage.entities import CLOUDS, Entity, Place, Portals, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.process_tree import HitProcesses, hit_processes
-from qakhunt.triage.stretches import earlier, hull, later
+from qakhunt.triage.time_ranges import earlier, hull, later
 from qakhunt.triage.timeline import Moment, moments_of
 from qakhunt.triage.words import count
 
@@ -175,7 +175,7 @@ class HitReport:
         return Place(product, hit.tenant, hit.workspace, self._window(), self.portals)
 
     def _window(self) -> Window:
-        """What pivots look at: the stretches looked at, else half an hour around the hit."""
+        """What pivots look at: the time ranges queried, else half an hour around the hit."""
         if self.context and self.context.looked:
             return hull(self.context.looked)
         if self.hit.first_seen is None:

@@ -1,6 +1,6 @@
 """The events around a hit in order, with offsets from its first command.
 
-The hit's commands are marked; stretches in which nothing happened are folded into one
+The hit's commands are marked; time ranges in which nothing happened are folded into one
 entry, so are runs of events that have nothing to do with the commands' processes.
 """
 
@@ -45,7 +45,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Quiet:
-    """A stretch without events."""
+    """A time range without events."""
 
     start: Instant
     length: Timespan
@@ -90,7 +90,7 @@ def moments_of(
 
 
 def entries(moments: Sequence[Moment], *, fold: bool) -> list[Entry]:
-    """The moments with quiet stretches, and with unrelated runs folded where asked.
+    """The moments with quiet time ranges, and with unrelated runs folded where asked.
 
     A folded run takes the quiet around it with it, from what is shown before it to
     what is shown after it.
