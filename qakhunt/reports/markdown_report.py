@@ -91,15 +91,18 @@ def _findings(view: ReportView) -> Iterator[str]:
     if not view.findings:
         return
     yield from ["", f"## {count(len(view.findings), 'finding')}", ""]
-    yield _row(["Hits", "Device", "Account", "Tenant", "Distinct", "When (UTC)", "Assessment"])
-    yield "| --- " * 7 + "|"
+    yield _row(
+        ["Hits", "Device", "Account", "Tenant", "Distinct", "When (UTC)", "Assessment", "Hunts"]
+    )
+    yield "| --- " * 8 + "|"
     for finding in view.findings[:MOST_FINDINGS]:
         worst = finding.worst
         numbers = short_list([str(v.hit_report.number) for v in finding.hits], 5)
         distinct = "-" if finding.distinct is None else str(finding.distinct)
         yield _row(
             [numbers, worst.device, worst.hit.account or "-", worst.place, distinct,
-             f"{worst.seen}, {worst.length}", worst.hit_report.assessment.title]
+             f"{worst.seen}, {worst.length}", worst.hit_report.assessment.title,
+             ", ".join(finding.hunts)]
         )  # fmt: skip
     if len(view.findings) > MOST_FINDINGS:
         rest = count(len(view.findings) - MOST_FINDINGS, "further finding")
