@@ -1,17 +1,156 @@
-"""A decoded response, and what in it says that it is not the whole answer."""
+"""What a service answered: a table, an error, and whatever else stands in the answer."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.json_body import repeated_members
-from qakhunt.answers.service_error import ServiceError, error_in, without_tokens
+from qakhunt.answers.cells import WireError, decode_body, repeated_members
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from qakhunt.answers.table import ResultTable
+
+
+_PLACES = (
+    re.compile(r"\[line:position\s*=\s*(\d+):(\d+)\]"),
+    re.compile(r"on line \[(\d+),\s*(\d+)\]"),
+    re.compile(r"\bline (\d+),? position (\d+)", re.IGNORECASE),
+)
+_DEEPEST = 20
+_TOKEN = re.compile(r"\beyJ[\w-]{10,}(?:\.[\w-]*)*", re.ASCII)
+_BEARER = re.compile(r"\b(bearer\s+)[\w.~+/=-]{16,}", re.IGNORECASE | re.ASCII)
+
+
+@dataclass(frozen=True)
+class ServiceError:
+    """An error body: its code, its message and the error inside it.
+
+    ``place`` is the line and column, from 1, in the query's text; ``request_id``
+    is the service's own id for the call. Both are None where the body has none.
+    """
+
+    code: str
+    message: str
+    inner: ServiceError | None = None
+    place: tuple[int, int] | None = None
+    request_id: str | None = None
+
+    def chain(self) -> Iterator[ServiceError]:
+        """This error and those inside it, outermost first."""
+        error: ServiceError | None = self
+        while error is not None:
+            yield error
+            error = error.inner
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """All codes, outermost first."""
+        return tuple(error.code for error in self.chain() if error.code)
+
+    @property
+    def words(self) -> str:
+        """The most telling message: the innermost that is not empty, else the codes."""
+        messages = [error.message for error in self.chain() if error.message]
+        return messages[-1] if messages else " > ".join(self.codes)
+
+    @property
+    def query_place(self) -> tuple[int, int] | None:
+        """The innermost place in the query's text, told in a field or in the words."""
+        found = None
+        for error in self.chain():
+            found = error.place or _place_in(error.message) or found
+        return found
+
+    def mentions(self, *words: str) -> bool:
+        """Whether any code or message holds one of ``words``, without regard to case."""
+        text = " ".join(f"{error.code} {error.message}" for error in self.chain()).casefold()
+        return any(word.casefold() in text for word in words)
+
+
+def _place_in(message: str) -> tuple[int, int] | None:
+    for pattern in _PLACES:
+        match = pattern.search(message)
+        if match:
+            return int(match[1]), int(match[2])
+    return None
+
+
+def decode_error(body: bytes) -> ServiceError | None:
+    """The error in a response body, or None where it holds none (empty, HTML, other JSON)."""
+    try:
+        return error_in(decode_body(body).value)
+    except WireError:
+        return None
+
+
+def error_in(value: Any) -> ServiceError | None:
+    """The error in a decoded body: ``{"error": {...}}`` or Entra's ``error_description``."""
+    if not isinstance(value, dict):
+        return None
+    error = _get(value, "error")
+    if isinstance(error, dict):
+        return _read(error, 0)
+    if isinstance(error, str):
+        return ServiceError(error, _text(value, "error_description"))
+    if "code" in value and "message" in value:
+        return _read(value, 0)
+    return None
+
+
+def _read(error: dict[str, Any], depth: int) -> ServiceError:
+    inner = _get(error, "innererror")
+    request_id = None
+    inner_error = None
+    if isinstance(inner, dict):
+        request_id = _text(inner, "request-id") or None
+        if depth < _DEEPEST and (_text(inner, "code") or _text(inner, "message")):
+            inner_error = _read(inner, depth + 1)
+    said = _text(error, "@message")  # Kusto's own words; its message says "Request is invalid"
+    if said and inner_error is None:
+        inner_error = ServiceError("", said)
+    if inner_error is None and depth < _DEEPEST:
+        details = _get(error, "details")
+        if isinstance(details, list) and details and isinstance(details[0], dict):
+            inner_error = _read(details[0], depth + 1)
+    return ServiceError(
+        code=_text(error, "code"),
+        message=_text(error, "message"),
+        inner=inner_error,
+        place=_place_fields(error),
+        request_id=request_id or _text(error, "correlationId") or None,
+    )
+
+
+def _place_fields(error: dict[str, Any]) -> tuple[int, int] | None:
+    line, column = _get(error, "line"), _get(error, "pos")
+    if isinstance(line, int) and isinstance(column, int) and line > 0:
+        return line, max(column, 1)
+    return None
+
+
+def _get(value: dict[str, Any], name: str) -> Any:
+    if name in value:
+        return value[name]
+    for key, item in value.items():
+        if key.casefold() == name.casefold():
+            return item
+    return None
+
+
+def _text(value: dict[str, Any], name: str) -> str:
+    found = _get(value, name)
+    if found is None or isinstance(found, (dict, list)):
+        return ""
+    return without_tokens(str(found).strip())
+
+
+def without_tokens(text: str) -> str:
+    """``text`` with what looks like an access token or its header masked."""
+    return _TOKEN.sub("[token]", _BEARER.sub(r"\1[token]", text))
+
 
 _TROUBLE = frozenset(
     ["error", "errors", "warning", "warnings", "exceptions", "oneapierrors"]

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from qakhunt.answers.context import Context, ContextQuery, HitContext, Rarity, TableAnswer
+from qakhunt.answers.cells import loads_loosely, to_json_value
+from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.hits import Hit
-from qakhunt.answers.json_body import loads_loosely
 from qakhunt.answers.ledger import (
     DeliveryLine,
     Ledger,
@@ -28,8 +28,15 @@ from qakhunt.answers.ledger import (
     Target,
     Verdict,
 )
-from qakhunt.answers.plain import to_json_value
-from qakhunt.answers.run_result import Clouds, RunResult
+from qakhunt.answers.run_result import (
+    Clouds,
+    Context,
+    ContextQuery,
+    HitContext,
+    Rarity,
+    RunResult,
+    TableAnswer,
+)
 from qakhunt.answers.table import KQL_TYPES, Column, unique_names
 from qakhunt.core.documents import read_text
 from qakhunt.core.errors import ResultFileError
@@ -127,6 +134,9 @@ class HuntRecord(QueryRecord, kw_only=True):
     false_positives: Annotated[tuple[str, ...], _about("What else makes the hunt fire.")] = ()
     limits: Annotated[tuple[str, ...], _about("What the hunt is known to miss.")] = ()
     references: Annotated[tuple[str, ...], _about("Addresses to read further.")] = ()
+    fingerprint: Annotated[
+        tuple[str, ...], _about("Columns that say which rows are the same, run after run.")
+    ] = ()
     result: Annotated[
         dict[str, str], _about("Which column holds the commands, their number and their times.")
     ] = {}
@@ -202,6 +212,28 @@ class HitRecord(Record, kw_only=True):
     total: Annotated[int | None, _about("Commands counted in all.")] = None
     also_in: Annotated[tuple[str, ...], _about("Other workspaces with the same finding.")] = ()
     row: Annotated[Row, _about("Every result column under its own name.")]
+
+
+class FindingAssessmentRecord(Record, kw_only=True):
+    """The most suspicious assessment among the finding's hits."""
+
+    kind: str
+    title: Annotated[str, _about("The same in words.")]
+    criterion: Annotated[str, _about("The criterion that was met.")]
+
+
+class FindingRecord(Record, kw_only=True):
+    """One episode on one device; it ends where no command follows within 15 minutes."""
+
+    id: Annotated[str, _about("The finding in this result.")]
+    device: str | None
+    account: str | None
+    start: Annotated[Time | None, _about("Time of the first command.")]
+    end: Annotated[Time | None, _about("Time of the last command.")]
+    hunts: Annotated[tuple[str, ...], _about("Names of the hunts that see it.")]
+    hits: Annotated[tuple[Count, ...], _about("Positions in hits, from 0, by time.")]
+    fingerprint: Annotated[str, _about("The same for the same episode, run after run.")]
+    assessment: FindingAssessmentRecord | None = None
 
 
 class DeliveryRecord(Record, kw_only=True):
@@ -318,6 +350,9 @@ class RunDocument(Record, kw_only=True):
     hunts: Annotated[list[HuntRecord], Meta(min_length=1)]
     ledger: Annotated[list[LineRecord], _about("One line for each query.")]
     hits: list[HitRecord]
+    findings: Annotated[
+        list[FindingRecord], _about("The hits as episodes; made again when the file is read.")
+    ] = []
     known: Annotated[
         list[Count], _about("Positions in hits, from 0, of findings that earlier runs reported.")
     ] = []
@@ -333,7 +368,7 @@ class RunDocument(Record, kw_only=True):
 def json_schema() -> dict[str, Any]:
     """The document as a JSON Schema; every key that is always written is required."""
     (_, found) = msgspec.json.schema_components([RunDocument], ref_template="#/$defs/{name}")
-    optional = {"context", "assessment"}
+    optional = {"context"}
     for part in found.values():
         if "properties" in part:
             part["required"] = [name for name in part["properties"] if name not in optional]
@@ -364,7 +399,10 @@ def _plain(value: Any) -> Any:
 
 
 def run_document(result: RunResult, assessments: Mapping[int, Any] | None = None) -> dict[str, Any]:
-    """The whole run as plain JSON values; ``assessments`` go by a hit's number, from 1."""
+    """The whole run as plain JSON values.
+
+    ``assessments`` go by a hit's number, from 1; ``Kind`` has the most suspicious first.
+    """
     context = result.context
     lines = [_line(line, "hunt") for line in result.ledger.lines]
     if context is not None:
@@ -376,6 +414,7 @@ def run_document(result: RunResult, assessments: Mapping[int, Any] | None = None
         hunts=[_hunt(rendered, result) for rendered in result.rendered],
         ledger=lines,
         hits=[_hit(hit) for hit in result.hits],
+        findings=_findings(result, assessments or {}),
         known=sorted(result.known),
         suppressed_hits=[_hit(hit) for hit in result.suppressed_hits],
         deliveries=[
@@ -402,6 +441,20 @@ def _hit(hit: Hit) -> HitRecord:
     return HitRecord.of(hit, commands=[command.line for command in hit.commands], row=row)
 
 
+def _findings(result: RunResult, assessments: Mapping[int, Any]) -> list[FindingRecord]:
+    records = []
+    for finding in findings_of_run(result):
+        found = [assessments[at + 1] for at in finding.positions if at + 1 in assessments]
+        worst = min(found, key=lambda assessment: assessment.kind.rank, default=None)
+        records.append(
+            FindingRecord.of(
+                finding, hits=finding.positions,
+                assessment=worst and FindingAssessmentRecord.of(worst),
+            )
+        )  # fmt: skip
+    return records
+
+
 def _line(line: LedgerLine, purpose: Literal["hunt", "context"]) -> LineRecord:
     return LineRecord.of(line, purpose=purpose, elapsed=round(line.elapsed, 6))
 
@@ -421,6 +474,7 @@ def _hunt(rendered: RenderedQuery, result: RunResult) -> HuntRecord:
         rendered, **_query(rendered), description=hunt.description, severity=hunt.severity,
         techniques=hunt.techniques, triage=notes.triage, false_positives=notes.false_positives,
         limits=notes.limits, references=notes.references,
+        fingerprint=notes.fingerprint,
         result={name: c for name, c in msgspec.structs.asdict(notes.result).items() if c},
         columns=[ColumnRecord.of(c, type=c.kql_type) for c in columns],
     )  # fmt: skip
@@ -543,7 +597,7 @@ def _read_query(query: QueryRecord, run: RunDocument) -> RenderedQuery:
         known = ResultNotes.__struct_fields__
         notes = Notes(
             triage=query.triage, false_positives=query.false_positives, limits=query.limits,
-            references=query.references,
+            references=query.references, fingerprint=query.fingerprint,
             result=ResultNotes(**{k: v for k, v in query.result.items() if k in known}),
         )  # fmt: skip
         hunt = replace(

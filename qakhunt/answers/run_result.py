@@ -1,21 +1,113 @@
-"""What a run found and how completely it looked: the input of every report."""
+"""What a run found, how completely it looked, and what surrounded its hits."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt import __version__
+from qakhunt.answers.ledger import Ledger
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
-    from qakhunt.answers.context import Context
     from qakhunt.answers.hits import Hit
-    from qakhunt.answers.ledger import DeliveryLine, Ledger, Verdict
+    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Target, Verdict
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant, Timespan, Window
+
+
+Record = dict[str, Any]
+
+DEFAULT_LIMIT = 50
+PROCESSES = "DeviceProcessEvents"
+# The context hunts: what each is asked for, in the order of the ledger.
+TIMELINE_HUNT = "context-device-timeline"
+TABLE_HUNTS = {
+    "DeviceNetworkEvents": "context-device-network",
+    "DeviceFileEvents": "context-device-files",
+    "DeviceRegistryEvents": "context-device-registry",
+    "DeviceLogonEvents": "context-device-logons",
+    "AlertEvidence": "context-device-alerts",
+}
+ANCESTORS_HUNT = "context-process-ancestors"
+RARITY_HUNT = "context-rarity"
+
+
+@dataclass(frozen=True)
+class TableAnswer:
+    """What one table said about one hit.
+
+    ``found`` counts its records in the time ranges queried, ``kept`` those that are
+    held: the nearest. ``detail`` says why ``status`` is not complete.
+    """
+
+    table: str
+    hunt: str
+    status: Status
+    found: int = 0
+    kept: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Rarity:
+    """On how many devices, by how many accounts and on how many days something occurs.
+
+    ``kind`` is ``issuer`` (the process issued known discovery commands), ``families``
+    (one account on one device ran them all) or ``hash`` (the file ran). The hit itself
+    is counted.
+    """
+
+    kind: str
+    value: str
+    devices: int
+    accounts: int
+    days: int
+
+
+@dataclass(frozen=True)
+class HitContext:
+    """What surrounded one hit.
+
+    ``looked`` are the time ranges queried. ``missing`` says why
+    there is no context at all, else it is empty.
+    """
+
+    looked: tuple[Window, ...] = ()
+    tables: tuple[TableAnswer, ...] = ()
+    records: dict[str, list[Record]] = field(default_factory=dict)
+    ancestors: tuple[Record, ...] = ()
+    rarity: tuple[Rarity, ...] = ()
+    rarity_window: Window | None = None
+    rarity_detail: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class ContextQuery:
+    """A context hunt as it was sent, and whom it was sent to."""
+
+    rendered: RenderedQuery
+    target: Target
+
+
+@dataclass
+class Context:
+    """The context of a run's hits.
+
+    ``around`` is looked at before the first and after the last command; ``hits`` maps
+    a hit's position in the result, from 0, to its context; the first ``limit`` hits
+    were asked for. ``ledger`` accounts for the context hunts alone: the verdict is
+    that of the hunts.
+    """
+
+    around: Timespan
+    limit: int
+    queries: list[ContextQuery] = field(default_factory=list)
+    ledger: Ledger = field(default_factory=Ledger)
+    hits: dict[int, HitContext] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -72,3 +164,72 @@ class RunResult:
     def news(self) -> list[Hit]:
         """The hits that no earlier run reported; all of them without a state."""
         return [hit for number, hit in enumerate(self.hits) if number not in self.known]
+
+
+def customer(source: LedgerLine | Hit | Target) -> str:
+    """Whose it is: the tenant of the profile, else the profile."""
+    return source.tenant or source.profile
+
+
+def by_tenant(result: RunResult) -> dict[str, RunResult]:
+    """Customer -> that customer's part of the result, in the order of the ledger."""
+    customers = dict.fromkeys(customer(line) for line in result.ledger.lines)
+    customers |= dict.fromkeys(customer(hit) for hit in [*result.hits, *result.suppressed_hits])
+    return {whose: _part(result, whose) for whose in customers}
+
+
+def _part(result: RunResult, whose: str) -> RunResult:
+    lines = [line for line in result.ledger.lines if customer(line) == whose]
+    numbers = [n for n, hit in enumerate(result.hits) if customer(hit) == whose]
+    hunts = {line.hunt for line in lines} | {result.hits[n].hunt for n in numbers}
+    profiles = {line.profile for line in lines} | {result.hits[n].profile for n in numbers}
+    strangers = _names_of_others(result, whose)
+    return replace(
+        result,
+        rendered=tuple(r for r in result.rendered if r.hunt.name in hunts),
+        ledger=Ledger(lines),
+        hits=[result.hits[n] for n in numbers],
+        columns={name: found for name, found in result.columns.items() if name in hunts},
+        warnings=[text for text in result.warnings if not _mentions(text, strangers)],
+        known=frozenset(at for at, number in enumerate(numbers) if number in result.known),
+        **_suppressed(result, whose),
+        # Sinks and state are the operator's, not a customer's.
+        deliveries=[],
+        state=None,
+        clouds={name: c for name, c in result.clouds.items() if name in profiles},
+        context=_context(result.context, whose, numbers) if result.context else None,
+    )
+
+
+def _suppressed(result: RunResult, whose: str) -> dict[str, Any]:
+    """The customer's suppressed hits; a bare count, whose owners are not known, stays."""
+    if not result.suppressed_hits:
+        return {}
+    own = [hit for hit in result.suppressed_hits if customer(hit) == whose]
+    return {"suppressed_hits": own, "suppressed": len(own)}
+
+
+def _context(context: Context, whose: str, numbers: list[int]) -> Context:
+    return replace(
+        context,
+        queries=[query for query in context.queries if customer(query.target) == whose],
+        ledger=Ledger([line for line in context.ledger.lines if customer(line) == whose]),
+        hits={at: context.hits[n] for at, n in enumerate(numbers) if n in context.hits},
+    )
+
+
+def _names_of_others(result: RunResult, whose: str) -> set[str]:
+    """What would betray another customer: tenants, profiles, workspaces, devices."""
+    found: set[str | None] = set()
+    for line in result.ledger.lines:
+        if customer(line) != whose:
+            found |= {line.tenant, line.profile, line.workspace}
+    for hit in [*result.hits, *result.suppressed_hits]:
+        if customer(hit) != whose:
+            found |= {hit.tenant, hit.profile, hit.workspace, hit.device}
+    return {name for name in found if name}
+
+
+def _mentions(text: str, names: Iterable[str]) -> bool:
+    folded = text.casefold()
+    return any(name.casefold() in folded for name in names)

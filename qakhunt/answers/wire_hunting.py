@@ -5,10 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from qakhunt.answers.cells import decode_column, encode_column, kql_type
-from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, column_faults, signs, without_twins
-from qakhunt.answers.service_error import ServiceError, error_in
+from qakhunt.answers.cells import (
+    WireError,
+    collector_paused,
+    decode_body,
+    decode_column,
+    encode_body,
+    encode_column,
+    kql_type,
+)
+from qakhunt.answers.response import (
+    Response,
+    ServiceError,
+    column_faults,
+    error_in,
+    signs,
+    without_twins,
+)
 from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.kql.values import Instant
 

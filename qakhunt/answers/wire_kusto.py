@@ -9,10 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from qakhunt.answers.cells import kql_type
-from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, signs, without_twins
-from qakhunt.answers.service_error import ServiceError, error_in, without_tokens
+from qakhunt.answers.cells import WireError, collector_paused, decode_body, encode_body, kql_type
+from qakhunt.answers.response import (
+    Response,
+    ServiceError,
+    error_in,
+    signs,
+    without_tokens,
+    without_twins,
+)
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.answers.wire_log_analytics import PARTIAL, decode_table, encode_rows
 

@@ -7,10 +7,25 @@ from typing import Any
 
 import msgspec
 
-from qakhunt.answers.cells import decode_column, encode_column, kql_type
-from qakhunt.answers.json_body import WireError, collector_paused, decode_body, encode_body
-from qakhunt.answers.response import Response, Signs, column_faults, repeated, signs, without_twins
-from qakhunt.answers.service_error import ServiceError, error_in
+from qakhunt.answers.cells import (
+    WireError,
+    collector_paused,
+    decode_body,
+    decode_column,
+    encode_body,
+    encode_column,
+    kql_type,
+)
+from qakhunt.answers.response import (
+    Response,
+    ServiceError,
+    Signs,
+    column_faults,
+    error_in,
+    repeated,
+    signs,
+    without_twins,
+)
 from qakhunt.answers.table import Column, ResultTable, Row
 from qakhunt.kql.values import Instant
 

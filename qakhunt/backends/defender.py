@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.answers import wire_hunting
-from qakhunt.answers.json_body import WireError
+from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.service_error import decode_error
+from qakhunt.answers.response import decode_error
 from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt.answers import wire_kusto
-from qakhunt.answers.json_body import WireError
+from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.answers.response import ServiceError, decode_error
 from qakhunt.backends.base import LONGEST_GAP, Answer, Backend
 from qakhunt.backends.clouds import cloud_named, is_one_of
 from qakhunt.backends.kusto_query import (

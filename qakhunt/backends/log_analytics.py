@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qakhunt.answers import wire_log_analytics
-from qakhunt.answers.json_body import WireError
+from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.answers.response import ServiceError, decode_error
 from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.answers.response import ServiceError, decode_error
 from qakhunt.backends.base import Answer
 from qakhunt.backends.transport import Outcome, Reply
 from qakhunt.kql.values import Window
@@ -15,7 +15,7 @@ from qakhunt.kql.values import Window
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from qakhunt.answers.json_body import WireError
+    from qakhunt.answers.cells import WireError
     from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Instant

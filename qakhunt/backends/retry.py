@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.service_error import decode_error
+from qakhunt.answers.response import decode_error
 from qakhunt.kql.values import Timespan
 
 if TYPE_CHECKING:

@@ -225,7 +225,7 @@ def _technique(technique: str) -> str:
 
 def _parameter_lines(hunt: Hunt) -> list[str]:
     """Each parameter with its default; a long one folded, since 'render' shows all of it."""
-    from qakhunt.answers.plain import to_text
+    from qakhunt.answers.cells import to_text
     from qakhunt.hunts.parameters import parameters_of
     from qakhunt.triage.words import count, short_list
 
@@ -284,7 +284,7 @@ def coverage(
 
 def _coverage_json(hunts: Sequence[Hunt]) -> str:
     from qakhunt.reports.navigator import techniques_of
-    from qakhunt.triage.command_notes import technique
+    from qakhunt.triage.hit_report import technique
 
     return json_text(
         {
@@ -303,7 +303,7 @@ def _coverage_table(hunts: Sequence[Hunt]) -> None:
 
     from qakhunt.hunts.command_catalogue import families
     from qakhunt.reports.navigator import techniques_of
-    from qakhunt.triage.command_notes import technique
+    from qakhunt.triage.hit_report import technique
     from qakhunt.triage.words import count
 
     found = techniques_of(hunts)

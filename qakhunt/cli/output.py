@@ -142,8 +142,8 @@ def _export(
     result: RunResult, format_: Format, output: Output, details: ReportDetails | None = None
 ) -> None:
     from qakhunt.core.writing import whole_file
-    from qakhunt.reports.details import ReportDetails
-    from qakhunt.reports.formats import ExportOptions, export_bytes
+    from qakhunt.reports.details import ExportOptions, ReportDetails
+    from qakhunt.reports.formats import export_bytes
 
     chosen = details or output.details or ReportDetails()
     options = ExportOptions(csv_raw=output.csv_raw, details=chosen)

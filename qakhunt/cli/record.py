@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines, screen

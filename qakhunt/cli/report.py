@@ -11,7 +11,8 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import Output, print_lines, write_export
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.run.request import read_now, read_zone
-from qakhunt.triage.links import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
+from qakhunt.triage.entities import CLOUDS, RESOURCE_HINT, Portals, is_workspace_resource
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,6 +40,9 @@ def report(
             autocompletion=complete.one_of("tenant"),
         ),
     ] = None,
+    clean: Annotated[
+        bool, Panel.output("--clean", help="With --split, write a file for clean customers too.")
+    ] = False,
     force: o.Force = False,
     quiet: o.Quiet = False,
     tlp: Annotated[
@@ -87,10 +91,13 @@ def report(
     chosen = format_named(format_ or "html")
     if out is None:
         raise UsageError("--split writes a file for each customer", hint="name a folder with --out")
-    parts = write_parts(
-        load_result(result_file), chosen, out, result_file.stem, details, force=force
+    paths, left_out = write_parts(
+        load_result(result_file), chosen, out, result_file.stem, details, clean=clean, force=force
     )
-    print_lines(map(str, parts))
+    print_lines(map(str, paths))
+    if left_out and not quiet:
+        words = f"no file for {count(left_out, 'clean customer')}; --clean writes one for each"
+        print_lines([words], to_stderr=True)
 
 
 def read_portals(cloud: str | None, resources: Sequence[str] | None) -> Portals:

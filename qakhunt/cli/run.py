@@ -9,8 +9,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
-from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.cli import complete
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel

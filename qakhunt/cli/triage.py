@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
 
-from qakhunt.answers.context import DEFAULT_LIMIT
 from qakhunt.answers.ledger import Verdict
+from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
@@ -20,7 +20,7 @@ from qakhunt.triage.words import count
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
     from qakhunt.kql.values import Timespan
-    from qakhunt.triage.links import Portals
+    from qakhunt.triage.entities import Portals
 
 
 def triage(
@@ -84,11 +84,11 @@ def _may_ask(result: RunResult, around: Timespan | None, events: list[str] | Non
 def _show(result: RunResult, hit: int | None, portals: Portals, *, quiet: bool) -> None:
     from qakhunt.reports.console import show_account
     from qakhunt.reports.triage_console import show_triage
-    from qakhunt.triage.dossier import dossiers
+    from qakhunt.triage.hit_report import hit_reports
 
     console = screen()
-    found = dossiers(result, portals)
-    chosen = [dossier for dossier in found if hit is None or dossier.number == hit]
+    found = hit_reports(result, portals)
+    chosen = [report for report in found if hit is None or report.number == hit]
     show_triage(chosen, console, full=hit is not None)
     if chosen:
         console.print()

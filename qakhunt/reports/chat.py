@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.formats import ExportOptions
-    from qakhunt.reports.view import HitView, OwnTable
+    from qakhunt.reports.details import ExportOptions
+    from qakhunt.reports.view import FindingView, OwnTable
 
 MOST = 8
 _LONGEST = 60
@@ -28,7 +28,7 @@ _ACTIVE = {"@": "(at)", "<": "\u2039", ">": "\u203a", "`": "'", "://": "[:]//"}
 _ANY = re.compile("|".join(map(re.escape, sorted(_ACTIVE, key=len, reverse=True))))
 
 
-def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The short text form."""
     details = options.details
     lines = [f"TLP:{details.tlp}"] if details.tlp else []
@@ -36,10 +36,9 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     lines.append(plain(view.verdict))
     if result.sample:
         lines.append("(the bundled sample: synthetic events)")
-    found = [hit for finding in view.findings for hit in finding.hits]
-    lines += [_hit(hit) for hit in found[:MOST]]
-    if len(found) > MOST:
-        lines.append(f"... and {count(len(found) - MOST, 'further hit')}")
+    lines += [_finding(finding) for finding in view.findings[:MOST]]
+    if len(view.findings) > MOST:
+        lines.append(f"... and {count(len(view.findings) - MOST, 'further finding')}")
     for table in view.tables:
         lines += _rows(table)
     missing = faults(result)
@@ -57,14 +56,17 @@ def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> Non
     out.write(("\n".join(lines) + "\n").encode("utf-8", "backslashreplace"))
 
 
-def _hit(view: HitView) -> str:
-    said = f"{view.dossier.number}. {view.device}"
+def _finding(finding: FindingView) -> str:
+    view = finding.worst
+    said = f"{view.hit_report.number}. {view.device}"
     if view.hit.account:
         said += f" ({view.hit.account})"
     if view.hit.first_seen:
         said += f", {view.seen} UTC"
         said += f" within {view.length}" if view.hit.last_seen else ""
-    return plain(f"{said}: {view.dossier.assessment.title}")
+    if len(finding.hunts) > 1:
+        said += f", {len(finding.hunts)} hunts agree"
+    return plain(f"{said}: {view.hit_report.assessment.title}")
 
 
 def _rows(table: OwnTable) -> Iterator[str]:

@@ -133,7 +133,7 @@ class _Columns:
         self.fit = width >= WIDE
         self.gap = 2 if width >= 110 else 1
         views = [finding.worst for finding in findings]
-        number = max(len(str(view.dossier.number)) for view in views)
+        number = max(len(str(view.hit_report.number)) for view in views)
         when = 30 if width >= 110 else 17
         assessment = 24 if width >= 110 else 13
         left = width - number - 8 - when - assessment - 5 * self.gap
@@ -172,18 +172,18 @@ def _show_finding(
     finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str]
 ) -> None:
     for number, view in enumerate(finding.hits):
-        hit, style = view.hit, KIND_STYLES[view.dossier.assessment.kind]
+        hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
         device = _text(view.device, "" if number else "bold")
         when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
         distinct = "-" if hit.distinct is None else f"{hit.distinct:,}"
         if columns.fit:
             cells = [
-                Text(str(view.dossier.number), "dim"), device, _text(hit.account), Text(distinct),
-                Text(when), Text(view.title, style),
+                Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
+                Text(distinct), Text(when), Text(view.title, style),
             ]  # fmt: skip
             console.print(columns.row(cells))
         else:
-            console.print(Text(f"{view.dossier.number}. ").append_text(device))
+            console.print(Text(f"{view.hit_report.number}. ").append_text(device))
             facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
             indented(console, f"{hit.account or '-'}, {facts}", "")
             indented(console, f"{when} UTC", "")

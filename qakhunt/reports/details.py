@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from qakhunt.triage.links import Portals
+from qakhunt.triage.entities import Portals
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -56,6 +56,17 @@ class ReportDetails:
         if self.zone is None:
             return ""
         return moment.to_datetime().astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """What a user may choose of an export; ``csv_raw`` keeps CSV cells as they are.
+
+    ``details`` is what a report says of itself.
+    """
+
+    csv_raw: bool = False
+    details: ReportDetails = field(default_factory=ReportDetails)
 
 
 def clock(moment: Instant) -> str:

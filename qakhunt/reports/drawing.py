@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant
-from qakhunt.triage.stretches import hull
+from qakhunt.triage.time_ranges import hull
 from qakhunt.triage.words import offset
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from qakhunt.triage.dossier import Dossier
+    from qakhunt.triage.hit_report import HitReport
     from qakhunt.triage.timeline import Moment
 
 LANES = (
@@ -65,11 +65,11 @@ class Overview:
     summary: str
 
 
-def overview(dossier: Dossier) -> Overview | None:
+def overview(hit_report: HitReport) -> Overview | None:
     """The drawing of the whole stretch looked at, or None where nothing lies in it."""
-    moments = dossier.moments
-    context = dossier.context
-    if not moments or context is None or not context.looked or dossier.zero is None:
+    moments = hit_report.moments
+    context = hit_report.context
+    if not moments or context is None or not context.looked or hit_report.zero is None:
         return None
     window = hull(context.looked)
     start = min(window.start, moments[0].event.at)
@@ -86,9 +86,9 @@ def overview(dossier: Dossier) -> Overview | None:
         said = f"{offset(moment.offset)}  {moment.event.what}"[:300]
         by_lane.setdefault(lane, []).append(Mark(place(moment.event.at), kind, said))
     lanes = tuple(Lane(label, tuple(by_lane[name])) for name, label in LANES if by_lane[name])
-    own = [m.event.at for m in moments if m.own] or [dossier.zero]
+    own = [m.event.at for m in moments if m.own] or [hit_report.zero]
     first, last = place(own[0]), place(own[-1])
-    ticks = _ticks(dossier.zero, start, length, max_ticks=5)
+    ticks = _ticks(hit_report.zero, start, length, max_ticks=5)
     summary = ", ".join(f"{lane.label.lower()}: {len(lane.marks)}" for lane in lanes)
     return Overview(
         lanes, ticks, (first, max(last - first, 0.15)), len(moments) - len(shown), summary

@@ -6,37 +6,69 @@ Every format shows the same cells; test_formats.py compares them one by one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from importlib import import_module
 from typing import IO, TYPE_CHECKING
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.run_document import hit_document, run_document
+from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_csv, for_json, for_spreadsheet
-from qakhunt.reports.details import ReportDetails
-from qakhunt.reports.flat import flat_table
-from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.hit_report import hit_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
     from qakhunt.answers.run_result import RunResult
+    from qakhunt.reports.details import ExportOptions
 
     Writer = Callable[["RunResult", IO[bytes], "ExportOptions"], None]
 
-_UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
+
+LEADING = ("hunt", "profile", "tenant", "workspace")
 
 
-@dataclass(frozen=True)
-class ExportOptions:
-    """What a user may choose of an export; ``csv_raw`` keeps CSV cells as they are.
+def flat_table(result: RunResult) -> ResultTable:
+    """``hunt profile tenant workspace``, then every result column of every hunt.
 
-    ``details`` is what a report says of itself.
+    A column of several hunts stands once where its type is the same; a hunt that
+    lacks it has null there. Without hits the columns are still there.
     """
+    positions: dict[tuple[str, str, int], int] = {}
+    own: list[Column] = []
+    for columns in [*result.columns.values(), *(hit.columns for hit in result.hits)]:
+        for key in _keys(columns):
+            if key not in positions:
+                positions[key] = len(own)
+                own.append(Column(key[0], key[1]))
+    names = unique_names([*LEADING, *(column.name for column in own)])
+    lead = [Column(name, "string") for name in LEADING]
+    shown = [
+        Column(name, column.kql_type) for name, column in zip(names, [*lead, *own], strict=True)
+    ]
+    rows = []
+    for hit in result.hits:
+        cells: list[object] = [None] * len(own)
+        for key, cell in zip(_keys(hit.columns), hit.cells, strict=True):
+            cells[positions[key]] = cell
+        rows.append((hit.hunt, hit.profile, hit.tenant, hit.workspace, *cells))
+    return ResultTable(tuple(shown), rows)
 
-    csv_raw: bool = False
-    details: ReportDetails = field(default_factory=ReportDetails)
+
+def _keys(columns: tuple[Column, ...]) -> list[tuple[str, str, int]]:
+    """Name, type and how many columns of that name came before, per column."""
+    seen: dict[str, int] = {}
+    keys = []
+    for column in columns:
+        count = seen.get(column.name, 0)
+        seen[column.name] = count + 1
+        keys.append((column.name, column.kql_type, count))
+    return keys
+
+
+_UNGUARDED = ("bool", "int", "long", "real", "decimal", "datetime")
 
 
 @dataclass(frozen=True)
@@ -51,7 +83,7 @@ class Format:
 
 def write_json(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     """The whole run, ``qakhunt.run/1``."""
-    assessments = {d.number: d.assessment for d in dossiers(result)} if result.context else {}
+    assessments = {d.number: d.assessment for d in hit_reports(result)}
     text = json.dumps(run_document(result, assessments), ensure_ascii=False, indent=2)
     out.write(for_json(text).encode() + b"\n")
 
@@ -92,25 +124,13 @@ def _csv_line(cells: list[str]) -> bytes:
     return (",".join(cells) + "\r\n").encode("utf-8", "surrogatepass")
 
 
-def write_markdown(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
-    """The report as Markdown, with every cell of the result."""
-    from qakhunt.reports import markdown_report
+def _writer(module: str) -> Writer:
+    """The writer of a module that is loaded when it is first used."""
 
-    markdown_report.write_markdown(result, out, options)
+    def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+        import_module(f"qakhunt.reports.{module}").write(result, out, options)
 
-
-def write_chat(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
-    """A few lines of plain text for a chat."""
-    from qakhunt.reports import chat
-
-    chat.write_chat(result, out, options)
-
-
-def write_navigator(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
-    """An ATT&CK Navigator layer of what was observed."""
-    from qakhunt.reports import navigator
-
-    navigator.write_navigator(result, out, options)
+    return write
 
 
 def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
@@ -120,23 +140,16 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     out.write(parquet_bytes(flat_table(result)))
 
 
-def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
-    """The report as one self-contained HTML file."""
-    from qakhunt.reports import html_report
-
-    html_report.write_html(result, out, options)
-
-
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
         Format("json", (".json",), write_json),
         Format("ndjson", (".ndjson", ".jsonl"), write_ndjson),
         Format("csv", (".csv",), write_csv),
-        Format("markdown", (".md", ".markdown"), write_markdown),
-        Format("html", (".html", ".htm"), write_html),
-        Format("chat", (".txt",), write_chat),
-        Format("navigator", (), write_navigator),
+        Format("markdown", (".md", ".markdown"), _writer("markdown_report")),
+        Format("html", (".html", ".htm"), _writer("html_report")),
+        Format("chat", (".txt",), _writer("chat")),
+        Format("navigator", (), _writer("navigator")),
         Format("parquet", (".parquet",), write_parquet, text=False),
     )
 }

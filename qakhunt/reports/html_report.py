@@ -13,8 +13,8 @@ from importlib.resources import files
 from typing import IO, TYPE_CHECKING, Any
 
 from qakhunt import __version__
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.ledger import Verdict
-from qakhunt.answers.plain import to_text
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.drawing import overview
@@ -29,14 +29,14 @@ from qakhunt.reports.view import (
     tree_lines,
 )
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.rarity_words import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines
 from qakhunt.triage.words import count, offset, prose
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.formats import ExportOptions
+    from qakhunt.reports.details import ExportOptions
     from qakhunt.reports.view import ReportView
 
 MOST_ROWS, _MOST_FAULTS = 200, 30
@@ -63,7 +63,7 @@ class Lines(str):
     __slots__ = ()
 
 
-def write_html(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The report as one HTML file."""
     template = _environment().get_template("report.html")
     view = report_view(result, options.details)
@@ -94,8 +94,10 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         # What a hit's own part asks for.
         "full": MOST_IN_FULL,
         "overview": overview,
-        "events": lambda dossier: timeline(dossier, details, fold=False, most=_MOST_EVENTS),
-        "tree": lambda dossier: [*tree_lines(dossier.findings)] if dossier.findings else [],
+        "events": lambda hit_report: timeline(hit_report, details, fold=False, most=_MOST_EVENTS),
+        "tree": lambda hit_report: (
+            [*tree_lines(hit_report.processes)] if hit_report.processes else []
+        ),
         "rarity": rarity_lines,
         "table_words": table_words,
     }

@@ -8,14 +8,14 @@ from __future__ import annotations
 import re
 from typing import IO, TYPE_CHECKING
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.reports.details import TLP, clock
-from qakhunt.reports.flat import flat_table
+from qakhunt.reports.formats import flat_table
 from qakhunt.reports.summary import context_lines
 from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
-from qakhunt.triage.rarity_words import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines
 from qakhunt.triage.words import count, offset, prose, short_list
 
 if TYPE_CHECKING:
@@ -23,17 +23,16 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.reports.details import ReportDetails
-    from qakhunt.reports.formats import ExportOptions
+    from qakhunt.reports.details import ExportOptions, ReportDetails
     from qakhunt.reports.view import HitView, OwnTable, ReportView, TreeLine
-    from qakhunt.triage.dossier import Dossier
+    from qakhunt.triage.hit_report import HitReport
 
 MOST_FINDINGS, MOST_ROWS, _MOST_EVENTS = 500, 200, 200
 _SIDES = {Side.FOR: "for", Side.AGAINST: "against", Side.OPEN: "not known"}
 _LONGEST_LINE = 1000
 
 
-def write_markdown(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
+def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     """The whole report; the rows of the result follow the hits, every cell of them."""
     for line in _lines(result, options.details):
         out.write(line.encode("utf-8", "backslashreplace") + b"\n")
@@ -92,15 +91,18 @@ def _findings(view: ReportView) -> Iterator[str]:
     if not view.findings:
         return
     yield from ["", f"## {count(len(view.findings), 'finding')}", ""]
-    yield _row(["Hits", "Device", "Account", "Tenant", "Distinct", "When (UTC)", "Assessment"])
-    yield "| --- " * 7 + "|"
+    yield _row(
+        ["Hits", "Device", "Account", "Tenant", "Distinct", "When (UTC)", "Assessment", "Hunts"]
+    )
+    yield "| --- " * 8 + "|"
     for finding in view.findings[:MOST_FINDINGS]:
         worst = finding.worst
-        numbers = short_list([str(v.dossier.number) for v in finding.hits], 5)
+        numbers = short_list([str(v.hit_report.number) for v in finding.hits], 5)
         distinct = "-" if finding.distinct is None else str(finding.distinct)
         yield _row(
             [numbers, worst.device, worst.hit.account or "-", worst.place, distinct,
-             f"{worst.seen}, {worst.length}", worst.dossier.assessment.title]
+             f"{worst.seen}, {worst.length}", worst.hit_report.assessment.title,
+             ", ".join(finding.hunts)]
         )  # fmt: skip
     if len(view.findings) > MOST_FINDINGS:
         rest = count(len(view.findings) - MOST_FINDINGS, "further finding")
@@ -124,34 +126,34 @@ def _own(table: OwnTable) -> Iterator[str]:
 
 
 def _hit(view: HitView, details: ReportDetails) -> Iterator[str]:
-    hit, dossier = view.hit, view.dossier
-    yield from ["", f"## {dossier.number}. {_text(view.device)}", ""]
+    hit, hit_report = view.hit, view.hit_report
+    yield from ["", f"## {hit_report.number}. {_text(view.device)}", ""]
     whom = " in ".join(filter(None, [hit.account, view.place]))
     when = f"{clock(hit.first_seen)} UTC" if hit.first_seen else "no time"
     local = details.local(hit.first_seen) if hit.first_seen else ""
     yield _text(f"{whom}, {when}" + (f" ({local})" if local else ""))
-    assessment = dossier.assessment
+    assessment = hit_report.assessment
     yield from ["", f"**{_text(assessment.title)}.** Criterion: {_text(assessment.criterion)}.", ""]
     yield from (f"- {_SIDES[r.side]}: {_text(r.text)}" for r in assessment.reasons)
     yield from (f"- not looked at: {_prose(text)}" for text in assessment.not_looked_at)
     yield from ["", _text(assessment.caution), ""]
-    yield from _commands(dossier)
-    if dossier.moments:
+    yield from _commands(hit_report)
+    if hit_report.moments:
         yield from ["", "Timeline", ""]
-        yield from _fenced(_timeline(dossier, details))
-    if dossier.findings and dossier.findings.issuers:
+        yield from _fenced(_timeline(hit_report, details))
+    if hit_report.processes and hit_report.processes.issuers:
         yield from ["", "Process tree", ""]
-        yield from _fenced(map(_tree_line, tree_lines(dossier.findings)))
-    rarity = rarity_lines(dossier)
+        yield from _fenced(map(_tree_line, tree_lines(hit_report.processes)))
+    rarity = rarity_lines(hit_report)
     if rarity:
         yield from ["", "How rare, in the window", ""]
         yield from (f"- {_text(line)}" for line in rarity)
-    yield from _entities(dossier)
+    yield from _entities(hit_report)
 
 
-def _timeline(dossier: Dossier, details: ReportDetails) -> Iterator[str]:
+def _timeline(hit_report: HitReport, details: ReportDetails) -> Iterator[str]:
     """One line per event; ``*`` marks the hit's commands, ``o`` uncounted ones."""
-    rows, left = timeline(dossier, details, fold=False, most=_MOST_EVENTS)
+    rows, left = timeline(hit_report, details, fold=False, most=_MOST_EVENTS)
     for row in rows:
         if row.kind == "gap":
             yield f"{'...':>12}    {row.what}"
@@ -169,10 +171,10 @@ def _tree_line(line: TreeLine) -> str:
     return f"{line.branch}{mark}{_cut(line.name)}{more}{line.said}"
 
 
-def _commands(dossier: Dossier) -> Iterator[str]:
+def _commands(hit_report: HitReport) -> Iterator[str]:
     yield _row(["Offset", "Command", "Counted by", "Reveals", "ATT&CK"])
     yield "| --- " * 5 + "|"
-    for note in dossier.commands:
+    for note in hit_report.commands:
         techniques = ", ".join(f"{t.id} {t.name}".strip() for t in note.techniques)
         yield _row(
             [
@@ -185,8 +187,8 @@ def _commands(dossier: Dossier) -> Iterator[str]:
         )
 
 
-def _entities(dossier: Dossier) -> Iterator[str]:
-    for entity in dossier.entities:
+def _entities(hit_report: HitReport) -> Iterator[str]:
+    for entity in hit_report.entities:
         yield from ["", f"{entity.kind.capitalize()}: {_text(_cut(entity.name))}", ""]
         yield from (
             f"- {label}: {_text(_cut(value))}"

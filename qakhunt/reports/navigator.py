@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from qakhunt.core.safe_text import for_json, for_terminal
 from qakhunt.reports.summary import one_window
-from qakhunt.triage.command_notes import technique
+from qakhunt.triage.hit_report import technique
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.model import Hunt
-    from qakhunt.reports.formats import ExportOptions
+    from qakhunt.reports.details import ExportOptions
 
 FORMAT, NAVIGATOR = "4.5", "4.9.0"
 _COLOURS = ("#fde8d7", "#f4a06b", "#c2391f")
 
 
-def write_navigator(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
+def write(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     """A layer of what was observed: the score is the number of hits with the technique."""
     hits: Counter[str] = Counter()
     commands: defaultdict[str, Counter[str]] = defaultdict(Counter)

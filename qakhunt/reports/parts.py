@@ -6,10 +6,11 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from qakhunt.answers.ledger import Verdict, whom
+from qakhunt.answers.run_result import by_tenant
 from qakhunt.core.errors import OutputError
 from qakhunt.core.writing import check_target, whole_file
-from qakhunt.reports.formats import ExportOptions
-from qakhunt.reports.split import by_tenant
+from qakhunt.reports.details import ExportOptions
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,25 +29,39 @@ def write_parts(
     stem: str,
     details: ReportDetails,
     *,
+    clean: bool,
     force: bool,
-) -> list[Path]:
-    """Write one file per customer into a folder; their paths. Raises OutputError."""
+) -> tuple[list[Path], int]:
+    """Write one file per customer into a folder, named by its profile and its tenant.
+
+    Returns their paths, and how many clean customers were left out: ``clean`` writes one for
+    each of these, too. Raises OutputError.
+    """
     if not folder.is_dir():
         raise OutputError(f"no such folder: {folder}", hint="make the folder first")
+    customers = by_tenant(result)
     parts: dict[Path, tuple[str, RunResult]] = {}
-    for number, (whose, part) in enumerate(by_tenant(result).items(), 1):
-        name = f"{stem}-{_UNSAFE.sub('_', whose)}"
+    for number, (whose, part) in enumerate(customers.items(), 1):
+        if part.verdict is Verdict.CLEAN and not clean:
+            continue
+        label = whom(", ".join(_profiles(part)) or "-", whose, None)
+        name = f"{stem}-{_UNSAFE.sub('_', label).strip('_')}"
         path = folder / f"{name}{_suffix(format_)}"
         if path in parts:  # two names that differ in what a file name cannot hold
             path = folder / f"{name}-{number}{_suffix(format_)}"
-        parts[path] = (whose, part)
+        parts[path] = (label, part)
     for path in parts:
         check_target(path, force=force)
-    for path, (whose, part) in parts.items():
-        own = ExportOptions(details=replace(details, tenant=whose))
+    for path, (label, part) in parts.items():
+        own = ExportOptions(details=replace(details, tenant=label))
         with whole_file(path, force=force) as temporary, temporary.open("wb") as stream:
             format_.write(part, stream, own)
-    return list(parts)
+    return list(parts), len(customers) - len(parts)
+
+
+def _profiles(part: RunResult) -> list[str]:
+    """The first profiles of a customer: a file's name has an end."""
+    return list(dict.fromkeys(line.profile for line in part.ledger.lines))[:3]
 
 
 def _suffix(format_: Format) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Verdict
-from qakhunt.reports.split import customer
+from qakhunt.answers.run_result import customer
 from qakhunt.triage.words import count, prose
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from qakhunt.reports.console import KIND_STYLES, unpadded
 from qakhunt.reports.details import ReportDetails
 from qakhunt.reports.view import cell_text, timeline, tree_lines
 from qakhunt.triage.assessment import Side
-from qakhunt.triage.rarity_words import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines
 from qakhunt.triage.words import count, offset, span
 
 if TYPE_CHECKING:
@@ -26,74 +26,74 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from qakhunt.reports.view import TimelineRow, TreeLine
-    from qakhunt.triage.dossier import Dossier
+    from qakhunt.triage.hit_report import HitReport
 
 _SIDES = {Side.FOR: "+", Side.AGAINST: "-", Side.OPEN: "?"}
 _SHORT, _LONG = 160, 4000
 MOST_IN_FULL = 25
 
 
-def show_triage(dossiers: Sequence[Dossier], console: Console, *, full: bool) -> None:
-    """Print every dossier; ``full`` leaves nothing folded.
+def show_triage(hit_reports: Sequence[HitReport], console: Console, *, full: bool) -> None:
+    """Print every hit_report; ``full`` leaves nothing folded.
 
     Of very many hits the first are printed whole, the rest as one line each.
     """
     with unpadded(console):
-        _show_all(dossiers, console, full=full)
+        _show_all(hit_reports, console, full=full)
 
 
-def _show_all(dossiers: Sequence[Dossier], console: Console, *, full: bool) -> None:
-    total = len(dossiers)
-    whole = dossiers if full else dossiers[:MOST_IN_FULL]
-    for position, dossier in enumerate(whole):
+def _show_all(hit_reports: Sequence[HitReport], console: Console, *, full: bool) -> None:
+    total = len(hit_reports)
+    whole = hit_reports if full else hit_reports[:MOST_IN_FULL]
+    for position, hit_report in enumerate(whole):
         if position:
             console.print()
-        _show(dossier, console, full=full)
+        _show(hit_report, console, full=full)
     if total > len(whole):
         console.print(Text(f"\n{count(total - len(whole), 'further hit')}, one line each", "bold"))
-        for dossier in dossiers[len(whole) :]:
-            console.print(_line(dossier), no_wrap=True, overflow="ellipsis")
+        for hit_report in hit_reports[len(whole) :]:
+            console.print(_line(hit_report), no_wrap=True, overflow="ellipsis")
         console.print(Text("--hit N shows one of them in full", "dim"))
 
 
-def _line(dossier: Dossier) -> Text:
-    text = Text(f"{dossier.number:>6}  ")
-    text.append(_cut(dossier.hit.device or "-", _SHORT), "bold").append("  ")
-    return text.append(dossier.assessment.title, KIND_STYLES[dossier.assessment.kind])
+def _line(hit_report: HitReport) -> Text:
+    text = Text(f"{hit_report.number:>6}  ")
+    text.append(_cut(hit_report.hit.device or "-", _SHORT), "bold").append("  ")
+    return text.append(hit_report.assessment.title, KIND_STYLES[hit_report.assessment.kind])
 
 
-def _show(dossier: Dossier, console: Console, *, full: bool) -> None:
+def _show(hit_report: HitReport, console: Console, *, full: bool) -> None:
     limit = _LONG if full else _SHORT
-    _head(dossier, console)
-    _assessment(dossier, console)
-    if dossier.commands:
-        _commands(dossier, console, limit)
+    _head(hit_report, console)
+    _assessment(hit_report, console)
+    if hit_report.commands:
+        _commands(hit_report, console, limit)
     else:
-        _row(dossier, console, limit)
-    if dossier.moments:
-        _timeline(dossier, console, limit, full=full)
-    if dossier.findings and dossier.findings.issuers:
+        _row(hit_report, console, limit)
+    if hit_report.moments:
+        _timeline(hit_report, console, limit, full=full)
+    if hit_report.processes and hit_report.processes.issuers:
         _heading(console, "Process tree")
-        for line in tree_lines(dossier.findings):
+        for line in tree_lines(hit_report.processes):
             grid = Table.grid()
             grid.add_column(no_wrap=True)
             grid.add_column(overflow="fold")
             grid.add_row(Text(f"  {line.branch}", "dim"), _tree_line(line, limit))
             console.print(grid)
-    if dossier.context:
-        lines = rarity_lines(dossier)
+    if hit_report.context:
+        lines = rarity_lines(hit_report)
         if lines:
             _heading(console, "How rare")
             for text in lines:
                 _item(console, "", for_terminal(text))
     if full:
-        _entities(dossier, console)
+        _entities(hit_report, console)
 
 
-def _head(dossier: Dossier, console: Console) -> None:
-    hit = dossier.hit
-    head = Text(f"Hit {dossier.number}  ", "bold")
-    device = next((e for e in dossier.entities if e.kind == "device"), None)
+def _head(hit_report: HitReport, console: Console) -> None:
+    hit = hit_report.hit
+    head = Text(f"Hit {hit_report.number}  ", "bold")
+    device = next((e for e in hit_report.entities if e.kind == "device"), None)
     page = next((link.url for link in device.links), None) if device else None
     style = Style(bold=True, link=page) if page else Style(bold=True)
     head.append(_cut(hit.device or "no device named", _SHORT), style)
@@ -108,8 +108,8 @@ def _head(dossier: Dossier, console: Console) -> None:
     console.print(Text(said, "dim"))
 
 
-def _assessment(dossier: Dossier, console: Console) -> None:
-    found = dossier.assessment
+def _assessment(hit_report: HitReport, console: Console) -> None:
+    found = hit_report.assessment
     console.print()
     console.print(Text(f"  {found.title}", KIND_STYLES[found.kind]))
     _item(console, "", f"Criterion: {found.criterion}.", "dim")
@@ -137,15 +137,15 @@ def _heading(console: Console, text: str, note: str = "") -> None:
     console.print(Text(text, "bold").append(f"  {note}" if note else "", "dim not bold"))
 
 
-def _commands(dossier: Dossier, console: Console, limit: int) -> None:
-    uncounted = any(not note.counted for note in dossier.commands)
+def _commands(hit_report: HitReport, console: Console, limit: int) -> None:
+    uncounted = any(not note.counted for note in hit_report.commands)
     _heading(console, "Commands", "o: seen with them, not counted by the hunt" if uncounted else "")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold", ratio=3)
     grid.add_column(overflow="fold", ratio=2)
-    for note in dossier.commands:
+    for note in hit_report.commands:
         line = Text(_cut(note.command.line, limit))
         if note.runs > 1:
             line.append(f"  x{note.runs:,}", "dim")
@@ -162,25 +162,25 @@ def _commands(dossier: Dossier, console: Console, limit: int) -> None:
     console.print(Padding(grid, (0, 0, 0, 2)))
 
 
-def _row(dossier: Dossier, console: Console, limit: int) -> None:
+def _row(hit_report: HitReport, console: Console, limit: int) -> None:
     """The hunt's own columns, where it names no commands."""
     _heading(console, "Row")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(overflow="fold", max_width=30)
     grid.add_column(overflow="fold")
-    for name, cell in dossier.hit.row.items():
+    for name, cell in hit_report.hit.row.items():
         grid.add_row(Text(_cut(name, _SHORT), "dim"), Text(_cut(cell_text(cell), limit)))
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
 
 
-def _timeline(dossier: Dossier, console: Console, limit: int, *, full: bool) -> None:
-    zero = dossier.zero
+def _timeline(hit_report: HitReport, console: Console, limit: int, *, full: bool) -> None:
+    zero = hit_report.zero
     _heading(console, "Timeline", f"UTC, offsets from {zero.short()}" if zero else "")
     grid = Table.grid(padding=(0, 2, 0, 0))
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(no_wrap=True)
     grid.add_column(overflow="fold")
-    for row in timeline(dossier, ReportDetails(), fold=not full)[0]:
+    for row in timeline(hit_report, ReportDetails(), fold=not full)[0]:
         grid.add_row(*_entry(row, limit))
     console.print(Padding(grid, (0, 0, 0, 2)))
 
@@ -213,9 +213,9 @@ def _cut(text: str, limit: int) -> str:
     return f"{for_terminal(text[:limit])}... ({len(text):,} characters)"
 
 
-def _entities(dossier: Dossier, console: Console) -> None:
+def _entities(hit_report: HitReport, console: Console) -> None:
     _heading(console, "Entities", "queries to pivot with")
-    for entity in dossier.entities:
+    for entity in hit_report.entities:
         name = Text(f"{entity.kind}  ", "dim")
         link = entity.links[0].url if entity.links else None
         name.append(_cut(entity.name, _SHORT), Style(bold=True, link=link))

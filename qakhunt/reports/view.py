@@ -9,17 +9,18 @@ import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.cells import to_json_value, to_text
+from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.hits import shows_commands
 from qakhunt.answers.ledger import Verdict, whom
-from qakhunt.answers.plain import to_json_value, to_text
 from qakhunt.answers.table import unique_names
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant
+from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails, clock
 from qakhunt.reports.summary import coverage_rows, faults, verdict_line
 from qakhunt.triage.assessment import Kind, table_name
-from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.hit_report import hit_reports
+from qakhunt.triage.process_tree import asides, branch, tree_rows
 from qakhunt.triage.timeline import Moment, entries, gap_words
-from qakhunt.triage.tree_rows import asides, branch, tree_rows
 from qakhunt.triage.words import count, offset, prose, short_list, span
 
 if TYPE_CHECKING:
@@ -29,21 +30,19 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.reports.summary import CoverageRow
-    from qakhunt.triage.dossier import Dossier
-    from qakhunt.triage.findings import Findings
+    from qakhunt.triage.hit_report import HitReport
+    from qakhunt.triage.process_tree import HitProcesses
     from qakhunt.triage.timeline import Entry
 
 MOST_IN_FULL = 50
 # A result with more columns than this is shown as one list per row.
 MOST_COLUMNS = 8
-_APART = 15 * 60 * TICKS_PER_SECOND
 _EXPLAINED = {
     Verdict.CLEAN: "Every query was answered completely, and nothing was found.",
     Verdict.HITS: "Every query was answered completely. What was found is below.",
     Verdict.INCOMPLETE: "Coverage is incomplete: what was not found may still be there.",
     Verdict.FAILED: "Nothing answered. This says nothing about the devices.",
 }
-_ORDER = {kind: number for number, kind in enumerate(Kind)}  # the most suspicious first
 
 
 def cut(text: str, limit: int) -> str:
@@ -67,7 +66,7 @@ def cell_text(cell: Any) -> str:
 class HitView:
     """A hit and what every report says of it; ``cells`` are its columns, as text."""
 
-    dossier: Dossier
+    hit_report: HitReport
     place: str
     seen: str
     length: str
@@ -76,7 +75,7 @@ class HitView:
     @property
     def hit(self) -> Hit:
         """The hit itself."""
-        return self.dossier.hit
+        return self.hit_report.hit
 
     @property
     def device(self) -> str:
@@ -86,7 +85,7 @@ class HitView:
     @property
     def title(self) -> str:
         """The assessment's title without its reservation."""
-        return self.dossier.assessment.title.partition(",")[0]
+        return self.hit_report.assessment.title.partition(",")[0]
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ class OwnTable:
 
 @dataclass(frozen=True)
 class FindingView:
-    """One episode: hits of one account on one device that overlap, the worst first."""
+    """One finding: its hits that are shown, the worst first."""
 
     hits: tuple[HitView, ...]
 
@@ -158,19 +157,19 @@ def report_view(
     """The view of a result; ``only_new`` leaves out what earlier runs reported."""
     details = details or ReportDetails()
     views, own = [], []
-    for dossier in dossiers(result, details.portals):
-        if only_new and dossier.number - 1 in result.known:
+    for hit_report in hit_reports(result, details.portals):
+        if only_new and hit_report.number - 1 in result.known:
             continue
-        hunt = dossier.rendered.hunt if dossier.rendered else None
-        if shows_commands(hunt, dossier.hit.columns):
-            views.append(_hit_view(dossier))
+        hunt = hit_report.rendered.hunt if hit_report.rendered else None
+        if shows_commands(hunt, hit_report.hit.columns):
+            views.append(_hit_view(hit_report))
         else:
-            own.append(dossier)
-            if dossier.moments:
-                views.append(_hit_view(dossier))
+            own.append(hit_report)
+            if hit_report.moments:
+                views.append(_hit_view(hit_report))
     tables = _own_tables(own)
-    shown = {dossier.number for dossier in own}
-    findings = _episodes([view for view in views if view.dossier.number not in shown])
+    shown = {hit_report.number for hit_report in own}
+    findings = _findings(result, [v for v in views if v.hit_report.number not in shown])
     return ReportView(
         result, details, verdict_line(result), _EXPLAINED[result.verdict],
         tuple(coverage_rows(result)), tuple(findings),
@@ -197,13 +196,13 @@ def suppressed_view(result: RunResult) -> ReportView:
     return report_view(replace(result, hits=hits, known=frozenset(), context=None))
 
 
-def _hit_view(dossier: Dossier) -> HitView:
-    hit = dossier.hit
+def _hit_view(hit_report: HitReport) -> HitView:
+    hit = hit_report.hit
     length = "-"
     if hit.first_seen and hit.last_seen:
         length = span(hit.last_seen.since(hit.first_seen).seconds)
     return HitView(
-        dossier,
+        hit_report,
         whom(hit.profile, hit.tenant, hit.tenant or hit.workspace),
         clock(hit.first_seen)[:19] if hit.first_seen else "-",
         length,
@@ -211,61 +210,46 @@ def _hit_view(dossier: Dossier) -> HitView:
     )
 
 
-def _own_tables(found: Iterable[Dossier]) -> list[OwnTable]:
-    groups: dict[tuple[str, tuple[str, ...]], list[Dossier]] = {}
-    for dossier in found:
-        names = tuple(unique_names([column.name for column in dossier.hit.columns]))
-        groups.setdefault((dossier.hit.hunt, names), []).append(dossier)
+def _own_tables(found: Iterable[HitReport]) -> list[OwnTable]:
+    groups: dict[tuple[str, tuple[str, ...]], list[HitReport]] = {}
+    for hit_report in found:
+        names = tuple(unique_names([column.name for column in hit_report.hit.columns]))
+        groups.setdefault((hit_report.hit.hunt, names), []).append(hit_report)
     many = len({(d.hit.profile, d.hit.workspace) for group in groups.values() for d in group}) > 1
     tables = []
     for (hunt, names), group in groups.items():
         rendered = group[0].rendered
         lead = ("profile", "workspace") if many else ()
         rows = []
-        for dossier in group:
-            hit = dossier.hit
+        for hit_report in group:
+            hit = hit_report.hit
             where = (hit.profile, hit.workspace or "-") if many else ()
-            rows.append((dossier.number, (*where, *map(cell_text, hit.cells))))
+            rows.append((hit_report.number, (*where, *map(cell_text, hit.cells))))
         title = rendered.hunt.title if rendered else hunt
         tables.append(OwnTable(hunt, title, (*lead, *names), tuple(rows)))
     return tables
 
 
-def _episodes(views: Sequence[HitView]) -> list[FindingView]:
-    """Hits of one account on one device that overlap or follow within 15 minutes are one."""
-    groups: dict[tuple[Any, ...], list[HitView]] = {}
-    for view in views:
-        hit = view.hit
-        named = hit.device is not None and hit.first_seen is not None
-        key = (hit.tenant or hit.profile, hit.device, hit.account) if named else (id(view),)
-        groups.setdefault(key, []).append(view)
+def _findings(result: RunResult, views: Iterable[HitView]) -> list[FindingView]:
+    """The findings whose hits are shown, the most suspicious first."""
+    by_position = {view.hit_report.number - 1: view for view in views}
     found = []
-    for group in groups.values():
-        episode: list[HitView] = []
-        end = 0
-        for view in sorted(group, key=lambda v: v.hit.first_seen or Instant(0)):
-            first = view.hit.first_seen or Instant(0)
-            if episode and first.ticks > end + _APART:
-                found.append(_finding(episode))
-                episode, end = [], 0
-            episode.append(view)
-            end = max(end, (view.hit.last_seen or first).ticks)
-        found.append(_finding(episode))
+    for finding in findings_of_run(result):
+        shown = [by_position[at] for at in finding.positions if at in by_position]
+        if shown:
+            shown.sort(key=lambda view: (_rank(view), view.hit_report.number))
+            found.append(FindingView(tuple(shown)))
     return sorted(found, key=_suspicion)
 
 
-def _finding(views: Iterable[HitView]) -> FindingView:
-    return FindingView(tuple(sorted(views, key=lambda v: (_rank(v), v.dossier.number))))
-
-
 def _rank(view: HitView) -> int:
-    return _ORDER[view.dossier.assessment.kind]
+    return view.hit_report.assessment.kind.rank
 
 
 def _suspicion(finding: FindingView) -> tuple[int, int, int, int]:
     """The most suspicious first; then what more hunts agree on, then more commands."""
     worst = finding.worst
-    return _rank(worst), -len(finding.hunts), -(finding.distinct or 0), worst.dossier.number
+    return _rank(worst), -len(finding.hunts), -(finding.distinct or 0), worst.hit_report.number
 
 
 def _next_steps(
@@ -279,7 +263,7 @@ def _next_steps(
         yield f"Complete the coverage: {number} without a complete answer{advice}."
     by_kind: dict[Kind, list[HitView]] = {}
     for finding in findings:
-        by_kind.setdefault(finding.worst.dossier.assessment.kind, []).append(finding.worst)
+        by_kind.setdefault(finding.worst.hit_report.assessment.kind, []).append(finding.worst)
     for kind, views in by_kind.items():
         yield _step(kind, views, fetched=result.context is not None)
     for table in tables:
@@ -334,12 +318,12 @@ class TimelineRow:
 
 
 def timeline(
-    dossier: Dossier, details: ReportDetails, *, fold: bool, most: int | None = None
+    hit_report: HitReport, details: ReportDetails, *, fold: bool, most: int | None = None
 ) -> tuple[list[TimelineRow], int]:
     """The rows of the timeline and how many are left out; folded too where over ``most``."""
-    shown = entries(dossier.moments, fold=fold)
+    shown = entries(hit_report.moments, fold=fold)
     if most is not None and len(shown) > most:
-        shown = entries(dossier.moments, fold=True)
+        shown = entries(hit_report.moments, fold=True)
     rows = [_timeline_row(entry, details) for entry in shown[:most]]
     return rows, len(shown) - len(rows)
 
@@ -379,9 +363,9 @@ class TreeLine:
     said: str
 
 
-def tree_lines(findings: Findings) -> Iterator[TreeLine]:
+def tree_lines(processes: HitProcesses) -> Iterator[TreeLine]:
     """The process tree, one line per process; ``*`` and ``o`` mark commands as elsewhere."""
-    for row in tree_rows(findings):
+    for row in tree_rows(processes):
         if row.node is None:
             yield TreeLine(branch(row), "more", "", f"... {row.hidden:,} more", "", "")
             continue
@@ -398,10 +382,10 @@ def tree_lines(findings: Findings) -> Iterator[TreeLine]:
         yield TreeLine(branch(row), look, mark, name, line, said)
 
 
-def table_words(dossier: Dossier) -> list[tuple[str, str]]:
+def table_words(hit_report: HitReport) -> list[tuple[str, str]]:
     """What each table held about the hit, in words."""
     said = []
-    for answer in dossier.context.tables if dossier.context else ():
+    for answer in hit_report.context.tables if hit_report.context else ():
         words = f"{answer.found:,}"
         if answer.kept < answer.found:
             words = f"the nearest {answer.kept:,} of {answer.found:,}"

@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.context import (
+from qakhunt.answers.cells import to_json_value
+from qakhunt.answers.ledger import LedgerLine, Status
+from qakhunt.answers.run_result import (
     ANCESTORS_HUNT,
     PROCESSES,
     RARITY_HUNT,
@@ -23,15 +25,13 @@ from qakhunt.answers.context import (
     Record,
     TableAnswer,
 )
-from qakhunt.answers.ledger import LedgerLine, Status
-from qakhunt.answers.plain import to_json_value
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan, Window
 from qakhunt.run.execution import RunOptions, execute
 from qakhunt.run.plan import PlanLine
-from qakhunt.triage.findings import core_families, issuing_processes, unknown_ancestors
-from qakhunt.triage.stretches import Stretch, earlier, hull, parameter, stretches
+from qakhunt.triage.process_tree import core_families, issuing_processes, unknown_ancestors
+from qakhunt.triage.time_ranges import TimeRange, earlier, hull, parameter, time_ranges
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class _Case:
     number: int
     hit: Hit
     device: str
-    stretches: tuple[Stretch, ...]
+    time_ranges: tuple[TimeRange, ...]
     context: HitContext
 
 
@@ -73,7 +73,7 @@ class _Group:
 
     @property
     def window(self) -> Window:
-        return hull([s.window for case in self.cases for s in case.stretches])
+        return hull([s.window for case in self.cases for s in case.time_ranges])
 
 
 def collect(
@@ -112,11 +112,11 @@ def _groups(
     for number in asked:
         hit = result.hits[number]
         line = _line_of(hit, plan)
-        found = stretches(hit, context.around, result.now)
+        found = time_ranges(hit, context.around, result.now)
         if line is None or not hit.device or not found:
             context.hits[number] = HitContext(missing=_why_not(hit, line))
             continue
-        looked = tuple(stretch.window for stretch in found)
+        looked = tuple(time_range.window for time_range in found)
         case = _Case(number, hit, hit.device, found, HitContext(looked))
         at = next(i for i, other in enumerate(plan) if _same_place(other, line))
         groups.setdefault(at, _Group(line, [])).cases.append(case)
@@ -163,10 +163,10 @@ def _around(group: _Group, cases: Iterable[_Case], *, only: bool) -> dict[str, A
     return {
         "Devices": group.devices,
         "Around": [
-            parameter(case.number + 1, case.device, stretch)
+            parameter(case.number + 1, case.device, time_range)
             for case in cases
-            for stretch in case.stretches
-            if only or not stretch.only
+            for time_range in case.time_ranges
+            if only or not time_range.only
         ],
     }
 

@@ -23,7 +23,7 @@ from qakhunt.core.documents import Document, convert, read_text
 from qakhunt.core.errors import ConfigError, UsageError, nearest
 from qakhunt.core.toml_document import parse_toml
 from qakhunt.kql.values import Timespan
-from qakhunt.triage.links import RESOURCE_HINT, is_workspace_resource
+from qakhunt.triage.entities import RESOURCE_HINT, is_workspace_resource
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

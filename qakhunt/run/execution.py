@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
-from qakhunt.answers.duplicates import without_copies
+from qakhunt.answers.findings import without_duplicates
 from qakhunt.answers.hits import Hit, hits_of
 from qakhunt.answers.ledger import ANSWERED, Ledger, LedgerLine, Status
 from qakhunt.answers.run_result import RunResult
@@ -207,7 +207,7 @@ class _Run:
         first = self.plan[0].rendered
         return RunResult(
             now=first.now, window=first.window, rendered=tuple(rendered.values()),
-            ledger=ledger, hits=without_copies(hits), columns=columns, warnings=list(warnings),
+            ledger=ledger, hits=without_duplicates(hits), columns=columns, warnings=list(warnings),
             interrupted=stopped == "interrupted",
         )  # fmt: skip
 

@@ -8,8 +8,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.ledger import Status, Target
-from qakhunt.answers.plain import to_text
 from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.backends.recordings.coverage import as_kql, default_filter
 from qakhunt.backends.recordings.manifest import (

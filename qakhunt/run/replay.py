@@ -204,7 +204,7 @@ class ReplaySource:
 
 def _difference(rendered: RenderedQuery, recorded: RecordedHunt) -> str:
     """The first thing that differs, in words."""
-    from qakhunt.answers.plain import to_text
+    from qakhunt.answers.cells import to_text
     from qakhunt.backends.replay import span_of, window_of
 
     for name in parameters_of(rendered.hunt):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.ledger import DeliveryLine, Verdict
 from qakhunt.core.errors import StateError
 from qakhunt.schedule.coverage import MOST_MADE_UP
-from qakhunt.schedule.findings import News, finding_document, findings_of, judge
+from qakhunt.schedule.findings import News, finding_document, judge, reported_findings
 from qakhunt.schedule.sinks.base import Documents, NotTaken, Report
 from qakhunt.schedule.store import RunRecord
 from qakhunt.schedule.store_file import in_memory
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan
     from qakhunt.schedule.coverage import Coverage
-    from qakhunt.schedule.findings import Finding, Known
+    from qakhunt.schedule.findings import Known, ReportedFinding
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Message, Store
 
@@ -88,7 +88,7 @@ def report(
         )
         waiting = {finding.fingerprint for finding in reported[options.most_told :]}
         reported = reported[: options.most_told]
-        remembered = [known for known in remembered if known.fingerprint not in waiting]
+        remembered = [known for known in remembered if known.reported_as not in waiting]
     result.hits = [hit for finding in findings for hit in finding.hits]
     known = {id(hit) for finding in findings if not finding.reported for hit in finding.hits}
     result.known = frozenset(n for n, hit in enumerate(result.hits) if id(hit) in known)
@@ -134,27 +134,25 @@ def deliver_once(
 def _judged(
     result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions,
     made_up: frozenset[int],
-) -> tuple[list[Finding], list[Known]]:  # fmt: skip
-    found = findings_of(result.hits, hunts)
-    known = store.known([finding.fingerprint for finding in found])
-    judged = [
-        judge(
-            finding, known.get(finding.fingerprint), now=options.now,
-            repeat_after=options.repeat_after,
-        )
-        for finding in found
-    ]  # fmt: skip
-    return [_shown(finding, made_up) for finding, _ in judged], [entry for _, entry in judged]
+) -> tuple[list[ReportedFinding], list[Known]]:  # fmt: skip
+    found = reported_findings(result.hits, hunts)
+    known = store.known([mark for finding in found for mark in finding.members])
+    judged = list(judge(found, known, now=options.now, repeat_after=options.repeat_after))
+    remembered = [entry for _, entries in judged for entry in entries]
+    return [_shown(finding, made_up) for finding, _ in judged], remembered
 
 
-def _shown(finding: Finding, made_up: frozenset[int]) -> Finding:
-    """Without what an owed window repeats of a finding that the current window shows."""
-    current = tuple(hit for hit in finding.hits if id(hit) not in made_up)
-    return replace(finding, hits=current or finding.hits)
+def _shown(finding: ReportedFinding, made_up: frozenset[int]) -> ReportedFinding:
+    """Without what an owed window repeats of a hit that the current window shows."""
+    members = {
+        mark: tuple(hit for hit in hits if id(hit) not in made_up) or hits
+        for mark, hits in finding.members.items()
+    }
+    return replace(finding, members=members)
 
 
 def _numbers(
-    findings: Sequence[Finding], result: RunResult, coverages: Sequence[Coverage],
+    findings: Sequence[ReportedFinding], result: RunResult, coverages: Sequence[Coverage],
     options: JobOptions,
 ) -> dict[str, Any]:  # fmt: skip
     counts = {news.value: 0 for news in News}
@@ -170,7 +168,10 @@ def _numbers(
 
 
 def _messages(
-    result: RunResult, reported: Sequence[Finding], sinks: Sequence[Sink], options: JobOptions
+    result: RunResult,
+    reported: Sequence[ReportedFinding],
+    sinks: Sequence[Sink],
+    options: JobOptions,
 ) -> Iterator[Message]:
     """Made as they are written, since they can be many and long."""
     documents = Documents(

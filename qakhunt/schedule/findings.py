@@ -1,33 +1,32 @@
-"""Findings: hits with the same fingerprint, and whether there is anything new to report.
+"""What a run reports of its findings: whether each is new, and the document that sinks are given.
 
 A finding is reported when it is first seen, when it grows, and again after a stated
-time; in between it is known. What makes two hits the same finding, run after run: a hunt
-declares result columns under ``qakhunt: fingerprint:``; ``day`` there is the UTC day of
-the hit's first event. Without a declaration: device, account and day.
+time; in between it is known. The state remembers the fingerprint of each hit of it, so
+a finding stays the same one when another hunt joins it, and a state that was written
+when each hunt had findings of its own is read as it is.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_json_value
+from qakhunt.answers.findings import findings_of, hit_end
 from qakhunt.answers.run_document import hit_document
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.answers.hits import Hit
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant, Timespan
 
 SCHEMA = "qakhunt.finding/1"
-DAY = "day"
 FIELDS = (
-    "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "profile",
+    "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "hunts",
+    "profile",
     "tenant", "workspaces", "device", "account", "commands", "commands_in_all",
     "new_commands", "techniques",
     "distinct", "total", "first_seen", "last_seen", "rows", "hits",
@@ -51,10 +50,11 @@ class News(str, Enum):
 
 @dataclass(frozen=True)
 class Known:
-    """What the state remembers of a reported finding; no name, no command text.
+    """What the state remembers of a reported hit; no name, no command text.
 
     ``marks`` are digests of the commands reported so far, ``size`` the most distinct
-    commands reported at once.
+    commands reported at once; ``reported_as`` is the fingerprint of the finding that
+    it was reported in.
     """
 
     fingerprint: str
@@ -66,15 +66,16 @@ class Known:
     revision: int = 1
     size: int = 0
     marks: frozenset[str] = frozenset()
+    reported_as: str = ""
 
 
 @dataclass(frozen=True)
-class Finding:
-    """All hits of a run that are the same finding, the fullest first."""
+class ReportedFinding:
+    """A finding as a run reports it: its hits by their fingerprint, and what is new of it."""
 
     fingerprint: str
-    hunt: Hunt
-    hits: tuple[Hit, ...]
+    members: Mapping[str, tuple[Hit, ...]]
+    by_name: Mapping[str, Hunt]
     news: News = News.NEW
     revision: int = 1
     new_commands: tuple[str, ...] = field(default=())
@@ -89,94 +90,112 @@ class Finding:
         """Whether this run reports it."""
         return self.news is not News.KNOWN
 
+    @property
+    def hits(self) -> list[Hit]:
+        """All its hits, the fullest first."""
+        return sorted((h for hits in self.members.values() for h in hits), key=_size, reverse=True)
 
-def fingerprint(hunt: Hunt, hit: Hit) -> str:
-    """32 hex digits, the same for the same finding however often it is found.
+    @property
+    def hunts(self) -> list[Hunt]:
+        """The hunts that see it; first that of the fullest hit."""
+        return [self.by_name[name] for name in dict.fromkeys(hit.hunt for hit in self.hits)]
 
-    The hunt goes by its id, so a change of its parameters keeps its findings. A
-    declared column that the result lacks makes the whole row count: two findings
-    never become one.
+
+def reported_findings(hits: Sequence[Hit], hunts: Mapping[str, Hunt]) -> list[ReportedFinding]:
+    """The findings of the hits, before they are judged.
+
+    Episodes that share a fingerprint are one finding: their hunt says that they are the same.
     """
-    row = hit.row
-    declared = hunt.notes.fingerprint
-    values = [_value(name, hit, row) for name in declared if name in row or name == DAY]
-    if not declared:
-        values = [_plain(hit.device), _plain(hit.account), _value(DAY, hit, row)]
-    if len(values) < len(declared) or (not declared and hit.device is None):
-        values.append([_plain(cell) for cell in hit.cells])
-    identity = [hunt.id.lower() or hunt.name, *_owner(hit), *values]
-    text = json.dumps(identity, ensure_ascii=True, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
-
-
-def _owner(hit: Hit) -> Sequence[Any]:
-    """The tenant; duplicates in several of its workspaces are one finding."""
-    if hit.tenant:
-        return [hit.tenant.lower()]
-    return [f"profile:{hit.profile}", (hit.workspace or "").lower()]
-
-
-def _value(name: str, hit: Hit, row: dict[str, Any]) -> Any:
-    if name in row:
-        return _plain(row[name])
-    return hit.first_seen.isoformat()[:10] if hit.first_seen else None
-
-
-def _plain(cell: Any) -> Any:
-    """Names differ in case between sources; nothing else is taken for the same."""
-    value = to_json_value(cell)
-    return value.strip().casefold() if isinstance(value, str) else value
-
-
-def findings_of(hits: Iterable[Hit], hunts: Mapping[str, Hunt]) -> list[Finding]:
-    """Hits grouped by fingerprint, in order of their first."""
-    groups: dict[str, list[Hit]] = {}
-    for hit in hits:
-        groups.setdefault(fingerprint(hunts[hit.hunt], hit), []).append(hit)
+    groups: dict[str, dict[str, list[Hit]]] = {}
+    for episode in findings_of(hits, hunts):
+        joined: dict[str, list[Hit]] = {}
+        for group in {
+            id(g): g for mark in episode.fingerprints if (g := groups.get(mark))
+        }.values():
+            joined |= group
+        for mark, hit in zip(episode.fingerprints, episode.hits, strict=True):
+            joined.setdefault(mark, []).append(hit)
+        groups |= dict.fromkeys(joined, joined)
     return [
-        Finding(mark, hunts[group[0].hunt], tuple(sorted(group, key=_size, reverse=True)))
-        for mark, group in groups.items()
+        ReportedFinding(next(iter(group)), {m: tuple(found) for m, found in group.items()}, hunts)
+        for group in {id(group): group for group in groups.values()}.values()
     ]
 
 
 def judge(
-    finding: Finding, known: Known | None, *, now: Instant, repeat_after: Timespan
-) -> tuple[Finding, Known]:
-    """The finding with its news, and what to remember once it is on its way."""
-    marks = {_mark(c.normalised): c.line for hit in finding.hits for c in hit.commands}
-    size = max(map(_size, finding.hits))
-    if known is None:
-        remembered = Known(
-            finding.fingerprint, finding.hunt.name, _customer(finding.hits[0]),
-            now, now, now, 1, size, frozenset(marks),
-        )  # fmt: skip
-        return replace(finding, news=News.NEW), remembered
-    fresh = tuple(line for mark, line in marks.items() if mark not in known.marks)
-    if fresh or size > known.size:
+    findings: Sequence[ReportedFinding], known: Mapping[str, Known], *, now: Instant,
+    repeat_after: Timespan,
+) -> Iterator[tuple[ReportedFinding, list[Known]]]:  # fmt: skip
+    """Each finding with its news, and what to remember once it is on its way.
+
+    A finding keeps the fingerprint that it was first reported under. Where one came
+    apart, the part that has the hit of that fingerprint keeps it.
+    """
+    owners = {mark: finding for finding in findings for mark in finding.members}
+    for finding in findings:
+        before = sorted(
+            (known[mark] for mark in finding.members if mark in known),
+            key=lambda entry: (entry.first_reported, entry.fingerprint),
+        )
+        names = [entry.reported_as for entry in before]
+        kept = (name for name in names if owners.setdefault(name, finding) is finding)
+        named = replace(finding, fingerprint=next(kept, finding.fingerprint))
+        yield _judge(named, before, now, repeat_after)
+
+
+def _judge(
+    finding: ReportedFinding, before: Sequence[Known], now: Instant, repeat_after: Timespan
+) -> tuple[ReportedFinding, list[Known]]:
+    known = {entry.fingerprint: entry for entry in before}
+    seen = {mark for entry in before for mark in entry.marks}
+    commands = {_mark(c.normalised): c.line for hit in finding.hits for c in hit.commands}
+    fresh = tuple(line for mark, line in commands.items() if mark not in seen)
+    grown = any(
+        mark not in known or max(map(_size, hits)) > known[mark].size
+        for mark, hits in finding.members.items()
+    )
+    if not before:
+        news, fresh = News.NEW, ()
+    elif fresh or grown:
         news = News.GROWN
-    elif now.since(known.last_reported) >= repeat_after:
+    elif now.since(max(entry.last_reported for entry in before)) >= repeat_after:
         news = News.AGAIN
     else:
-        unchanged = replace(known, last_seen=now)
-        return replace(finding, news=News.KNOWN, revision=known.revision), unchanged
-    remembered = replace(
-        known, last_reported=now, last_seen=now, revision=known.revision + 1,
-        size=max(size, known.size), marks=known.marks | set(marks),
+        revision = max(entry.revision for entry in before)
+        unchanged = [replace(entry, last_seen=now) for entry in before]
+        return replace(finding, news=News.KNOWN, revision=revision), unchanged
+    revision = max((entry.revision for entry in before), default=0) + 1
+    judged = replace(finding, news=news, revision=revision, new_commands=fresh)
+    return judged, [
+        _remembered(judged, mark, hits, known.get(mark), now)
+        for mark, hits in finding.members.items()
+    ]
+
+
+def _remembered(
+    finding: ReportedFinding, mark: str, hits: Sequence[Hit], before: Known | None, now: Instant
+) -> Known:
+    size = max(map(_size, hits))
+    marks = frozenset(_mark(c.normalised) for hit in hits for c in hit.commands)
+    return Known(
+        mark, hits[0].hunt, hits[0].tenant or hits[0].profile,
+        before.first_reported if before else now, now, now, finding.revision,
+        max(size, before.size) if before else size, before.marks | marks if before else marks,
+        finding.fingerprint,
     )  # fmt: skip
-    told = replace(finding, news=news, revision=remembered.revision, new_commands=fresh)
-    return told, remembered
 
 
-def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str, Any]:
+def finding_document(finding: ReportedFinding, *, run_id: str, now: Instant) -> dict[str, Any]:
     """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values.
 
     ``rows`` and ``commands_in_all`` count; ``hits`` and ``commands`` show the fullest and
     the first of them. ``new_commands`` are what a grown finding has more.
     """
-    first, hunt = finding.hits[0], finding.hunt
-    commands = list(dict.fromkeys(c.line for h in finding.hits for c in h.commands))
-    seen = [hit.first_seen for hit in finding.hits if hit.first_seen]
-    last = [moment for hit in finding.hits for moment in (hit.last_seen, hit.first_seen) if moment]
+    hits = finding.hits
+    first, hunts = hits[0], [_hunt_document(hunt) for hunt in finding.hunts]
+    commands = list(dict.fromkeys(c.line for h in hits for c in h.commands))
+    seen = [hit.first_seen for hit in hits if hit.first_seen]
+    last = [hit_end(hit) for hit in hits if hit.first_seen or hit.last_seen]
     return {
         "schema": SCHEMA,
         "id": finding.id,
@@ -185,24 +204,29 @@ def finding_document(finding: Finding, *, run_id: str, now: Instant) -> dict[str
         "news": finding.news.value,
         "reported_at": now.isoformat(),
         "run": run_id,
-        "hunt": {"name": hunt.name, "id": hunt.id, "title": hunt.title,
-                 "version": hunt.version, "severity": hunt.severity},
+        "hunt": hunts[0],
+        "hunts": hunts,
         "profile": first.profile,
         "tenant": first.tenant,
-        "workspaces": list(dict.fromkeys(h.workspace for h in finding.hits if h.workspace)),
+        "workspaces": list(dict.fromkeys(h.workspace for h in hits if h.workspace)),
         "device": first.device,
         "account": first.account,
         "commands": commands[:MOST_COMMANDS],
         "commands_in_all": len(commands),
         "new_commands": list(finding.new_commands[:MOST_COMMANDS]),
-        "techniques": list(dict.fromkeys(t for h in finding.hits for t in h.techniques)),
-        "distinct": max((h.distinct for h in finding.hits if h.distinct is not None), default=None),
-        "total": max((h.total for h in finding.hits if h.total is not None), default=None),
+        "techniques": list(dict.fromkeys(t for h in hits for t in h.techniques)),
+        "distinct": max((h.distinct for h in hits if h.distinct is not None), default=None),
+        "total": max((h.total for h in hits if h.total is not None), default=None),
         "first_seen": min(seen).isoformat() if seen else None,
         "last_seen": max(last).isoformat() if last else None,
-        "rows": len(finding.hits),
-        "hits": [hit_document(hit) for hit in finding.hits[:MOST_HITS]],
+        "rows": len(hits),
+        "hits": [hit_document(hit) for hit in hits[:MOST_HITS]],
     }  # fmt: skip
+
+
+def _hunt_document(hunt: Hunt) -> dict[str, Any]:
+    names = ("name", "id", "title", "version", "severity")
+    return {name: getattr(hunt, name) for name in names}
 
 
 def _mark(command: str) -> str:
@@ -212,7 +236,3 @@ def _mark(command: str) -> str:
 def _size(hit: Hit) -> int:
     """Distinct commands, as the hunt counts them, else as they are listed."""
     return hit.distinct if hit.distinct is not None else len({c.normalised for c in hit.commands})
-
-
-def _customer(hit: Hit) -> str:
-    return hit.tenant or hit.profile

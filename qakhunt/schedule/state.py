@@ -79,7 +79,7 @@ def state_document(store: Store) -> dict[str, Any]:
             }
             for entry in store.coverages()
         ],
-        "findings": len(store.known()),
+        "findings": len({known.reported_as for known in store.known().values()}),
         "deliveries": [
             {"sink": sink, "delivered": delivered, "pending": pending}
             for sink, delivered, pending in store.deliveries()

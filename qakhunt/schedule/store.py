@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-VERSION = 1
+VERSION = 2
 APPLICATION_ID = 0x71616B68  # "qakh"
 _SCHEMA = """
 CREATE TABLE run(
@@ -45,12 +45,19 @@ CREATE TABLE lost(
 CREATE TABLE finding(
   fingerprint TEXT PRIMARY KEY, hunt TEXT NOT NULL, customer TEXT NOT NULL,
   first_reported INTEGER NOT NULL, last_reported INTEGER NOT NULL, last_seen INTEGER NOT NULL,
-  revision INTEGER NOT NULL, size INTEGER NOT NULL, marks TEXT NOT NULL);
+  revision INTEGER NOT NULL, size INTEGER NOT NULL, marks TEXT NOT NULL,
+  reported_as TEXT NOT NULL);
 CREATE TABLE outbox(
   id INTEGER PRIMARY KEY, sink TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL,
   findings TEXT NOT NULL, payload BLOB, created INTEGER NOT NULL, delivered INTEGER,
   attempts INTEGER NOT NULL DEFAULT 0, detail TEXT NOT NULL DEFAULT '',
   UNIQUE(sink, key));
+"""
+# Before version 2 each hunt had findings of its own.
+_TO_VERSION_2 = """
+ALTER TABLE finding ADD COLUMN reported_as TEXT NOT NULL DEFAULT '';
+UPDATE finding SET reported_as = fingerprint;
+PRAGMA user_version = 2
 """
 _OPEN_HINT = "its folder must exist and be writable"
 KEY = "hunt_hash = ? AND product = ? AND customer = ? AND workspace = ?"
@@ -218,16 +225,19 @@ class Store:
     # Findings
 
     def known(self, fingerprints: Sequence[str] | None = None) -> dict[str, Known]:
-        """Reported findings by fingerprint; all of them without a list."""
+        """What was reported, by the fingerprint of each hit; all of it without a list."""
+        ((version,),) = self._rows("PRAGMA user_version")
+        # A state that is only looked at is not brought to this version.
+        name = "reported_as" if version >= VERSION else "fingerprint"
         rows = self._rows(
-            "SELECT fingerprint, hunt, customer, first_reported, last_reported, last_seen, "
-            "revision, size, marks FROM finding"
+            "SELECT fingerprint, hunt, customer, first_reported, last_reported, last_seen, "  # noqa: S608
+            f"revision, size, marks, {name} FROM finding"
         )
         wanted = None if fingerprints is None else set(fingerprints)
         return {
             row[0]: Known(
                 row[0], row[1], row[2], Instant(row[3]), Instant(row[4]), Instant(row[5]),
-                row[6], row[7], frozenset(row[8].split()),
+                row[6], row[7], frozenset(row[8].split()), row[9],
             )
             for row in rows
             if wanted is None or row[0] in wanted
@@ -375,14 +385,14 @@ def connect(path: Path | None, name: str, *, read_only: bool = False) -> sqlite3
     except sqlite3.OperationalError as problem:
         raise StateError(f"cannot open the state {name}: {problem}", hint=_OPEN_HINT) from None
     try:
-        _prepare(connection, name)
+        _prepare(connection, name, read_only=read_only)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _prepare(connection: sqlite3.Connection, name: str) -> None:
+def _prepare(connection: sqlite3.Connection, name: str, *, read_only: bool) -> None:
     try:
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA synchronous = FULL")
@@ -390,12 +400,8 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables == 0 and owner == 0:
-            connection.execute("BEGIN IMMEDIATE")
-            for statement in _SCHEMA.split(";"):
-                connection.execute(statement)
-            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {VERSION}")
-            connection.execute("COMMIT")
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"
+            _at_once(connection, _SCHEMA + marks)
             return
     except sqlite3.OperationalError as problem:
         raise StateError(f"cannot use the state {name}: {problem}", hint=_OPEN_HINT) from None
@@ -411,6 +417,20 @@ def _prepare(connection: sqlite3.Connection, name: str) -> None:
     problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
     if problems != ["ok"]:
         raise sqlite3.DatabaseError("; ".join(problems))
+    if version < VERSION and not read_only:
+        _at_once(connection, _TO_VERSION_2)
+
+
+def _at_once(connection: sqlite3.Connection, statements: str) -> None:
+    """Run all of the statements, or none of them."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in statements.split(";"):
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 # Rows from values, and back
@@ -454,10 +474,10 @@ def write_coverage(sql: Callable[..., int], coverage: Coverage) -> None:
 
 def write_known(sql: Callable[..., int], known: Known) -> None:
     sql(
-        "INSERT OR REPLACE INTO finding VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT OR REPLACE INTO finding VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         known.fingerprint, known.hunt, known.customer, known.first_reported.ticks,
         known.last_reported.ticks, known.last_seen.ticks, known.revision, known.size,
-        " ".join(sorted(known.marks)),
+        " ".join(sorted(known.marks)), known.reported_as or known.fingerprint,
     )  # fmt: skip
 
 

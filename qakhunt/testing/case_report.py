@@ -7,7 +7,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape, quoteattr
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.kql.values import Instant
 from qakhunt.testing.case_runner import CaseResult, EventNote, Outcome, Reach

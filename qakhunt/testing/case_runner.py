@@ -9,7 +9,7 @@ from decimal import Decimal
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.core.errors import HuntError, NotAvailableError, QakhuntError
 from qakhunt.hunts.render import RenderedQuery, render

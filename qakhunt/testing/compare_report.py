@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_text
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.run_document import HitRecord, hit_document
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.kql.values import Instant

@@ -16,9 +16,9 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from qakhunt.answers.cells import to_json_line
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import Target
-from qakhunt.answers.plain import to_json_line
 from qakhunt.hunts.parameters import query_tokens
 from qakhunt.hunts.render import render
 from qakhunt.kql.schema import PRODUCTS, SENTINEL, TIME_COLUMN, columns

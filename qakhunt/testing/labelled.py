@@ -243,7 +243,7 @@ def write_labelled(folder: Path, sets: Sequence[LabelledSet]) -> None:
     """
     import yaml
 
-    from qakhunt.answers.plain import to_json_line
+    from qakhunt.answers.cells import to_json_line
     from qakhunt.core.writing import whole_file
 
     if folder.exists() and any(folder.iterdir()):

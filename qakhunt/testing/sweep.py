@@ -6,9 +6,9 @@ import re
 from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import Target
-from qakhunt.answers.plain import to_text
 from qakhunt.core.errors import UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.parameters import from_text, parameters_of

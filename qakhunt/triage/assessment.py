@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from qakhunt.answers.ledger import Status
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.triage.evidence import (
+    BY_HAND,
     LOADERS,
     Burst,
     Evidence,
@@ -26,17 +27,22 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from qakhunt.answers.context import HitContext
-    from qakhunt.triage.findings import Findings
+    from qakhunt.answers.run_result import HitContext
+    from qakhunt.triage.process_tree import HitProcesses
 
 
 class Kind(str, Enum):
-    """What a hit resembles."""
+    """What a hit resembles, the most suspicious first."""
 
     QAKBOT = "consistent_with_qakbot"
     UNCLEAR = "cannot_tell"
     ADMINISTRATION = "resembles_administration"
     INVENTORY = "resembles_inventory"
+
+    @property
+    def rank(self) -> int:
+        """0 for the most suspicious."""
+        return list(Kind).index(self)
 
 
 TITLES = {
@@ -111,19 +117,26 @@ def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
     return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
 
 
+def _injected(evidence: Evidence) -> bool:
+    return bool(evidence.injected) and _at_least(evidence, 4, 1)
+
+
 def _lookup(evidence: Evidence) -> bool:
     burst = evidence.burst
-    return burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
+    asked = burst is not None and "nslookup_srv" in burst.families and len(burst.families) >= 3
+    desktop = any(node.process.file.casefold() == "explorer.exe" for node in evidence.issuers)
+    return asked and not (evidence.console or evidence.help_desk or desktop)
 
 
 def _by_no_shell(evidence: Evidence) -> bool:
     burst = evidence.burst
     known = burst is not None and burst.issuer is not None and not burst.by_shell
-    return known and _at_least(evidence, 4, 1)
+    return known and not evidence.administrative and _at_least(evidence, 4, 2)
 
 
 def _by_shell(evidence: Evidence) -> bool:
-    return evidence.burst is not None and evidence.burst.by_shell and _at_least(evidence, 5, 2)
+    shell = evidence.burst is not None and evidence.burst.by_shell
+    return shell and not evidence.administrative and _at_least(evidence, 5, 2)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
@@ -132,7 +145,7 @@ def _by_nobody_known(evidence: Evidence) -> bool:
 
 
 def _agent(evidence: Evidence) -> bool:
-    return evidence.agent is not None
+    return bool(evidence.agent or evidence.management)
 
 
 def _spread(evidence: Evidence) -> bool:
@@ -142,30 +155,44 @@ def _spread(evidence: Evidence) -> bool:
 
 def _everywhere(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return not shell and any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
+    if shell or evidence.injected:
+        return False
+    return any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
+
+
+def _help_desk(evidence: Evidence) -> bool:
+    return evidence.help_desk is not None
 
 
 def _by_hand(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return shell and evidence.gap is not None and evidence.gap > 2
+    return shell and evidence.gap is not None and evidence.gap > BY_HAND
 
 
 CRITERIA = (
     Criterion(
         Kind.QAKBOT,
+        "a host that Qakbot injects, started by its bare name, issued at least four families "
+        "within 15 minutes, itself or through a shell, one of them rare in inventories",
+        _injected,
+    ),
+    Criterion(
+        Kind.QAKBOT,
         "the DNS lookup of domain controllers that Qakbot makes, and at least three families of "
-        "discovery commands within 15 minutes",
+        "discovery commands within 15 minutes, from no person's console or desktop and no "
+        "help-desk tool",
         _lookup,
     ),
     Criterion(
         Kind.QAKBOT,
-        "a process that is no shell issued at least four families within 15 minutes, one of them "
-        "rare in inventories",
+        "a process that is no shell and no management agent issued at least four families within "
+        "15 minutes, two of them rare in inventories",
         _by_no_shell,
     ),
     Criterion(
         Kind.QAKBOT,
-        "a shell issued at least five families within 15 minutes, two of them rare in inventories",
+        "a shell issued at least five families within 15 minutes, two of them rare in "
+        "inventories, at no person's console and for no management agent or help-desk tool",
         _by_shell,
     ),
     Criterion(
@@ -182,8 +209,14 @@ CRITERIA = (
     ),
     Criterion(
         Kind.INVENTORY,
-        "the same process, no shell, issues such commands on at least five devices or ten days",
+        "the same process, no shell and no host that Qakbot injects, issues such commands on at "
+        "least five devices or ten days",
         _everywhere,
+    ),
+    Criterion(
+        Kind.ADMINISTRATION,
+        "a help-desk tool is among the ancestors of the commands",
+        _help_desk,
     ),
     Criterion(
         Kind.ADMINISTRATION,
@@ -194,7 +227,9 @@ CRITERIA = (
 NONE_HOLDS = "none of the stated criteria holds"
 
 
-def assess(evidence: Evidence, context: HitContext | None, findings: Findings | None) -> Assessment:
+def assess(
+    evidence: Evidence, context: HitContext | None, processes: HitProcesses | None
+) -> Assessment:
     """The first criterion that holds decides; the reasons tell the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
@@ -202,7 +237,7 @@ def assess(evidence: Evidence, context: HitContext | None, findings: Findings | 
         kind=kind,
         criterion=met.text if met else NONE_HOLDS,
         reasons=tuple(_reasons(kind, evidence)),
-        not_looked_at=tuple(_not_looked_at(context, findings)),
+        not_looked_at=tuple(_not_looked_at(context, processes)),
     )
 
 
@@ -257,9 +292,15 @@ def _harmless(evidence: Evidence) -> list[str]:
     said = []
     if evidence.agent:
         said.append(f"the issuing process is {evidence.agent}")
+    if evidence.management:
+        said.append(f"{evidence.management}, a management agent, is among the ancestors")
+    if evidence.help_desk:
+        said.append(f"{evidence.help_desk}, a help-desk tool, is among the ancestors")
+    if evidence.console:
+        said.append("a person may have typed them: the shell was opened from a desktop")
     if evidence.burst is not None and evidence.burst.by_shell:
         said.append(f"a shell issued them: {_name(evidence.burst)}")
-    if evidence.gap is not None and evidence.gap > 2:
+    if evidence.gap is not None and evidence.gap > BY_HAND:
         said.append(
             f"the commands are {span(evidence.gap)} apart (median), a person's or a schedule's pace"
         )
@@ -316,7 +357,7 @@ def table_name(table: str) -> str:
     return _TABLE_NAMES.get(table, table)
 
 
-def _not_looked_at(context: HitContext | None, findings: Findings | None) -> list[str]:
+def _not_looked_at(context: HitContext | None, processes: HitProcesses | None) -> list[str]:
     if context is None:
         return ["what surrounded the hit: it was not asked for", ALWAYS]
     if context.missing:
@@ -333,7 +374,7 @@ def _not_looked_at(context: HitContext | None, findings: Findings | None) -> lis
             )
     if not any(answer.found for answer in context.tables):
         said.append("the device itself: no table has a record of it around the hit")
-    elif findings is not None and not findings.own:
+    elif processes is not None and not processes.own:
         said.append("the hit's commands: no process event around it is one of them")
     if context.rarity_detail:
         said.append(f"how rare it is: {context.rarity_detail}")
@@ -341,13 +382,13 @@ def _not_looked_at(context: HitContext | None, findings: Findings | None) -> lis
         said.append(
             "the time between the first and the last command, but for the commands themselves"
         )
-    said += _unknown_ancestors(findings)
+    said += _unknown_ancestors(processes)
     return [*said, ALWAYS]
 
 
-def _unknown_ancestors(findings: Findings | None) -> Sequence[str]:
+def _unknown_ancestors(processes: HitProcesses | None) -> Sequence[str]:
     found: dict[str, None] = {}
-    for issuer in findings.issuers if findings else ():
+    for issuer in processes.issuers if processes else ():
         top = [issuer, *issuer.ancestors()][-1]
         if top.event is None:
             name = top.process.file or "an unnamed process"

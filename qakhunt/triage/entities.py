@@ -1,14 +1,18 @@
-"""Who and what a hit involves: device, accounts, processes, hashes, addresses.
+"""Links into the portals, per cloud, with the query filled in.
 
-Each carries a query that pivots on it, ready to paste, and links where there are any.
+Every part that comes from a record is percent-encoded; a value that cannot be what it
+should be makes no link.
 """
 
 from __future__ import annotations
 
+import base64
+import gzip
 import ipaddress
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from qakhunt.kql.literal import encode
 from qakhunt.kql.schema import PRODUCTS, TIME_COLUMN
@@ -17,13 +21,138 @@ from qakhunt.triage.records import account_name, events_of, text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from qakhunt.answers.context import HitContext
     from qakhunt.answers.hits import Hit
-    from qakhunt.kql.values import Window
-    from qakhunt.triage.findings import Findings
-    from qakhunt.triage.links import Portals
-    from qakhunt.triage.process_tree import Node
+    from qakhunt.answers.run_result import HitContext
+    from qakhunt.kql.values import Instant, Window
+    from qakhunt.triage.process_tree import HitProcesses, Node
     from qakhunt.triage.records import Event
+
+
+PUBLIC = "public"
+# Portals of Microsoft Defender and Azure by cloud; None where the cloud has none.
+DEFENDER_PORTALS = {
+    "public": "https://security.microsoft.com",
+    "usgov": "https://security.microsoft.us",
+    "usgov-dod": "https://security.apps.mil",
+    "china": None,
+}
+DATA_EXPLORER = "https://dataexplorer.azure.com"
+AZURE_PORTALS = {
+    "public": "https://portal.azure.com",
+    "usgov": "https://portal.azure.us",
+    "usgov-dod": "https://portal.azure.us",
+    "china": "https://portal.azure.cn",
+}
+CLOUDS = tuple(DEFENDER_PORTALS)
+_DEVICE_ID = re.compile(r"[0-9a-fA-F]{40}", re.ASCII)
+_GUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+_RESOURCE = re.compile(
+    r"/subscriptions/[^/?#]+/resource[gG]roups/[^/?#]+/providers/[^/?#]+/workspaces/[^/?#]+"
+)
+
+RESOURCE_HINT = (
+    "it looks like /subscriptions/../resourceGroups/../providers/"
+    "Microsoft.OperationalInsights/workspaces/NAME"
+)
+
+# Longer addresses are cut or refused on the way.
+_LONGEST = 8000
+
+
+@dataclass(frozen=True)
+class Portals:
+    """Where links lead: clouds, and the resource ids of workspaces by their GUID.
+
+    ``cloud`` is Defender's, empty where nobody named one; ``azure`` is that of the
+    workspaces where it is another.
+    The key ``""`` of ``workspaces`` stands for every workspace. ``cluster`` and ``database``
+    are those of Azure Data Explorer.
+    """
+
+    cloud: str = ""
+    workspaces: tuple[tuple[str, str], ...] = ()
+    azure: str | None = None
+    cluster: str | None = None
+    database: str | None = None
+
+    def device_page(self, device_id: str, tenant: str | None) -> str | None:
+        """The device's page in the Defender portal."""
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
+        if portal is None or not _DEVICE_ID.fullmatch(device_id):
+            return None
+        return f"{portal}/machines/v2/{device_id.lower()}/overview{_tenant(tenant, '?')}"
+
+    def device_timeline(
+        self, device_id: str, tenant: str | None, start: Instant, end: Instant
+    ) -> str | None:
+        """The device's timeline in the Defender portal over a stretch of time."""
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
+        if portal is None or not _DEVICE_ID.fullmatch(device_id):
+            return None
+        times = f"from={_millisecond(start)}&to={_millisecond(end)}"
+        page = f"{portal}/machines/v2/{device_id.lower()}/timeline"
+        return f"{page}?{times}{_tenant(tenant, '&')}"
+
+    def advanced_hunting(self, query: str, tenant: str | None) -> str | None:
+        """Advanced hunting in the Defender portal with the query filled in."""
+        portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
+        if portal is None:
+            return None
+        packed = _packed(query.encode("utf-16-le", "replace"))
+        text = base64.urlsafe_b64encode(packed).decode().rstrip("=")
+        link = f"{portal}/v2/advanced-hunting?query={text}&timeRangeId=month{_tenant(tenant, '&')}"
+        return link if len(link) <= _LONGEST else None
+
+    def logs(
+        self, query: str, tenant: str | None, workspace: str | None, window: Window
+    ) -> str | None:
+        """Logs in the Azure portal with the query filled in; needs the workspace's resource id."""
+        known = dict(self.workspaces)
+        resource = known.get((workspace or "").lower()) or known.get("")
+        portal = AZURE_PORTALS[self.azure or self.cloud or PUBLIC]
+        if resource is None or not is_workspace_resource(resource):
+            return None
+        text = base64.b64encode(_packed(query.encode("utf-8", "replace"))).decode()
+        where = f"#@{tenant}" if tenant and _GUID.fullmatch(tenant) else "#"
+        times = f"{_millisecond(window.start)}/{_millisecond(window.end)}"
+        # The portal decodes the query twice, the rest once.
+        link = (
+            f"{portal}/{where}/blade/Microsoft_OperationsManagementSuite_Workspace/Logs.ReactView"
+            f"/resourceId/{quote(resource, safe='')}/source/LogsBlade.AnalyticsShareLinkToQuery"
+            f"/q/{quote(quote(text, safe=''), safe='')}"
+            f"/timespan/{quote(times, safe='')}"
+        )
+        return link if len(link) <= _LONGEST else None
+
+    def data_explorer(self, query: str) -> str | None:
+        """Azure Data Explorer with the query filled in; needs a cluster of the public cloud."""
+        host = urlsplit(self.cluster or "").hostname
+        if host is None or not self.database or (self.azure or self.cloud or PUBLIC) != PUBLIC:
+            return None
+        text = base64.b64encode(_packed(query.encode("utf-8", "replace"))).decode()
+        link = (
+            f"{DATA_EXPLORER}/clusters/{quote(host, safe='')}"
+            f"/databases/{quote(self.database, safe='')}?query={quote(text, safe='')}"
+        )
+        return link if len(link) <= _LONGEST else None
+
+
+def is_workspace_resource(text: str) -> bool:
+    """Whether the text is the Azure resource id of a workspace."""
+    return _RESOURCE.fullmatch(text) is not None
+
+
+def _packed(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=0)
+
+
+def _tenant(tenant: str | None, joint: str) -> str:
+    return f"{joint}tid={tenant.lower()}" if tenant and _GUID.fullmatch(tenant) else ""
+
+
+def _millisecond(moment: Instant) -> str:
+    return moment.isoformat()[:23] + "Z"
+
 
 _MOST = 12
 _HASH = re.compile(r"[0-9a-fA-F]{32}|[0-9a-fA-F]{40}|[0-9a-fA-F]{64}", re.ASCII)
@@ -64,7 +193,7 @@ class Place:
 
 
 def entities_of(
-    hit: Hit, context: HitContext | None, findings: Findings | None, place: Place
+    hit: Hit, context: HitContext | None, processes: HitProcesses | None, place: Place
 ) -> list[Entity]:
     """The hit's entities, most telling first; at most a dozen of each kind."""
     events = events_of(context) if context else []
@@ -72,11 +201,11 @@ def entities_of(
     row_id = hit.row.get("DeviceId")
     if isinstance(row_id, str) and row_id and row_id not in device_ids:
         device_ids = [row_id, *device_ids]
-    found = [*_device(hit, device_ids, place), *_accounts(hit, findings, place)]
-    if findings is not None:
-        found += _processes(hit, findings.issuers, place)
-        found += _hashes(findings, place)
-        found += _addresses(events, findings, place)
+    found = [*_device(hit, device_ids, place), *_accounts(hit, processes, place)]
+    if processes is not None:
+        found += _processes(hit, processes.issuers, place)
+        found += _hashes(processes, place)
+        found += _addresses(events, processes, place)
     return found
 
 
@@ -131,9 +260,9 @@ def _device(hit: Hit, ids: Sequence[str], place: Place) -> list[Entity]:
     return [Entity("device", hit.device, tuple(details), query, tuple(links))]
 
 
-def _accounts(hit: Hit, findings: Findings | None, place: Place) -> list[Entity]:
+def _accounts(hit: Hit, processes: HitProcesses | None, place: Place) -> list[Entity]:
     accounts: dict[str, list[tuple[str, str]]] = {}
-    for event in findings.own if findings else ():
+    for event in processes.own if processes else ():
         name = account_name(event.record)
         if name and name not in accounts:
             labelled = [
@@ -177,10 +306,10 @@ def _processes(hit: Hit, issuers: Sequence[Node], place: Place) -> list[Entity]:
     return found
 
 
-def _hashes(findings: Findings, place: Place) -> list[Entity]:
+def _hashes(processes: HitProcesses, place: Place) -> list[Entity]:
     """Hashes of issuing processes and of what led to them, not of Windows' own commands."""
     known: dict[str, str] = {}
-    for issuer in findings.issuers:
+    for issuer in processes.issuers:
         for node in (issuer, *issuer.ancestors()):
             value = node.process.sha256
             if _HASH.fullmatch(value):
@@ -197,11 +326,11 @@ def _hashes(findings: Findings, place: Place) -> list[Entity]:
     return found
 
 
-def _addresses(events: Iterable[Event], findings: Findings, place: Place) -> list[Entity]:
+def _addresses(events: Iterable[Event], processes: HitProcesses, place: Place) -> list[Entity]:
     """Public addresses first those that the hit's own processes talked to."""
     theirs = {
         (node.process.id, node.process.file.casefold())
-        for issuer in findings.issuers
+        for issuer in processes.issuers
         for node in (issuer, *issuer.ancestors())
     }
     known: dict[str, list[Event]] = {}

@@ -10,28 +10,55 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant
+from qakhunt.triage.process_tree import Node
+from qakhunt.triage.records import Process, number, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
-    from qakhunt.answers.context import HitContext, Rarity
     from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import HitContext, Rarity
     from qakhunt.hunts.command_catalogue import Command
-    from qakhunt.triage.findings import Findings
-    from qakhunt.triage.process_tree import Node
+    from qakhunt.triage.process_tree import HitProcesses
 
     _Timed = tuple[Instant, Command, Node | None]
 
+BY_HAND = 2.0
+"""Seconds between commands that a person takes at least."""
 # A burst is what lies within this; the measured ones took one minute.
 BURST = 15 * 60 * TICKS_PER_SECOND
 _ENCODED = re.compile(r"\s[-/]e(?:c|nc?|nco[a-z]*)?\s+[A-Za-z0-9+/=]{20}", re.IGNORECASE)
 # What loads a script or a library of an attacker's choice.
 LOADERS = frozenset(("wscript.exe", "cscript.exe", "mshta.exe", "rundll32.exe", "regsvr32.exe"))
-# Windows' and Azure's own that run several of the commands by themselves.
+# What runs such commands by itself, by file name or a part of the command line.
 AGENTS = {
     "windowsazureguestagent.exe": "the Azure guest agent, which runs ipconfig, route and arp",
     "gathernetworkinfo": "Windows' own gatherNetworkInfo.vbs, which runs several of the commands",
 }
+# Management agents, and tools that a help desk works with: their records count against
+# malware, unless they lie in a folder that users can write, or are not signed.
+MANAGEMENT = {
+    "ccmexec.exe": "Configuration Manager", "smswd.exe": "Configuration Manager",
+    "microsoft.management.services.intunewindowsagent.exe": "Intune",
+    "agentexecutor.exe": "Intune", "senseir.exe": "Defender's live response",
+    "healthservice.exe": "Operations Manager", "monitoringhost.exe": "Operations Manager",
+    "besclient.exe": "BigFix", "taniumclient.exe": "Tanium", "qualysagent.exe": "Qualys",
+    "ir_agent.exe": "Rapid7", "osqueryd.exe": "osquery", "splunkd.exe": "Splunk",
+    "salt-minion.exe": "Salt", "puppet.exe": "Puppet", "zabbix_agentd.exe": "Zabbix",
+    "ninjarmmagent.exe": "NinjaOne", "agentmon.exe": "Kaseya", "ltsvc.exe": "Automate",
+}  # fmt: skip
+HELP_DESK = {
+    "quickassist.exe": "Quick Assist", "teamviewer.exe": "TeamViewer",
+    "teamviewer_service.exe": "TeamViewer", "anydesk.exe": "AnyDesk",
+    "screenconnect.clientservice.exe": "ScreenConnect", "bomgar-scc.exe": "BeyondTrust",
+    "dwrcs.exe": "DameWare", "srserver.exe": "Splashtop", "cmrcservice.exe": "Remote Control",
+}  # fmt: skip
+_INSTALLED = ("\\program files", "\\windows\\", "\\programdata\\microsoft\\")
+_DESKTOPS = ("explorer.exe", "windowsterminal.exe", "conhost.exe", "userinit.exe", "sshd.exe")
+_BARE_SHELL = re.compile(
+    r'"?[^"/]*?(?:cmd|powershell|pwsh)(?:\.exe)?"?(?: +[-/](?:noexit|nologo|k))*\s*', re.I
+)
+_PARENT_COLUMNS = ("IssuingProcessParent", "InitiatingProcessParentFileName")
 _SERVICE_PARENTS = frozenset(("services.exe", "svchost.exe", "taskeng.exe", "taskhostw.exe"))
 
 
@@ -76,51 +103,108 @@ class Evidence:
     issuers: tuple[Node, ...]
     agent: str | None
     rarity: tuple[Rarity, ...]
+    management: str | None = None
+    help_desk: str | None = None
+    console: bool = False
 
     @property
-    def issuer_known(self) -> bool:
-        """Whether a process is known to have issued the commands."""
-        return bool(self.issuers)
+    def administrative(self) -> bool:
+        """Whether an agent, a help-desk tool or a person at a console issued the commands."""
+        return bool(self.agent or self.management or self.help_desk or self.console)
 
     @property
     def injected(self) -> tuple[Node, ...]:
-        """Issuing processes that look like a host of injected code: named so, or argument-less."""
-        # The user's own explorer.exe is one, too: it starts without arguments as well.
-        hosts = (*families().parents.injected, "explorer.exe")
-        return tuple(
-            node
-            for node in self.issuers
-            if node.process.file.casefold() in hosts and without_arguments(node)
-        )
+        """Hosts of injected code that issued the commands, themselves or through a shell.
+
+        A host is started by its bare name; an explorer.exe is one in SysWOW64 alone.
+        """
+        found = {id(host): host for node in self.issuers if (host := _injected_host(node))}
+        return tuple(found.values())
 
     def counted(self, kind: str) -> tuple[Rarity, ...]:
         """The counts of one kind."""
         return tuple(rarity for rarity in self.rarity if rarity.kind == kind)
 
 
-def evidence_of(hit: Hit, context: HitContext | None, findings: Findings | None) -> Evidence:
+def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | None) -> Evidence:
     """Measure a hit, with its context where there is one."""
-    timed = _timed(findings) if findings and findings.own else []
+    timed = _timed(processes) if processes and processes.own else []
     commands = [command for _, command, _ in timed] or list(hit.commands)
-    found = tuple(dict.fromkeys(c.family for c in commands if c.family))
+    # A hunt that reads original file names knows families which the lines do not show.
+    named = [] if timed else _listed(hit.row.get("Families"))
+    found = tuple(dict.fromkeys([*(c.family for c in commands if c.family), *named]))
     known = families().families
     first, last = _bounds(hit, timed)
     length = last.ticks - first.ticks if first and last else 0
-    issuers = findings.issuers if findings else ()
+    issuers = (processes.issuers if processes else ()) or _issuer_of_row(hit)
+    gap = _median_gap([at for at, _, _ in timed])
     return Evidence(
         commands=tuple(commands),
         families=found,
         anchors=tuple(family for family in found if known[family].anchor),
         lookup="nslookup_srv" in found,
         timed=bool(timed),
-        burst=_fullest(timed) if timed else _whole(found, hit, length),
-        gap=_median_gap([at for at, _, _ in timed]),
+        burst=_fullest(timed) if timed else _whole(found, hit, length, issuers),
+        gap=gap,
         days=length / TICKS_PER_DAY,
         day_count=len({at.ticks // TICKS_PER_DAY for at, _, _ in timed}),
         issuers=issuers,
         agent=_agent(issuers),
         rarity=context.rarity if context else (),
+        management=_named_ancestor(issuers, MANAGEMENT),
+        help_desk=_named_ancestor(issuers, HELP_DESK),
+        console=any(_at_console(node) for node in issuers) and (gap is None or gap > BY_HAND),
     )
+
+
+def _listed(cell: object) -> list[str]:
+    known = families().families
+    return [name for name in cell if name in known] if isinstance(cell, list) else []
+
+
+def _issuer_of_row(hit: Hit) -> tuple[Node, ...]:
+    """The issuing process that the hit's own row names, with its parent."""
+    row = hit.row
+    for file, line, id_ in (
+        ("IssuingProcess", "IssuingProcessCommandLine", "IssuingProcessId"),
+        ("InitiatingProcessFileName", "InitiatingProcessCommandLine", "InitiatingProcessId"),
+    ):
+        if text(row, file):
+            above = next((text(row, name) for name in _PARENT_COLUMNS if text(row, name)), "")
+            parent = Node(Process(None, above)) if above else None
+            process = Process(number(row, id_), text(row, file), text(row, line))
+            return (Node(process, parent=parent),)
+    return ()
+
+
+def _injected_host(node: Node) -> Node | None:
+    chain = (node, *node.ancestors())
+    shells = families().parents.shells
+    host = next((n for n in chain if n.process.file.casefold() not in shells), None)
+    if host is None or not (without_arguments(host) or not host.process.line):
+        return None
+    file = host.process.file.casefold()
+    if file == "explorer.exe":
+        return host if "\\syswow64" in host.process.folder.casefold() else None
+    return host if file in families().parents.injected else None
+
+
+def _named_ancestor(issuers: Sequence[Node], names: Mapping[str, str]) -> str | None:
+    """The first of the names among the issuing processes and what started them."""
+    for issuer in issuers:
+        for node in (issuer, *issuer.ancestors()):
+            title = names.get(node.process.file.casefold())
+            folder = node.process.folder.casefold()
+            trusted = not folder or any(part in folder for part in _INSTALLED)
+            if title and trusted and node.process.signed is not False:
+                return title
+    return None
+
+
+def _at_console(node: Node) -> bool:
+    """Whether the process is a shell that a person opened and types into."""
+    parent = node.parent.process.file.casefold() if node.parent else ""
+    return parent in _DESKTOPS and bool(_BARE_SHELL.fullmatch(node.process.line))
 
 
 def without_arguments(node: Node) -> bool:
@@ -140,12 +224,12 @@ def by_service(node: Node) -> bool:
     return node.parent is not None and node.parent.process.file.casefold() in _SERVICE_PARENTS
 
 
-def _timed(findings: Findings) -> list[_Timed]:
+def _timed(processes: HitProcesses) -> list[_Timed]:
     """The hit's and other known discovery commands, with times and issuers, by time."""
-    forest = findings.forest
+    forest = processes.forest
     return [
         (event.at, event.command, forest.issuer_of(forest.node_of(event)))
-        for event in findings.discovery
+        for event in processes.discovery
         if event.command is not None
     ]
 
@@ -156,11 +240,11 @@ def _bounds(hit: Hit, timed: Sequence[_Timed]) -> tuple[Instant | None, Instant 
     return hit.first_seen, hit.last_seen or hit.first_seen
 
 
-def _whole(found: tuple[str, ...], hit: Hit, length: int) -> Burst | None:
+def _whole(found: tuple[str, ...], hit: Hit, length: int, issuers: Sequence[Node]) -> Burst | None:
     """Without single times: a hit as short as a burst is one."""
     if hit.first_seen is None or hit.last_seen is None or length > BURST:
         return None
-    return Burst(found, length / TICKS_PER_SECOND)
+    return Burst(found, length / TICKS_PER_SECOND, issuers[0] if issuers else None)
 
 
 def _fullest(timed: Sequence[_Timed]) -> Burst:

@@ -7,21 +7,27 @@ a link is marked as likely. An ancestor without a record of its own is shown as 
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import understand
 from qakhunt.kql.values import TICKS_PER_SECOND
+from qakhunt.triage.records import Event, ancestors_of, processes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
+    from qakhunt.answers.hits import Hit
+    from qakhunt.answers.run_result import HitContext
     from qakhunt.kql.values import Instant
     from qakhunt.triage.records import Event, Process
 
+
 # Creation times of one process, told by two records, agree to the millisecond.
 _TOLERANCE = TICKS_PER_SECOND // 1000
+_ONE_COMMAND = re.compile(r"\s[-/](?:c|co|com|comm|comma|comman|command) ", re.IGNORECASE)
 _SHELLS = ("cmd.exe", "powershell.exe", "pwsh.exe")
 
 
@@ -169,14 +175,235 @@ def _join(child: Node, parent: Node, *, likely: bool) -> bool:
 
 
 def _passes_on(parent: Node, child: Node) -> bool:
-    """Whether the parent merely runs the child for another: ``cmd /c X``, or ``net``'s ``net1``."""
+    """Whether the parent merely runs the child for another.
+
+    So do ``cmd /c X``, ``powershell -c X`` and the ``net`` that starts ``net1``.
+    """
     files = parent.process.file.casefold(), child.process.file.casefold()
     if files == ("net.exe", "net1.exe"):
         return True
     if files[0] not in _SHELLS:
         return False
+    if files[0] != "cmd.exe" and _ONE_COMMAND.search(parent.process.line):
+        return True
     inner, outer = understand(child.process.line), understand(parent.process.line)
     if inner.family is not None:
         return outer.family == inner.family
     # The shell's own text, unwrapped, is the child's with at most a redirection after it.
     return bool(inner.normalised) and f"{outer.normalised} ".startswith(f"{inner.normalised} ")
+
+
+MOST_CHILDREN = 25
+MOST_ROWS = 250
+MOST_ISSUERS = 10
+_MOST_ANCESTORS = 12
+
+
+@dataclass(frozen=True)
+class TreeRow:
+    """One line of the drawing.
+
+    ``rails`` says, per level above, whether a line goes on there; ``last`` whether the
+    row closes its level. ``node`` is None for a row that only counts ``hidden`` ones.
+    ``role`` is ``ancestor``, ``issuer``, ``command``, ``other`` or ``more``.
+    """
+
+    role: str
+    node: Node | None = None
+    rails: tuple[bool, ...] = ()
+    last: bool = True
+    hidden: int = 0
+    own: bool = False
+
+    @property
+    def depth(self) -> int:
+        """How deep the row stands, from 0."""
+        return len(self.rails)
+
+
+def tree_rows(processes: HitProcesses) -> list[TreeRow]:
+    """The rows of all trees that the hit's commands stand in, top down."""
+    issuers = {id(node) for node in processes.issuers[:MOST_ISSUERS]}
+    roots: dict[int, Node] = {}
+    path: set[int] = set()
+    for issuer in processes.issuers[:MOST_ISSUERS]:
+        chain = [issuer, *issuer.ancestors()][:_MOST_ANCESTORS]
+        path |= {id(node) for node in chain}
+        roots.setdefault(id(chain[-1]), chain[-1])
+    commands = {id(processes.forest.node_of(event)) for event in processes.discovery}
+    own = {id(processes.forest.node_of(event)) for event in processes.own}
+    view = _View(path, issuers, commands, own)
+    rows = view.rows(list(roots.values()))
+    left = len(processes.issuers) - len(issuers)
+    return [*rows, TreeRow("more", hidden=left)] if left > 0 else rows
+
+
+@dataclass(frozen=True)
+class _View:
+    path: set[int]
+    issuers: set[int]
+    commands: set[int]
+    own: set[int]
+
+    def rows(self, roots: Sequence[Node]) -> list[TreeRow]:
+        found: list[TreeRow] = []
+        # Depth first without recursion: a chain can be thousands of processes long.
+        waiting: list[tuple[Node | int, tuple[bool, ...], bool, bool]] = [
+            (root, (), True, False) for root in reversed(roots)
+        ]
+        while waiting:
+            node, rails, last, inside = waiting.pop()
+            if len(found) >= MOST_ROWS:
+                found.append(
+                    TreeRow("more", hidden=_size([node, *(entry[0] for entry in waiting)]))
+                )
+                break
+            if isinstance(node, int):
+                found.append(TreeRow("more", rails=rails, last=last, hidden=node))
+                continue
+            inside = inside or id(node) in self.issuers
+            found.append(TreeRow(self._role(node), node, rails, last, own=id(node) in self.own))
+            below = (*rails, not last)
+            shown: list[Node | int] = [*self._children(node, inside=inside)]
+            hidden = len(node.children) - len(shown)
+            if hidden and inside:
+                shown.append(hidden)
+            for at, child in reversed(list(enumerate(shown))):
+                waiting.append((child, below, at == len(shown) - 1, inside))
+        return found
+
+    def _children(self, node: Node, *, inside: bool) -> list[Node]:
+        """Children to show: on the way to the commands only those that lead there."""
+        if not inside:
+            return [child for child in node.children if id(child) in self.path]
+        marked = [c for c in node.children if id(c) in self.commands or id(c) in self.path]
+        marked = marked[: 4 * MOST_CHILDREN]
+        kept = {id(child) for child in marked}
+        for child in node.children:
+            if len(kept) >= MOST_CHILDREN:
+                break
+            kept.add(id(child))
+        return [child for child in node.children if id(child) in kept]
+
+    def _role(self, node: Node) -> str:
+        if id(node) in self.issuers:
+            return "issuer"
+        if id(node) in self.commands:
+            return "command"
+        return "ancestor" if id(node) in self.path else "other"
+
+
+def _size(entries: Iterable[Node | int]) -> int:
+    return sum(entry if isinstance(entry, int) else 1 for entry in entries)
+
+
+def branch(row: TreeRow) -> str:
+    """The row's lines in front of its text: ``│  └─ ``."""
+    if not row.rails:
+        return ""
+    rails = "".join("│  " if goes_on else "   " for goes_on in row.rails[1:])
+    return rails + ("└─ " if row.last else "├─ ")
+
+
+def asides(node: Node, role: str) -> list[str]:
+    """What else there is to say of a process, in words."""
+    said = []
+    if role == "issuer":
+        said.append("issued the commands")
+    if node.circular:
+        said.append("its records name a descendant as parent")
+    elif node.event is None:
+        said.append("no record of its start")
+    elif node.parent is None:
+        said.append("parent not recorded")
+    elif node.likely:
+        said.append("parent by id and name, its start was not recorded")
+    return said
+
+
+@dataclass(frozen=True)
+class HitProcesses:
+    """The hit's own commands as events, who issued them, and what else these ran.
+
+    ``own`` are the commands that the hunt counted; ``discovery`` are all known
+    discovery commands of the same issuing processes, counted or not, ``own`` included.
+    ``unclear`` says that no process is known to have issued some of them.
+    """
+
+    own: tuple[Event, ...]
+    discovery: tuple[Event, ...]
+    issuers: tuple[Node, ...]
+    forest: Forest
+    unclear: bool
+
+
+def hit_processes(hit: Hit, context: HitContext) -> HitProcesses:
+    """Read the context once; without process records everything is empty."""
+    timeline = processes_of(context)
+    forest = Forest([*timeline, *ancestors_of(context)])
+    own = _own(hit, timeline)
+    issuers: dict[int, Node] = {}
+    unclear = False
+    for event in own:
+        issuer = forest.issuer_of(forest.node_of(event))
+        if issuer is None:
+            unclear = True
+        else:
+            issuers.setdefault(id(issuer), issuer)
+    counted = {id(event) for event in own}
+    discovery = [
+        event
+        for event in timeline
+        if id(event) in counted
+        or (
+            event.command is not None
+            and event.command.family is not None
+            and id(forest.issuer_of(forest.node_of(event))) in issuers
+        )
+    ]
+    return HitProcesses(tuple(own), tuple(discovery), tuple(issuers.values()), forest, unclear)
+
+
+def issuing_processes(hit: Hit, context: HitContext) -> list[Process]:
+    """The processes that issued the hit's commands."""
+    return [node.process for node in hit_processes(hit, context).issuers]
+
+
+def unknown_ancestors(hit: Hit, context: HitContext) -> list[Process]:
+    """Ancestors of the hit's commands whose creation is not in the timeline."""
+    found: dict[int, Process] = {}
+    for issuer in hit_processes(hit, context).issuers:
+        for node in (issuer, *issuer.ancestors()):
+            if node.event is None and node.process.id is not None:
+                found.setdefault(id(node), node.process)
+    return list(found.values())
+
+
+def core_families(hit: Hit, context: HitContext) -> set[str]:
+    """The families of the hit's commands and of whatever else their issuers ran."""
+    commands = [*hit.commands]
+    commands += [e.command for e in hit_processes(hit, context).discovery if e.command]
+    return {command.family for command in commands if command.family}
+
+
+def _own(hit: Hit, timeline: list[Event]) -> list[Event]:
+    first = hit.first_seen
+    if first is None:
+        return []
+    last = max(hit.last_seen or first, first)
+    lines = {command.line for command in hit.commands}
+    found = [
+        event
+        for event in timeline
+        # Fractions below a microsecond are lost where the embedded engine computed the hit.
+        if first.floor_microsecond() <= event.at.floor_microsecond() <= last
+        and event.process is not None
+        and event.process.line in lines
+    ]
+    account = (hit.account or "").casefold()
+    theirs = [event for event in found if _account(event) in ("", account)]
+    return theirs if account and theirs else found
+
+
+def _account(event: Event) -> str:
+    return str(event.record.get("AccountName") or "").casefold()

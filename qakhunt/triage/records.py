@@ -6,18 +6,18 @@ absent, never a failure.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.context import PROCESSES
+from qakhunt.answers.run_result import PROCESSES
 from qakhunt.hunts.command_catalogue import Command, understand
 from qakhunt.kql.values import Instant
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from qakhunt.answers.context import HitContext, Record
+    from qakhunt.answers.run_result import HitContext, Record
 
 KINDS = {
     PROCESSES: "process",
@@ -31,7 +31,7 @@ KINDS = {
 
 @dataclass(frozen=True)
 class Process:
-    """A process as a record names it; ``started`` is None where that was not recorded."""
+    """A process as a record names it; None where ``started`` or ``signed`` was not recorded."""
 
     id: int | None
     file: str
@@ -40,6 +40,7 @@ class Process:
     folder: str = ""
     sha256: str = ""
     account: str = ""
+    signed: bool | None = None
 
     @property
     def named(self) -> bool:
@@ -70,8 +71,15 @@ class Event:
 
     @cached_property
     def command(self) -> Command | None:
-        """What a created process's command line means."""
-        return understand(self.process.line) if self.process else None
+        """What a created process's command line means; a renamed program by its own name."""
+        if self.process is None:
+            return None
+        found = understand(self.process.line)
+        original = text(self.record, "ProcessVersionInfoOriginalFileName").casefold()
+        if found.family is not None or original in ("", self.process.file.casefold()):
+            return found
+        renamed = understand(f"{original} {found.normalised.partition(' ')[2]}")
+        return found if renamed.family is None else replace(renamed, line=found.line)
 
 
 def events_of(context: HitContext) -> list[Event]:
@@ -165,8 +173,14 @@ def _issuer(record: Record) -> Process | None:
         folder=text(record, "InitiatingProcessFolderPath"),
         sha256=text(record, "InitiatingProcessSHA256"),
         account=account_name(record, "InitiatingProcess"),
+        signed=_signed(record),
     )
     return process if process.named else None
+
+
+def _signed(record: Record) -> bool | None:
+    status = text(record, "InitiatingProcessSignatureStatus")
+    return status.casefold() == "valid" if status else None
 
 
 def _before(record: Record) -> Process | None:

@@ -1,6 +1,6 @@
 """The events around a hit in order, with offsets from its first command.
 
-The hit's commands are marked; stretches in which nothing happened are folded into one
+The hit's commands are marked; time ranges in which nothing happened are folded into one
 entry, so are runs of events that have nothing to do with the commands' processes.
 """
 
@@ -16,9 +16,9 @@ from qakhunt.triage.words import count, span
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from qakhunt.answers.context import HitContext
     from qakhunt.answers.hits import Hit
-    from qakhunt.triage.findings import Findings
+    from qakhunt.answers.run_result import HitContext
+    from qakhunt.triage.process_tree import HitProcesses
     from qakhunt.triage.records import Event, Process
 
 QUIET = 120 * TICKS_PER_SECOND
@@ -45,7 +45,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Quiet:
-    """A stretch without events."""
+    """A time range without events."""
 
     start: Instant
     length: Timespan
@@ -67,13 +67,13 @@ if TYPE_CHECKING:
 def moments_of(
     hit: Hit,
     context: HitContext,
-    findings: Findings,
+    processes: HitProcesses,
     counted: Mapping[tuple[Instant, str], Sequence[str]],
 ) -> list[Moment]:
     """Every event around the hit. ``counted`` tells which hunts counted a command."""
-    own = {(event.at, event.process) for event in findings.own}
-    zero = min((event.at for event in findings.own), default=hit.first_seen)
-    theirs = _processes(findings)
+    own = {(event.at, event.process) for event in processes.own}
+    zero = min((event.at for event in processes.own), default=hit.first_seen)
+    theirs = _processes(processes)
     found = []
     for event in events_of(context):
         process = event.process
@@ -90,7 +90,7 @@ def moments_of(
 
 
 def entries(moments: Sequence[Moment], *, fold: bool) -> list[Entry]:
-    """The moments with quiet stretches, and with unrelated runs folded where asked.
+    """The moments with quiet time ranges, and with unrelated runs folded where asked.
 
     A folded run takes the quiet around it with it, from what is shown before it to
     what is shown after it.
@@ -118,11 +118,11 @@ def _between(before: Instant | None, run: Sequence[Moment], after: Instant) -> l
     return [Quiet(start, length)] if length.ticks >= QUIET else []
 
 
-def _processes(findings: Findings) -> set[tuple[int | None, str, Instant | None]]:
+def _processes(processes: HitProcesses) -> set[tuple[int | None, str, Instant | None]]:
     """The processes of the hit: issuing ones, their ancestors, and the commands'."""
-    nodes = [node for issuer in findings.issuers for node in (issuer, *issuer.ancestors())]
+    nodes = [node for issuer in processes.issuers for node in (issuer, *issuer.ancestors())]
     known = {_name(node.process) for node in nodes}
-    return known | {_name(event.process) for event in findings.discovery if event.process}
+    return known | {_name(event.process) for event in processes.discovery if event.process}
 
 
 def _name(process: Process) -> tuple[int | None, str, Instant | None]:

@@ -14,7 +14,7 @@ from azure.core.credentials import AccessToken
 
 from qakhunt.answers import wire_hunting, wire_kusto, wire_log_analytics
 from qakhunt.answers.ledger import Status, Target
-from qakhunt.answers.service_error import ServiceError
+from qakhunt.answers.response import ServiceError
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource

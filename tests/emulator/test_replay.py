@@ -16,7 +16,8 @@ from qakhunt.backends.services import service_named
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
-from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import export_bytes, format_named
 from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
 from qakhunt.run.plan import PlanLine

@@ -19,7 +19,8 @@ from qakhunt.answers.ledger import Status
 from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.reports.console import show
-from qakhunt.reports.formats import ExportOptions, export_bytes, format_named
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import export_bytes, format_named
 from qakhunt.run.execution import execute
 from qakhunt.run.live import LiveBackends, targets_of
 from qakhunt.run.plan import PlanLine

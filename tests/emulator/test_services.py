@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from qakhunt.answers.ledger import Target
-from qakhunt.answers.service_error import decode_error
+from qakhunt.answers.response import decode_error
 from qakhunt.backends.base import Question
 from qakhunt.kql.values import TICK, Instant, Window
 from qakhunt.testing.emulator.scenario import Limits, Tenant, Workspace, single_tenant

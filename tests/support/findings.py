@@ -14,7 +14,7 @@ from qakhunt.hunts.command_catalogue import understand
 from qakhunt.hunts.model import Hunt
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Window
-from qakhunt.schedule.findings import finding_document, findings_of, judge
+from qakhunt.schedule.findings import finding_document, judge, reported_findings
 from qakhunt.schedule.sinks.base import Report
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
@@ -60,8 +60,8 @@ def make_result(hits: list[Hit]) -> RunResult:
 def make_report(hits: list[Hit]) -> Report:
     from qakhunt.kql.values import Timespan
 
-    found = findings_of(hits, {hunt().name: hunt()})
-    judged = [judge(f, None, now=NOW, repeat_after=Timespan.parse("30d"))[0] for f in found]
+    found = reported_findings(hits, {hunt().name: hunt()})
+    judged = [f for f, _ in judge(found, {}, now=NOW, repeat_after=Timespan.parse("30d"))]
     documents: list[dict[str, Any]] = [
         finding_document(finding, run_id="run-1", now=NOW) for finding in judged
     ]

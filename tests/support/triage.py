@@ -7,10 +7,9 @@ from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.context import PROCESSES, Context, HitContext, TableAnswer
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status, Target
-from qakhunt.answers.run_result import RunResult
+from qakhunt.answers.run_result import PROCESSES, Context, HitContext, RunResult, TableAnswer
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
@@ -20,7 +19,7 @@ from qakhunt.run.collector import collect
 from qakhunt.run.execution import execute
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.sample import sample_events, sample_now
-from qakhunt.triage.dossier import Dossier, dossiers
+from qakhunt.triage.hit_report import HitReport, hit_reports
 from tests.support.events import MISSION, NOW
 
 if TYPE_CHECKING:
@@ -132,15 +131,16 @@ def result_with(
     return result
 
 
-def dossier_of(records: Iterable[dict[str, Any]] | None, **kwargs: Any) -> Dossier:
-    """The one dossier of ``result_with``."""
-    return dossiers(result_with(records, **kwargs))[0]
+def hit_report_of(records: Iterable[dict[str, Any]] | None, **kwargs: Any) -> HitReport:
+    """The one hit_report of ``result_with``."""
+    return hit_reports(result_with(records, **kwargs))[0]
 
 
 @cache
 def sample_json() -> str:
     """The sample's result with its context, as the program writes it."""
-    from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+    from qakhunt.reports.details import ExportOptions
+    from qakhunt.reports.formats import FORMATS, export_bytes
 
     return export_bytes(sample_result(), FORMATS["json"], ExportOptions()).decode()
 

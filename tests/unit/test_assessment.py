@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.answers.context import Rarity
 from qakhunt.answers.ledger import Status
+from qakhunt.answers.run_result import Rarity
+from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
-from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.hit_report import hit_reports
 from tests.support.triage import (
     at,
     burst,
     created,
-    dossier_of,
+    hit_report_of,
     result_with,
     run_with_context,
     sample_result,
@@ -39,7 +41,7 @@ def assessed(
 ) -> Assessment:
     known = {key: kwargs.pop(key) for key in ("rarity", "last") if key in kwargs}
     records = burst(commands, gap=gap, **kwargs) if context else None
-    return dossier_of(records, commands=commands, **known).assessment
+    return hit_report_of(records, commands=commands, **known).assessment
 
 
 def test_the_lookup_needs_three_families() -> None:
@@ -75,7 +77,7 @@ def test_a_burst_is_fifteen_minutes_from_one_process() -> None:
         *burst(four[:2]),
         *burst(four[2:], issuer=("other.exe", "other.exe x", 5, -9)),
     ]
-    assert dossier_of(two, commands=four).assessment.kind is not Kind.QAKBOT
+    assert hit_report_of(two, commands=four).assessment.kind is not Kind.QAKBOT
 
 
 def test_the_guest_agent_resembles_inventory() -> None:
@@ -136,11 +138,11 @@ def test_every_kind_says_what_it_does_not_say() -> None:
 
 
 def test_what_was_not_looked_at_is_said() -> None:
-    nothing = dossier_of(None).assessment
+    nothing = hit_report_of(None).assessment
     assert "it was not asked for" in nothing.not_looked_at[0]
-    silent = dossier_of([]).assessment
+    silent = hit_report_of([]).assessment
     assert any("the device itself" in text for text in silent.not_looked_at)
-    others = dossier_of([created(5, "x.exe", "x.exe", 8)]).assessment
+    others = hit_report_of([created(5, "x.exe", "x.exe", 8)]).assessment
     assert any("the hit's commands" in text for text in others.not_looked_at)
     result = result_with(burst())
     assert result.context is not None
@@ -152,20 +154,97 @@ def test_what_was_not_looked_at_is_said() -> None:
         held.tables[0], table="DeviceFileEvents", status=Status.FAILED, detail="no such table"
     )
     result.context.hits[0] = dataclasses.replace(held, tables=(cut, missing))
-    said = dossiers(result)[0].assessment.not_looked_at
+    said = hit_reports(result)[0].assessment.not_looked_at
     assert "process events: 900 lie around the hit, the nearest 200 are here" in said
     assert "file events: no such table" in said
+
+
+FIVE = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
+
+
+def of_row(**cells: Any) -> Kind:
+    """The assessment of a hit without context whose row has these cells besides."""
+    result = result_with(None, commands=FIVE, last=at(30))
+    hit = result.hits[0]
+    columns = tuple(Column(name, "dynamic") for name in cells)
+    result.hits[0] = replace(
+        hit, columns=hit.columns + columns, cells=(*hit.cells, *cells.values())
+    )
+    return hit_reports(result)[0].assessment.kind
+
+
+def test_the_issuer_that_the_row_names_counts_without_context() -> None:
+    assert (
+        of_row(IssuingProcess="wermgr.exe", IssuingProcessCommandLine="wermgr.exe") is Kind.QAKBOT
+    )
+    agent = {"IssuingProcess": "x.exe", "IssuingProcessParent": "CcmExec.exe"}
+    assert of_row(**agent) is Kind.INVENTORY
+    assert of_row(InitiatingProcessFileName="cmd.exe", InitiatingProcessCommandLine="cmd.exe",
+                  InitiatingProcessParentFileName="explorer.exe") is Kind.UNCLEAR  # fmt: skip
+
+
+def test_a_renamed_program_counts_by_its_original_name() -> None:
+    records = burst(FIVE[:3])
+    for number, (name, rest) in enumerate((("ROUTE.EXE", "print"), ("ipconfig.exe", "/all"))):
+        records.append(
+            created(1 + number, "zz.exe", f"C:\\Temp\\zz.exe {rest}", 5000 + number,
+                    ProcessVersionInfoOriginalFileName=name)
+        )  # fmt: skip
+    commands = [*FIVE[:3], "C:\\Temp\\zz.exe print", "C:\\Temp\\zz.exe /all"]
+    found = hit_report_of(records, commands=commands).assessment
+    assert any("5 families" in reason.text for reason in found.reasons)
+
+
+def test_prevalence_never_outweighs_an_injected_host() -> None:
+    rarity = (Rarity("issuer", "wermgr.exe", 400, 90, 30),)
+    assert kind_of(FIVE, rarity=rarity) is Kind.QAKBOT
+    assert kind_of(FIVE[2:], rarity=rarity) is Kind.UNCLEAR
+    # Also through a shell that the host starts.
+    shell = {"issuer": ("cmd.exe", "cmd.exe", 700, -60), "before": ("wermgr.exe", 9204, -95)}
+    assert kind_of(FIVE, gap=30, rarity=rarity, **shell) is Kind.QAKBOT
+
+
+@pytest.mark.parametrize(
+    ("above", "line", "gap", "kind"),
+    [
+        ("ccmexec.exe", "powershell.exe -File inventory.ps1", 0.2, Kind.INVENTORY),
+        ("teamviewer_service.exe", "cmd.exe", 0.2, Kind.ADMINISTRATION),
+        ("explorer.exe", "cmd.exe", 9, Kind.ADMINISTRATION),
+        ("explorer.exe", "cmd.exe", 0.2, Kind.QAKBOT),
+        ("explorer.exe", "cmd.exe /c run.bat", 9, Kind.QAKBOT),
+        ("other.exe", "cmd.exe", 9, Kind.QAKBOT),
+    ],
+)
+def test_agents_help_desks_and_consoles_count_against(
+    above: str, line: str, gap: float, kind: Kind
+) -> None:
+    issuer = (line.split()[0], line, 700, -60)
+    assert kind_of(FIVE, issuer=issuer, before=(above, 600, -900), gap=gap) is kind
+
+
+def test_an_agents_name_in_a_folder_that_users_write_counts_for_nothing() -> None:
+    issuer = ("CcmExec.exe", "CcmExec.exe", 700, -60)
+    for folder, status, kind in (
+        ("C:\\Windows\\CCM\\CcmExec.exe", "Valid", Kind.INVENTORY),
+        ("C:\\Users\\amy\\CcmExec.exe", "Valid", Kind.QAKBOT),
+        ("C:\\Windows\\CCM\\CcmExec.exe", "Unsigned", Kind.QAKBOT),
+    ):
+        columns = {
+            "InitiatingProcessFolderPath": folder,
+            "InitiatingProcessSignatureStatus": status,
+        }
+        assert kind_of(FIVE, issuer=issuer, before=SERVICE, **columns) is kind
 
 
 @pytest.mark.engine
 def test_no_hit_is_left_out() -> None:
     result = sample_result()
-    assert [d.number for d in dossiers(result)] == [1, 2]
+    assert [d.number for d in hit_reports(result)] == [1, 2]
 
 
 @pytest.mark.engine
 def test_the_samples_burst_and_inventory_are_told_apart() -> None:
-    first, second = dossiers(sample_result())
+    first, second = hit_reports(sample_result())
     assert first.assessment.kind is Kind.QAKBOT
     assert second.assessment.kind is Kind.INVENTORY
     reasons = " ".join(reason.text for reason in first.assessment.reasons)
@@ -185,5 +264,5 @@ def test_reconstructed_bursts_are_consistent_with_qakbot(
         [str(events)], hunt="qakbot-post-compromise-commands-any", now=Instant.parse("2023-01-01"),
         window="2022-01-01/2023-01-01", around="10m", Commands=["whoami", "ipconfig"], Threshold=0,
     )  # fmt: skip
-    kinds = [dossier.assessment.kind for dossier in dossiers(result)]
+    kinds = [hit_report.assessment.kind for hit_report in hit_reports(result)]
     assert kinds == [Kind.QAKBOT] * 11

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from qakhunt.answers.context import TABLE_HUNTS
 from qakhunt.answers.ledger import Status, Target, Verdict
+from qakhunt.answers.run_result import TABLE_HUNTS
 from qakhunt.backends.base import Answer, Backend, Question
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog

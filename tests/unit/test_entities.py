@@ -16,10 +16,10 @@ from qakhunt.answers.ledger import Target
 from qakhunt.backends.local import LocalBackend
 from qakhunt.kql.tokens import tokenize
 from qakhunt.kql.values import Window
-from qakhunt.triage.dossier import dossiers
-from qakhunt.triage.links import AZURE_PORTALS, CLOUDS, Portals
+from qakhunt.triage.entities import AZURE_PORTALS, CLOUDS, Portals
+from qakhunt.triage.hit_report import hit_reports
 from tests.support.events import NOW, write_ndjson
-from tests.support.triage import at, burst, created, dossier_of, result_with
+from tests.support.triage import at, burst, created, hit_report_of, result_with
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +50,7 @@ def test_everyone_involved_is_named() -> None:
     tables = {
         "DeviceNetworkEvents": [network("198.51.100.9", "chrome.exe", 5), network("192.0.2.7")]
     }
-    found = dossier_of(records, tables=tables).entities
+    found = hit_report_of(records, tables=tables).entities
     named = [(entity.kind, entity.name) for entity in found]
     assert named == [
         ("device", "pc1.example"), ("account", "CORP\\amy"), ("process", "wermgr.exe"),
@@ -66,13 +66,13 @@ def test_everyone_involved_is_named() -> None:
 
 def test_a_name_that_two_devices_bear_is_said() -> None:
     two = [*burst(["arp -a"]), created(1, "net.exe", "net share", 8, DeviceId="e" * 40)]
-    device = dossier_of(two).entities[0]
+    device = hit_report_of(two).entities[0]
     assert ("Note", "2 device ids under this name") in device.details
 
 
 @pytest.mark.parametrize("hash_", ["", "xyz", "ab" * 31, "ab" * 20 + "'", "gg" * 32])
 def test_what_is_no_hash_is_no_entity(hash_: str) -> None:
-    found = dossier_of(burst(InitiatingProcessSHA256=hash_)).entities
+    found = hit_report_of(burst(InitiatingProcessSHA256=hash_)).entities
     assert "hash" not in {entity.kind for entity in found}
 
 
@@ -80,9 +80,11 @@ def test_what_is_no_hash_is_no_entity(hash_: str) -> None:
 @given(st.text(max_size=40))
 @settings(max_examples=12, deadline=None)
 def test_a_pivot_runs_whatever_the_names_hold(name: str) -> None:
-    dossier = dossier_of(burst(DeviceName=name, AccountName=name), device=name or "x", account=name)
+    hit_report = hit_report_of(
+        burst(DeviceName=name, AccountName=name), device=name or "x", account=name
+    )
     session = _session()
-    for entity in dossier.entities:
+    for entity in hit_report.entities:
         tokenize(entity.pivot)
         session.ask(entity.pivot, now=NOW, window=WINDOW)
 
@@ -100,12 +102,12 @@ def test_a_pivot_finds_the_records(tmp_path: Path) -> None:
     path = write_ndjson(
         tmp_path / "DeviceProcessEvents.ndjson", burst(InitiatingProcessSHA256="ab" * 32)
     )
-    dossier = dossier_of(burst(InitiatingProcessSHA256="ab" * 32))
+    hit_report = hit_report_of(burst(InitiatingProcessSHA256="ab" * 32))
     backend = LocalBackend([str(path)], now=NOW)
     from qakhunt.backends.base import Question
 
     try:
-        for entity in dossier.entities:
+        for entity in hit_report.entities:
             if entity.kind in ("device", "process", "hash"):
                 answer = backend.ask(Question(entity.pivot, WINDOW, Target("p")))
                 assert answer.table is not None
@@ -180,6 +182,6 @@ def test_a_query_too_long_for_an_address_makes_no_link() -> None:
 
 def test_a_dossier_takes_the_customers_tenant_into_its_links() -> None:
     result = result_with(burst(), target=Target("p", TENANT))
-    device = dossiers(result)[0].entities[0]
+    device = hit_reports(result)[0].entities[0]
     assert device.links
     assert all(f"tid={TENANT}" in link.url for link in device.links)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.answers.plain import to_json_line
+from qakhunt.answers.cells import to_json_line
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.command_catalogue import RENDERINGS, families

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qakhunt.answers.cells import to_text
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import Ledger, LedgerLine, Status, Target
-from qakhunt.answers.plain import to_text
 from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.core.safe_text import (
@@ -30,8 +30,8 @@ from qakhunt.core.writing import whole_file
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant, Timespan
-from qakhunt.reports.flat import flat_table
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import FORMATS, export_bytes, flat_table
 from tests.support.events import MISSION, NOW
 
 HOSTILE = [

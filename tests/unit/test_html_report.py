@@ -21,8 +21,8 @@ import pytest
 from qakhunt.answers.run_document import load_result
 from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant
-from qakhunt.reports.details import ReportDetails
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions, ReportDetails
+from qakhunt.reports.formats import FORMATS, export_bytes
 from tests.support.browser import elements, open_page
 from tests.support.triage import (
     burst,

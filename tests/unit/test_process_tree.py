@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from qakhunt.answers.context import PROCESSES, HitContext
-from qakhunt.triage.process_tree import Forest, Node
+from qakhunt.answers.run_result import PROCESSES, HitContext
+from qakhunt.triage.process_tree import MOST_CHILDREN, Forest, Node, branch, tree_rows
 from qakhunt.triage.records import Event, processes_of
-from qakhunt.triage.tree_rows import MOST_CHILDREN, branch, tree_rows
-from tests.support.triage import at, burst, created, dossier_of
+from tests.support.triage import at, burst, created, hit_report_of
 
 
 def forest_of(records: list[dict[str, Any]]) -> tuple[Forest, list[Event]]:
@@ -177,9 +176,9 @@ def test_a_shell_that_runs_something_else_is_the_issuer() -> None:
 def test_ten_thousand_children_are_drawn_in_part_and_counted() -> None:
     noise = [created(1 + n / 1000, "x.exe", f"x.exe {n}", 20_000 + n) for n in range(10_000)]
     started = time.process_time()
-    dossier = dossier_of([*burst(), *noise])
-    assert dossier.findings is not None
-    rows = tree_rows(dossier.findings)
+    hit_report = hit_report_of([*burst(), *noise])
+    assert hit_report.processes is not None
+    rows = tree_rows(hit_report.processes)
     assert time.process_time() - started < 20
     assert len(rows) < 60
     (more,) = [row for row in rows if row.role == "more"]
@@ -197,16 +196,16 @@ def test_a_chain_of_thousands_neither_fails_nor_fills_the_page() -> None:
     last = created(
         0, "arp.exe", "arp -a", 9, issuer=("p1899.exe", "p1899.exe", 1999, -101), before=None
     )
-    dossier = dossier_of([*deep, last])
-    assert dossier.findings is not None
-    assert len(list(dossier.findings.issuers[0].ancestors())) == 1899
-    assert len(tree_rows(dossier.findings)) < 20
+    hit_report = hit_report_of([*deep, last])
+    assert hit_report.processes is not None
+    assert len(list(hit_report.processes.issuers[0].ancestors())) == 1899
+    assert len(tree_rows(hit_report.processes)) < 20
 
 
 def test_rows_are_drawn_with_their_lines() -> None:
-    dossier = dossier_of(burst(["arp -a", "net share"]))
-    assert dossier.findings is not None
-    rows = tree_rows(dossier.findings)
+    hit_report = hit_report_of(burst(["arp -a", "net share"]))
+    assert hit_report.processes is not None
+    rows = tree_rows(hit_report.processes)
     drawn = [f"{branch(row)}{row.node.process.file if row.node else ''}" for row in rows]
     assert drawn == ["rundll32.exe", "└─ wermgr.exe", "   ├─ arp.exe", "   └─ net.exe"]
 
@@ -224,10 +223,10 @@ def test_rows_are_drawn_with_their_lines() -> None:
 @pytest.mark.parametrize("value", [None, "", -1, 1.5, True, [], {"a": 1}, "x" * 40_000])
 def test_a_column_may_hold_anything(missing: str, value: Any) -> None:
     records = [record | {missing: value} for record in burst()]
-    dossier = dossier_of(records)
-    assert dossier.findings is not None
-    tree_rows(dossier.findings)
-    assert dossier.entities
+    hit_report = hit_report_of(records)
+    assert hit_report.processes is not None
+    tree_rows(hit_report.processes)
+    assert hit_report.entities
 
 
 def test_at_is_what_the_tests_think() -> None:

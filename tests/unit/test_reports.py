@@ -19,15 +19,15 @@ from hypothesis import strategies as st
 
 from qakhunt.answers.hits import hits_of
 from qakhunt.answers.ledger import DeliveryLine, Ledger, Target, Verdict
+from qakhunt.answers.run_result import by_tenant
 from qakhunt.answers.table import ResultTable
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import Window
 from qakhunt.reports.chat import plain
-from qakhunt.reports.details import ReportDetails
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions, ReportDetails
+from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.markdown_report import _fenced
 from qakhunt.reports.navigator import coverage_layer, techniques_of
-from qakhunt.reports.split import by_tenant
 from tests.support.cli import ROOT
 from tests.support.triage import COLUMNS, burst, result_with, sample_result
 from tests.unit.test_formats import ROWS, result_of
@@ -104,8 +104,9 @@ def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
 
 def test_the_chat_text_of_many_hits_counts_the_rest() -> None:
     result = result_with(None)
-    text = exported(replace(result, hits=result.hits * 30), "chat")
-    assert "... and 22 further hits" in text
+    hits = [replace(hit, device=f"pc{n}") for n in range(30) for hit in result.hits]
+    text = exported(replace(result, hits=hits), "chat")
+    assert "... and 22 further findings" in text
     assert len(text) < 2500
 
 

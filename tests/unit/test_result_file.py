@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from qakhunt.answers.run_document import json_schema, load_result
 from qakhunt.core.errors import ResultFileError
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
-from qakhunt.triage.dossier import dossiers
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import FORMATS, export_bytes
+from qakhunt.triage.hit_report import hit_reports
 from tests.support.cli import ROOT, qakhunt
 from tests.support.triage import burst, result_with, sample_document, sample_json, sample_result
 from tests.unit.test_formats import COLUMNS, ROWS, result_of
@@ -88,7 +89,7 @@ def test_the_samples_context_comes_back(tmp_path: Path) -> None:
     result = sample_result()
     back = load_result(saved(tmp_path, sample_json()))
     assert exported(back) == exported(result)
-    for one, other in zip(dossiers(back), dossiers(result), strict=True):
+    for one, other in zip(hit_reports(back), hit_reports(result), strict=True):
         assert one.assessment == other.assessment
         assert [m.event.what for m in one.moments] == [m.event.what for m in other.moments]
 
@@ -212,7 +213,8 @@ def test_whatever_a_file_holds_it_is_read_or_refused(
 
 def test_a_saved_result_still_knows_which_columns_the_hunt_maps(tmp_path: Path) -> None:
     from qakhunt.answers.table import Column
-    from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+    from qakhunt.reports.details import ExportOptions
+    from qakhunt.reports.formats import FORMATS, export_bytes
     from qakhunt.reports.view import report_view
     from tests.support.triage import own_result, result_with
 

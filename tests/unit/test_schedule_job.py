@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from qakhunt.answers.findings import findings_of, fingerprint
 from qakhunt.answers.ledger import Status, Target, Verdict
 from qakhunt.answers.run_result import RunResult
 from qakhunt.backends.base import Answer, Backend, Question
@@ -21,7 +22,6 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.execution import execute
 from qakhunt.run.plan import PlanLine
 from qakhunt.schedule.delivery import JobOptions
-from qakhunt.schedule.findings import findings_of, fingerprint
 from qakhunt.schedule.job import run_scheduled
 from qakhunt.schedule.sinks import make_sink
 from qakhunt.schedule.sinks.base import NotTaken, SinkContext

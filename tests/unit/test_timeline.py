@@ -9,7 +9,7 @@ import pytest
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.timeline import Folded, Moment, Quiet, entries
 from qakhunt.triage.words import offset, span
-from tests.support.triage import at, burst, created, dossier_of
+from tests.support.triage import at, burst, created, hit_report_of
 
 LOADER = ("rundll32.exe", "rundll32.exe x.dll,A", 8836, -140)
 
@@ -26,21 +26,23 @@ def network(
 
 def test_events_stand_in_order_with_offsets_from_the_first_command() -> None:
     before = created(-95, "wermgr.exe", "wermgr.exe", 9204, issuer=LOADER)
-    dossier = dossier_of([*reversed(burst()), before], tables={"DeviceNetworkEvents": [network(3)]})
-    assert [moment.event.at for moment in dossier.moments] == sorted(
-        m.event.at for m in dossier.moments
+    hit_report = hit_report_of(
+        [*reversed(burst()), before], tables={"DeviceNetworkEvents": [network(3)]}
     )
-    offsets = [moment.offset.seconds for moment in dossier.moments]
+    assert [moment.event.at for moment in hit_report.moments] == sorted(
+        m.event.at for m in hit_report.moments
+    )
+    offsets = [moment.offset.seconds for moment in hit_report.moments]
     assert offsets[0] == -95
     assert offsets[1] == 0
-    assert [m.own for m in dossier.moments] == [False, *[True] * 7, False]
-    assert dossier.moments[-1].event.what == "192.0.2.7:443"
-    assert dossier.moments[-1].related
+    assert [m.own for m in hit_report.moments] == [False, *[True] * 7, False]
+    assert hit_report.moments[-1].event.what == "192.0.2.7:443"
+    assert hit_report.moments[-1].related
 
 
 def test_commands_with_them_that_the_hunt_does_not_count_are_told_apart() -> None:
-    dossier = dossier_of(burst(["arp -a", "netstat -nao"]), commands=["arp -a"])
-    notes = {note.command.line: note for note in dossier.commands}
+    hit_report = hit_report_of(burst(["arp -a", "netstat -nao"]), commands=["arp -a"])
+    notes = {note.command.line: note for note in hit_report.commands}
     assert notes["arp -a"].counted
     assert notes["arp -a"].counted_by == ("qakbot-post-compromise-commands",)
     assert not notes["netstat -nao"].counted
@@ -50,19 +52,19 @@ def test_commands_with_them_that_the_hunt_does_not_count_are_told_apart() -> Non
 
 def test_the_same_command_of_another_account_is_another_hits() -> None:
     theirs = created(1, "arp.exe", "arp -a", 77, AccountName="bob")
-    dossier = dossier_of([*burst(["arp -a"]), theirs], commands=["arp -a"])
-    assert [moment.own for moment in dossier.moments] == [True, False]
+    hit_report = hit_report_of([*burst(["arp -a"]), theirs], commands=["arp -a"])
+    assert [moment.own for moment in hit_report.moments] == [True, False]
 
 
 def test_quiet_stretches_are_folded() -> None:
-    dossier = dossier_of(
+    hit_report = hit_report_of(
         [
             *burst(["arp -a"]),
             created(120, "route.exe", "route print", 9),
             created(239, "net.exe", "net share", 8),
         ]
     )
-    kinds = [type(entry) for entry in entries(dossier.moments, fold=False)]
+    kinds = [type(entry) for entry in entries(hit_report.moments, fold=False)]
     assert kinds == [Moment, Quiet, Moment, Moment]
 
 
@@ -71,17 +73,19 @@ def test_events_of_others_are_folded_with_the_quiet_around_them() -> None:
     noise = [
         created(s, "t.exe", "t.exe", 500 + n, issuer=others) for n, s in enumerate((200, 300, 400))
     ]
-    dossier = dossier_of([*burst(["arp -a"]), *noise, created(500, "net.exe", "net share", 8)])
-    shown = entries(dossier.moments, fold=True)
+    hit_report = hit_report_of(
+        [*burst(["arp -a"]), *noise, created(500, "net.exe", "net share", 8)]
+    )
+    shown = entries(hit_report.moments, fold=True)
     assert [type(entry) for entry in shown] == [Moment, Folded, Moment]
     assert isinstance(shown[1], Folded)
     assert len(shown[1].moments) == 3
     assert shown[1].length.seconds == 500
-    assert len([e for e in entries(dossier.moments, fold=False) if isinstance(e, Moment)]) == 5
+    assert len([e for e in entries(hit_report.moments, fold=False) if isinstance(e, Moment)]) == 5
 
 
 def test_one_record_told_twice_is_one_event() -> None:
-    assert len(dossier_of([*burst(["arp -a"]), *burst(["arp -a"])]).moments) == 1
+    assert len(hit_report_of([*burst(["arp -a"]), *burst(["arp -a"])]).moments) == 1
 
 
 @pytest.mark.parametrize(

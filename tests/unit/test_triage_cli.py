@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 
 from qakhunt.reports.triage_console import show_triage
-from qakhunt.triage.dossier import dossiers
+from qakhunt.triage.hit_report import hit_reports
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, event, write_ndjson
 from tests.support.triage import (
     burst,
-    dossier_of,
+    hit_report_of,
     own_result,
     result_with,
     sample_document,
@@ -35,7 +35,7 @@ def shown(result: RunResult, *, full: bool = False, width: int = 80) -> str:
     import io
 
     stream = io.StringIO()
-    found = dossiers(result)
+    found = hit_reports(result)
     show_triage(
         found[:1] if full else found, Console(file=stream, width=width, highlight=False), full=full
     )
@@ -75,7 +75,7 @@ def test_links_are_hyperlinks_where_the_terminal_has_them() -> None:
     console = Console(
         file=stream, width=80, force_terminal=True, color_system="truecolor", legacy_windows=False
     )
-    show_triage(dossiers(sample_result())[:1], console, full=True)
+    show_triage(hit_reports(sample_result())[:1], console, full=True)
     text = stream.getvalue()
     assert re.search(
         r"\x1b]8;[^;]*;https://security\.microsoft\.com/machines/v2/[0-9a-f]{40}/overview\x1b", text
@@ -120,7 +120,7 @@ def test_a_long_command_says_how_long_it_is() -> None:
     assert "(32,000 characters)" in text
     assert len(text) < 8000
     assert (
-        dossier_of(burst(["a" * 32_000]), commands=["a" * 32_000]).commands[0].command.line
+        hit_report_of(burst(["a" * 32_000]), commands=["a" * 32_000]).commands[0].command.line
         == "a" * 32_000
     )
 
@@ -209,6 +209,24 @@ def test_a_report_for_each_customer(sample: Path, tmp_path: Path) -> None:
     assert done.out.split() == [str(folder / "result-sample.html")]
     assert qakhunt("report", str(sample), "--split", "tenant").code == 2
     assert qakhunt("report", str(sample), "--split", "device", "--out", str(folder)).code == 2
+
+
+def test_a_customers_file_carries_the_profile_and_clean_ones_make_none(
+    sample: Path, tmp_path: Path
+) -> None:
+    document = json.loads(sample.read_text(encoding="utf-8"))
+    found, tenant = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    for entry in (*document["ledger"], *document["hits"]):
+        entry |= {"profile": "contoso", "tenant": found}
+    document["ledger"].append({**document["ledger"][0], "profile": "fabrikam", "tenant": tenant})
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(document), encoding="utf-8")
+    split = ("report", str(path), "--split", "tenant", "--format", "chat", "--out", str(tmp_path))
+    done = qakhunt(*split)
+    assert done.out.split() == [str(tmp_path / f"r-contoso_{found}.txt")]
+    assert "no file for 1 clean customer; --clean writes one for each" in done.err
+    both = qakhunt(*split, "--clean", "--force")
+    assert both.out.split()[1] == str(tmp_path / f"r-fabrikam_{tenant}.txt")
 
 
 def test_coverage_is_a_table_and_a_layer(tmp_path: Path) -> None:

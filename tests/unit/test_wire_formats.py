@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
-from qakhunt.answers.json_body import WireError
-from qakhunt.answers.service_error import ServiceError, decode_error
+from qakhunt.answers.cells import WireError
+from qakhunt.answers.response import ServiceError, decode_error
 from qakhunt.answers.table import KQL_TYPES, Column, ResultTable
 from qakhunt.kql.values import Instant, Timespan, parse_instants
 

@@ -6,7 +6,7 @@ import re
 from json import JSONDecodeError
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.service_error import without_tokens
+from qakhunt.answers.response import without_tokens
 from qakhunt.backends.connection_faults import explain as explain_connection
 from qakhunt.core.errors import UnansweredError
 

@@ -23,8 +23,8 @@ from azure.core.pipeline.policies import (
 )
 from azure.core.rest import HttpRequest
 
-from qakhunt.answers.json_body import WireError, decode_body
-from qakhunt.answers.service_error import decode_error
+from qakhunt.answers.cells import WireError, decode_body
+from qakhunt.answers.response import decode_error
 from qakhunt.backends.auth.errors import sign_in_error
 from qakhunt.backends.clouds import check_endpoint
 from qakhunt.core.errors import ConfigError, UnansweredError

@@ -6,7 +6,7 @@ import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_json_value
+from qakhunt.answers.cells import to_json_value
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:

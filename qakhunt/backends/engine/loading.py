@@ -10,9 +10,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
-from qakhunt.answers.json_body import WireError
-from qakhunt.answers.plain import to_json_line
-from qakhunt.answers.service_error import error_in
+from qakhunt.answers.cells import WireError, to_json_line
+from qakhunt.answers.response import error_in
 from qakhunt.backends.engine.csv_reader import read_csv
 from qakhunt.backends.engine.inputs import (
     EventFile,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.plain import to_json_value, to_text
+from qakhunt.answers.cells import to_json_value, to_text
 from qakhunt.backends.engine.session import require_engine
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.kql.values import Instant

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qakhunt.answers import wire_log_analytics
-from qakhunt.answers.json_body import WireError
+from qakhunt.answers.cells import WireError
 from qakhunt.backends.recordings.manifest import NAME, ListedFile, Manifest, decode, encode
 from qakhunt.core.errors import OutputError, RecordingError
 

@@ -15,7 +15,8 @@ import msgspec
 
 from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.reports.formats import FORMATS, ExportOptions, export_bytes
+from qakhunt.reports.details import ExportOptions
+from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.summary import coverage_lines, verdict_line
 from qakhunt.schedule.sinks.base import (
     LOOPBACK,
@@ -76,7 +77,10 @@ class MailSink(Sink):
 
     def messages(self, report: Report) -> list[Message]:
         """One for all findings."""
-        found = [(f["id"], f["hunt"]["name"], f["tenant"] or f["profile"]) for f in report.findings]
+        found = [
+            (f["id"], [hunt["name"] for hunt in f["hunts"]], f["tenant"] or f["profile"])
+            for f in report.findings
+        ]
         if not found:
             return []
         ids = tuple(id_ for id_, _, _ in found)
@@ -84,7 +88,7 @@ class MailSink(Sink):
         plural = "finding" if len(ids) == 1 else "findings"
         values = {
             "count": f"{len(ids)} {plural}", "verdict": report.result.verdict.value,
-            "hunts": sorted({hunt for _, hunt, _ in found}),
+            "hunts": sorted({hunt for _, hunts, _ in found for hunt in hunts}),
             "customers": sorted({customer for _, _, customer in found}),
             "run": report.run_id,
         }  # fmt: skip

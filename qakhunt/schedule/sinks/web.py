@@ -187,7 +187,9 @@ def finding_card(finding: dict[str, Any], most_commands: int) -> dict[str, Any]:
             "Customer": finding["tenant"] or finding["profile"],
             "First seen": finding["first_seen"], "Last seen": finding["last_seen"],
             "Distinct commands": finding["distinct"],
-            "Techniques": ", ".join(finding["techniques"]), "Finding": finding["id"],
+            "Techniques": ", ".join(finding["techniques"]),
+            "Hunts": ", ".join(hunt["name"] for hunt in finding["hunts"]),
+            "Finding": finding["id"],
         }),
         *(_line(_cut(command, 600)) for command in commands),
     ]  # fmt: skip

@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
-from qakhunt.answers.json_body import WireError, decode_body
+from qakhunt.answers.cells import WireError, decode_body
 from qakhunt.testing.emulator import identity
 from qakhunt.testing.emulator.faults import FAULTS, Delivery, Fault, Situation
 from qakhunt.testing.emulator.identity import (

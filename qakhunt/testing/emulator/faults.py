@@ -29,7 +29,7 @@ from qakhunt.testing.emulator.timespan import NO_TIME, days_before, intersect, s
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.answers.service_error import ServiceError
+    from qakhunt.answers.response import ServiceError
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Instant
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_log_analytics
-from qakhunt.answers.json_body import WireError, decode_body, encode_body
+from qakhunt.answers.cells import WireError, decode_body, encode_body
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
 from qakhunt.kql.tokens import Kind, KqlLexError, tokenize
 from qakhunt.kql.values import Instant, Timespan

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers import wire_hunting, wire_kusto, wire_log_analytics
-from qakhunt.answers.json_body import encode_body
-from qakhunt.answers.service_error import ServiceError
+from qakhunt.answers.cells import encode_body
+from qakhunt.answers.response import ServiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

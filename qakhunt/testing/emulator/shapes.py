@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.answers.json_body import encode_body
+from qakhunt.answers.cells import encode_body
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Which stretches of time to look at for a hit, as parameters of the context hunts.
+"""Which time ranges to look at for a hit, as parameters of the context hunts.
 
 A burst is looked at whole, with something before and after. A hit that spans days is
 looked at around its first and its last command, and between them for its own commands
@@ -25,43 +25,46 @@ _MOST_COMMANDS = 40
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """One stretch of time of one hit; ``only`` are the command lines to keep, none for all."""
+class TimeRange:
+    """One time range of one hit; ``only`` are the command lines to keep, none for all."""
 
     window: Window
     near: Instant
     only: tuple[str, ...] = ()
 
 
-def stretches(hit: Hit, around: Timespan, now: Instant) -> tuple[Stretch, ...]:
-    """The stretches to look at; none where the hit has no time before ``now``."""
+def time_ranges(hit: Hit, around: Timespan, now: Instant) -> tuple[TimeRange, ...]:
+    """The time ranges to look at; none where the hit has no time before ``now``."""
     first = hit.first_seen
     if first is None:
         return ()
     last = max(hit.last_seen or first, first)
     if last.since(first) <= WHOLE:
-        return _known(_stretch(first, last, around, first, now))
-    begin, end = _stretch(first, first, around, first, now), _stretch(last, last, around, last, now)
+        return _known(_time_range(first, last, around, first, now))
+    begin, end = (
+        _time_range(first, first, around, first, now),
+        _time_range(last, last, around, last, now),
+    )
     between = None
     if begin and end and begin.window.end < end.window.start:
         commands = [c.line for c in hit.commands if 0 < len(c.line) <= _LONGEST_COMMAND]
         if commands:
             window = Window(begin.window.end, end.window.start)
-            between = Stretch(window, first, tuple(commands[:_MOST_COMMANDS]))
+            between = TimeRange(window, first, tuple(commands[:_MOST_COMMANDS]))
     elif begin and end:
-        return _known(_stretch(first, last, around, first, now))
+        return _known(_time_range(first, last, around, first, now))
     return _known(begin, between, end)
 
 
-def parameter(number: int, device: str, stretch: Stretch) -> dict[str, Any]:
-    """The stretch as an entry of the context hunts' parameter ``Around``."""
+def parameter(number: int, device: str, time_range: TimeRange) -> dict[str, Any]:
+    """The time range as an entry of the context hunts' parameter ``Around``."""
     return {
         "Hit": number,
         "Device": device,
-        "From": stretch.window.start.isoformat(),
-        "To": stretch.window.end.isoformat(),
-        "At": stretch.near.isoformat(),
-        "Only": list(stretch.only),
+        "From": time_range.window.start.isoformat(),
+        "To": time_range.window.end.isoformat(),
+        "At": time_range.near.isoformat(),
+        "Only": list(time_range.only),
     }
 
 
@@ -80,14 +83,14 @@ def later(moment: Instant, by: Timespan) -> Instant:
     return Instant(min(_LAST.ticks, moment.ticks + by.ticks))
 
 
-def _stretch(
+def _time_range(
     first: Instant, last: Instant, around: Timespan, near: Instant, now: Instant
-) -> Stretch | None:
+) -> TimeRange | None:
     start = earlier(first, around)
     # What was seen lies inside even where it lies, by its clock, after now.
     end = max(min(later(last, around), now), later(last, TICK))
-    return Stretch(Window(start, end), near) if start < end else None
+    return TimeRange(Window(start, end), near) if start < end else None
 
 
-def _known(*found: Stretch | None) -> tuple[Stretch, ...]:
-    return tuple(stretch for stretch in found if stretch)
+def _known(*found: TimeRange | None) -> tuple[TimeRange, ...]:
+    return tuple(time_range for time_range in found if time_range)
