@@ -29,7 +29,8 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run.sample import sample_events, sample_now
 from qakhunt.run.settings import ProfileSettings
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.clock import SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, scenario_of, tenant_of, write_events
 

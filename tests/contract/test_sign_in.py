@@ -20,7 +20,7 @@ from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority, 
 from qakhunt.backends.auth.interactive import Analysts
 from qakhunt.backends.auth.workload import seconds_of
 from qakhunt.core.errors import ConfigError, UnansweredError
-from qakhunt.testing.emulator.identity import AADSTS
+from qakhunt.testing.emulator.replies import AADSTS
 from qakhunt.testing.emulator.scenario import App, FaultRule, LoadedScenario, Scenario, Tenant
 from qakhunt.testing.emulator.server import Emulator
 

@@ -15,7 +15,8 @@ from tests.emulator.support import token
 
 if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
-    from qakhunt.testing.emulator.server import Emulator, SkippingClock
+    from qakhunt.testing.emulator.clock import SkippingClock
+    from qakhunt.testing.emulator.server import Emulator
 
 
 class ClientClock:

@@ -37,9 +37,10 @@ from qakhunt.reports.console import show_account
 from qakhunt.run.execution import RunOptions, execute
 from qakhunt.run.live import targets_of
 from qakhunt.run.plan import PlanLine
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.faults import FAULTS, QUERY_PATHS
 from qakhunt.testing.emulator.scenario import FaultRule, Limits, Tenant
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 

@@ -30,9 +30,10 @@ from qakhunt.run.live import LiveBackends, targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
 from qakhunt.run.slicing.strategies import read_slices
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.kusto import LAKE_AUDIENCE
 from qakhunt.testing.emulator.scenario import FaultRule, Limits, Throttle
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import EmulatedBackends
 from tests.emulator.support import guid, raw_post, scenario_of, tenant_of, token, write_events
 from tests.support.cli import qakhunt

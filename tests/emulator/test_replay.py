@@ -25,8 +25,9 @@ from qakhunt.run.recorder import Recorder, fetch_source_rows
 from qakhunt.run.replay import ReplaySource
 from qakhunt.run.request import HuntRequest
 from qakhunt.run.slicing.strategies import read_slices
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 

@@ -25,9 +25,10 @@ from qakhunt.run.execution import execute
 from qakhunt.run.live import LiveBackends, targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.settings import ProfileSettings
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.faults import FAULTS
 from qakhunt.testing.emulator.scenario import FaultRule
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import ClientClock
 from tests.emulator.matrix import NOW, rendered_hunt
 from tests.emulator.support import APP, guid, scenario_of, tenant_of

@@ -15,8 +15,9 @@ from qakhunt.run.execution import execute
 from qakhunt.run.live import targets_of
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.slicing.strategies import read_slices
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.scenario import FaultRule, Limits
-from qakhunt.testing.emulator.server import Emulator, SkippingClock
+from qakhunt.testing.emulator.server import Emulator
 from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import guid, process_events, scenario_of, tenant_of, write_events
 

@@ -31,13 +31,18 @@ from qakhunt.testing.emulator.identity import (
     Entra,
     Issuer,
     Refusal,
-    aadsts_reply,
     managed_identity,
     pipeline_assertion,
 )
 from qakhunt.testing.emulator.kusto import KustoService, as_version_1
 from qakhunt.testing.emulator.queries import ROWS, Asked, EventStore, Query, QueryServices
-from qakhunt.testing.emulator.replies import Reply, error_reply, json_reply, throttled_until
+from qakhunt.testing.emulator.replies import (
+    Reply,
+    aadsts_reply,
+    error_reply,
+    json_reply,
+    throttled_until,
+)
 from qakhunt.testing.emulator.scenario import Script
 
 if TYPE_CHECKING:
@@ -45,8 +50,8 @@ if TYPE_CHECKING:
 
     from starlette.requests import Request
 
+    from qakhunt.testing.emulator.clock import Clock
     from qakhunt.testing.emulator.scenario import Call, FaultRule, LoadedScenario, Tenant
-    from qakhunt.testing.emulator.server import Clock
 
     Answer = Callable[[Fault | None, Situation], Awaitable[Reply]]
     SignIn = Callable[[Tenant, Mapping[str, str]], Reply]

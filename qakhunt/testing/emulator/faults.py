@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from qakhunt.kql.values import Window
 from qakhunt.testing.emulator import shapes
-from qakhunt.testing.emulator.identity import AADSTS, aadsts_reply
 from qakhunt.testing.emulator.replies import (
+    AADSTS,
     Reply,
+    aadsts_reply,
     error_reply,
     json_reply,
     limit_exceeded,
