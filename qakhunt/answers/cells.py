@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import json
 import math
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 
 _BOM = b"\xef\xbb\xbf"
+_Raw = msgspec.Raw
 _LONG = 100
 """Bytes of a value that is left out where only the names beside it matter."""
 
@@ -322,27 +324,49 @@ def repeated_members(data: bytes, inner: str = "") -> list[str]:
 
     A parser keeps the last of them, so that the first, with its rows, would be lost.
     The objects of a list are each looked at, and so is the member ``inner``; rows are not.
+    Nothing large is copied.
     """
-    raw = data.removeprefix(_BOM).strip()
+    start = len(_BOM) if data.startswith(_BOM) else 0
     try:
-        if raw[:1] == b"[":
-            items = msgspec.json.decode(raw, type=list[msgspec.Raw])
-            return [name for item in items for name in repeated_members(bytes(item))]
-        members = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        return _repeated(data, start, len(data), inner)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        members = {}
-    found: list[str] = []
-    for value in map(bytes, members.values()):
-        if len(value) > _LONG:
-            raw = raw.replace(value, b"null", 1)
+        return _twice(data[start:])
+
+
+def _repeated(data: bytes, start: int, end: int, inner: str) -> list[str]:
+    """As ``repeated_members``, of the value that is ``data[start:end]``."""
+    whole = memoryview(data)[start:end]
+    if bytes(whole[:64]).lstrip()[:1] == b"[":
+        spans = [_span(data, item, start) for item in msgspec.json.decode(whole, type=list[_Raw])]
+        return [name for a, b in spans for name in _repeated(data, a, b, inner)]
+    members = msgspec.json.decode(whole, type=dict[str, _Raw])
+    long = sorted(_span(data, v, start) for v in members.values() if len(memoryview(v)) > _LONG)
+    pieces, at = [], start
+    for a, b in long:
+        pieces.append(data[at:a])
+        at = max(at, b)
+    found = _twice(b"null".join([*pieces, data[at:end]]))
+    if inner in members:
+        found += _repeated(data, *_span(data, members[inner], start), "")
+    return found
+
+
+def _span(data: bytes, value: msgspec.Raw, start: int) -> tuple[int, int]:
+    """Where a value of ``data`` stands, from ``start`` on."""
+    view = memoryview(value)
+    head = bytes(view[:_LONG])
+    at = data.find(head, start)
+    while memoryview(data)[at : at + len(view)] != view:
+        at = data.find(head, at + 1)
+    return at, at + len(view)
+
+
+def _twice(text: bytes) -> list[str]:
+    """Names that the object has more than once; what is no object has none."""
     objects: list[list[tuple[str, Any]]] = []
-    try:
-        json.loads(raw.decode("utf-8", "replace"), strict=False, object_pairs_hook=objects.append)
-    except (ValueError, RecursionError):
-        return []  # no body at all; its own error follows
-    seen: set[str] = set()
-    for name, _ in objects[-1] if objects and raw[:1] == b"{" else ():
-        if name.casefold() in seen:
-            found.append(name)
-        seen.add(name.casefold())
-    return found + (repeated_members(bytes(members[inner])) if inner in members else [])
+    with contextlib.suppress(ValueError, RecursionError):  # no body at all has its own error
+        json.loads(text.decode("utf-8", "replace"), strict=False, object_pairs_hook=objects.append)
+    if not objects or text.lstrip()[:1] != b"{":
+        return []
+    names = [name.casefold() for name, _ in objects[-1]]
+    return [name for name in dict.fromkeys(names) if names.count(name) > 1]

@@ -105,7 +105,7 @@ def published(hunt: Hunt, now: Instant, parameters: Mapping[str, Any]) -> tuple[
     """
     if hunt.notes.window is not None:
         try:
-            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own"
+            return _named(hunt, hunt.notes.window, now, parameters), "the hunt's own window"
         except NotEvaluable as problem:
             return Window(_before(now, DEFAULT), now), f"{problem}; --window sets another"
     period = read_period(hunt.period)

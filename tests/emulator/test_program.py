@@ -57,7 +57,7 @@ def test_ready_line_any_token_and_a_clean_stop(events: str, tmp_path: Path) -> N
     ca = tmp_path / "ca.pem"
     options = ("--events", events, "--tls", "--ca-file", str(ca))
     with running(*options, TMPDIR=str(tmp_path)) as (process, line):
-        assert list(line) == ["schema", "url", "workspaces", "tenants", "ca"]
+        assert list(line) == ["schema", "url", "workspaces", "tenants", "ca", "kusto", "database"]
         jsonschema.validate(line, SCHEMA)
         assert line["workspaces"] == [WORKSPACE]
         assert line["tenants"] == [{"id": TENANT, "workspaces": [WORKSPACE]}]

@@ -61,7 +61,7 @@ def count(emulator: Emulator, tenant: str, workspace: str, path: str = "query") 
 def test_a_scenario_is_served_as_it_is_written(scenario: Path) -> None:
     with Emulator(load_scenario(scenario)) as served:
         line = served.ready_line()
-        assert list(line) == ["schema", "url", "workspaces", "tenants", "ca"]
+        assert list(line) == ["schema", "url", "workspaces", "tenants", "ca", "kusto", "database"]
         assert line["workspaces"] == [MAIN, ARCHIVE, BORROWED]
         assert line["tenants"] == [
             {"id": ONE, "workspaces": [MAIN, ARCHIVE, BORROWED]}, {"id": TWO, "workspaces": []}

@@ -52,14 +52,16 @@ _ONE_SIDED = frozenset(["leftanti", "leftsemi", "anti"])
 _NO_TABLE = frozenset(["print", "range", "datatable"])
 _UNNAMED = frozenset(["pack_all", "column_ifexists", "columnifexists"])
 
+_WRAPPERS = ("cmd.exe", "conhost.exe", "forfiles.exe", "powershell.exe", "pwsh.exe")
+"""What runs commands for others; cmd.exe also those that are no programs, such as set."""
+
 
 def default_filter(table: str, product: str, queries: Iterable[str]) -> Alternatives:
     """Of process events those of the known families' programs; of any table what hunts need."""
     found: dict[Conditions, None] = {}
     if table == _PROCESSES:
         names = {name for family in families().families.values() for name in family.files}
-        # cmd.exe runs those that are no programs of their own, such as set.
-        files = sorted({"cmd.exe", *(f"{name}.exe" for name in names)})
+        files = sorted({*_WRAPPERS, *(f"{name}.exe" for name in names)})
         own = columns(product, table)
         for column in _FILE_NAMES:
             if column in own:
