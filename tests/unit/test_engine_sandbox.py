@@ -348,9 +348,16 @@ def test_a_range_is_made_row_by_row_and_a_long_one_is_refused() -> None:
         text = "range x from 1 to 9 step 3 | summarize make_list(x)"
         found = session.ask(text, now=window.end, window=window)
         assert found.rows == [([1, 4, 7],)]
-        text = "range x from 1 to 4000000000 step 1 | summarize s = make_list(x) | count"
-        with pytest.raises(EngineRefused, match="its range has 4,000,000,000 values"):
-            session.ask(text, now=window.end, window=window)
+        text = "range x from datetime(2026-10-01) to datetime(2026-10-03) step 1d | count"
+        assert session.ask(text, now=window.end, window=window).rows == [(3,)]
+        text = "range x from 1 to toscalar(print y = 5) step 2 | summarize make_list(x)"
+        assert session.ask(text, now=window.end, window=window).rows == [([1, 3, 5],)]
+        for bounds in (
+            "1 to 4000000000 step 1", "1 to toscalar(print y = 4000000000) step 1",
+            "ago(9000d) to now() step 1s",
+        ):  # fmt: skip
+            with pytest.raises(EngineRefused, match="its range has more than 10,000,000 values"):
+                session.ask(f"range x from {bounds} | count", now=window.end, window=window)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -38,6 +38,9 @@ _ELEMENT = (
     "ELSE to_json({0}) END"
 )
 _IS_JSON_NULL = "(typeof({0}) = 'JSON' AND CAST({0} AS VARCHAR) = 'null')"
+_TOO_LONG_A_RANGE = (
+    f"the query is too large for the embedded engine, its range has more than {MAX_RANGE:,} values"
+)
 _NULL_TESTS = {
     "isnull": "({0} IS NULL OR " + _IS_JSON_NULL + ")",
     "isnotnull": "({0} IS NOT NULL AND NOT " + _IS_JSON_NULL + ")",
@@ -159,23 +162,29 @@ def _correct_bin(translate: Any) -> None:
 
 
 def _stream_ranges(translate: Any) -> None:
-    """A ``range`` of numbers is made row by row, not as one list; a long one is refused."""
-    original = translate.render_range
+    """A ``range`` of known numbers is made row by row, not as one list; a long one is refused."""
 
     def render_range(source: Any) -> str:
-        bounds = [getattr(source, name) for name in ("start", "stop", "step")]
-        if not all(isinstance(getattr(bound, "value", None), int) for bound in bounds):
-            return original(source)  # type: ignore[no-any-return]
-        start, stop, step = (b.value for b in bounds)
-        count = (stop - start) // step + 1 if step else 0
-        if count > MAX_RANGE:
-            raise Unreadable(
-                f"the query is too large for the embedded engine, its range has {count:,} values, "
-                f"more than {MAX_RANGE:,}",
-                None, hint="use a larger step",
-            )  # fmt: skip
+        bounds = [source.start, source.stop, source.step]
         name = translate.quote_ident(source.name)
-        return f"SELECT generate_series AS {name} FROM generate_series({start}, {stop}, {step})"
+        if all(type(getattr(bound, "value", None)) is int for bound in bounds):
+            start, stop, step = (bound.value for bound in bounds)
+            if step and (stop - start) // step >= MAX_RANGE:
+                raise Unreadable(_TOO_LONG_A_RANGE, None, hint="use a larger step")
+            return f"SELECT generate_series AS {name} FROM generate_series({start}, {stop}, {step})"
+        of_time = any(
+            translate._is_datetime_expr(bound) or translate._is_timespan_expr(bound)
+            for bound in bounds
+        )
+        start, stop, step = map(translate.render_expr, bounds)
+        if not of_time:
+            start, stop, step = (f"CAST({bound} AS BIGINT)" for bound in (start, stop, step))
+        begins, ends, each = (f"epoch_us({b})" if of_time else b for b in (start, stop, step))
+        values = f"(({ends}) - ({begins})) // nullif(({each}), 0)"
+        refusal = f"error({translate.quote_string(_TOO_LONG_A_RANGE)})"
+        # In the bound, since DuckDB works a constant series out before it looks at a CASE of it.
+        last = f"CASE WHEN {values} >= {MAX_RANGE} THEN {refusal} ELSE {stop} END"
+        return f"SELECT UNNEST(generate_series({start}, {last}, {step})) AS {name}"
 
     translate.render_range = render_range
 
