@@ -138,7 +138,7 @@ WRITING = (
 )
 
 
-@pytest.mark.parametrize("sql", WRITING)
+@pytest.mark.parametrize("sql", WRITING, ids=range(len(WRITING)))
 def test_even_hostile_sql_writes_nothing(tmp_path: Path, sql: str) -> None:
     """The last gate: what the translator might be brought to write one day."""
     import duckdb
@@ -381,7 +381,9 @@ def test_a_signal_ends_the_reading_and_leaves_no_temporary_file(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals to another process")
-@pytest.mark.parametrize("query", [SLOW_TO_RUN, SLOW_TO_READ + " | where TimeGenerated > ago(60d)"])
+@pytest.mark.parametrize(
+    "query", [SLOW_TO_RUN, SLOW_TO_READ + " | where TimeGenerated > ago(60d)"], ids=["run", "read"]
+)
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_run_and_leaves_no_temporary_file(
     tmp_path: Path, query: str, sent: signal.Signals
