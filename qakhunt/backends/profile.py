@@ -16,6 +16,15 @@ _Count = Annotated[int, Meta(ge=1)]
 _Positive = Annotated[float, Meta(gt=0)]
 _Seconds = Annotated[float, Meta(ge=0)]
 
+# What a profile and the job's own identity say in the same words.
+SignInChoice = Annotated[
+    SignIn | SignInKind, Meta(description="A kind alone, or a table with more.")
+]
+Authority = Annotated[str | None, Meta(description="Entra ID's address, if not the cloud's.")]
+CaFile = Annotated[
+    str | None, Meta(description="Certificates to trust, such as a proxy's; a PEM file.")
+]
+
 
 class Limits(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """How fast to ask and how long to wait; what is left out follows the service's limits."""
@@ -74,9 +83,7 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     log_analytics_cloud: Annotated[
         CloudName | None, Meta(description="The cloud of the workspaces, if it is another.")
     ] = None
-    sign_in: Annotated[
-        SignIn | SignInKind, Meta(description="A kind alone, or a table with more.")
-    ] = "default"
+    sign_in: SignInChoice = "default"
     hunts: Annotated[
         list[str], Meta(description="What 'qakhunt run' hunts here when nothing is named.")
     ] = []
@@ -104,12 +111,8 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     log_analytics_endpoint: Annotated[
         str | None, Meta(description="Log Analytics' address, if not the cloud's.")
     ] = None
-    authority: Annotated[
-        str | None, Meta(description="Entra ID's address, if not the cloud's.")
-    ] = None
-    ca_file: Annotated[
-        str | None, Meta(description="Certificates to trust, such as a proxy's; a PEM file.")
-    ] = None
+    authority: Authority = None
+    ca_file: CaFile = None
 
     @property
     def databases(self) -> dict[str, str]:

@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from qakhunt.backends.auth.identity import SignIn, SignInKind
+from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.clouds import is_loopback
-from qakhunt.backends.profile import CloudName, Profile
+from qakhunt.backends.profile import Authority, CaFile, CloudName, Profile, SignInChoice
 from qakhunt.backends.services import service_named
 from qakhunt.core.documents import Document, convert, read_text
 from qakhunt.core.errors import ConfigError, UsageError, nearest
@@ -67,19 +67,13 @@ def user_folder() -> Path:
 class Schedule(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
     """Who an unattended job is towards Azure: for its state, blobs and Logs Ingestion."""
 
-    sign_in: Annotated[
-        SignIn | SignInKind, Meta(description="A kind alone, or a table with more.")
-    ] = "default"
+    sign_in: SignInChoice = "default"
     tenant: Annotated[
         str | None, Meta(description="The Entra tenant id of that identity, the job's home.")
     ] = None
     cloud: Annotated[CloudName, Meta(description="The cloud of that identity.")] = "public"
-    authority: Annotated[
-        str | None, Meta(description="Entra ID's address, if not the cloud's.")
-    ] = None
-    ca_file: Annotated[
-        str | None, Meta(description="Certificates to trust, such as a proxy's; a PEM file.")
-    ] = None
+    authority: Authority = None
+    ca_file: CaFile = None
 
     @property
     def sign_in_settings(self) -> SignIn:
