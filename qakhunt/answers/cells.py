@@ -110,15 +110,15 @@ def _is_utf8(data: bytes) -> bool:
 
 def _without_surrogates(value: Any) -> Any:
     if isinstance(value, str):
-        return value if value.isascii() else _mend(value)
+        return value if value.isascii() else _replaced(value)
     if isinstance(value, list):
         return [_without_surrogates(item) for item in value]
     if isinstance(value, dict):
-        return {_mend(key): _without_surrogates(item) for key, item in value.items()}
+        return {_replaced(key): _without_surrogates(item) for key, item in value.items()}
     return value
 
 
-def _mend(text: str) -> str:
+def _replaced(text: str) -> str:
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
 

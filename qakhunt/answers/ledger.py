@@ -81,12 +81,12 @@ class LedgerLine:
     notes: tuple[str, ...] = ()
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """Who was asked, in words."""
-        return whom(self.profile, self.tenant, self.workspace)
+        return target_label(self.profile, self.tenant, self.workspace)
 
 
-def whom(profile: str, tenant: str | None, workspace: str | None) -> str:
+def target_label(profile: str, tenant: str | None, workspace: str | None) -> str:
     """A profile's name and, in brackets, the id that it stands for."""
     place = workspace or tenant
     if not place or place == profile:
@@ -97,16 +97,16 @@ def whom(profile: str, tenant: str | None, workspace: str | None) -> str:
 
 @dataclass(frozen=True)
 class Target:
-    """Whom to ask: a profile's customer (Entra tenant id) and one workspace."""
+    """What is queried: a profile's customer (Entra tenant id) and one workspace."""
 
     profile: str
     tenant: str | None = None
     workspace: str | None = None
 
     @property
-    def whom(self) -> str:
+    def label(self) -> str:
         """Who is asked, in words."""
-        return whom(self.profile, self.tenant, self.workspace)
+        return target_label(self.profile, self.tenant, self.workspace)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class ServiceError:
 
     @property
     def query_place(self) -> tuple[int, int] | None:
-        """The innermost place in the query's text, told in a field or in the words."""
+        """The innermost place in the query's text, from a field or from the message."""
         found = None
         for error in self.chain():
             found = error.place or _place_in(error.message) or found

@@ -87,7 +87,7 @@ class HitContext:
 
 @dataclass(frozen=True)
 class ContextQuery:
-    """A context hunt as it was sent, and whom it was sent to."""
+    """A context hunt as it was sent, and its target."""
 
     rendered: RenderedQuery
     target: Target
@@ -219,7 +219,7 @@ def _context(context: Context, whose: str, numbers: list[int]) -> Context:
 
 
 def _names_of_others(result: RunResult, whose: str) -> set[str]:
-    """What would betray another customer: tenants, profiles, workspaces, devices."""
+    """What would reveal another customer: tenants, profiles, workspaces, devices."""
     found: set[str | None] = set()
     for line in result.ledger.lines:
         if customer(line) != whose:

@@ -123,7 +123,7 @@ def _rows_by_name(results: list[Any], names: list[str]) -> tuple[list[dict[str, 
 
 
 def encode(table: ResultTable) -> bytes:
-    """Graph's response body for ``table``; equal column names are told apart as Kusto does."""
+    """Graph's response body for ``table``; equal column names are renamed as Kusto does."""
     names = unique_names(table.names)
     columns = list(zip(*table.rows, strict=True)) if table.rows else [()] * len(names)
     encoded = [

@@ -1,4 +1,4 @@
-"""What kept a call from being answered, as a sentence and a mend."""
+"""What kept a call from being answered, as a sentence and a hint."""
 
 from __future__ import annotations
 

@@ -94,7 +94,7 @@ class Gate:
             self._slots.release()
 
     def hold(self, seconds: float) -> None:
-        """No call starts for ``seconds``: the service told this identity to wait."""
+        """No call starts for ``seconds``: the service asked this identity to wait."""
         with self._lock:
             self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
 

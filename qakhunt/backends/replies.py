@@ -157,7 +157,7 @@ def after(first: Reply, found: Answer) -> Answer:
 def failure(reply: Reply, permission: Mapping[int, tuple[str, str]], window: Window) -> Answer:
     """The answer for a reply that holds no result.
 
-    ``permission`` gives words and mend for the statuses 401, 403 and 404, which mean
+    ``permission`` gives sentence and hint for the statuses 401, 403 and 404, which mean
     different things to the services.
     """
     if reply.outcome in (Outcome.OUT_OF_TIME, Outcome.INTERRUPTED):

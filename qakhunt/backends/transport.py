@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     OnWait = Callable[[str, float, str], None]
     """Told of each wait as it begins: whose question, seconds, why."""
 
-# These libraries warn on stderr about what is told better in the ledger.
+# These libraries warn on stderr about what is reported better in the ledger.
 for _name in ("azure", "msal", "urllib3"):
     logging.getLogger(_name).addHandler(logging.NullHandler())
 
@@ -348,7 +348,7 @@ def _blocks(response: Any) -> Iterator[bytes]:
     """The body as it comes in, where urllib3 can give it so.
 
     ``iter_bytes`` waits for full blocks: a body that drips in would hold the run up
-    without a word.
+    silently.
     """
     raw: Any = getattr(getattr(response, "_internal_response", None), "raw", None)
     if not hasattr(raw, "read1"):

@@ -350,7 +350,7 @@ def report_failures(result: RunResult) -> None:
     for line in result.ledger.lines:
         labels = where.setdefault((line.detail, line.hint), {})
         if line.tenant or line.workspace:  # the sample and recorded events need no name
-            labels[line.whom] = None
+            labels[line.label] = None
     for (detail, hint), whose in where.items():
         place = f"{short_list(list(whose))}: " if whose else ""
         hints = [f"hint: {hint}"] if hint else []

@@ -71,7 +71,7 @@ class Document(msgspec.Struct, frozen=True):
     def locate(self, path: Path_) -> SourceLocation:
         """The place of ``path`` or of its nearest ancestor that has one.
 
-        A step ``*`` stands for any key; where several places fit, their ancestor is told.
+        A step ``*`` stands for any key; where several places fit, their ancestor is given.
         """
         if ANY in path:
             found = [known for known in self.places if _fits(known, path)]

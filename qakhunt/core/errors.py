@@ -1,4 +1,4 @@
-"""Everything that can go wrong, told apart by what the user can do about it.
+"""Everything that can go wrong, by what the user can do about it.
 
     QakhuntError
     +- UsageError                an option, value or name on the command line
@@ -17,7 +17,7 @@
     |  +- StateBusyError         another run holds it
     +- CheckFailed               a test, lint or doctor check failed
 
-``except QakhuntError`` catches what a user can mend; anything else is a bug.
+``except QakhuntError`` catches what a user can fix; anything else is a bug.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class SourceLocation:
 
 
 class QakhuntError(Exception):
-    """Base of all errors a user can mend: one message, where, and how to mend it."""
+    """Base of all errors a user can fix: one message, where, and how to fix it."""
 
     exit_code = ExitCode.USAGE
 

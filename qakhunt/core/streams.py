@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Descriptor(io.RawIOBase):
     """Writes to a file descriptor; None is one that was closed before the program began.
 
-    ``failed`` is told once of a fault; whatever is written after one goes nowhere.
+    ``failed`` is called once for a fault; whatever is written after one goes nowhere.
     ``lost`` is True from then on, and once nobody reads any more, which is no fault.
     """
 

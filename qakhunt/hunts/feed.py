@@ -60,7 +60,7 @@ _UNNAMED = frozenset(["pack_all", "column_ifexists", "columnifexists"])
 
 
 class NoFeed(ValueError):
-    """What the query reads cannot be told from the tables it names; the text says why."""
+    """What the query reads cannot be known from the tables it names; the text says why."""
 
 
 class Feed(msgspec.Struct, frozen=True):

@@ -96,20 +96,20 @@ def render(
     bounds = _window_edits(hunt, window)
     edits += bounds.values()
     names = {**values, **dict(zip(bounds, (window.start, window.end), strict=False))}
-    told = account(script, window, now, names, product)
+    looked_at = account(script, window, now, names, product)
     clock_edits = _clock_edits(script, edits, now)
     edits += clock_edits
     edits += product_edits(hunt, script, edits, product)
     edits.sort(key=lambda edit: edit.start)
     text = apply(hunt.query, edits)
-    warnings = [f"{hunt.name}: {warning}" for warning in (*hunt.remarks, *told.warnings)]
+    warnings = [f"{hunt.name}: {warning}" for warning in (*hunt.remarks, *looked_at.warnings)]
     if clock_edits:
         notes.append(f"its now() and ago() are rendered as of {now}")
     if window.end > now:
         warnings.append(f"the window ends at {window.end}, after now ({now}): it is not over yet")
     return RenderedQuery(
         hunt, product, text, window, now, values, hunt_hash, _sha256(text), tuple(warnings),
-        tuple(edits), (*notes, *told.notes), told.partial,
+        tuple(edits), (*notes, *looked_at.notes), looked_at.partial,
     )  # fmt: skip
 
 

@@ -209,7 +209,7 @@ class _Parser:
         return _node(Unparsed, parts)
 
     def too_deep(self, stop: int) -> Unparsed:
-        """Brackets too deep to read: only their words and innermost calls are told apart."""
+        """Brackets too deep to read: only their words and innermost calls are recognised."""
         depth, self.depth = self.depth, 0
         parts: Parts = []
         while self.at < stop:

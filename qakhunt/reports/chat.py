@@ -44,7 +44,7 @@ def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     missing = faults(result)
     if missing:
         lines.append(f"not looked at completely: {count(len(missing), 'question')}")
-        lines += [plain(f"- {line.whom}: {line.status.value}") for line in missing[:MOST]]
+        lines += [plain(f"- {line.label}: {line.status.value}") for line in missing[:MOST]]
     lines += [plain(f"warning: {text}") for text in result.warnings[:MOST]]
     if len(result.warnings) > MOST:
         lines.append(f"... and {count(len(result.warnings) - MOST, 'further warning')}")

@@ -128,10 +128,10 @@ def _own(table: OwnTable) -> Iterator[str]:
 def _hit(view: HitView, details: ReportDetails) -> Iterator[str]:
     hit, hit_report = view.hit, view.hit_report
     yield from ["", f"## {hit_report.number}. {_text(view.device)}", ""]
-    whom = " in ".join(filter(None, [hit.account, view.place]))
+    who = " in ".join(filter(None, [hit.account, view.place]))
     when = f"{clock(hit.first_seen)} UTC" if hit.first_seen else "no time"
     local = details.local(hit.first_seen) if hit.first_seen else ""
-    yield _text(f"{whom}, {when}" + (f" ({local})" if local else ""))
+    yield _text(f"{who}, {when}" + (f" ({local})" if local else ""))
     assessment = hit_report.assessment
     yield from ["", f"**{_text(assessment.title)}.** Criterion: {_text(assessment.criterion)}.", ""]
     yield from (f"- {_SIDES[r.side]}: {_text(r.text)}" for r in assessment.reasons)

@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from qakhunt.answers.ledger import Verdict, whom
+from qakhunt.answers.ledger import Verdict, target_label
 from qakhunt.answers.run_result import by_tenant
 from qakhunt.core.errors import OutputError
 from qakhunt.core.writing import check_target, whole_file
@@ -44,7 +44,7 @@ def write_parts(
     for number, (whose, part) in enumerate(customers.items(), 1):
         if part.verdict is Verdict.CLEAN and not clean:
             continue
-        label = whom(", ".join(_profiles(part)) or "-", whose, None)
+        label = target_label(", ".join(_profiles(part)) or "-", whose, None)
         name = f"{stem}-{_UNSAFE.sub('_', label).strip('_')}"
         path = folder / f"{name}{_suffix(format_)}"
         if path in parts:  # two names that differ in what a file name cannot hold

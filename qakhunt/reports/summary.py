@@ -57,8 +57,8 @@ def coverage_lines(result: RunResult) -> list[str]:
     }
     lines = list(dict.fromkeys(_window_line(rendered, reasons) for rendered in result.rendered))
     statuses = Counter(line.status.value for line in result.ledger.lines)
-    told = ", ".join(f"{number} {status}" for status, number in statuses.items())
-    lines.append(f"{count(len(result.ledger.lines), 'query', 'queries')}: {told}")
+    by_status = ", ".join(f"{number} {status}" for status, number in statuses.items())
+    lines.append(f"{count(len(result.ledger.lines), 'query', 'queries')}: {by_status}")
     lines += dict.fromkeys(
         f"note: {line.hunt}: {prose(note)}"
         for line in result.ledger.lines
@@ -101,14 +101,16 @@ def coverage_rows(result: RunResult) -> list[CoverageRow]:
 
 
 def _coverage_row(lines: list[LedgerLine], hits: int) -> CoverageRow:
-    names = dict.fromkeys(line.whom for line in lines)
+    names = dict.fromkeys(line.label for line in lines)
     tenant = next(iter(names))
     if len(names) > 1:
         profiles = ", ".join(dict.fromkeys(line.profile for line in lines))
         tenant = f"{profiles} ({lines[0].tenant or count(len(names), 'workspace')})"
     statuses = Counter(line.status for line in lines)
     whole = set(statuses) == {Status.COMPLETE}
-    told = [f"{number} {status.value.replace('_', ' ')}" for status, number in statuses.items()]
+    by_status = [
+        f"{number} {status.value.replace('_', ' ')}" for status, number in statuses.items()
+    ]
     sources = [line.source for line in lines if line.source]
     rows, devices = sum(s.rows for s in sources), sum(s.devices for s in sources)
     source = f"{count(rows, 'record')}, {count(devices, 'device')}" if sources else ""
@@ -119,10 +121,10 @@ def _coverage_row(lines: list[LedgerLine], hits: int) -> CoverageRow:
         said += [f"({prose(line.hint)})"] if line.hint else []
         said += line_notes(line)
         if said:
-            where = f"{line.whom}: " if len(names) > 1 else ""
+            where = f"{line.label}: " if len(names) > 1 else ""
             cut = "" if line.slice == "whole window" else f", {line.slice}"
             missing.append((f"{where}{line.hunt}{cut}", " ".join(said)))
-    return CoverageRow(tenant, whole, ", ".join(told), hits, source, tuple(missing))
+    return CoverageRow(tenant, whole, ", ".join(by_status), hits, source, tuple(missing))
 
 
 def line_notes(line: LedgerLine) -> list[str]:
@@ -133,9 +135,9 @@ def line_notes(line: LedgerLine) -> list[str]:
 
 def delivery_line(line: DeliveryLine) -> str:
     """What one sink was sent."""
-    told = count(line.messages, "message")
+    messages = count(line.messages, "message")
     text = (
-        f"{line.sink}: {line.delivered} of {told} delivered"
+        f"{line.sink}: {line.delivered} of {messages} delivered"
         if line.messages
         else (f"{line.sink}: nothing to deliver")
     )
@@ -148,7 +150,7 @@ def faults(result: RunResult) -> list[LedgerLine]:
 
 
 def _fault(line: LedgerLine) -> str:
-    text = f"{line.hunt} on {line.whom}, {line.slice}: {line.status.value}"
+    text = f"{line.hunt} on {line.label}, {line.slice}: {line.status.value}"
     if line.detail:
         text += f": {prose(line.detail)}"
     text += "".join(f"; {note}" for note in line_notes(line) if not _WINDOW_NOTE.fullmatch(note))
@@ -166,6 +168,7 @@ def context_lines(result: RunResult) -> list[str]:
         return []
     lines = result.context.ledger.lines
     statuses = Counter(line.status.value for line in lines)
-    told = ", ".join(f"{number} {status.replace('_', ' ')}" for status, number in statuses.items())
-    asked = f"context: {count(len(lines), 'query', 'queries')}" + (f": {told}" if told else "")
+    by_status = [f"{number} {status.replace('_', ' ')}" for status, number in statuses.items()]
+    asked = f"context: {count(len(lines), 'query', 'queries')}"
+    asked += f": {', '.join(by_status)}" if by_status else ""
     return [asked, *(_fault(line) for line in lines if line.status is not Status.COMPLETE)]

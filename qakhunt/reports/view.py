@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.cells import to_json_value, to_text
 from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.hits import shows_commands
-from qakhunt.answers.ledger import Verdict, whom
+from qakhunt.answers.ledger import Verdict, target_label
 from qakhunt.answers.table import unique_names
 from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails, clock
@@ -203,7 +203,7 @@ def _hit_view(hit_report: HitReport) -> HitView:
         length = span(hit.last_seen.since(hit.first_seen).seconds)
     return HitView(
         hit_report,
-        whom(hit.profile, hit.tenant, hit.tenant or hit.workspace),
+        target_label(hit.profile, hit.tenant, hit.tenant or hit.workspace),
         clock(hit.first_seen)[:19] if hit.first_seen else "-",
         length,
         tuple((name, cell_text(cell)) for name, cell in hit.row.items()),

@@ -295,7 +295,7 @@ def _keys(hit: Hit, known: Iterable[_Key]) -> list[_Key]:
 
 
 def _line_key(line: PlanLine) -> _Key:
-    """What tells a context hunt's answers apart: its name and whom it asked."""
+    """The key of a context hunt's answers: its name and its target."""
     target = line.target
     return line.rendered.hunt.name, target.profile, target.tenant, target.workspace
 
@@ -345,10 +345,12 @@ def _take_table(group: _Group, request: _Request, answer: LedgerLine, rows: list
         records = by_hit.get(case.number + 1, [])
         counts = [record.pop("Found", None) for record in records]
         found = max((c for c in counts if isinstance(c, int)), default=len(records))
-        told = TableAnswer(request.table, request.hunt, answer.status, found, len(records), detail)
+        found_there = TableAnswer(
+            request.table, request.hunt, answer.status, found, len(records), detail
+        )
         case.context = replace(
             case.context,
-            tables=(*case.context.tables, told),
+            tables=(*case.context.tables, found_there),
             records={**case.context.records, request.table: records},
         )
 

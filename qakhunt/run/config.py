@@ -136,7 +136,7 @@ LOCAL_KEYS: dict[str, tuple[str, ...]] = {
     ),
     "sign_in": ("kind", "client_id", "account"),
 }  # fmt: skip
-"""All that a file may set which merely lies in the current folder: who is hunted, and as whom.
+"""All that a file in the current folder may set: the profiles hunted and their identities.
 
 Nothing that costs money (billed tables), hides a result (hunts, folders of hunts, limits,
 retention), sends a secret or a token anywhere (addresses, vaults, token files, certificates)

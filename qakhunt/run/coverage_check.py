@@ -71,7 +71,7 @@ class CoverageQuery:
     @property
     def _device(self) -> str | None:
         named = [name for name in PRODUCTS[self.product].device_columns if name in self._known]
-        if len(named) > 1:  # records without a device id are told apart by the name
+        if len(named) > 1:  # records without a device id are distinguished by the name
             return f"iff(isempty({named[0]}), {named[1]}, {named[0]})"
         return named[0] if named else None
 
@@ -261,7 +261,7 @@ class _Check:
         question = Question(query.text, rendered.window, target, (table,))
         answer = self.shared.ask(self.line.backend, question)
         self.answers.append(answer)
-        unknown = f"whether {table} holds records could not be told"
+        unknown = f"whether {table} holds records is not known"
         if answer.table is None or answer.status is not Status.COMPLETE:
             self._fault(f"{unknown}: {answer.detail}", answer.hint)
             return

@@ -338,7 +338,7 @@ class _LineRun:
             return found  # there was something to look at, and gaps do not count
         coverage = coverage_check.check(self._line, self._checks)
         notes = tuple(
-            f"{self._line.rendered.hunt.name} on {self._line.target.whom}: {note}; "
+            f"{self._line.rendered.hunt.name} on {self._line.target.label}: {note}; "
             "what happened then is not in what was looked at"
             for note in coverage.notes
         )
@@ -369,7 +369,7 @@ class _LineRun:
         if not missing or len(lines) == 1:
             return ()
         return (
-            f"{self._line.rendered.hunt.name} on {self._line.target.whom}: {missing} of "
+            f"{self._line.rendered.hunt.name} on {self._line.target.label}: {missing} of "
             f"{len(lines)} slices did not answer completely; its hits are those of the "
             "rest, and their numbers may be too low",
         )

@@ -1,4 +1,4 @@
-"""From profiles to the backends that ask them: what is shared, and by whom.
+"""From profiles to the backends that ask them: what is shared, and between which.
 
 Profiles that sign in as the same identity share its tokens and its pace.
 """

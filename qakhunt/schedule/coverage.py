@@ -33,7 +33,7 @@ Windows = tuple[Window, ...]
 """A set of time: disjoint half-open windows in ascending order."""
 MOST_OWED = 48
 MOST_MADE_UP = 7
-"""Owed windows that one run makes up for one key, unless told otherwise."""
+"""Owed windows that one run makes up for one key, by default."""
 SKEW = Timespan.parse("5m")
 
 

@@ -115,10 +115,10 @@ def _step(old: Any, new: Any) -> str:
 def _event_lines(change: HitChange) -> list[str]:
     texts = [f"    {_MARKS[event.counted_by]} {_event(event)}" for event in change.events]
     # A query that puts an event into several bins counts it as often.
-    told = [(text, len(list(same))) for text, same in groupby(texts)]
-    lines = [text + (f"  ({times}x)" if times > 1 else "") for text, times in told[:MOST_EVENTS]]
-    if len(told) > MOST_EVENTS:
-        lines.append(f"      and {len(told) - MOST_EVENTS} more events")
+    counted = [(text, len(list(same))) for text, same in groupby(texts)]
+    lines = [text + (f"  ({times}x)" if times > 1 else "") for text, times in counted[:MOST_EVENTS]]
+    if len(counted) > MOST_EVENTS:
+        lines.append(f"      and {len(counted) - MOST_EVENTS} more events")
     if not change.events_complete:
         lines.append(f"      {_CUT}")
     return lines

@@ -136,7 +136,7 @@ class ResultColumn(_Strict):
 
 
 class LintResultColumns(_Strict):
-    """The columns of a hunt's result in one product, where they could be told."""
+    """The columns of a hunt's result in one product, where they are known."""
 
     file: str
     product: str

@@ -258,13 +258,13 @@ def words_of(found: Document) -> list[str]:
     hunt = found["hunts"][0]
     lines = [f"measured {found['date']}, version {hunt['version']}"]
     return lines + [
-        f"{part}: {told}" for split, part in PARTS.items() for told in _sums(hunt, split)
+        f"{part}: {text}" for split, part in PARTS.items() for text in _sums(hunt, split)
     ]
 
 
 def _sums(hunt: Document, split: str) -> list[str]:
     """Bursts found, and sets that raised an alert, by origin."""
-    told: dict[str, list[str]] = {}
+    by_title: dict[str, list[str]] = {}
     for origin in _ORIGINS:
         shares = {
             "Qakbot found": _total(recall_of(hunt, split=split, origin=origin)),
@@ -277,10 +277,10 @@ def _sums(hunt: Document, split: str) -> list[str]:
             ),
         }
         for title, share in shares.items():
-            parts = told.setdefault(title, [])
+            parts = by_title.setdefault(title, [])
             if share.tried:
                 parts.append(f"{counted(share)} {origin}")
-    return [f"{title}: {', '.join(parts)}" for title, parts in told.items() if parts]
+    return [f"{title}: {', '.join(parts)}" for title, parts in by_title.items() if parts]
 
 
 def _total(shares: Mapping[str, Share]) -> Share:
@@ -300,8 +300,8 @@ def lines_of(found: Document) -> list[str]:
         for origin in _ORIGINS:
             table = recall_of(hunt, loss=loss, origin=origin)
             if table:
-                told = ", ".join(f"{name} {percent(share)}" for name, share in table.items())
-                lines.append(f"copies of {origin} bursts with {loss} % of events lost: {told}")
+                shares = ", ".join(f"{name} {percent(share)}" for name, share in table.items())
+                lines.append(f"copies of {origin} bursts with {loss} % of events lost: {shares}")
     times = hunt["seconds_to_detection"]
     if times:
         longest = max(entry["longest"] for entry in times)

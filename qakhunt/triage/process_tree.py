@@ -1,4 +1,4 @@
-"""Who started whom: processes joined by id **and** creation time, never by id alone.
+"""Parents and children: processes joined by id **and** creation time, never by id alone.
 
 Windows uses process ids again. Where a record lacks the creation time, the parent is
 the latest earlier process of that id, provided that name and command line agree; such
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from qakhunt.triage.records import Event, Process
 
 
-# Creation times of one process, told by two records, agree to the millisecond.
+# Creation times of one process, given by two records, agree to the millisecond.
 _TOLERANCE = TICKS_PER_SECOND // 1000
 _ONE_COMMAND = re.compile(r"\s[-/](?:c|co|com|comm|comma|comman|command) ", re.IGNORECASE)
 _SHELLS = ("cmd.exe", "powershell.exe", "pwsh.exe")

@@ -1,4 +1,4 @@
-"""Suppressions: what a person has looked at and vouches for, in a file to review.
+"""Suppressions: what a person has looked at and accepted, in a file to review.
 
     suppressions:
       - owner: j.doe@example.com
@@ -9,7 +9,7 @@
 
 Every condition must hold; ``*`` and ``?`` stand for any text and any character, case
 does not count. ``family`` holds when all of the hit's commands belong to the named
-families, so a command that nobody vouched for is never hidden.
+families, so a command that nobody accepted is never hidden.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def _check(entry: Suppression, document: Document, at: tuple[str | int, ...]) ->
 
     for key in ("owner", "reason"):
         if not getattr(entry, key).strip():
-            refuse(key, f"a suppression needs a {key}", "say who vouches for it, and why")
+            refuse(key, f"a suppression needs a {key}", "say who accepts it, and why")
     try:
         Instant.parse(entry.expires)
     except (ValueError, OverflowError):

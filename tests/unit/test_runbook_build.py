@@ -92,7 +92,7 @@ def test_sign_ins_that_reach_their_tenant_are_taken(
         (f'kind = "client-certificate"\nclient_id = "{APP}"\ncertificate_path = "x.pem"', HOME,
          HOME, "does not travel", 6),
         (f'kind = "federated"\nassertion = "github"\nclient_id = "{APP}"', HOME, HOME,
-         "github does not vouch", 6),
+         "github is no credential", 6),
     ],
 )  # fmt: skip
 def test_sign_ins_that_cannot_are_refused_at_their_line(

@@ -25,7 +25,7 @@ REFRESH_BEFORE = 300.0
 class TokenSource:
     """A credential as azure-core takes it: fetches each audience's token once.
 
-    Safe from several threads. Errors are UnansweredError, with a mend.
+    Safe from several threads. Errors are UnansweredError, with a hint.
     """
 
     def __init__(

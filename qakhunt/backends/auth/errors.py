@@ -1,4 +1,4 @@
-"""Why a sign-in failed, as a sentence and a mend."""
+"""Why a sign-in failed, as a sentence and a hint."""
 
 from __future__ import annotations
 
@@ -137,8 +137,8 @@ def entra_error(text: str, *, tenant: str, client: str | None, authority: str) -
     code = _CODE.search(text)
     number = code[1] if code else ""
     if number in _AADSTS:
-        sentence, mend = _AADSTS[number]
-        hint = mend.format(tenant=tenant, client=client or "CLIENT_ID", authority=authority)
+        sentence, fix = _AADSTS[number]
+        hint = fix.format(tenant=tenant, client=client or "CLIENT_ID", authority=authority)
         return UnansweredError(f"no sign-in: {sentence} (AADSTS{number})", hint=hint)
     return UnansweredError(f"no sign-in: {_first_sentence(text)}")
 

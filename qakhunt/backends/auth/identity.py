@@ -30,7 +30,7 @@ _VariableName = Annotated[str | None, Meta(description="The name of an environme
 
 
 class SignIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
-    """How to sign in. Which keys a kind takes is told in config.example.toml."""
+    """How to sign in. config.example.toml shows which keys a kind takes."""
 
     kind: Annotated[SignInKind, Meta(description="The way to sign in.")]
     client_id: Annotated[
@@ -48,11 +48,12 @@ class SignIn(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=Tr
         str | None, Meta(description="Where Kubernetes puts the workload's token.")
     ] = None
     assertion: Annotated[
-        AssertionSource | None, Meta(description="Who vouches for the app, instead of a secret.")
+        AssertionSource | None,
+        Meta(description="Source of the app's federated credential, instead of a secret."),
     ] = None
     managed_identity_client_id: Annotated[
         str | None,
-        Meta(description="The user-assigned managed identity that vouches or opens the vault."),
+        Meta(description="The user-assigned managed identity for the credential or the vault."),
     ] = None
     service_connection_id: Annotated[
         str | None, Meta(description="The Azure Pipelines service connection.")

@@ -1,4 +1,4 @@
-"""What the pinned translator gets wrong without a word, put right in its own tables.
+"""What the pinned translator gets silently wrong, corrected in its own tables.
 
 Each entry has a probe in tests/unit/test_engine_probes.py that fails when the
 translator's answer changes. Facts: Kusto bins from 0001-01-01, keeps text that is

@@ -1,6 +1,6 @@
 """The one reader of CSV: the portals' exports as they are, typed, in UTC.
 
-Delimiter, headings and the forms of the times are told from the file itself; DuckDB
+Delimiter, headings and the forms of the times are found from the file itself; DuckDB
 does the reading and converting, so a million rows take seconds.
 """
 

@@ -1,4 +1,4 @@
-"""A time limit for reading, translating and running, and a Ctrl-C that each heeds."""
+"""A time limit for reading, translating and running, and a Ctrl-C that stops each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RAISE_AGAIN = 1.0
 
 
 class Stopped(Exception):
-    """The work took longer than its limit, or was told to stop."""
+    """The work took longer than its limit, or was stopped."""
 
 
 class _Stop(SystemExit):
@@ -34,9 +34,9 @@ def limited(
     work: Callable[[], Result],
     seconds: float | None,
     interrupt: Callable[[], None],
-    told: threading.Event | None = None,
+    stop: threading.Event | None = None,
 ) -> Result:
-    """What ``work`` gives. Raises Stopped after ``seconds``, or when ``told`` is set.
+    """What ``work`` gives. Raises Stopped after ``seconds``, or when ``stop`` is set.
 
     It runs in a thread of its own, since the engine looks for a Ctrl-C too rarely.
     ``interrupt`` ends a query of the engine's, an exception in its thread all else.
@@ -64,7 +64,7 @@ def limited(
     stopped = True
     try:
         while not done.is_set() and (left := ends - time.monotonic()) > 0:
-            if told is not None and told.is_set():
+            if stop is not None and stop.is_set():
                 break
             done.wait(min(_LISTEN, left))
         stopped = not done.is_set()

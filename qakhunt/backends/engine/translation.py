@@ -96,7 +96,7 @@ def refusals(text: str) -> Iterator[None]:
 
 
 def _offset(text: str, span: Any) -> int:
-    # What ends too early is told where it ends, not on the empty line behind.
+    # What ends too early is reported where it ends, not on the empty line behind.
     return min(LineIndex(text).offset(span.line, span.column + 1), len(text.rstrip()))
 
 

@@ -198,7 +198,7 @@ def _values(node: Node) -> list[str] | None:
 
 
 def _shows_unnamed(script: Script, lets: dict[str, bool]) -> bool:
-    """Of the last statement; lets are kept as they come. True where it cannot be told."""
+    """Of the last statement; lets are kept as they come. True where it is unknown."""
     shown = True
     for one in script.statements:
         if isinstance(one, Let):

@@ -1,4 +1,4 @@
-"""The files of an import: what is given, in folders and in zips, told by content.
+"""The files of an import: what is given, in folders and in zips, recognised by content.
 
 A member of a zip is streamed, never written under its own name; what an archive
 may expand to is bounded.

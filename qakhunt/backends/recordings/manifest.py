@@ -60,7 +60,7 @@ class RecordedHunt(msgspec.Struct, frozen=True):
 
 
 class RecordedLine(msgspec.Struct, frozen=True):
-    """One line of the plan: which hunt (its place in ``hunts``) was asked of whom.
+    """One line of the plan: which hunt (its place in ``hunts``) was sent to which target.
 
     ``slices`` is the wish in the spelling of ``--slice``, None for the whole;
     ``longest_gap`` the longest silence of the sources that was no gap, None for any.

@@ -46,7 +46,7 @@ HAVING count(*) FILTER (WHERE step < -300e9) > 0
     AND count(*) FILTER (WHERE step > 0) >= count(*) FILTER (WHERE step < 0)
 """
 
-# One process, told of by both logs.
+# One process, recorded by both logs.
 _PAIRS = """
 CREATE TABLE pairs AS
 WITH candidates AS (

@@ -1,4 +1,4 @@
-"""Words that say what was done and not to whom."""
+"""Words that say what was done and name nobody."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def import_events(
 ) -> ImportAccount:
     """Write the process creations of ``inputs`` to ``out`` as ``parquet`` or ``ndjson``.
 
-    ``progress`` is told the source's name, records and bytes read so far. Raises
+    ``progress`` receives the source's name, records and bytes read so far. Raises
     EventsError for an input that cannot be used and, when ``options.strict``, for the
     first broken record or foreign file; nothing is written then.
     """

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 KEEP = ("-", "")
 MOST_LINES = 2000
-"""Lines of the ledger told one by one: the job stream holds 1 MiB."""
+"""Lines of the ledger printed one by one: the job stream holds 1 MiB."""
 _CODES = re.compile(r"AADSTS\d+|HTTP \d{3}|\b[1-5]\d\d\b|\b[A-Z][a-z]+[A-Z]\w{2,40}\b")
 
 

@@ -38,7 +38,7 @@ _NO_SIGN_IN = {
     "client-certificate": "a certificate's file does not travel with a runbook",
 }
 _FEDERATED = (
-    'a multi-tenant app for which the managed identity vouches does: kind = "federated", '
+    'a multi-tenant app whose credential is the managed identity does: kind = "federated", '
     'assertion = "managed-identity"'
 )
 
@@ -152,7 +152,7 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
     """Whether the profile's sign-in can reach its tenant from inside Azure Automation.
 
     There is no person, no command-line program and no file there: what can sign in is the
-    automation account's managed identity, an app for which that identity vouches, and an
+    automation account's managed identity, an app whose credential is that identity, and an
     app whose secret lies in a Key Vault or an Automation variable.
     """
     sign_in, locate = profile.sign_in_settings, config.document.locate
@@ -182,7 +182,7 @@ def _check_sign_in(what: str, sign_in: SignIn, place: SourceLocation | None) -> 
         )  # fmt: skip
     if sign_in.kind == "federated" and sign_in.assertion != "managed-identity":
         raise ConfigError(
-            f"{what}: {sign_in.assertion} does not vouch for an app in Automation",
+            f"{what}: {sign_in.assertion} is no credential of an app in Automation",
             location=place, hint='assertion = "managed-identity"',
         )  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Findings as rows of a Log Analytics table, through the Logs Ingestion API.
 
 Microsoft's limits: 1 MiB a call, 64 KiB a field (the service cuts longer ones
-without a word, so they are shortened here and marked).
+silently, so they are shortened here and marked).
 """
 
 from __future__ import annotations

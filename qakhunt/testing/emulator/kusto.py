@@ -117,7 +117,7 @@ class KustoService:
         )  # fmt: skip
 
     def target(self, asked: Asked) -> tuple[Tenant, str | None]:
-        """Whose database a request names, as far as can be told."""
+        """Whose database a request names, as far as is known."""
         queries = self._queries
         values = asked.values() or {}
         found = queries.workspaces.get(str(values.get("db") or "")[-36:].lower())

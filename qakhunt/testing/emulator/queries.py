@@ -84,7 +84,7 @@ class QueryServices:
         self.workspaces = {
             w.id.lower(): (t, w) for t in loaded.scenario.tenants for w in t.workspaces
         }
-        # All inputs are read now, so that what is wrong with them is told before serving;
+        # All inputs are read now, so that what is wrong with them is reported before serving;
         # the second product's view of them is made when it is first asked for.
         loaded_inputs = {self.inputs(t, w): "log-analytics" for t, w in self.workspaces.values()}
         for tenant in self.tenants.values():

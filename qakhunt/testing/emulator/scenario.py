@@ -282,7 +282,7 @@ def _absolute(text: str, folder: Path) -> str:
 
 @dataclass
 class Call:
-    """One call: to whom, the how-manieth of its kind, and how it ended.
+    """One call: its target, its number among its kind, and how it ended.
 
     ``number`` counts from 1 the calls of one kind to one tenant, ``of_workspace``
     those to one workspace. ``fault`` is the scripted fault that met it, or

@@ -211,7 +211,7 @@ class _Server(uvicorn.Server):
         self.ready: Callable[[], None] = lambda: None
 
     def run_until_told(self) -> None:
-        """Serve until told to stop; a signal that did so is not raised again."""
+        """Serve until stopped; a signal that did so is not raised again."""
         with self.capture_signals():
             asyncio.run(self._serve([self.door.socket]))
             self._captured_signals.clear()

@@ -1,1 +1,1 @@
-"""Lint of hunts: rules with codes, findings at their place, mends."""
+"""Lint of hunts: rules with codes, findings at their place, fixes."""

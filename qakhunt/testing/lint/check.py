@@ -1,4 +1,4 @@
-"""Lint of hunts: every rule that can be checked here, what could not, and the exact mends made."""
+"""Lint of hunts: every rule that can be checked here, what could not, and the exact fixes made."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ def _once(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def fix_file(hunt: Hunt, findings: Sequence[Finding]) -> int:
-    """Make the exact mends of the findings that nobody accepted; how many were made."""
+    """Make the exact edits of the findings that nobody accepted; how many were made."""
     if not hunt.place.exact:
         return 0
     chosen: list[Edit] = []

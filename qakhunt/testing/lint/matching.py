@@ -141,7 +141,7 @@ def _parent_for_child(
         return
     near = [one for one in tests if one.stage == test.stage]
     if any(_PARENT.search(one.column) and _names_shell(one) for one in near):
-        return  # a shell's own line holds what it was told to run
+        return  # a shell's own line holds what it was given to run
     children = _child_files(near)
     wrong = [text for text in test.texts if _is_child_text(text, children)]
     if not wrong:

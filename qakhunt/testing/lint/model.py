@@ -49,7 +49,7 @@ _MEANINGS = {
 
 @dataclass(frozen=True)
 class Rule:
-    """One rule; ``fixable`` says that its mend is exact, so that ``--fix`` makes it."""
+    """One rule; ``fixable`` says that its fix is exact, so that ``--fix`` makes it."""
 
     code: str
     name: str
@@ -119,7 +119,7 @@ RULES: dict[str, Rule] = {
         ),
         Rule(
             "QH502", "engine-differs", _N,
-            "The embedded engine's answer can differ from the service's without a word.",
+            "The embedded engine's answer can differ from the service's silently.",
         ),
         Rule(
             "QH503", "lake-lacks", _N,
@@ -133,7 +133,7 @@ RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing about a hunt; ``mend`` says what to do about it.
+    """One thing about a hunt; ``hint`` says what to do about it.
 
     ``end`` is the place behind what is meant, where that is known. ``fix`` are exact
     edits of the query. ``accepted`` is a suppression's reason, None where there is none.
@@ -142,7 +142,7 @@ class Finding:
     rule: Rule
     message: str
     location: SourceLocation
-    mend: str = ""
+    hint: str = ""
     end: SourceLocation | None = None
     fix: tuple[Edit, ...] = ()
     accepted: str | None = None
@@ -175,7 +175,7 @@ class Subject:
         start: int,
         end: int,
         message: str,
-        mend: str = "",
+        hint: str = "",
         fix: Sequence[Edit] = (),
     ) -> Finding:
         """A finding about ``[start, end)`` of the query."""
@@ -183,17 +183,17 @@ class Subject:
             RULES[code],
             message,
             place_of(self.hunt, start),
-            mend,
+            hint,
             place_of(self.hunt, end),
             tuple(fix),
         )
 
-    def about(self, code: str, key: tuple[str | int, ...], message: str, mend: str = "") -> Finding:
+    def about(self, code: str, key: tuple[str | int, ...], message: str, hint: str = "") -> Finding:
         """A finding about a key of the hunt's file."""
         location = SourceLocation(self.hunt.path, 1)
         if self.document is not None:
             location = self.document.locate(key)
-        return Finding(RULES[code], message, location, mend)
+        return Finding(RULES[code], message, location, hint)
 
 
 _COMMENT = re.compile(

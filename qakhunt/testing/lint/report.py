@@ -30,15 +30,15 @@ _LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
 
 
 def finding_lines(finding: Finding) -> list[str]:
-    """``file:line:column: severity CODE: message``, then the mend or why it is accepted."""
+    """``file:line:column: severity CODE: message``, then the fix or why it is accepted."""
     rule = finding.rule
     level = "accepted" if finding.accepted is not None else rule.severity.value
     lines = [f"{finding.location.from_here()}: {level} {rule.code} {rule.name}: {finding.message}"]
     if finding.accepted is not None:
         lines.append(f"    accepted: {finding.accepted}")
-    elif finding.mend:
+    elif finding.hint:
         fixable = " (--fix)" if finding.fix else ""
-        lines.append(f"    mend: {finding.mend}{fixable}")
+        lines.append(f"    fix: {finding.hint}{fixable}")
     return [for_terminal(line) for line in lines]
 
 
@@ -104,7 +104,7 @@ def lint_document(result: LintResult) -> dict[str, Any]:
 def _finding(finding: Finding) -> LintFinding:
     rule, place, end = finding.rule, finding.location, finding.end
     return LintFinding.of(
-        finding, code=rule.code, name=rule.name, severity=rule.severity,
+        finding, mend=finding.hint, code=rule.code, name=rule.name, severity=rule.severity,
         fixable=bool(finding.fix), file=place.path, line=place.line, column=place.column,
         end_line=end.line if end else None, end_column=end.column if end else None,
     )  # fmt: skip
@@ -166,7 +166,7 @@ def _sarif_rules(codes: Iterable[str]) -> list[dict[str, Any]]:
 
 
 def _sarif_result(finding: Finding, codes: Sequence[str]) -> dict[str, Any]:
-    text = finding.message + (f". Mend: {finding.mend}" if finding.mend else "")
+    text = finding.message + (f". Fix: {finding.hint}" if finding.hint else "")
     document: dict[str, Any] = {
         "ruleId": finding.rule.code,
         "ruleIndex": codes.index(finding.rule.code),
