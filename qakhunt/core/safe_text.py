@@ -78,8 +78,3 @@ def for_csv(text: str) -> str:
     TAB, LF and CRLF stay: inside quotes they are CSV's own.
     """
     return _CONTROL_IN_CSV.sub(_visible, text)
-
-
-def from_spreadsheet(text: str) -> str:
-    """What ``for_spreadsheet`` was given."""
-    return text[1:] if text.startswith("'") else text

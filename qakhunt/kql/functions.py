@@ -82,13 +82,6 @@ OUTSIDE = _words(
 )
 """Reads from elsewhere than the tables that the query names."""
 
-WORDS = _words(
-    "and or in has has_cs has_any has_all hasprefix hasprefix_cs hassuffix hassuffix_cs contains "
-    "contains_cs startswith startswith_cs endswith endswith_cs matches regex between true false "
-    "null like notlike asc desc nulls first last to by on with of"
-)
-"""Operators and words that stand where a name could."""
-
 
 @cache
 def function_names() -> frozenset[str]:

@@ -196,11 +196,6 @@ def raised_of(hunt: Document, label: str, *, split: str = TUNING, origin: str = 
     return sum((Share(e["alerted"], e["sets"]) for e in entries), Share(0, 0))
 
 
-def false_alerts_of(hunt: Document, label: str, *, split: str = TUNING) -> int:
-    """False alerts on the sets of a label."""
-    return sum(e["alerts"] for e in _grouped(hunt["raised"], "label", split, "").get(label, []))
-
-
 def percent(share: Share | None) -> str:
     """``100 %``, ``98.2 %``, or a dash of nothing."""
     if share is None or share.value is None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import re
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from qakhunt.testing.emulator.faults import FAULTS
 from qakhunt.testing.emulator.scenario import (
-    PATHS,
     App,
+    CallPath,
     FaultRule,
     Limits,
     Scenario,
@@ -57,7 +57,14 @@ def test_the_example_profile_hunts_at_the_emulator(events: str, tmp_path: Path) 
     assert json.loads(done.out)["verdict"] == "clean"
 
 
+def test_the_examples_in_python_import_what_exists() -> None:
+    examples = "".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
+    found: dict[str, object] = {}
+    exec("\n".join(re.findall(r"^(?:from|import) .*$", examples, re.MULTILINE)), found)
+    assert {"SkippingClock", "Emulator", "load_scenario"} <= found.keys()
+
+
 def test_every_fault_and_path_is_named() -> None:
     named = set(re.findall(r"`([\w-]+)`", PAGE))
     assert {n for n in FAULTS if not n.startswith("AADSTS")} <= named
-    assert set(PATHS) <= named
+    assert set(get_args(CallPath)) <= named

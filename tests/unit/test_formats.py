@@ -24,7 +24,6 @@ from qakhunt.core.safe_text import (
     for_markdown,
     for_spreadsheet,
     for_terminal,
-    from_spreadsheet,
 )
 from qakhunt.core.writing import whole_file
 from qakhunt.hunts.catalog import Catalog
@@ -165,6 +164,11 @@ def test_without_hits_a_file_is_still_written(name: str) -> None:
         assert json.loads(data)["techniques"] == []
     else:
         assert b"CLEAN" in data
+
+
+def from_spreadsheet(cell: str) -> str:
+    """What a reader of the guard takes away: one apostrophe in front."""
+    return cell.removeprefix("'")
 
 
 def test_csv_guards_formulas_and_gives_them_back() -> None:

@@ -35,7 +35,6 @@ GRAPH = (
 INGESTION = ("https://monitor.azure.com", "https://monitor.azure.us", "https://monitor.azure.cn")
 TOKEN_EXCHANGE = "api://AzureADTokenExchange"  # noqa: S105 - an audience
 ANY_TENANT = frozenset({"common", "organizations", "consumers"})
-ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 DEVICE_CODE = "urn:ietf:params:oauth:grant-type:device_code"
 ASSERTION_SECONDS = 300
 _NAMES = ("client_id", "clientid", "object_id", "mi_res_id", "msi_res_id", "principal_id")

@@ -7,7 +7,7 @@ import threading
 from collections import Counter, deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import msgspec
 
@@ -23,7 +23,6 @@ CallPath = Literal[
     "query", "search", "hunting", "kusto", "ingestion",
     "token", "device-code", "discovery", "managed-identity", "federation",
 ]  # fmt: skip
-PATHS: tuple[str, ...] = get_args(CallPath)
 """What a fault can be scripted for: the kinds of call that the emulator answers."""
 
 TENANT = "aaaaaaaa-0000-4000-8000-000000000001"
