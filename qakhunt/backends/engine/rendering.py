@@ -122,6 +122,12 @@ def install() -> None:
     hooks._render_query = render_query
 
 
+def refusal(name: str, message: str, hint: str | None = None) -> Unreadable:
+    """A refusal at the first place where the query being translated has the word ``name``."""
+    now = _now.get()
+    return Unreadable(message, offset_of(now.text, name) if now else None, hint)
+
+
 def _refuse_unknown(now: _Rendering, source: Any, let_cte: Any) -> None:
     """DuckDB's own catalogue and other databases are no tables of a hunt."""
     bound = source.database is None and let_cte(source.name) is not None

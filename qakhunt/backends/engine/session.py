@@ -416,9 +416,10 @@ class Session:
 
 def _prepare_translator() -> None:
     """Load it and fix its tables where no time limit can come between."""
-    from qakhunt.backends.engine import corrections, rendering, unions
+    from qakhunt.backends.engine import corrections, rendering, scalars, unions
 
     corrections.install()
+    scalars.install()
     unions.install()
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.

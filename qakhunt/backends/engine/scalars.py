@@ -1,0 +1,474 @@
+"""Scalar functions that the pinned translator lacks, or answers otherwise than Kusto does.
+
+Each is SQL over its arguments' SQL. Source: the function's page below
+learn.microsoft.com/kusto/query, which the cases of tests/language cite.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from qakhunt.backends.engine import networks
+from qakhunt.backends.engine.networks import bind
+from qakhunt.backends.engine.rendering import refusal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Function = tuple[Callable[..., str], int, int | None]
+
+_FORMATS = (
+    "%b %-d %Y", "%B %-d %Y", "%B %-d, %Y", "%-d %B %Y", "%b %-d %Y %H:%M:%S",
+    "%b %-d %Y %H:%M", "%-d %b %y %H:%M:%S", "%-d %b %y %H:%M", "%-d %b %Y %H:%M:%S",
+    "%-d %b %Y %H:%M", "%a, %-d %b %y %H:%M:%S", "%a, %-d %b %y %H:%M",
+    "%a, %-d %b %Y %H:%M:%S", "%d-%b-%y %H:%M:%S", "%d-%b-%y %H:%M",
+    "%A, %d-%b-%y %H:%M:%S", "%A, %d-%b-%y %H:%M", "%Y-%m-%d %H:%M", "%Y-%m-%dT%H:%M",
+)  # fmt: skip
+"""Forms of a time beyond those that the translator reads, less a GMT behind them:
+RFC 822, RFC 850 and what .NET reads besides."""
+
+
+def _text(value: str) -> str:
+    return f"CAST({value} AS VARCHAR)"
+
+
+def _array(value: str) -> str:
+    return f"CAST(to_json({value}) AS JSON[])"
+
+
+def split(text: str, delimiter: str, index: str | None = None) -> str:
+    """The parts, or an array of the one at ``index``, empty where there is none."""
+    parts = f"str_split({text}, {delimiter})"
+    if index is None:
+        return f"to_json({parts})"
+    at = f"CAST({index} AS BIGINT)"
+    one = f"CASE WHEN {at} >= 0 THEN s[{at} + 1 : {at} + 1] ELSE [] END"
+    return f"to_json({bind(parts, 's', one)})"
+
+
+_BYTES = "TRY(from_base64({0}))"
+
+
+def base64_decode_tostring(text: str) -> str:
+    """The text behind it; empty where it is no base64 or no UTF-8, as Kusto's null string."""
+    return f"coalesce(TRY(decode(from_base64({text}))), '')"
+
+
+def base64_decode_toarray(text: str) -> str:
+    """The bytes as numbers; null where it is no base64."""
+    digits = f"hex({_BYTES.format(text)})"
+    numbers = (
+        "to_json(list_transform(range(1, length(h) + 1, 2), "
+        "lambda i: CAST('0x' || substr(h, i, 2) AS BIGINT)))"
+    )
+    return bind(digits, "h", numbers)
+
+
+def make_string(*codes: str) -> str:
+    """The characters of these code points, or of an array of them."""
+    values = ", ".join(
+        f"CASE WHEN typeof({c}) = 'JSON' AND json_type(TRY_CAST({c} AS JSON)) = 'ARRAY' "
+        f"THEN list_transform({_array(c)}, lambda e: CAST(e AS BIGINT)) "
+        f"ELSE [TRY_CAST({_text(c)} AS BIGINT)] END"
+        for c in codes
+    )
+    return (
+        f"array_to_string(list_transform(flatten([{values}]), "
+        "lambda n: chr(CAST(n AS INTEGER))), '')"
+    )
+
+
+def to_codepoints(text: str) -> str:
+    """The code points of its characters."""
+    return f"to_json(list_transform(str_split({text}, ''), lambda c: unicode(c)))"
+
+
+def replace_strings(text: str, lookups: str, rewrites: str) -> str:
+    """Each text of an array by its counterpart in the other, or all by one text."""
+    pairs = bind(
+        f"{_array(rewrites)}", "w",
+        f"list_transform({_array(lookups)}, lambda l, i: struct_pack(o := l ->> '$', "
+        "n := CASE WHEN len(w) = 1 THEN w[1] ->> '$' ELSE w[i] ->> '$' END))",
+    )  # fmt: skip
+    return (
+        f"list_reduce(list_prepend(struct_pack(o := '', n := {_text(text)}), {pairs}), "
+        "lambda a, b: struct_pack(o := '', n := replace(a.n, b.o, b.n))).n"
+    )
+
+
+_ARGUMENT = (
+    r'^"[^"]*"?|(?:(?:\\\\)*\\"|(?:\\\\)*"(?:(?:\\\\)*\\"|\\+[^"\\]|""|[^"\\])*(?:(?:\\\\)*"|\\*$)'
+    r'|\\+|[^\s"\\])+'
+)
+_UNITS = r'\\*"|\\+|[^"\\]+'
+
+
+def parse_command_line(text: str, kind: str) -> str:
+    """The arguments as Windows' CommandLineToArgvW divides them."""
+    if kind.lower() != "'windows'":
+        raise refusal(
+            "parse_command_line", "parse_command_line() reads the type 'windows' only"
+        )
+    unit = (
+        "CASE WHEN ends_with(u, '\"') THEN repeat('\\', (length(u) - 1) // 2) || "
+        "CASE WHEN length(u) % 2 = 0 THEN '\"' ELSE '' END ELSE u END"
+    )
+    plain = (
+        f"array_to_string(list_transform(regexp_extract_all(a, '{_UNITS}'), lambda u: {unit}), '')"
+    )
+    # The program's name is quoted whole, and its backslashes are its own.
+    first = f"CASE WHEN i = 1 AND starts_with(a, '\"') THEN trim(a, '\"') ELSE {plain} END"
+    # Two quotation marks inside quoted text are one of its own.
+    doubled = r"""CASE WHEN i > 1 AND starts_with(a, '"') AND length(a) > 2
+        THEN regexp_replace(a, '([^\\"])""([^\s])', '\1\\"\2', 'g') ELSE a END"""
+    found = f"regexp_extract_all({_text(text)}, '{_ARGUMENT}')"
+    return (
+        f"to_json(list_transform(list_transform({found}, lambda a, i: {doubled}), "
+        f"lambda a, i: {first}))"
+    )
+
+
+_PATH = (
+    r"^(?:([A-Za-z][A-Za-z0-9+.-]*)://)?((?:\\\\\?\\)?(?:([A-Za-z]:))?.*?)"
+    r"([^/\\:]*)(?::([^/\\:]+))?$"
+)
+
+
+def parse_path(path: str) -> str:
+    """Its parts as an object."""
+    names = "['scheme', 'folder', 'root', 'file', 'stream']"
+    folder = r"regexp_replace(p.folder, '[/\\]+$', '')"
+    fields = (
+        "json_object('Scheme', p.scheme, 'RootPath', p.root, "
+        f"'DirectoryPath', {folder}, "
+        rf"'DirectoryName', regexp_extract({folder}, '([^/\\:]*)$', 1), "
+        "'Filename', p.file, 'Extension', regexp_extract(p.file, '\\.([^.]*)$', 1), "
+        "'AlternateDataStreamName', p.stream)"
+    )
+    return bind(f"regexp_extract({_text(path)}, '{_PATH}', {names})", "p", fields)
+
+
+def parse_urlquery(text: str) -> str:
+    """The parameters of a query string, decoded, below ``Query Parameters``."""
+    pairs = f"list_filter(str_split(ltrim({_text(text)}, '?'), '&'), lambda x: x <> '')"
+    entry = (
+        "to_json(url_decode(split_part(x, '=', 1))) || ':' || "
+        "to_json(url_decode(replace(substr(x, length(split_part(x, '=', 1)) + 2), '+', ' ')))"
+    )
+    made = f"array_to_string(list_transform({pairs}, lambda x: {entry}), ',')"
+    return f"json_object('Query Parameters', CAST('{{' || {made} || '}}' AS JSON))"
+
+
+def parse_version(text: str) -> str:
+    """A number that compares as versions do: four parts of eight digits."""
+    part = (
+        "coalesce(CAST(try_cast(list_extract(v, {0}) AS BIGINT) AS DECIMAL(38,0)), 0) * {1}"
+    )
+    total = " + ".join(
+        part.format(at + 1, f"CAST({10 ** (24 - 8 * at)} AS DECIMAL(38,0))") for at in range(4)
+    )
+    valid = rf"regexp_matches({_text(text)}, '^\d{{1,8}}(\.\d{{1,8}}){{0,3}}$')"
+    parts = f"str_split({_text(text)}, '.')"
+    return f"CASE WHEN {valid} THEN {bind(parts, 'v', total)} END"
+
+
+def strcmp(left: str, right: str) -> str:
+    """-1, 0 or 1."""
+    order = f"CASE WHEN {left} < {right} THEN -1 WHEN {left} > {right} THEN 1 ELSE 0 END"
+    return f"CAST({order} AS BIGINT)"
+
+
+def has_any_index(text: str, terms: str) -> str:
+    """The place of the first term of an array that the text has; -1 without one."""
+    boundary = r"[^\pL\pN]"
+    test = (
+        f"regexp_matches({text}, '(?i)(?:^|{boundary})' || regexp_escape(w ->> '$') || "
+        f"'(?:$|{boundary})')"
+    )
+    found = f"list_position(list_transform({_array(terms)}, lambda w: {test}), true)"
+    return f"CAST(coalesce({found} - 1, -1) AS BIGINT)"
+
+
+def indexof_regex(text: str, pattern: str) -> str:
+    """Where the first match begins; -1 without one."""
+    head = f"split_part({_text(text)}, regexp_extract({_text(text)}, {pattern}), 1)"
+    matches = f"regexp_matches({_text(text)}, {pattern})"
+    return f"CASE WHEN {matches} THEN length({head}) ELSE CAST(-1 AS BIGINT) END"
+
+
+def tohex(number: str, length: str | None = None) -> str:
+    """Lower-case digits, of a negative number those of its 64 bits, padded with zeros."""
+    digits = f"printf('%x', CAST({number} AS BIGINT))"
+    return digits if length is None else f"lpad({digits}, greatest(CAST({length} AS INTEGER), length({digits})), '0')"
+
+
+def unixtime(unit: int) -> Callable[[str], str]:
+    """Seconds or parts of them since 1970 as a datetime; null out of range."""
+
+    def render(number: str) -> str:
+        micros = f"CAST({number} AS DOUBLE) * {1_000_000 // unit}"
+        if unit >= 1000:
+            whole = f"CAST({number} AS BIGINT)"
+            micros = f"{whole} * {1_000_000 // unit}" if unit <= 1_000_000 else f"{whole} // 1000"
+        return f"TRY(make_timestamp(CAST({micros} AS BIGINT)))"
+
+    return render
+
+
+_SPAN_PARTS = {"d": 86_400, "h": 3600, "H": 3600, "m": 60, "s": 1}
+_MODULO = {"h": 24, "H": 24, "m": 60, "s": 60}
+
+
+def format_timespan(span: str, form: str) -> str:
+    """The span in the form of a literal, made of runs of one letter and delimiters."""
+    import re
+
+    pieces = []
+    for run in re.findall(r"(d+|[hH]+|m+|s+|f+|F+|[^dhHmsfF])", form[1:-1]):
+        letter = run[0]
+        if letter in _SPAN_PARTS:
+            value = f"u // {_SPAN_PARTS[letter] * 1_000_000}"
+            if letter in _MODULO:
+                value = f"({value}) % {_MODULO[letter]}"
+            pieces.append(f"printf('%0{len(run)}d', {value})")
+        elif letter in "fF":
+            digits = f"substr(printf('%06d0', u % 1000000), 1, {len(run)})"
+            none = f"CASE WHEN CAST({digits} AS BIGINT) = 0 THEN '' ELSE {digits} END"
+            pieces.append(none if letter == "F" else digits)
+        elif letter in " /-:,._[]":
+            pieces.append(f"'{letter}'")
+        else:
+            raise refusal("format_timespan", f"format_timespan() has no element {letter!r}")
+    return bind(f"abs(epoch_us({span}))", "u", " || ".join(pieces) or "''")
+
+
+def _sets(combine: str) -> Callable[..., str]:
+    def render(first: str, *others: str) -> str:
+        made = _array(first)
+        for other in others:
+            made = combine.format(made, _array(other))
+        return f"to_json(list_sort(list_distinct({made})))"
+
+    return render
+
+
+def bag_merge(*bags: str) -> str:
+    """One object of all; of a key that several have the first one's value counts."""
+    made = bags[-1]
+    for bag in reversed(bags[:-1]):
+        made = f"json_merge_patch({made}, {bag})"
+    return f"CAST({made} AS JSON)"
+
+
+def bag_remove_keys(bag: str, keys: str) -> str:
+    """The object without these keys."""
+    kept = (
+        f"list_filter(json_keys(b), lambda k: NOT list_contains(list_transform({_array(keys)}, "
+        "lambda e: e ->> '$'), k))"
+    )
+    pair = "to_json(k) || ':' || CAST(json_extract(b, '$.\"' || k || '\"') AS VARCHAR)"
+    body = f"array_to_string(list_transform({kept}, lambda k: {pair}), ',')"
+    return bind(bag, "b", f"CAST('{{' || {body} || '}}' AS JSON)")
+
+
+def bag_has_key(bag: str, key: str) -> str:
+    """Whether the object has the key, which may be a path beginning with ``$``."""
+    path = f"CASE WHEN starts_with({key}, '$') THEN {key} ELSE '$.\"' || {key} || '\"' END"
+    return f"json_exists({bag}, {path})"
+
+
+def array_iff(tests: str, yes: str, no: str) -> str:
+    """Of each pair of elements the one that the condition says."""
+
+    def element(value: str) -> str:
+        one = f"CASE WHEN typeof({value}) = 'JSON' AND json_type(TRY_CAST({value} AS JSON)) = 'ARRAY'"
+        return f"{one} THEN CAST(TRY_CAST({value} AS JSON) AS JSON[])[i] ELSE to_json({value}) END"
+
+    chosen = f"CASE WHEN CAST(t AS BOOLEAN) THEN {element(yes)} ELSE {element(no)} END"
+    return f"to_json(list_transform({_array(tests)}, lambda t, i: {chosen}))"
+
+
+def _same_as(name: str) -> Callable[..., str]:
+    """Another name of a function that the translator has."""
+
+    def render(*arguments: str) -> str:
+        from duckdb_kql.translate import functions
+
+        return functions.SCALAR_FUNCTIONS[name].render(list(arguments))
+
+    return render
+
+
+FUNCTIONS: dict[str, Function] = {
+    **networks.FUNCTIONS,
+    "split": (split, 2, 3),
+    "base64_decode_tostring": (base64_decode_tostring, 1, 1),
+    "base64_decodestring": (base64_decode_tostring, 1, 1),
+    "base64_decode_toarray": (base64_decode_toarray, 1, 1),
+    "make_string": (make_string, 1, None),
+    "unicode_codepoints_to_string": (make_string, 1, None),
+    "unicode_codepoints_from_string": (to_codepoints, 1, 1),
+    "to_utf8": (to_codepoints, 1, 1),
+    "replace_strings": (replace_strings, 3, 3),
+    "parse_command_line": (parse_command_line, 2, 2),
+    "parse_path": (parse_path, 1, 1),
+    "parse_urlquery": (parse_urlquery, 1, 1),
+    "parse_version": (parse_version, 1, 1),
+    "strcmp": (strcmp, 2, 2),
+    "translate": (lambda old, new, text: f"translate({text}, {old}, {new})", 3, 3),
+    "has_any_index": (has_any_index, 2, 2),
+    "indexof_regex": (indexof_regex, 2, 2),
+    "regex_quote": (lambda text: f"regexp_escape({text})", 1, 1),
+    "url_decode": (lambda text: f"coalesce(TRY(url_decode({text})), '')", 1, 1),
+    "url_encode_component": (lambda text: f"url_encode({text})", 1, 1),
+    "tohex": (tohex, 1, 2),
+    "unixtime_seconds_todatetime": (unixtime(1), 1, 1),
+    "unixtime_milliseconds_todatetime": (unixtime(1000), 1, 1),
+    "unixtime_microseconds_todatetime": (unixtime(1_000_000), 1, 1),
+    "unixtime_nanoseconds_todatetime": (unixtime(1_000_000_000), 1, 1),
+    "format_timespan": (format_timespan, 2, 2),
+    "set_union": (_sets("list_concat({0}, {1})"), 2, None),
+    "set_intersect": (_sets("list_intersect({0}, {1})"), 2, None),
+    "set_difference": (
+        _sets("list_filter({0}, lambda e: NOT list_contains({1}, e))"), 2, None,
+    ),
+    "bag_keys": (lambda bag: f"to_json(json_keys({bag}))", 1, 1),
+    "bag_merge": (bag_merge, 2, None),
+    "bag_remove_keys": (bag_remove_keys, 2, 2),
+    "bag_has_key": (bag_has_key, 2, 2),
+    "array_iff": (array_iff, 3, 3),
+    "array_iif": (array_iff, 3, 3),
+    "notempty": (_same_as("isnotempty"), 1, 1),
+    "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
+    "todecimal": (lambda value: f"TRY_CAST({_text(value)} AS DECIMAL(38,17))", 1, 1),
+}  # fmt: skip
+"""Name -> how it is written, and the least and the most arguments (None: any number)."""
+
+ALIASES = {
+    "parsejson": "parse_json", "toobject": "parse_json", "extractall": "extract_all",
+    "arraylength": "array_length", "parseurl": "parse_url", "parseurlquery": "parse_urlquery",
+    "totime": "totimespan", "datepart": "datetime_part", "pack_dictionary": "bag_pack",
+}  # fmt: skip
+
+REFUSED = {
+    "parse_user_agent": (
+        "knows browsers by a list of the service's", "match the text itself, as with 'has'"
+    ),
+    "series_decompose_anomalies": (
+        "is not computed", "compare with an average and its stdev(), by summarize"
+    ),
+    "rand": ("is another value on every run", "hash(column, n) parts rows the same way each time"),
+    "new_guid": ("is another value on every run", None),
+    "current_principal": ("is known to the service only", None),
+    "url_encode": ("is not computed", "url_encode_component() is"),
+}  # fmt: skip
+"""What no answer here could equal: why, and what to write instead."""
+
+
+@cache
+def install() -> None:
+    """Add them to the translator's tables, once per process."""
+    from duckdb_kql import translate
+    from duckdb_kql.translate import functions
+
+    table, forms = functions.SCALAR_FUNCTIONS, translate._SPECIAL_FORMS
+    for name, (render, least, most) in FUNCTIONS.items():
+        forms[name] = _form(translate, name, render, least, most)
+    for name, (why, instead) in REFUSED.items():
+        forms[name] = _refusing(name, why, instead)
+    for alias, name in ALIASES.items():
+        forms[alias] = _renamed(translate, name)
+    for name in (*FUNCTIONS, *REFUSED, *ALIASES):
+        table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
+    forms["replace"] = _replace(translate)
+    forms["datetime_diff"] = _datetime_diff(translate, forms["datetime_diff"])
+    for name in ("toint", "tolong"):
+        forms[name] = _whole(translate, forms[name], name)
+    translate._wrap_int32 = lambda value: f"TRY_CAST({value} AS INTEGER)"
+    translate._integer_from_real = _integer_from_real
+    known = ", ".join(f"'{form}'" for form in _FORMATS)
+    bare = r"regexp_replace(CAST({0} AS VARCHAR), '\s*GMT\s*$', '')"
+    more = f", try_strptime({bare}, [{known}]))"
+    wider = functions._TODATETIME.removesuffix(")") + more
+    translate._TODATETIME = functions._TODATETIME = wider
+    table["todatetime"] = functions.FunctionSpec("todatetime", "template", wider, (1,))
+
+
+def _form(
+    translate: Any, name: str, render: Callable[..., str], least: int, most: int | None
+) -> Callable[[Any], str]:
+    def form(node: Any) -> str:
+        count = len(node.args)
+        if count < least or (most is not None and count > most):
+            wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            raise refusal(name, f"{name}() takes {wanted} arguments, not {count}")
+        return render(*(translate._render_arg(name, at, arg) for at, arg in enumerate(node.args)))
+
+    return form
+
+
+def _refusing(name: str, why: str, instead: str | None) -> Callable[[Any], str]:
+    def form(node: Any) -> str:
+        raise refusal(name, f"the embedded engine does not support {name}(): it {why}", instead)
+
+    return form
+
+
+def _renamed(translate: Any, name: str) -> Callable[[Any], str]:
+    def form(node: Any) -> str:
+        import dataclasses
+
+        return translate.render_expr(dataclasses.replace(node, name=name))  # type: ignore[no-any-return]
+
+    return form
+
+
+def _replace(translate: Any) -> Callable[[Any], str]:
+    """``replace(regex, rewrite, text)``: the old name of ``replace_regex``, with its own order."""
+
+    def form(node: Any) -> str:
+        if len(node.args) != 3:
+            raise refusal("replace", f"replace() takes 3 arguments, not {len(node.args)}")
+        pattern, rewrite, text = node.args
+        value = translate.render_expr(text)
+        return (
+            f"regexp_replace({value}, {translate.render_regex(pattern)}, "
+            f"{translate.render_expr(rewrite)}, 'g')"
+        )
+
+    return form
+
+
+def _datetime_diff(translate: Any, original: Callable[[Any], str]) -> Callable[[Any], str]:
+    """Weeks are counted by the Sundays between, as startofweek() has them."""
+
+    def form(node: Any) -> str:
+        part = node.args[0] if len(node.args) == 3 else None
+        if str(getattr(part, "value", "")).lower() != "week":
+            return original(node)
+        first, second = (
+            f"(epoch_us(date_trunc('day', {t})) // 86400000000 - dayofweek({t}))"
+            for t in map(translate.render_expr, node.args[1:])
+        )
+        return f"(({first} - {second}) // 7)"
+
+    return form
+
+
+def _whole(translate: Any, original: Callable[[Any], str], name: str) -> Callable[[Any], str]:
+    """Out of range is null, of a constant as well."""
+    bound = 2**31 if name == "toint" else 2**63
+
+    def form(node: Any) -> str:
+        value = getattr(node.args[0], "value", None) if len(node.args) == 1 else None
+        if isinstance(value, float) and not -bound <= value < bound:
+            return f"CAST(NULL AS {'INTEGER' if name == 'toint' else 'BIGINT'})"
+        return original(node)
+
+    return form
+
+
+def _integer_from_real(real: str, bits: int) -> str:
+    kind = "BIGINT" if bits == 64 else "INTEGER"
+    return f"TRY_CAST(trunc({real}) AS {kind})"
