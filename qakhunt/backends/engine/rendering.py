@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.backends.engine import dynamics
 from qakhunt.backends.engine.dialect import Unreadable, offset_of
 from qakhunt.backends.engine.limits import refuse_long_sql
 from qakhunt.core.errors import nearest
@@ -113,7 +114,10 @@ def install() -> None:
     def written(now: _Rendering, node: Any) -> str:
         children = _children(ir, now, node, plain)
         with now.inside(children):
-            sql = _bound(expression(node), children.values())
+            own = isinstance(node, ir.BinaryOp) and dynamics.render(
+                translate, node, now.tables, expression
+            )
+            sql = _bound(own or expression(node), children.values())
         refuse_long_sql(sql)
         return sql
 

@@ -85,14 +85,17 @@ def to_codepoints(text: str) -> str:
 
 
 def replace_strings(text: str, lookups: str, rewrites: str) -> str:
-    """Each text of an array by its counterpart in the other, or all by one text."""
-    pairs = bind(
-        f"{_array(rewrites)}", "w",
+    """Each text of an array by its counterpart; what one has matched the next does not see."""
+    marked = (
+        f"list_reduce(list_prepend(struct_pack(o := '', n := {_text(text)}), "
         f"list_transform({_array(lookups)}, lambda l, i: struct_pack(o := l ->> '$', "
-        "n := CASE WHEN len(w) = 1 THEN w[1] ->> '$' ELSE w[i] ->> '$' END))",
-    )  # fmt: skip
+        "n := chr(983040 + CAST(i AS INTEGER))))), "
+        "lambda a, b: struct_pack(o := '', n := replace(a.n, b.o, b.n))).n"
+    )
     return (
-        f"list_reduce(list_prepend(struct_pack(o := '', n := {_text(text)}), {pairs}), "
+        f"list_reduce(list_prepend(struct_pack(o := '', n := {marked}), "
+        f"list_transform({_array(rewrites)}, lambda l, i: struct_pack("
+        "o := chr(983040 + CAST(i AS INTEGER)), n := l ->> '$'))), "
         "lambda a, b: struct_pack(o := '', n := replace(a.n, b.o, b.n))).n"
     )
 
@@ -200,7 +203,9 @@ def indexof_regex(text: str, pattern: str) -> str:
 def tohex(number: str, length: str | None = None) -> str:
     """Lower-case digits, of a negative number those of its 64 bits, padded with zeros."""
     digits = f"printf('%x', CAST({number} AS BIGINT))"
-    return digits if length is None else f"lpad({digits}, greatest(CAST({length} AS INTEGER), length({digits})), '0')"
+    if length is None:
+        return digits
+    return f"lpad({digits}, CAST(greatest({length}, length({digits})) AS INTEGER), '0')"
 
 
 def unixtime(unit: int) -> Callable[[str], str]:
@@ -253,29 +258,38 @@ def _sets(combine: str) -> Callable[..., str]:
     return render
 
 
+def _member(bag: str, key: str) -> str:
+    pointer = f"'/' || replace(replace({key}, '~', '~0'), '/', '~1')"
+    return f"CAST(json_extract({bag}, {pointer}) AS VARCHAR)"
+
+
+def entries(bag: str) -> str:
+    """The members of an object as a list of its keys ``k`` and their values ``v`` in JSON."""
+    return f"list_transform(json_keys({bag}), lambda k: struct_pack(k := k, v := {_member(bag, 'k')}))"
+
+
+def object_of(members: str) -> str:
+    """The object of such members; of those with one key the first."""
+    first = "list_filter(m, lambda e, i: list_position(list_transform(m, lambda f: f.k), e.k) = i)"
+    pairs = f"list_transform({first}, lambda e: to_json(e.k) || ':' || e.v)"
+    return bind(members, "m", f"CAST(chr(123) || array_to_string({pairs}, ',') || chr(125) AS JSON)")
+
+
 def bag_merge(*bags: str) -> str:
     """One object of all; of a key that several have the first one's value counts."""
-    made = bags[-1]
-    for bag in reversed(bags[:-1]):
-        made = f"json_merge_patch({made}, {bag})"
-    return f"CAST({made} AS JSON)"
+    return object_of(f"flatten([{', '.join(f'coalesce({entries(bag)}, [])' for bag in bags)}])")
 
 
 def bag_remove_keys(bag: str, keys: str) -> str:
     """The object without these keys."""
-    kept = (
-        f"list_filter(json_keys(b), lambda k: NOT list_contains(list_transform({_array(keys)}, "
-        "lambda e: e ->> '$'), k))"
-    )
-    pair = "to_json(k) || ':' || CAST(json_extract(b, '$.\"' || k || '\"') AS VARCHAR)"
-    body = f"array_to_string(list_transform({kept}, lambda k: {pair}), ',')"
-    return bind(bag, "b", f"CAST('{{' || {body} || '}}' AS JSON)")
+    gone = f"list_transform({_array(keys)}, lambda e: e ->> '$')"
+    return object_of(f"list_filter({entries(bag)}, lambda e: NOT list_contains({gone}, e.k))")
 
 
 def bag_has_key(bag: str, key: str) -> str:
     """Whether the object has the key, which may be a path beginning with ``$``."""
-    path = f"CASE WHEN starts_with({key}, '$') THEN {key} ELSE '$.\"' || {key} || '\"' END"
-    return f"json_exists({bag}, {path})"
+    member = f"list_contains(json_keys({bag}), {key})"
+    return f"CASE WHEN starts_with({key}, '$') THEN json_exists({bag}, {key}) ELSE {member} END"
 
 
 def array_iff(tests: str, yes: str, no: str) -> str:
@@ -389,8 +403,8 @@ def install() -> None:
     translate._integer_from_real = _integer_from_real
     known = ", ".join(f"'{form}'" for form in _FORMATS)
     bare = r"regexp_replace(CAST({0} AS VARCHAR), '\s*GMT\s*$', '')"
-    more = f", try_strptime({bare}, [{known}]))"
-    wider = functions._TODATETIME.removesuffix(")") + more
+    # Before the translator's own, which read a year of two digits as one long past.
+    wider = functions._TODATETIME.replace(", ", f", try_strptime({bare}, [{known}]), ", 1)
     translate._TODATETIME = functions._TODATETIME = wider
     table["todatetime"] = functions.FunctionSpec("todatetime", "template", wider, (1,))
 

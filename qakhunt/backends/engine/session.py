@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import limits
+from qakhunt.backends.engine.aggregates import MACROS
 from qakhunt.backends.engine.decoding import decode_rows
 from qakhunt.backends.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
@@ -163,6 +164,7 @@ class Session:
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
             "SET enable_progress_bar=false",
+            *MACROS,
         ):
             connection.execute(statement)
         return connection
@@ -416,10 +418,11 @@ class Session:
 
 def _prepare_translator() -> None:
     """Load it and fix its tables where no time limit can come between."""
-    from qakhunt.backends.engine import corrections, rendering, scalars, unions
+    from qakhunt.backends.engine import aggregates, corrections, rendering, scalars, unions
 
     corrections.install()
     scalars.install()
+    aggregates.install()
     unions.install()
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
