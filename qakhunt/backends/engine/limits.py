@@ -36,6 +36,9 @@ MAX_TRANSLATION = 60.0
 DEFAULT_MEMORY = "25%"
 """Of what the machine, or the container, has."""
 
+TOO_LARGE = "the query is too large for the embedded engine"
+"""How every refusal of a size begins."""
+
 _SIZE = re.compile(r"\d+(\.\d+)? ?([KMGT]i?B|%)", re.IGNORECASE)
 _memory = DEFAULT_MEMORY
 
@@ -101,7 +104,7 @@ def _depth_inside(literal: str) -> int:
 
 def _too_large(what: str, offset: int | None) -> Unreadable:
     return Unreadable(
-        f"the query is too large for the embedded engine, it has {what}",
+        f"{TOO_LARGE}, it has {what}",
         offset,
         hint="name values in a list, in (dynamic([...])), or hunt in several queries",
     )
@@ -111,7 +114,7 @@ def refuse_long_sql(sql: str) -> None:
     """Raise Unreadable for SQL that DuckDB would take too long to bind."""
     if len(sql) > MAX_SQL:
         raise Unreadable(
-            "the query is too large for the embedded engine, its SQL has more than "
+            f"{TOO_LARGE}, its SQL has more than "
             f"{MAX_SQL:,} characters",
             None,
             hint="hunt in several queries, or in fewer steps",

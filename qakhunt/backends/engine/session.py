@@ -20,7 +20,8 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import limits
 from qakhunt.backends.engine.aggregates import MACROS
 from qakhunt.backends.engine.decoding import decode_rows
-from qakhunt.backends.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
+from qakhunt.backends.engine.dialect import Unreadable, refuse_wrong_case, respell
+from qakhunt.backends.engine.explaining import explain, placed, unreadable
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
@@ -297,7 +298,7 @@ class Session:
             with self._within(timeout, "the query"):
                 translated, engine_text = self._translated(translation, timeout)
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                return self._limited(lambda: self._execute(translated, engine_text), left)
+                return self._limited(lambda: self._execute(translated, engine_text, now), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
@@ -365,19 +366,22 @@ class Session:
         from qakhunt.backends.engine.translation import refusals, translate
 
         moment = now.to_datetime().replace(tzinfo=None)
-        with refusals(text):
-            found = translate(duckdb_kql, text, self._views, moment)
-            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
+
+        def translated(part: str) -> Any:
+            with refusals(part):
+                return translate(duckdb_kql, part, self._views, moment)
+
+        with placed(text, translated), refusals(text):
+            found = translated(text)
+            unions.refuse_clashes(found.unions, partial(self._columns_of, text, found.parameters))
             return found
 
-    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+    def _columns_of(self, text: str, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
         used = {name: value for name, value in parameters.items() if f"${name}" in sql}
         try:
             found = self._select(sql, used, "LIMIT 0").description
         except self._duckdb.Error as problem:
-            raise Unreadable(
-                f"a branch of the union cannot be read: {_words(problem)}", None
-            ) from None
+            raise unreadable(explain(problem, self._views, text), text) from None
         return [(row[0], str(row[1])) for row in found]
 
     def _select(self, sql: str, parameters: Mapping[str, Any], rest: str = "") -> Any:
@@ -401,7 +405,7 @@ class Session:
             )
             self._supplied.add(name)
 
-    def _execute(self, translated: Any, text: str) -> ResultTable:
+    def _execute(self, translated: Any, text: str, now: Instant) -> ResultTable:
         duckdb = self._duckdb
         try:
             result = self._select(translated.sql, translated.parameters)
@@ -410,10 +414,24 @@ class Session:
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except duckdb.Error as problem:
-            from qakhunt.backends.engine.translation import explain
+            found = explain(problem, self._views, text)
+            raise unreadable(found, text, partial(self._runs, now)) from None
 
-            message, word, hint = explain(problem, self._views, text)
-            raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+    def _runs(self, now: Instant, text: str) -> bool:
+        """Whether DuckDB runs the query; what is not translated is no fault of its."""
+        duckdb = self._duckdb
+        self._end_transaction()
+        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+        try:
+            translated = self._fresh_translation(text, now)
+            self._select(translated.sql, translated.parameters).fetchall()
+        except (duckdb.InterruptException, duckdb.OutOfMemoryException):
+            raise
+        except duckdb.Error:
+            return False
+        except Unreadable:
+            return True
+        return True
 
 
 def _prepare_translator() -> None:

@@ -11,7 +11,6 @@ from qakhunt.backends.engine import rendering
 from qakhunt.backends.engine.dialect import Unreadable, offset_of
 from qakhunt.backends.engine.limits import refuse_long_sql
 from qakhunt.backends.engine.unions import Arms, watched
-from qakhunt.core.errors import nearest
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -22,8 +21,6 @@ if TYPE_CHECKING:
 
 _LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*?)( LIMIT \d+)?\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
-_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
-_MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _EXPECTING = re.compile(r"\s+expecting \{.*", re.DOTALL)
 
 
@@ -79,11 +76,12 @@ def refusals(text: str) -> Iterator[None]:
         offset = _offset(text, problem.span) if problem.span else None
         if offset is None and name:
             offset = offset_of(text, name[1])
-        construct = f"{name[1]}()" if name else _spelled(text, offset) or problem.construct
+        named, hint = _construct(problem.construct)
+        if offset is None:
+            offset = offset_of(text, problem.construct.partition(":")[0])
+        construct = f"{name[1]}()" if name else named or _spelled(text, offset)
         raise Unreadable(
-            f"the embedded engine does not support {construct}",
-            offset,
-            hint="run it with --backend log-analytics or defender, or write it another way",
+            f"the embedded engine does not support {construct or problem.construct}", offset, hint
         ) from None
     except duckdb_kql.KqlSchemaError as problem:
         raise Unreadable(
@@ -100,6 +98,26 @@ def _offset(text: str, span: Any) -> int:
     return min(LineIndex(text).offset(span.line, span.column + 1), len(text.rstrip()))
 
 
+_ELSEWHERE = "run it with --backend log-analytics or defender, or write it another way"
+
+
+def _construct(label: str) -> tuple[str | None, str]:
+    """The translator's label of a construct as the query writes it, and what to write instead."""
+    name, _, detail = label.partition(":")
+    if detail == "mixed-types":
+        convert = "convert them to one, as with tostring(), tolong() or todouble()"
+        return f"{name}() with values of two types", convert
+    if name == "operator":
+        return f"{detail!r} between two dynamic values", "convert them, as with tostring()"
+    if name == "regex lookaround":
+        return f"the lookaround {detail} in a regular expression", "Kusto has none either"
+    if label == "literal:timespan":
+        return "a timespan finer than a microsecond", "write it as a whole number of microseconds"
+    if detail and name.startswith(("datetime_", "format_")):
+        return f"{name}() with {detail!r}", _ELSEWHERE
+    return None, _ELSEWHERE
+
+
 _OPERATOR = re.compile(r"\|?\s*([A-Za-z][A-Za-z-]*)")
 
 
@@ -107,21 +125,3 @@ def _spelled(text: str, offset: int | None) -> str | None:
     """The operator as the query writes it, such as ``project-reorder``."""
     match = _OPERATOR.match(text, offset) if offset is not None else None
     return f"the operator {match[1]!r}" if match else None
-
-
-def explain(
-    problem: Exception, views: Mapping[str, Columns], text: str
-) -> tuple[str, str | None, str | None]:
-    """Message, the word at fault and a hint, for an error of DuckDB's."""
-    words = str(problem).strip().splitlines()[0]
-    column = _MISSING_COLUMN.search(words)
-    if column:
-        known = {name for table, names in views.items() if table in text for name in names}
-        name = column[1] or column[2]
-        return f"no column named {name!r}", name, nearest(name, known)
-    table = _MISSING_TABLE.search(words)
-    if table:
-        return f"no table named {table[1]!r}", table[1], nearest(table[1], views)
-    if "file system operations are disabled" in words or "Permission Error" in words:
-        return "a hunt may read the loaded tables only", None, None
-    return words.partition(": ")[2] or words, None, None
