@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine import membership
 from qakhunt.backends.engine.dialect import Unreadable
-from qakhunt.backends.engine.limits import MAX_RANGE
+from qakhunt.backends.engine.limits import MAX_RANGE, TOO_LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -39,7 +39,7 @@ _ELEMENT = (
 )
 _IS_JSON_NULL = "(typeof({0}) = 'JSON' AND CAST({0} AS VARCHAR) = 'null')"
 _TOO_LONG_A_RANGE = (
-    f"the query is too large for the embedded engine, its range has more than {MAX_RANGE:,} values"
+    f"{TOO_LARGE}, its range has more than {MAX_RANGE:,} values"
 )
 _NULL_TESTS = {
     "isnull": "({0} IS NULL OR " + _IS_JSON_NULL + ")",
@@ -139,23 +139,23 @@ def _once(template: str, value: str) -> str:
     return f"list_transform([{value}], lambda x: {template.format('x')})[1]"
 
 
+_SINCE = f"(epoch_us(v) + {_KUSTO_EPOCH}) // epoch_us(r) * epoch_us(r) - {_KUSTO_EPOCH}"
+MACROS = (
+    f"CREATE MACRO kql_bin(v TIMESTAMP, r INTERVAL) AS make_timestamp({_SINCE}), "
+    "(v INTERVAL, r INTERVAL) AS to_microseconds("
+    "CAST(floor(epoch_us(v) / epoch_us(r)) AS BIGINT) * epoch_us(r))",
+)
+"""Statements for each connection: only DuckDB knows whether a value is a time or a span."""
+
+
 def _correct_bin(translate: Any) -> None:
     original = translate.render_bin
 
     def render_bin(node: Any, name: str = "bin") -> str:
         if len(node.args) == 2:
             value, size = node.args
-            is_span = getattr(size, "kind", None) == "timespan"
-            difference = getattr(value, "op", None) == "-"
-            if is_span and difference and not translate._is_timespan_expr(value.right):
-                raise Unreadable(
-                    "the embedded engine does not bin a difference of times", None,
-                    hint="toint((a - b) / 1h) numbers the bins",
-                )  # fmt: skip
-            if is_span and not translate._is_timespan_expr(value):
-                v, r = translate.render_expr(value), f"epoch_us({translate.render_expr(size)})"
-                since = f"(epoch_us({v}) + {_KUSTO_EPOCH})"
-                return f"make_timestamp({since} // {r} * {r} - {_KUSTO_EPOCH})"
+            if getattr(size, "kind", None) == "timespan":
+                return f"kql_bin({translate.render_expr(value)}, {translate.render_expr(size)})"
         return original(node, name)  # type: ignore[no-any-return]
 
     translate.render_bin = render_bin

@@ -6,17 +6,18 @@ The text changes only where it must; edits lead every position back.
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from qakhunt.core.errors import EngineError
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode, decode_string
 from qakhunt.kql.parser import parse
-from qakhunt.kql.syntax import Call, Declaration, Let, Literal, Name, Named, Operator, Path, find
+from qakhunt.kql.syntax import Call, Declaration, Group, Let, Literal, Name, Named, Operator, Path, find
 from qakhunt.kql.tokens import Kind, KqlLexError, Token, tokenize
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qakhunt.kql.schema import Columns
     from qakhunt.kql.syntax import Script
@@ -43,7 +44,8 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
         tokens = tokenize(text)
     except KqlLexError as problem:
         raise Unreadable(f"syntax error: {problem.message}", problem.offset) from None
-    edits = _columns_if_they_exist(parse(text), tables)
+    script = parse(text)
+    edits = _columns_if_they_exist(script, tables)
     covered = [(edit.start, edit.end) for edit in edits]
     for token in tokens:
         if any(start <= token.start < end for start, end in covered):
@@ -54,6 +56,8 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
             raise Unreadable(str(problem), token.start) from None
         if new is not None:
             edits.append(Edit(token.start, token.end, new))
+    inside = (*_bare_indexes(script), *_leading_captures(script))
+    edits += (e for e in inside if not any(a <= e.start < b for a, b in covered))
     return sorted(edits, key=lambda edit: edit.start)
 
 
@@ -85,6 +89,28 @@ def _columns_if_they_exist(script: Script, tables: Mapping[str, Columns]) -> lis
             comma = next(part for part in call.parts if part.start >= literal.end)
             edits.append(Edit(call.start, comma.end, "("))
     return edits
+
+
+def _bare_indexes(script: Script) -> Iterator[Edit]:
+    """``value.[0]`` as ``value[0]``."""
+    for path in find(script, Path):
+        for dot, step in pairwise(path.parts):
+            if isinstance(dot, Token) and dot.text == "." and isinstance(step, Group):
+                yield Edit(dot.start, dot.end, "")
+
+
+_MARK = "\u2063"
+
+
+def _leading_captures(script: Script) -> Iterator[Edit]:
+    """``parse x with a ","``: a mark before the text gives the first column its literal."""
+    for operator in find(script, Operator):
+        pattern = operator.clause("with") if operator.name.startswith("parse") else None
+        if pattern and isinstance(pattern[0], (Declaration, Name)) and operator.arguments:
+            source = operator.arguments[0]
+            yield Edit(source.start, source.start, f'strcat("{_MARK}", ')
+            yield Edit(source.end, source.end, ")")
+            yield Edit(pattern[0].start, pattern[0].start, f'"{_MARK}" ')
 
 
 def _filters_alone(script: Script, call: Call) -> bool:

@@ -210,13 +210,17 @@ def _named(scope: Node, constructs: tuple[str, ...]) -> Iterator[tuple[int, str]
                     yield part.start, part.text
 
 
-def failing_step(text: str, runs: Callable[[str], bool]) -> Operator | None:
-    """The first operator with which a pipeline of the query, cut off behind it, does not run."""
+def failing_step(text: str, runs: Callable[[str], bool]) -> Node | None:
+    """The first source or operator with which a pipeline, cut off behind it, does not run."""
     script = parse(text)
     for statement in script.statements:
         value = bare(statement.value if isinstance(statement, Let) else statement)
         before = text[: statement.start]
-        for operator in stages(value)[1]:
+        source, operators = stages(value)
+        is_let = isinstance(statement, Let)
+        if not is_let and not runs(before + text[value.start : source.end]):
+            return source
+        for operator in operators:
             if not runs(before + text[value.start : operator.end]):
                 return next(_inner(before, text, operator, runs), operator)
     return None

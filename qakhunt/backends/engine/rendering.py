@@ -48,6 +48,7 @@ class _Rendering:
     text: str
     tables: Mapping[str, Columns]
     prefix: str
+    kinds: dynamics.Kinds
     numbers: Iterator[int] = dataclasses.field(default_factory=itertools.count)
     children: dict[int, _Child] = dataclasses.field(default_factory=dict)
     """Of the innermost expression, by the id of the node."""
@@ -67,11 +68,14 @@ _now: ContextVar[_Rendering | None] = ContextVar("rendering", default=None)
 @contextmanager
 def watched(text: str, tables: Mapping[str, Columns]) -> Iterator[None]:
     """Within the block the query's tables are those of ``tables``."""
-    known = text.casefold() + " ".join(name for t in tables.values() for name in t).casefold()
+    from duckdb_kql import translate
+
+    kinds = dynamics.Kinds(translate, text, tables)
+    known = text.casefold() + " ".join(name for t in kinds.tables for name in t).casefold()
     prefix = "_once"
     while prefix in known:
         prefix += "_"
-    token = _now.set(_Rendering(text, tables, prefix))
+    token = _now.set(_Rendering(text, tables, prefix, kinds))
     try:
         yield
     finally:
@@ -97,6 +101,7 @@ def install() -> None:
         now = _now.get()
         if now is None:
             return query(node, schema)
+        now.kinds.read(node)
         with now.inside({}):
             return query(node, schema)
 
@@ -114,9 +119,7 @@ def install() -> None:
     def written(now: _Rendering, node: Any) -> str:
         children = _children(ir, now, node, plain)
         with now.inside(children):
-            own = isinstance(node, ir.BinaryOp) and dynamics.render(
-                translate, node, now.tables, expression
-            )
+            own = dynamics.render(now.kinds, node, expression)
             sql = _bound(own or expression(node), children.values())
         refuse_long_sql(sql)
         return sql

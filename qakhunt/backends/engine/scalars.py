@@ -6,10 +6,13 @@ learn.microsoft.com/kusto/query, which the cases of tests/language cite.
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine import networks
+from qakhunt.backends.engine.dynamics import NUMBER, text_of
 from qakhunt.backends.engine.networks import bind
 from qakhunt.backends.engine.rendering import refusal
 
@@ -227,8 +230,6 @@ _MODULO = {"h": 24, "H": 24, "m": 60, "s": 60}
 
 def format_timespan(span: str, form: str) -> str:
     """The span in the form of a literal, made of runs of one letter and delimiters."""
-    import re
-
     pieces = []
     for run in re.findall(r"(d+|[hH]+|m+|s+|f+|F+|[^dhHmsfF])", form[1:-1]):
         letter = run[0]
@@ -355,6 +356,7 @@ FUNCTIONS: dict[str, Function] = {
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
     "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
+    NUMBER: (lambda value: f"TRY_CAST({text_of(value)} AS DECIMAL(38,9))", 1, 1),
     "todecimal": (lambda value: f"TRY_CAST({_text(value)} AS DECIMAL(38,17))", 1, 1),
 }  # fmt: skip
 """Name -> how it is written, and the least and the most arguments (None: any number)."""
@@ -395,10 +397,11 @@ def install() -> None:
         forms[alias] = _renamed(translate, name)
     for name in (*FUNCTIONS, *REFUSED, *ALIASES):
         table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
+    _accept_group_names(translate)
     forms["replace"] = _replace(translate)
     forms["datetime_diff"] = _datetime_diff(translate, forms["datetime_diff"])
     for name in ("toint", "tolong"):
-        forms[name] = _whole(translate, forms[name], name)
+        forms[name] = _whole(forms[name], name)
     translate._wrap_int32 = lambda value: f"TRY_CAST({value} AS INTEGER)"
     translate._integer_from_real = _integer_from_real
     known = ", ".join(f"'{form}'" for form in _FORMATS)
@@ -415,7 +418,8 @@ def _form(
     def form(node: Any) -> str:
         count = len(node.args)
         if count < least or (most is not None and count > most):
-            wanted = f"{least}" if least == most else f"{least} or more" if most is None else f"{least} to {most}"
+            upper = "or more" if most is None else f"to {most}"
+            wanted = str(least) if least == most else f"{least} {upper}"
             raise refusal(name, f"{name}() takes {wanted} arguments, not {count}")
         return render(*(translate._render_arg(name, at, arg) for at, arg in enumerate(node.args)))
 
@@ -423,7 +427,7 @@ def _form(
 
 
 def _refusing(name: str, why: str, instead: str | None) -> Callable[[Any], str]:
-    def form(node: Any) -> str:
+    def form(_: Any) -> str:
         raise refusal(name, f"the embedded engine does not support {name}(): it {why}", instead)
 
     return form
@@ -431,8 +435,6 @@ def _refusing(name: str, why: str, instead: str | None) -> Callable[[Any], str]:
 
 def _renamed(translate: Any, name: str) -> Callable[[Any], str]:
     def form(node: Any) -> str:
-        import dataclasses
-
         return translate.render_expr(dataclasses.replace(node, name=name))  # type: ignore[no-any-return]
 
     return form
@@ -454,6 +456,19 @@ def _replace(translate: Any) -> Callable[[Any], str]:
     return form
 
 
+def _accept_group_names(translate: Any) -> None:
+    """A group may have a name that RE2 takes for none; it is asked for by its number."""
+    spelled = translate.to_re2_named_groups
+
+    def to_re2(pattern: str) -> str:
+        def plain(group: re.Match[str]) -> str:
+            return group[0] if re.fullmatch(r"[A-Za-z_]\w*", group[1], re.ASCII) else "("
+
+        return re.sub(r"\(\?P<([^<>]*)>", plain, spelled(pattern))
+
+    translate.to_re2_named_groups = to_re2
+
+
 def _datetime_diff(translate: Any, original: Callable[[Any], str]) -> Callable[[Any], str]:
     """Weeks are counted by the Sundays between, as startofweek() has them."""
 
@@ -470,7 +485,7 @@ def _datetime_diff(translate: Any, original: Callable[[Any], str]) -> Callable[[
     return form
 
 
-def _whole(translate: Any, original: Callable[[Any], str], name: str) -> Callable[[Any], str]:
+def _whole(original: Callable[[Any], str], name: str) -> Callable[[Any], str]:
     """Out of range is null, of a constant as well."""
     bound = 2**31 if name == "toint" else 2**63
 

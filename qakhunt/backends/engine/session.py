@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
-from qakhunt.backends.engine import limits
-from qakhunt.backends.engine.aggregates import MACROS
+from qakhunt.backends.engine import aggregates, corrections, limits
 from qakhunt.backends.engine.decoding import decode_rows
 from qakhunt.backends.engine.dialect import Unreadable, refuse_wrong_case, respell
 from qakhunt.backends.engine.explaining import explain, placed, unreadable
@@ -165,7 +164,8 @@ class Session:
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
             "SET enable_progress_bar=false",
-            *MACROS,
+            *aggregates.MACROS,
+            *corrections.MACROS,
         ):
             connection.execute(statement)
         return connection
@@ -436,7 +436,7 @@ class Session:
 
 def _prepare_translator() -> None:
     """Load it and fix its tables where no time limit can come between."""
-    from qakhunt.backends.engine import aggregates, corrections, rendering, scalars, unions
+    from qakhunt.backends.engine import rendering, scalars, unions
 
     corrections.install()
     scalars.install()
