@@ -78,6 +78,23 @@ def install() -> None:
     table: dict[str, Any] = functions.AGGREGATE_FUNCTIONS
     for name, (template, arities, prefix) in _TEMPLATES.items():
         table[name] = functions.AggregateSpec(name, template, arities, name_prefix=prefix)
+    table["percentiles_array"] = _percentiles_array(functions)
     for alias, known in (("makeset", "make_set"), ("makelist", "make_list")):
         table[alias] = table[known]
     table["make_dictionary"] = table["make_bag"]
+
+
+def _percentiles_array(functions: Any) -> Any:
+    """Several percentiles as one array, named one by one or by an array of them."""
+
+    class Percentiles(functions.AggregateSpec):  # type: ignore[misc]
+        def render(self, args: list[str]) -> str:
+            if len(args) < 2:
+                raise ValueError("percentiles_array() takes a value and percentiles")
+            wanted = ", ".join(args[1:])
+            if "JSON" in wanted:
+                wanted = wanted.partition("'")[2].rpartition("'")[0].strip("[]")
+            parts = [f"quantile_disc({args[0]}, {one} / 100.0)" for one in wanted.split(",")]
+            return f"to_json([{', '.join(parts)}])"
+
+    return Percentiles("percentiles_array", "", (), name_prefix="percentiles")

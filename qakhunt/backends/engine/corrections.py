@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
-_TIMESPAN = (
+TIMESPAN = (
     "list_transform([epoch_us(TRY_CAST(CAST({0} AS VARCHAR) AS INTERVAL))], lambda u: "
     "CASE WHEN u < 0 THEN '-' ELSE '' END"
     " || CASE WHEN abs(u) >= 86400000000 THEN (abs(u) // 86400000000) || '.' ELSE '' END"
@@ -34,7 +34,7 @@ _TIMESPAN = (
 _ELEMENT = (
     "CASE typeof({0}) WHEN 'TIMESTAMP' THEN "
     "to_json(strftime(TRY_CAST({0} AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z') "
-    f"WHEN 'INTERVAL' THEN to_json({_TIMESPAN}) "
+    f"WHEN 'INTERVAL' THEN to_json({TIMESPAN}) "
     "ELSE to_json({0}) END"
 )
 _IS_JSON_NULL = "(typeof({0}) = 'JSON' AND CAST({0} AS VARCHAR) = 'null')"
@@ -139,11 +139,30 @@ def _once(template: str, value: str) -> str:
     return f"list_transform([{value}], lambda x: {template.format('x')})[1]"
 
 
+def _last(values: str) -> str:
+    """The end of a range, which is an error where it has more values than it may."""
+    return f"CASE WHEN {values} >= {MAX_RANGE} THEN error('{_TOO_LONG_A_RANGE}') ELSE b END"
+
+
 _SINCE = f"(epoch_us(v) + {_KUSTO_EPOCH}) // epoch_us(r) * epoch_us(r) - {_KUSTO_EPOCH}"
 MACROS = (
     f"CREATE MACRO kql_bin(v TIMESTAMP, r INTERVAL) AS make_timestamp({_SINCE}), "
     "(v INTERVAL, r INTERVAL) AS to_microseconds("
     "CAST(floor(epoch_us(v) / epoch_us(r)) AS BIGINT) * epoch_us(r))",
+    "CREATE MACRO kql_bin_at(v TIMESTAMP, r INTERVAL, f TIMESTAMP) AS make_timestamp("
+    "epoch_us(f) + CAST(floor((epoch_us(v) - epoch_us(f)) / epoch_us(r)) AS BIGINT) "
+    "* epoch_us(r)), (v BIGINT, r BIGINT, f BIGINT) AS "
+    "f + CAST(floor((v - f) / r) AS BIGINT) * r, "
+    "(v DOUBLE, r DOUBLE, f DOUBLE) AS f + floor((v - f) / r) * r, "
+    "(v INTERVAL, r INTERVAL, f INTERVAL) AS to_microseconds(epoch_us(f) + "
+    "CAST(floor((epoch_us(v) - epoch_us(f)) / epoch_us(r)) AS BIGINT) * epoch_us(r))",
+    "CREATE MACRO kql_range(a TIMESTAMP, b TIMESTAMP, s INTERVAL) AS to_json(list_transform("
+    f"generate_series(a, {_last('(epoch_us(b) - epoch_us(a)) // epoch_us(s)')}, s), "
+    "lambda t: strftime(t, '%Y-%m-%dT%H:%M:%S.%f') || '0Z')), "
+    "(a BIGINT, b BIGINT, s BIGINT) AS to_json("
+    f"generate_series(a, {_last('(b - a) // s')}, s)), "
+    "(a DOUBLE, b DOUBLE, s DOUBLE) AS to_json(list_transform(generate_series(0, "
+    "CAST(floor((b - a) / s) AS BIGINT)), lambda i: a + i * s))",
 )
 """Statements for each connection: only DuckDB knows whether a value is a time or a span."""
 

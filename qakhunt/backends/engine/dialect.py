@@ -56,7 +56,7 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
             raise Unreadable(str(problem), token.start) from None
         if new is not None:
             edits.append(Edit(token.start, token.end, new))
-    inside = (*_bare_indexes(script), *_leading_captures(script))
+    inside = (*_bare_indexes(script), *_leading_captures(script), *_percentiles(script, text))
     edits += (e for e in inside if not any(a <= e.start < b for a, b in covered))
     return sorted(edits, key=lambda edit: edit.start)
 
@@ -111,6 +111,18 @@ def _leading_captures(script: Script) -> Iterator[Edit]:
             yield Edit(source.start, source.start, f'strcat("{_MARK}", ')
             yield Edit(source.end, source.end, ")")
             yield Edit(pattern[0].start, pattern[0].start, f'"{_MARK}" ')
+
+
+def _percentiles(script: Script, text: str) -> Iterator[Edit]:
+    """``percentiles(x, 5, 95)`` as one ``percentile`` for each, under the same names."""
+    for operator in find(script, Operator):
+        if operator.name != "summarize":
+            continue
+        for call in operator.arguments:
+            if isinstance(call, Call) and call.name == "percentiles" and len(call.arguments) > 1:
+                value, *wanted = (text[one.start : one.end] for one in call.arguments)
+                each = ", ".join(f"percentile({value}, {one})" for one in wanted)
+                yield Edit(call.start, call.end, each)
 
 
 def _filters_alone(script: Script, call: Call) -> bool:

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine import networks
+from qakhunt.backends.engine.corrections import TIMESPAN
 from qakhunt.backends.engine.dynamics import NUMBER, text_of
 from qakhunt.backends.engine.networks import bind
 from qakhunt.backends.engine.rendering import refusal
@@ -196,19 +197,40 @@ def has_any_index(text: str, terms: str) -> str:
     return f"CAST(coalesce({found} - 1, -1) AS BIGINT)"
 
 
-def indexof_regex(text: str, pattern: str) -> str:
-    """Where the first match begins; -1 without one."""
-    head = f"split_part({_text(text)}, regexp_extract({_text(text)}, {pattern}), 1)"
-    matches = f"regexp_matches({_text(text)}, {pattern})"
-    return f"CASE WHEN {matches} THEN length({head}) ELSE CAST(-1 AS BIGINT) END"
+def indexof_regex(
+    text: str, pattern: str, start: str = "0", length: str = "-1", occurrence: str = "1"
+) -> str:
+    """Where a match begins, by default the first; -1 without it, null for a place that is none."""
+    part = (
+        f"struct_pack(p := CAST({start} AS BIGINT), n := CAST({occurrence} AS BIGINT), "
+        f"s := CASE WHEN {length} < 0 THEN substr({_text(text)}, {start} + 1) "
+        f"ELSE substr({_text(text)}, {start} + 1, {length}) END)"
+    )
+    before = f"array_to_string(string_split_regex(x.s, {pattern})[1:x.n], '')"
+    matches = f"regexp_extract_all(x.s, {pattern})"
+    earlier = f"array_to_string({matches}[1:x.n - 1], '')"
+    return bind(
+        part, "x",
+        f"CASE WHEN {start} < 0 OR {occurrence} < 0 OR {length} < -1 THEN NULL "
+        f"WHEN len({matches}) < x.n THEN CAST(-1 AS BIGINT) "
+        f"ELSE x.p + length({before}) + length({earlier}) END",
+    )  # fmt: skip
 
 
-def tohex(number: str, length: str | None = None) -> str:
-    """Lower-case digits, of a negative number those of its 64 bits, padded with zeros."""
-    digits = f"printf('%x', CAST({number} AS BIGINT))"
-    if length is None:
-        return digits
-    return f"lpad({digits}, CAST(greatest({length}, length({digits})) AS INTEGER), '0')"
+def tohex(number: str, length: str = "1") -> str:
+    """Lower-case digits, of a negative number those of all its bits, padded with zeros."""
+    bits = f"CASE WHEN typeof({number}) = 'INTEGER' THEN 4294967295 ELSE -1 END"
+    digits = f"printf('%x', CAST({number} AS BIGINT) & {bits})"
+    wanted = f"CAST(greatest(least({length}, 16), length(h)) AS INTEGER)"
+    return bind(digits, "h", f"lpad(h, {wanted}, '0')")
+
+
+def translate_characters(old: str, new: str, text: str) -> str:
+    """Each character of one list by that of the other, whose last one stands for the rest."""
+    return (
+        f"CASE WHEN {new} = '' THEN translate({text}, {old}, '') ELSE "
+        f"translate({text}, {old}, rpad({new}, CAST(length({old}) AS INTEGER), right({new}, 1))) END"
+    )
 
 
 def unixtime(unit: int) -> Callable[[str], str]:
@@ -282,9 +304,23 @@ def bag_merge(*bags: str) -> str:
 
 
 def bag_remove_keys(bag: str, keys: str) -> str:
-    """The object without these keys."""
-    gone = f"list_transform({_array(keys)}, lambda e: e ->> '$')"
-    return object_of(f"list_filter({entries(bag)}, lambda e: NOT list_contains({gone}, e.k))")
+    """The object without these keys; one that begins with ``$.`` is a path."""
+    parts = (
+        f"list_transform({_array(keys)}, lambda e: CASE WHEN starts_with(e ->> '$', '$.') "
+        "THEN str_split(substr(e ->> '$', 3), '.') ELSE [e ->> '$'] END)"
+    )
+    opened = "array_to_string(list_transform(p, lambda k: chr(123) || to_json(k) || ':'), '')"
+    path = "'/' || array_to_string(list_transform(p, lambda k: replace(k, '/', '~1')), '/')"
+    patch = f"{opened} || 'null' || repeat(chr(125), len(p))"
+    steps = (
+        f"list_transform({parts}, lambda p: struct_pack(b := CAST({patch} AS JSON), w := {path}))"
+    )
+    first = f"struct_pack(b := CAST(to_json({bag}) AS JSON), w := '')"
+    return (
+        f"list_reduce(list_prepend({first}, {steps}), lambda a, s: struct_pack(b := CASE WHEN "
+        "json_exists(a.b, s.w) THEN CAST(json_merge_patch(a.b, s.b) AS JSON) ELSE a.b END, "
+        "w := '')).b"
+    )
 
 
 def bag_has_key(bag: str, key: str) -> str:
@@ -300,8 +336,59 @@ def array_iff(tests: str, yes: str, no: str) -> str:
         one = f"CASE WHEN typeof({value}) = 'JSON' AND json_type(TRY_CAST({value} AS JSON)) = 'ARRAY'"
         return f"{one} THEN CAST(TRY_CAST({value} AS JSON) AS JSON[])[i] ELSE to_json({value}) END"
 
-    chosen = f"CASE WHEN CAST(t AS BOOLEAN) THEN {element(yes)} ELSE {element(no)} END"
-    return f"to_json(list_transform({_array(tests)}, lambda t, i: {chosen}))"
+    test = "CASE WHEN json_type(t) = 'BOOLEAN' THEN CAST(t AS BOOLEAN) "
+    test += "WHEN json_type(t) IN ('BIGINT', 'UBIGINT', 'DOUBLE') THEN CAST(t AS DOUBLE) <> 0 END"
+    tests_list = f"list_transform({_array(tests)}, lambda t: {test})"
+    chosen = f"CASE WHEN t IS NULL THEN NULL WHEN t THEN {element(yes)} ELSE {element(no)} END"
+    return f"to_json(list_transform({tests_list}, lambda t, i: {chosen}))"
+
+
+_TYPED_MEMBER = "regexp_matches(y, '[(,] ?\"?' || regexp_escape(e.k) || '\"? {0}[,)]')"
+
+
+def pack_all(ignore_empty: str = "FALSE") -> str:
+    """All columns as an object; without nulls and empty text where that is asked for."""
+    time = "to_json(replace(rpad(rpad(trim(e.v, '\"'), 19, '0') || '.', 27, '0'), ' ', 'T') || 'Z')"
+    time = (
+        "to_json(strftime(TRY_CAST(e.v ->> '$' AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z')"
+    )
+    span = TIMESPAN.format("(e.v ->> '$')")
+    value = (
+        f"CASE WHEN {_TYPED_MEMBER.format('TIMESTAMP')} THEN {time} "
+        f"WHEN {_TYPED_MEMBER.format('INTERVAL')} THEN to_json({span}) ELSE e.v END"
+    )
+    kept = "lambda e: e.v <> 'null' AND e.v <> '\"\"'"
+    members = f"CASE WHEN {ignore_empty} THEN list_filter(n, {kept}) ELSE n END"
+    read = f"list_transform({members}, lambda e: struct_pack(k := e.k, v := {value}))"
+    return bind(
+        "struct_pack(*COLUMNS(*))", "s",
+        bind("typeof(s)", "y", bind(entries("CAST(to_json(s) AS JSON)"), "n", object_of(read))),
+    )  # fmt: skip
+
+
+def repeat(value: str, count: str) -> str:
+    """An array of the value ``count`` times."""
+    return f"to_json(list_transform(range(CAST({count} AS BIGINT)), lambda i: to_json({value})))"
+
+
+def jaccard_index(left: str, right: str) -> str:
+    """What two sets share of all that they have."""
+    both = f"list_distinct(list_concat({_array(left)}, {_array(right)}))"
+    shared = f"list_distinct(list_intersect({_array(left)}, {_array(right)}))"
+    return f"(CAST(len({shared}) AS DOUBLE) / len({both}))"
+
+
+def extract_json(path: str, text: str) -> str:
+    """The value at a JSON path, as text."""
+    return f"coalesce(json_extract_string(TRY_CAST({_text(text)} AS JSON), {path}), '')"
+
+
+def _zoned(source: str, target: str) -> Callable[[str, str], str]:
+    def render(time: str, zone: str) -> str:
+        into = f"timezone({source.format(zone)}, {time})"
+        return f"timezone({target.format(zone)}, {into})"
+
+    return render
 
 
 def _same_as(name: str) -> Callable[..., str]:
@@ -331,9 +418,9 @@ FUNCTIONS: dict[str, Function] = {
     "parse_urlquery": (parse_urlquery, 1, 1),
     "parse_version": (parse_version, 1, 1),
     "strcmp": (strcmp, 2, 2),
-    "translate": (lambda old, new, text: f"translate({text}, {old}, {new})", 3, 3),
+    "translate": (translate_characters, 3, 3),
     "has_any_index": (has_any_index, 2, 2),
-    "indexof_regex": (indexof_regex, 2, 2),
+    "indexof_regex": (indexof_regex, 2, 5),
     "regex_quote": (lambda text: f"regexp_escape({text})", 1, 1),
     "url_decode": (lambda text: f"coalesce(TRY(url_decode({text})), '')", 1, 1),
     "url_encode_component": (lambda text: f"url_encode({text})", 1, 1),
@@ -352,6 +439,15 @@ FUNCTIONS: dict[str, Function] = {
     "bag_merge": (bag_merge, 2, None),
     "bag_remove_keys": (bag_remove_keys, 2, 2),
     "bag_has_key": (bag_has_key, 2, 2),
+    "pack_all": (pack_all, 0, 1),
+    "range": (lambda a, b, step="CAST(1 AS BIGINT)": f"kql_range({a}, {b}, {step})", 2, 3),
+    "bin_at": (lambda value, size, at: f"kql_bin_at({value}, {size}, {at})", 3, 3),
+    "repeat": (repeat, 2, 2),
+    "jaccard_index": (jaccard_index, 2, 2),
+    "extract_json": (extract_json, 2, 2),
+    "extractjson": (extract_json, 2, 2),
+    "datetime_local_to_utc": (_zoned("{0}", "'UTC'"), 2, 2),
+    "datetime_utc_to_local": (_zoned("'UTC'", "{0}"), 2, 2),
     "array_iff": (array_iff, 3, 3),
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
