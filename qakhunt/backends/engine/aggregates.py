@@ -9,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+from qakhunt.backends.engine.networks import renamed
 from qakhunt.backends.engine.scalars import entries, object_of
 
 _TOO_LARGE = "a sum is larger than a long holds; sum(todouble(...)) is a real"
@@ -44,8 +45,10 @@ MACROS = tuple(
 )  # fmt: skip
 """Statements that give a connection the aggregates over several types."""
 
-_BAG = object_of(
-    f"coalesce(flatten(list({entries('{0}')}) FILTER (WHERE json_type({{0}}) = 'OBJECT'{{1}})), [])"
+_BAG = renamed(
+    object_of(
+        f"coalesce(flatten(list({entries('{0}')}) FILTER (WHERE json_type({{0}}) = 'OBJECT'{{1}})), [])"
+    )
 )
 _NULLS = "to_json(coalesce(list(to_json({0})), []))"
 _TEMPLATES: dict[str, tuple[str, tuple[int, ...], str | None]] = {

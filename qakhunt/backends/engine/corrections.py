@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 _KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
-TIMESPAN = (
+_TIMESPAN = (
     "list_transform([epoch_us(TRY_CAST(CAST({0} AS VARCHAR) AS INTERVAL))], lambda u: "
     "CASE WHEN u < 0 THEN '-' ELSE '' END"
     " || CASE WHEN abs(u) >= 86400000000 THEN (abs(u) // 86400000000) || '.' ELSE '' END"
@@ -31,16 +31,14 @@ TIMESPAN = (
     " abs(u) // 1000000 % 60)"
     " || CASE WHEN abs(u) % 1000000 > 0 THEN printf('.%06d0', abs(u) % 1000000) ELSE '' END)[1]"
 )
-_ELEMENT = (
+ELEMENT = (
     "CASE typeof({0}) WHEN 'TIMESTAMP' THEN "
     "to_json(strftime(TRY_CAST({0} AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z') "
-    f"WHEN 'INTERVAL' THEN to_json({TIMESPAN}) "
+    f"WHEN 'INTERVAL' THEN to_json({_TIMESPAN}) "
     "ELSE to_json({0}) END"
 )
 _IS_JSON_NULL = "(typeof({0}) = 'JSON' AND CAST({0} AS VARCHAR) = 'null')"
-_TOO_LONG_A_RANGE = (
-    f"{TOO_LARGE}, its range has more than {MAX_RANGE:,} values"
-)
+_TOO_LONG_A_RANGE = f"{TOO_LARGE}, its range has more than {MAX_RANGE:,} values"
 _NULL_TESTS = {
     "isnull": "({0} IS NULL OR " + _IS_JSON_NULL + ")",
     "isnotnull": "({0} IS NOT NULL AND NOT " + _IS_JSON_NULL + ")",
@@ -49,7 +47,7 @@ _NULL_TESTS = {
 }
 _IS_ARRAY = "typeof({0}) = 'JSON' AND json_type(TRY_CAST({0} AS JSON)) = 'ARRAY'"
 # Only a dynamic array is unrolled; a string that looks like one is one element.
-_ELEMENTS = f"CASE WHEN {_IS_ARRAY} THEN CAST(to_json({{0}}) AS JSON[]) ELSE [{_ELEMENT}] END"
+_ELEMENTS = f"CASE WHEN {_IS_ARRAY} THEN CAST(to_json({{0}}) AS JSON[]) ELSE [{ELEMENT}] END"
 # The element's SQL, the value, a condition and a size; each may hold any text.
 _SET = (
     "to_json(coalesce(list_sort(list_distinct(flatten(list({0}) "
@@ -77,7 +75,7 @@ _SORT = (
     "CASE WHEN json_type(to_json({0})) = 'ARRAY' THEN to_json(list_transform(list_sort("
     "list_transform(CAST(to_json({0}) AS JSON[]), lambda v: "
     f"struct_pack(z := {_IS_NULL}, n := {_NUMBER}, s := coalesce(v ->> '$', ''), v := v)), "
-    "'{direction}'), lambda k: k.v)) END"
+    "'{direction}'), lambda _kql_k: _kql_k.v)) END"
 )
 
 
@@ -90,7 +88,7 @@ def install() -> None:
     aggregates = functions.AGGREGATE_FUNCTIONS
     for name, element, template in (
         ("make_set", _ELEMENTS, _SET),
-        ("make_list", _ELEMENT, _LIST),
+        ("make_list", ELEMENT, _LIST),
     ):
         for ending, conditional in (("", False), ("_if", True)):
             aggregates[name + ending] = _sized(

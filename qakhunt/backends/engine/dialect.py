@@ -13,7 +13,18 @@ from qakhunt.core.errors import EngineError
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode, decode_string
 from qakhunt.kql.parser import parse
-from qakhunt.kql.syntax import Call, Declaration, Group, Let, Literal, Name, Named, Operator, Path, find
+from qakhunt.kql.syntax import (
+    Call,
+    Declaration,
+    Group,
+    Let,
+    Literal,
+    Name,
+    Named,
+    Operator,
+    Path,
+    find,
+)
 from qakhunt.kql.tokens import Kind, KqlLexError, Token, tokenize
 
 if TYPE_CHECKING:

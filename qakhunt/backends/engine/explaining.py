@@ -124,9 +124,13 @@ def _of_types(words: str) -> Explanation | None:
     if found := _TWO_TYPES.search(words):
         kinds = [_kind(found[1]), _kind(found[2])]
         if "compare" in words:
-            return Explanation(f"{{}} does not compare {kinds[0]} and {kinds[1]}", _COMPARED, _CONVERT)
+            return Explanation(
+                f"{{}} does not compare {kinds[0]} and {kinds[1]}", _COMPARED, _CONVERT
+            )
         branches = ("iff", "iif", "case", "coalesce", "max_of", "min_of")
-        return Explanation(f"{{}} has values of types {kinds[0]} and {kinds[1]}", branches, _CONVERT)
+        return Explanation(
+            f"{{}} has values of types {kinds[0]} and {kinds[1]}", branches, _CONVERT
+        )
     return None
 
 
@@ -139,7 +143,9 @@ def _of_values(words: str) -> Explanation | None:
     if found := _NO_VALUE.search(words):
         kind = kql_type(found[2].replace("INT64", "BIGINT").replace("INT32", "INTEGER"))
         constructs = (*_COMPARED, "iff", "iif", "case", "coalesce", "max_of", "min_of")
-        return Explanation(f"{{}} meets the text {found[1][:60]!r} as a {kind}", constructs, _CONVERT)
+        return Explanation(
+            f"{{}} meets the text {found[1][:60]!r} as a {kind}", constructs, _CONVERT
+        )
     if "Failed to cast value to numerical" in words:
         hint = "convert it, as with toreal() or tolong()"
         return Explanation("{} meets a dynamic value that is no number", _COMPARED, hint)
@@ -164,9 +170,7 @@ def unreadable(
     scope: Node = step or parse(text)
     named = next(_named(scope, found.constructs), None)
     if named is None and step is not None:
-        named = next(
-            (part.start, part.text) for part in step.tokens if part.text != "|"
-        )
+        named = next((part.start, part.text) for part in step.tokens if part.text != "|")
     name = f"{named[1]!r}" if named else "a step"
     return Unreadable(
         found.message.format(name) if "{}" in found.message else found.message,

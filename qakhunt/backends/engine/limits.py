@@ -114,8 +114,7 @@ def refuse_long_sql(sql: str) -> None:
     """Raise Unreadable for SQL that DuckDB would take too long to bind."""
     if len(sql) > MAX_SQL:
         raise Unreadable(
-            f"{TOO_LARGE}, its SQL has more than "
-            f"{MAX_SQL:,} characters",
+            f"{TOO_LARGE}, its SQL has more than {MAX_SQL:,} characters",
             None,
             hint="hunt in several queries, or in fewer steps",
         )

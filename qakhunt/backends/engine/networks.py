@@ -7,6 +7,7 @@ Source: learn.microsoft.com/kusto/query/ipv4-compare-function and the pages besi
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,37 @@ _OCTET = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9][0-9]|[0-9])"
 _IPV4 = rf"^{_OCTET}\.{_OCTET}\.{_OCTET}\.{_OCTET}(?:/(3[0-2]|[12][0-9]|[0-9]))?$"
 _PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16")
 _GROUP = "^[0-9a-f]{1,4}$"
+
+
+_LAMBDA = re.compile(r"\blambda (\w+)(?:, (\w+))?:")
+_QUOTED = re.compile(r"('(?:[^']|'')*')")
+_HOLE = "kql{}hole"
+
+
+def hygienic(render: Callable[..., str], *, literal: int | None = None) -> Callable[..., str]:
+    """The function with names in its lambdas that no column has.
+
+    A column would hide a name with a member, as in ``v.n``, and a name would hide the
+    column in an argument. The argument at ``literal`` is a literal that is read.
+    """
+
+    def rendered(*args: str) -> str:
+        holes = [arg if at == literal else _HOLE.format(at) for at, arg in enumerate(args)]
+        sql = renamed(render(*holes))
+        return re.sub(r"\bkql(\d+)hole\b", lambda hole: args[int(hole[1])], sql)
+
+    return rendered
+
+
+def renamed(sql: str) -> str:
+    """The SQL with a prefix before every lambda's names."""
+    names = {name for pair in _LAMBDA.findall(sql) for name in pair if name}
+    if not names:
+        return sql
+    used = re.compile(rf"(?<![\w.])({'|'.join(names)})\b(?!\s*(?::=|\())")
+    parts = _QUOTED.split(sql)
+    parts[::2] = [used.sub(r"_kql_\1", part) for part in parts[::2]]
+    return "".join(parts)
 
 
 def bind(value: str, name: str, body: str) -> str:

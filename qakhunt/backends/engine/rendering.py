@@ -52,6 +52,8 @@ class _Rendering:
     numbers: Iterator[int] = dataclasses.field(default_factory=itertools.count)
     children: dict[int, _Child] = dataclasses.field(default_factory=dict)
     """Of the innermost expression, by the id of the node."""
+    columns: list[str] | None = None
+    """Those that the operator being written reads, where they are known."""
 
     @contextmanager
     def inside(self, children: dict[int, _Child]) -> Iterator[None]:
@@ -124,7 +126,16 @@ def install() -> None:
         refuse_long_sql(sql)
         return sql
 
+    operator = translate.render_operator
+
+    def render_operator(op: Any, prev: str, cols: list[str] | None = None) -> str:
+        now = _now.get()
+        if now is not None:
+            now.columns = cols
+        return operator(op, prev, cols)
+
     hooks: Any = translate
+    hooks.render_operator = render_operator
     hooks.render_expr, hooks.render_table_ref = render_expr, render_table_ref
     hooks._render_query = render_query
 
@@ -133,6 +144,12 @@ def refusal(name: str, message: str, hint: str | None = None) -> Unreadable:
     """A refusal at the first place where the query being translated has the word ``name``."""
     now = _now.get()
     return Unreadable(message, offset_of(now.text, name) if now else None, hint)
+
+
+def columns_here() -> list[str] | None:
+    """The columns that the operator being translated reads; None where they are not known."""
+    now = _now.get()
+    return now.columns if now else None
 
 
 def _refuse_unknown(now: _Rendering, source: Any, let_cte: Any) -> None:

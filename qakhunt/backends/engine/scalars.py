@@ -12,10 +12,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.engine import networks
-from qakhunt.backends.engine.corrections import TIMESPAN
+from qakhunt.backends.engine.corrections import ELEMENT
 from qakhunt.backends.engine.dynamics import NUMBER, text_of
-from qakhunt.backends.engine.networks import bind
-from qakhunt.backends.engine.rendering import refusal
+from qakhunt.backends.engine.networks import bind, hygienic
+from qakhunt.backends.engine.rendering import columns_here, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -114,9 +114,7 @@ _UNITS = r'\\*"|\\+|[^"\\]+'
 def parse_command_line(text: str, kind: str) -> str:
     """The arguments as Windows' CommandLineToArgvW divides them."""
     if kind.lower() != "'windows'":
-        raise refusal(
-            "parse_command_line", "parse_command_line() reads the type 'windows' only"
-        )
+        raise refusal("parse_command_line", "parse_command_line() reads the type 'windows' only")
     unit = (
         "CASE WHEN ends_with(u, '\"') THEN repeat('\\', (length(u) - 1) // 2) || "
         "CASE WHEN length(u) % 2 = 0 THEN '\"' ELSE '' END ELSE u END"
@@ -169,9 +167,7 @@ def parse_urlquery(text: str) -> str:
 
 def parse_version(text: str) -> str:
     """A number that compares as versions do: four parts of eight digits."""
-    part = (
-        "coalesce(CAST(try_cast(list_extract(v, {0}) AS BIGINT) AS DECIMAL(38,0)), 0) * {1}"
-    )
+    part = "coalesce(CAST(try_cast(list_extract(v, {0}) AS BIGINT) AS DECIMAL(38,0)), 0) * {1}"
     total = " + ".join(
         part.format(at + 1, f"CAST({10 ** (24 - 8 * at)} AS DECIMAL(38,0))") for at in range(4)
     )
@@ -288,14 +284,18 @@ def _member(bag: str, key: str) -> str:
 
 def entries(bag: str) -> str:
     """The members of an object as a list of its keys ``k`` and their values ``v`` in JSON."""
-    return f"list_transform(json_keys({bag}), lambda k: struct_pack(k := k, v := {_member(bag, 'k')}))"
+    return (
+        f"list_transform(json_keys({bag}), lambda k: struct_pack(k := k, v := {_member(bag, 'k')}))"
+    )
 
 
 def object_of(members: str) -> str:
     """The object of such members; of those with one key the first."""
     first = "list_filter(m, lambda e, i: list_position(list_transform(m, lambda f: f.k), e.k) = i)"
     pairs = f"list_transform({first}, lambda e: to_json(e.k) || ':' || e.v)"
-    return bind(members, "m", f"CAST(chr(123) || array_to_string({pairs}, ',') || chr(125) AS JSON)")
+    return bind(
+        members, "m", f"CAST(chr(123) || array_to_string({pairs}, ',') || chr(125) AS JSON)"
+    )
 
 
 def bag_merge(*bags: str) -> str:
@@ -333,7 +333,9 @@ def array_iff(tests: str, yes: str, no: str) -> str:
     """Of each pair of elements the one that the condition says."""
 
     def element(value: str) -> str:
-        one = f"CASE WHEN typeof({value}) = 'JSON' AND json_type(TRY_CAST({value} AS JSON)) = 'ARRAY'"
+        one = (
+            f"CASE WHEN typeof({value}) = 'JSON' AND json_type(TRY_CAST({value} AS JSON)) = 'ARRAY'"
+        )
         return f"{one} THEN CAST(TRY_CAST({value} AS JSON) AS JSON[])[i] ELSE to_json({value}) END"
 
     test = "CASE WHEN json_type(t) = 'BOOLEAN' THEN CAST(t AS BOOLEAN) "
@@ -343,27 +345,31 @@ def array_iff(tests: str, yes: str, no: str) -> str:
     return f"to_json(list_transform({tests_list}, lambda t, i: {chosen}))"
 
 
-_TYPED_MEMBER = "regexp_matches(y, '[(,] ?\"?' || regexp_escape(e.k) || '\"? {0}[,)]')"
-
-
-def pack_all(ignore_empty: str = "FALSE") -> str:
+def _pack_all(translate: Any) -> Callable[[Any], str]:
     """All columns as an object; without nulls and empty text where that is asked for."""
-    time = "to_json(replace(rpad(rpad(trim(e.v, '\"'), 19, '0') || '.', 27, '0'), ' ', 'T') || 'Z')"
-    time = (
-        "to_json(strftime(TRY_CAST(e.v ->> '$' AS TIMESTAMP), '%Y-%m-%dT%H:%M:%S.%f') || '0Z')"
-    )
-    span = TIMESPAN.format("(e.v ->> '$')")
-    value = (
-        f"CASE WHEN {_TYPED_MEMBER.format('TIMESTAMP')} THEN {time} "
-        f"WHEN {_TYPED_MEMBER.format('INTERVAL')} THEN to_json({span}) ELSE e.v END"
-    )
-    kept = "lambda e: e.v <> 'null' AND e.v <> '\"\"'"
-    members = f"CASE WHEN {ignore_empty} THEN list_filter(n, {kept}) ELSE n END"
-    read = f"list_transform({members}, lambda e: struct_pack(k := e.k, v := {value}))"
-    return bind(
-        "struct_pack(*COLUMNS(*))", "s",
-        bind("typeof(s)", "y", bind(entries("CAST(to_json(s) AS JSON)"), "n", object_of(read))),
-    )  # fmt: skip
+
+    def form(node: Any) -> str:
+        names = columns_here()
+        if names is None:
+            raise refusal(
+                "pack_all", "the columns that pack_all() packs are not known to the embedded engine",
+                "name them, as in bag_pack('Column', Column)",
+            )  # fmt: skip
+        members = ", ".join(
+            f"struct_pack(k := {translate.quote_string(name)}, v := coalesce(CAST("
+            f"{ELEMENT.format(translate.quote_ident(name))} AS VARCHAR), 'null'))"
+            for name in names
+        )
+        whole = object_of
+        if node.args and getattr(node.args[0], "value", None):
+            kept = "lambda e: e.v <> 'null' AND e.v <> '\"\"'"
+
+            def whole(all_of_them: str) -> str:
+                return object_of(f"list_filter({all_of_them}, {kept})")
+
+        return hygienic(whole)(f"[{members}]")
+
+    return form
 
 
 def repeat(value: str, count: str) -> str:
@@ -439,7 +445,6 @@ FUNCTIONS: dict[str, Function] = {
     "bag_merge": (bag_merge, 2, None),
     "bag_remove_keys": (bag_remove_keys, 2, 2),
     "bag_has_key": (bag_has_key, 2, 2),
-    "pack_all": (pack_all, 0, 1),
     "range": (lambda a, b, step="CAST(1 AS BIGINT)": f"kql_range({a}, {b}, {step})", 2, 3),
     "bin_at": (lambda value, size, at: f"kql_bin_at({value}, {size}, {at})", 3, 3),
     "repeat": (repeat, 2, 2),
@@ -456,6 +461,9 @@ FUNCTIONS: dict[str, Function] = {
     "todecimal": (lambda value: f"TRY_CAST({_text(value)} AS DECIMAL(38,17))", 1, 1),
 }  # fmt: skip
 """Name -> how it is written, and the least and the most arguments (None: any number)."""
+
+_LITERALS = {"parse_command_line": 1, "format_timespan": 1}
+"""Function -> the argument that is read when the query is translated."""
 
 ALIASES = {
     "parsejson": "parse_json", "toobject": "parse_json", "extractall": "extract_all",
@@ -486,14 +494,16 @@ def install() -> None:
 
     table, forms = functions.SCALAR_FUNCTIONS, translate._SPECIAL_FORMS
     for name, (render, least, most) in FUNCTIONS.items():
-        forms[name] = _form(translate, name, render, least, most)
+        whole = hygienic(render, literal=_LITERALS.get(name))
+        forms[name] = _form(translate, name, whole, least, most)
     for name, (why, instead) in REFUSED.items():
         forms[name] = _refusing(name, why, instead)
     for alias, name in ALIASES.items():
         forms[alias] = _renamed(translate, name)
-    for name in (*FUNCTIONS, *REFUSED, *ALIASES):
+    for name in (*FUNCTIONS, *REFUSED, *ALIASES, "pack_all"):
         table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
     _accept_group_names(translate)
+    forms["pack_all"] = _pack_all(translate)
     forms["replace"] = _replace(translate)
     forms["datetime_diff"] = _datetime_diff(translate, forms["datetime_diff"])
     for name in ("toint", "tolong"):
