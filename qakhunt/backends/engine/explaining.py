@@ -197,7 +197,10 @@ def placed(text: str, translate: Callable[[str], object]) -> Iterator[None]:
         step = failing_step(text, accepted)
         if step is None:
             raise
-        problem.offset = next(part.start for part in step.tokens if part.text != "|")
+        spoken = re.findall(r"'([^'\s]+)'|(\w+)\(\)", problem.message)
+        constructs = tuple(word for pair in spoken for word in pair if word)
+        start = next(part.start for part in step.tokens if part.text != "|")
+        problem.offset = next(_named(step, constructs), (start, ""))[0]
         raise
 
 
