@@ -173,7 +173,7 @@ def unreadable(
         named = next((part.start, part.text) for part in step.tokens if part.text != "|")
     name = f"{named[1]!r}" if named else "a step"
     return Unreadable(
-        found.message.format(name) if "{}" in found.message else found.message,
+        found.message.replace("{}", name, 1) if found.message.startswith("{}") else found.message,
         named[0] if named else None, found.hint,
     )  # fmt: skip
 
