@@ -96,7 +96,8 @@ class Session:
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
-            self._connection = self._open()
+            self._connection = self._duckdb.connect(":memory:")
+            self._prepare()
             with self._within(timeout, "reading the events"):
                 self._sources = self._limited(
                     lambda: self._load(inputs, options or InputOptions()), timeout
@@ -155,8 +156,7 @@ class Session:
                 hint="raise --memory-limit or narrow the window",
             ) from None
 
-    def _open(self) -> Any:
-        connection = self._duckdb.connect(":memory:")
+    def _prepare(self) -> None:
         for statement in (
             f"SET memory_limit={literal(memory_limit())}",
             "SET TimeZone='UTC'",
@@ -167,8 +167,7 @@ class Session:
             *aggregates.MACROS,
             *corrections.MACROS,
         ):
-            connection.execute(statement)
-        return connection
+            self._connection.execute(statement)
 
     def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
         from qakhunt.backends.engine.loading import Loader
