@@ -13,7 +13,10 @@ from qakhunt.backends.engine.networks import renamed
 from qakhunt.backends.engine.scalars import entries, object_of
 
 _TOO_LARGE = "a sum is larger than a long holds; sum(todouble(...)) is a real"
-_LONG = f"CASE WHEN {{0}} BETWEEN -9223372036854775808 AND 9223372036854775807 THEN CAST({{0}} AS BIGINT) ELSE error('{_TOO_LARGE}') END"  # noqa: E501 - one expression
+_LONG = (
+    "CASE WHEN {0} BETWEEN -9223372036854775808 AND 9223372036854775807 "
+    f"THEN CAST({{0}} AS BIGINT) ELSE error('{_TOO_LARGE}') END"
+)
 
 
 def _sum(only: str) -> str:
@@ -45,11 +48,8 @@ MACROS = tuple(
 )  # fmt: skip
 """Statements that give a connection the aggregates over several types."""
 
-_BAG = renamed(
-    object_of(
-        f"coalesce(flatten(list({entries('{0}')}) FILTER (WHERE json_type({{0}}) = 'OBJECT'{{1}})), [])"
-    )
-)
+_OBJECTS = "FILTER (WHERE json_type({0}) = 'OBJECT'{1})"
+_BAG = renamed(object_of(f"coalesce(flatten(list({entries('{0}')}) {_OBJECTS}), [])"))
 _NULLS = "to_json(coalesce(list(to_json({0})), []))"
 _TEMPLATES: dict[str, tuple[str, tuple[int, ...], str | None]] = {
     "sum": ("kql_sum({0})", (1,), None),

@@ -22,6 +22,7 @@ from qakhunt.kql.syntax import (
     Name,
     Named,
     Operator,
+    Option,
     Path,
     find,
 )
@@ -67,7 +68,10 @@ def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
             raise Unreadable(str(problem), token.start) from None
         if new is not None:
             edits.append(Edit(token.start, token.end, new))
-    inside = (*_bare_indexes(script), *_leading_captures(script), *_percentiles(script, text))
+    inside = (
+        *_bare_indexes(script), *_leading_captures(script), *_percentiles(script, text),
+        *_names_of_keywords(script), *_typed_extracts(script),
+    )  # fmt: skip
     edits += (e for e in inside if not any(a <= e.start < b for a, b in covered))
     return sorted(edits, key=lambda edit: edit.start)
 
@@ -134,6 +138,46 @@ def _percentiles(script: Script, text: str) -> Iterator[Edit]:
                 value, *wanted = (text[one.start : one.end] for one in call.arguments)
                 each = ", ".join(f"percentile({value}, {one})" for one in wanted)
                 yield Edit(call.start, call.end, each)
+
+
+_KEYWORDS = frozenset([
+    "anomalycolumns", "consume", "count", "distinct", "entity_group", "extend", "join", "limit",
+    "order", "parse", "regex", "scan", "serialize", "sort", "summarize", "table", "take", "top",
+])  # fmt: skip
+"""Words that Kusto takes for names where no operator can stand, the translator does not."""
+
+
+def _names_of_keywords(script: Script) -> Iterator[Edit]:
+    """Such names in the form that is always a name; the words of options stay words."""
+    words = {
+        word.start
+        for node in script.walk()
+        if isinstance(node, Option) or (isinstance(node, Operator) and node.name == "render")
+        for word in find(node, Name)
+    }
+    for name in find(script, Name):
+        plain = name.name in _KEYWORDS and name.tokens[0].text == name.name
+        if plain and name.start not in words:
+            yield Edit(name.start, name.end, f"['{name.name}']")
+
+
+_READERS = {
+    "string": "tostring", "int": "toint", "long": "tolong", "real": "toreal", "double": "toreal",
+    "datetime": "todatetime", "date": "todatetime", "timespan": "totimespan", "bool": "tobool",
+    "guid": "toguid", "dynamic": "todynamic",
+}  # fmt: skip
+
+
+def _typed_extracts(script: Script) -> Iterator[Edit]:
+    """``extract(regex, group, text, typeof(long))`` as ``tolong(extract(regex, group, text))``."""
+    for call in find(script, Call):
+        type_of = call.arguments[-1] if call.arguments else None
+        if not isinstance(type_of, Call) or type_of.name != "typeof":
+            continue
+        reader = _READERS.get("".join(part.text for part in type_of.tokens[2:-1]))
+        if call.name in ("extract", "extract_json", "extractjson") and reader:
+            yield Edit(call.start, call.start, f"{reader}(")
+            yield Edit(call.arguments[-2].end, type_of.end, ")")
 
 
 def _filters_alone(script: Script, call: Call) -> bool:

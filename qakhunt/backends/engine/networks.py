@@ -106,7 +106,8 @@ def _ipv6(text: str) -> str:
     plain = bind(
         _groups("s.a"),
         "w",
-        f"CASE WHEN len(w) = 8 AND len(list_filter(w, lambda g: regexp_matches(g, '{_GROUP}'))) = 8 "
+        f"CASE WHEN len(w) = 8 AND list_bool_and("
+        f"list_transform(w, lambda g: regexp_matches(g, '{_GROUP}'))) "
         "THEN CAST('0x' || array_to_string(list_transform(w, lambda g: lpad(g, 4, '0')), '') "
         "AS UHUGEINT) END",
     )
@@ -211,7 +212,8 @@ def _number_or_text(address: str) -> str:
     """A number is an address in big-endian order."""
     dotted = _DOTTED.replace("v.m", "i")
     number = bind(f"TRY_CAST(CAST({address} AS VARCHAR) AS BIGINT)", "i", dotted)
-    return f"CASE WHEN typeof({address}) LIKE '%INT%' THEN {number} ELSE CAST({address} AS VARCHAR) END"
+    text = f"CAST({address} AS VARCHAR)"
+    return f"CASE WHEN typeof({address}) LIKE '%INT%' THEN {number} ELSE {text} END"
 
 
 def format_ipv4(address: str, prefix: str = "32") -> str:

@@ -225,7 +225,8 @@ def translate_characters(old: str, new: str, text: str) -> str:
     """Each character of one list by that of the other, whose last one stands for the rest."""
     return (
         f"CASE WHEN {new} = '' THEN translate({text}, {old}, '') ELSE "
-        f"translate({text}, {old}, rpad({new}, CAST(length({old}) AS INTEGER), right({new}, 1))) END"
+        f"translate({text}, {old}, rpad({new}, CAST(length({old}) AS INTEGER), "
+        f"right({new}, 1))) END"
     )
 
 
@@ -352,7 +353,7 @@ def _pack_all(translate: Any) -> Callable[[Any], str]:
         names = columns_here()
         if names is None:
             raise refusal(
-                "pack_all", "the columns that pack_all() packs are not known to the embedded engine",
+                "pack_all", "the embedded engine does not know the columns that pack_all() packs",
                 "name them, as in bag_pack('Column', Column)",
             )  # fmt: skip
         members = ", ".join(
@@ -360,13 +361,14 @@ def _pack_all(translate: Any) -> Callable[[Any], str]:
             f"{ELEMENT.format(translate.quote_ident(name))} AS VARCHAR), 'null'))"
             for name in names
         )
-        whole = object_of
+        whole: Callable[[str], str] = object_of
         if node.args and getattr(node.args[0], "value", None):
             kept = "lambda e: e.v <> 'null' AND e.v <> '\"\"'"
 
-            def whole(all_of_them: str) -> str:
+            def without_empty(all_of_them: str) -> str:
                 return object_of(f"list_filter({all_of_them}, {kept})")
 
+            whole = without_empty
         return hygienic(whole)(f"[{members}]")
 
     return form
@@ -457,7 +459,6 @@ FUNCTIONS: dict[str, Function] = {
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
     "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
-    NUMBER: (lambda value: f"TRY_CAST({text_of(value)} AS DECIMAL(38,9))", 1, 1),
     "todecimal": (lambda value: f"TRY_CAST({_text(value)} AS DECIMAL(38,17))", 1, 1),
 }  # fmt: skip
 """Name -> how it is written, and the least and the most arguments (None: any number)."""
@@ -492,7 +493,9 @@ def install() -> None:
     from duckdb_kql import translate
     from duckdb_kql.translate import functions
 
-    table, forms = functions.SCALAR_FUNCTIONS, translate._SPECIAL_FORMS
+    hooks: Any = translate
+    table: dict[str, Any] = functions.SCALAR_FUNCTIONS
+    forms: dict[str, Any] = translate._SPECIAL_FORMS
     for name, (render, least, most) in FUNCTIONS.items():
         whole = hygienic(render, literal=_LITERALS.get(name))
         forms[name] = _form(translate, name, whole, least, most)
@@ -500,21 +503,24 @@ def install() -> None:
         forms[name] = _refusing(name, why, instead)
     for alias, name in ALIASES.items():
         forms[alias] = _renamed(translate, name)
-    for name in (*FUNCTIONS, *REFUSED, *ALIASES, "pack_all"):
+    for name in (*FUNCTIONS, *ALIASES, "pack_all"):
         table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
     _accept_group_names(translate)
     forms["pack_all"] = _pack_all(translate)
+    forms[NUMBER] = _form(
+        translate, NUMBER, lambda value: f"TRY_CAST({text_of(value)} AS DECIMAL(38,9))", 1, 1
+    )
     forms["replace"] = _replace(translate)
     forms["datetime_diff"] = _datetime_diff(translate, forms["datetime_diff"])
     for name in ("toint", "tolong"):
         forms[name] = _whole(forms[name], name)
-    translate._wrap_int32 = lambda value: f"TRY_CAST({value} AS INTEGER)"
-    translate._integer_from_real = _integer_from_real
+    hooks._wrap_int32 = lambda value: f"TRY_CAST({value} AS INTEGER)"
+    hooks._integer_from_real = _integer_from_real
     known = ", ".join(f"'{form}'" for form in _FORMATS)
     bare = r"regexp_replace(CAST({0} AS VARCHAR), '\s*GMT\s*$', '')"
     # Before the translator's own, which read a year of two digits as one long past.
     wider = functions._TODATETIME.replace(", ", f", try_strptime({bare}, [{known}]), ", 1)
-    translate._TODATETIME = functions._TODATETIME = wider
+    hooks._TODATETIME = functions._TODATETIME = wider
     table["todatetime"] = functions.FunctionSpec("todatetime", "template", wider, (1,))
 
 
