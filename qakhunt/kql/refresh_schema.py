@@ -4,7 +4,7 @@
 
 It fetches the two documentation repositories with git, or reads checkouts that are
 already there (``--azure-reference DIR --defender-docs DIR``), and rewrites the data
-files. Tables that are known stay known; ``--add TABLE`` adds one.
+files: every table that has a page, and those known before whose page is gone.
 """
 
 from __future__ import annotations
@@ -84,15 +84,10 @@ def read_page(text: str) -> tuple[str, Columns] | None:
     return name[1], found
 
 
-def refreshed(product: str, pages: Iterable[str], added: Iterable[str]) -> dict[str, Columns]:
+def refreshed(product: str, pages: Iterable[str]) -> dict[str, Columns]:
     """The product's tables as the pages have them; a table without a page stays as it is."""
     documented = dict(filter(None, map(read_page, pages)))
-    known = tables(product)
-    missing = [name for name in added if name not in documented]
-    if missing:
-        raise RefreshError(f"no page documents {', '.join(missing)}")
-    wanted = sorted({*known, *(name for name in added)})
-    return {name: documented.get(name) or known[name] for name in wanted}
+    return dict(sorted({**tables(product), **documented}.items()))
 
 
 def write(product: str, schema: dict[str, Columns], folder: Path) -> Path:
@@ -120,7 +115,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--azure-reference", type=Path, help="a checkout of azure-reference-other")
     parser.add_argument("--defender-docs", type=Path, help="a checkout of defender-docs")
-    parser.add_argument("--add", action="append", default=[], metavar="TABLE")
     parser.add_argument("--into", type=Path, default=Path(qakhunt.data.__path__[0]))
     given = parser.parse_args(arguments)
     checkouts: dict[str, Path | None] = {
@@ -135,17 +129,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 if not paths:
                     raise RefreshError(f"no {source.pattern} in {root / source.folder}")
                 pages = [path.read_text(encoding="utf-8-sig") for path in paths]
-                mine = [n for n in given.add if any(_names(page, n) for page in pages)]
-                print(write(source.product, refreshed(source.product, pages, mine), given.into))
+                print(write(source.product, refreshed(source.product, pages), given.into))
     except RefreshError as problem:
         print(f"error: {problem}", file=sys.stderr)
         return int(problem.exit_code)
     return 0
-
-
-def _names(page: str, table: str) -> bool:
-    found = read_page(page)
-    return found is not None and found[0] == table
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from qakhunt.answers.table import KQL_TYPES
 from qakhunt.kql.refresh_schema import main
 from qakhunt.kql.schema import tables
 
@@ -59,7 +60,7 @@ def checkouts(folder: Path, include: str, page: str) -> list[str]:
 
 
 def test_pages_become_the_data_files(tmp_path: Path) -> None:
-    assert main([*checkouts(tmp_path, INCLUDE, PAGE), "--add", "NewTable"]) == 0
+    assert main(checkouts(tmp_path, INCLUDE, PAGE)) == 0
     logs = json.loads((tmp_path / "schema_log_analytics.json").read_text(encoding="utf-8"))
     assert logs["DeviceProcessEvents"] == {
         "AccountName": "string", "_BilledSize": "real", "TenantId": "string",
@@ -70,6 +71,22 @@ def test_pages_become_the_data_files(tmp_path: Path) -> None:
         "Timestamp": "datetime", "Count": "long", "Flag": "bool", "More": "dynamic",
     }  # fmt: skip
     assert set(tables("defender")) < set(defender)
+
+
+@pytest.mark.parametrize(
+    ("product", "names"),
+    [
+        ("log-analytics", "SigninLogs AWSCloudTrail AZFWDnsQuery OfficeActivity StorageBlobLogs "
+         "AzureDiagnostics AppServiceHTTPLogs ASimRegistryEventLogs LAQueryLogs"),
+        ("defender", "DeviceProcessEvents EmailEvents AADSignInEventsBeta ExposureGraphNodes"),
+    ],
+)  # fmt: skip
+def test_the_tables_of_hunts_are_shipped_and_have_a_time(product: str, names: str) -> None:
+    time = {"log-analytics": "TimeGenerated", "defender": "Timestamp"}[product]
+    for name in names.split():
+        kinds = tables(product)[name]
+        assert kinds.get(time) == "datetime" or name == "ExposureGraphNodes"
+        assert set(kinds.values()) <= set(KQL_TYPES)
 
 
 def test_a_type_that_kql_lacks_is_an_error(
