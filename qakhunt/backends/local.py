@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class LocalBackend(Backend):
     """Answers from event files; one question at a time, each on all cores.
 
-    Files are often an extract, so that a stretch without events is no fault of theirs.
+    Files are often an extract, so that a time range without events is no fault of theirs.
     ``warnings`` tell what was left out of the files; an answer without some of their
     records is partial.
     """

@@ -181,7 +181,9 @@ def _report(result: RunResult, missing: list[LedgerLine]) -> None:
 
     show_account(result, screen(to_stderr=True))
     if missing:
-        words = f"{count(len(missing), 'stretch', 'stretches')} of source rows did not come whole"
+        words = (
+            f"{count(len(missing), 'time range', 'time ranges')} of source rows did not come whole"
+        )
         print_lines([f"warning: {words}: {missing[0].detail}"], to_stderr=True)
 
 

@@ -159,10 +159,11 @@ def _lines(document: dict[str, Any]) -> list[str]:
         label = entry["workspace"] or entry["customer"]
         lines.append(
             f"{entry['hunt']} on {label} ({entry['product']}): complete until "
-            f"{short(entry['watermark'])}, {len(entry['owed'])} owed, {len(entry['lost'])} lost"
+            f"{short(entry['watermark'])}, {len(entry['owed'])} in the backlog, "
+            f"{len(entry['lost'])} lost"
         )
         lines += [
-            f"  owed {short(w['start'])} to {short(w['end'])}, tried {w['attempts']} times: "
+            f"  backlog {short(w['start'])} to {short(w['end'])}, tried {w['attempts']} times: "
             f"{w['reason']}"
             for w in entry["owed"]
         ]

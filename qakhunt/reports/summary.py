@@ -158,7 +158,7 @@ def _fault(line: LedgerLine) -> str:
 
 
 def one_window(result: RunResult) -> bool:
-    """Whether all hunts looked at the same stretch of time."""
+    """Whether all hunts looked at the same time range."""
     return len({rendered.window for rendered in result.rendered}) == 1
 
 

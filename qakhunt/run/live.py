@@ -1,6 +1,6 @@
 """From profiles to the backends that ask them: what is shared, and between which.
 
-Profiles that sign in as the same identity share its tokens and its pace.
+Profiles that sign in as the same identity share its tokens and its rate limit.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from qakhunt.backends.auth.identity import Identity, checked_authority
 from qakhunt.backends.auth.interactive import cache_folder
 from qakhunt.backends.base import LONGEST_GAP
 from qakhunt.backends.clouds import check_endpoint, cloud_named
-from qakhunt.backends.pace import Gate, SystemClock
+from qakhunt.backends.rate_limiter import RateLimiter, SystemClock
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.services import RunLimits, Service, service_named
 from qakhunt.backends.transport import Transport, shared_connections
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from qakhunt.backends.base import Backend
-    from qakhunt.backends.pace import Clock
     from qakhunt.backends.profile import Limits, Profile
+    from qakhunt.backends.rate_limiter import Clock
     from qakhunt.backends.transport import OnWait
     from qakhunt.kql.values import Instant
     from qakhunt.run.settings import ProfileSettings
@@ -67,7 +67,7 @@ class LiveBackends:
     ask: Callable[[str], None] | None = None
     cache: Path | None = field(default_factory=cache_folder)
     _tokens: dict[Identity, TokenSource] = field(default_factory=dict)
-    _gates: dict[Any, Gate] = field(default_factory=dict)
+    _limiters: dict[Any, RateLimiter] = field(default_factory=dict)
     _open: list[Backend] = field(default_factory=list)
     _connections: Any = field(default_factory=shared_connections)
     _lock: threading.RLock = field(default_factory=threading.RLock)
@@ -92,7 +92,7 @@ class LiveBackends:
         if self.timeout is not None:
             wait = min(wait, max(1, math.ceil(self.timeout)))
         transport = Transport(
-            client, address.endpoint, self._gate(service, profile, address), self.clock,
+            client, address.endpoint, self._limiter(service, profile, address), self.clock,
             read_timeout=silence, timeout=self.timeout, limits=_retry_limits(profile.limits),
             deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
         )  # fmt: skip
@@ -123,19 +123,19 @@ class LiveBackends:
             source.close()
         self._connections.close()
 
-    def _gate(self, service: Service, profile: Profile, address: Address) -> Gate:
-        """One pace for an identity, or where the limits are the tenant's, in each tenant."""
+    def _limiter(self, service: Service, profile: Profile, address: Address) -> RateLimiter:
+        """One rate limiter for an identity, or for a tenant whose limits they are."""
         key: tuple[Any, ...] = (address, profile.sign_in_settings)
         if service.rate.per_tenant:
             key = (*key, profile.tenant)
-        if key not in self._gates:
+        if key not in self._limiters:
             limits = profile.limits
-            self._gates[key] = Gate(
+            self._limiters[key] = RateLimiter(
                 self.clock, concurrency=limits.concurrency or service.rate.concurrency,
                 calls=limits.calls or service.rate.calls,
                 per=limits.per_seconds or service.rate.per_seconds,
             )  # fmt: skip
-        return self._gates[key]
+        return self._limiters[key]
 
 
 def address_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Address:

@@ -132,7 +132,7 @@ class RecordedSource:
         self._files = [file for file in manifest.source if file.product == self.product]
         self._window = window_of(manifest.window)
         self._rows = RecordedRows(recording, self.product, self.now)
-        self._doubts: dict[str, None] = {}
+        self._ambiguities: dict[str, None] = {}
 
     def __enter__(self) -> RecordedSource:
         return self
@@ -157,7 +157,7 @@ class RecordedSource:
                 place = rendered.locate(*answer.place) if is_own and answer.place else None
                 raise RejectedError(answer.detail, location=place, hint=answer.hint or None)
             if is_own and answer.detail:
-                self._doubts[f"{rendered.hunt.name}: {answer.detail}"] = None
+                self._ambiguities[f"{rendered.hunt.name}: {answer.detail}"] = None
             columns = columns or answer.table.columns
             rows += answer.table.rows
         if columns is None:
@@ -165,9 +165,9 @@ class RecordedSource:
         return ResultTable(columns, rows)
 
     def unknown(self, rendered: RenderedQuery) -> list[str]:
-        """Why what was asked so far is no proof: filters, columns and stretches left out."""
+        """Why what was asked so far is no proof: filters, columns and time ranges left out."""
         found = gaps(self.ask, rendered)
-        return [*self._doubts, *found]
+        return [*self._ambiguities, *found]
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The recording's own window, and how many source rows it has."""

@@ -64,7 +64,7 @@ _SERVICE_PARENTS = frozenset(("services.exe", "svchost.exe", "taskeng.exe", "tas
 
 @dataclass(frozen=True)
 class Burst:
-    """The fullest stretch of 15 minutes from one process: its families, and its length.
+    """The fullest 15 minutes from one process: its families, and its length.
 
     ``issuer`` is None where nothing recorded says who issued them.
     """

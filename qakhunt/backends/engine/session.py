@@ -90,7 +90,7 @@ class Session:
     ) -> None:
         self._duckdb = require_engine()
         self.product = product
-        self._told_to_stop = threading.Event()
+        self._stop_requested = threading.Event()
         self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
@@ -129,12 +129,12 @@ class Session:
     def interrupt(self) -> None:
         """Stop the query that runs, if one does; safe to call from another thread."""
         if not self._closed:
-            self._told_to_stop.set()
+            self._stop_requested.set()
             self._connection.interrupt()
 
     def _limited(self, work: Callable[[], Result], timeout: float | None) -> Result:
-        self._told_to_stop.clear()
-        return limited(work, timeout, self._connection.interrupt, self._told_to_stop)
+        self._stop_requested.clear()
+        return limited(work, timeout, self._connection.interrupt, self._stop_requested)
 
     @contextmanager
     def _within(self, timeout: float | None, what: str) -> Iterator[None]:
@@ -142,7 +142,7 @@ class Session:
         try:
             yield
         except (Stopped, self._duckdb.InterruptException):
-            if timeout is None or self._told_to_stop.is_set():
+            if timeout is None or self._stop_requested.is_set():
                 raise EngineTimeout(f"{what} was interrupted") from None
             raise EngineTimeout(
                 f"{what} took longer than {timeout:g} s",
@@ -309,7 +309,7 @@ class Session:
         try:
             return self._limited(work, most if timeout is None else min(timeout, most))
         except Stopped:
-            if self._told_to_stop.is_set() or (timeout is not None and timeout <= most):
+            if self._stop_requested.is_set() or (timeout is not None and timeout <= most):
                 raise
             raise Unreadable(
                 "the query is too large for the embedded engine, "

@@ -55,7 +55,7 @@ class Limits(_Strict, frozen=True):
 
 
 class Throttle(_Strict, frozen=True):
-    """At most ``calls`` queries in any stretch of ``seconds``."""
+    """At most ``calls`` queries in any time range of ``seconds``."""
 
     calls: Count
     seconds: Positive

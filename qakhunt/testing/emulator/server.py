@@ -113,7 +113,7 @@ class Emulator:
         """Serve until SIGTERM or Ctrl-C; ``ready`` is called when connections are taken."""
         self._server.ready = ready
         try:
-            self._server.run_until_told()
+            self._server.run_until_stopped()
         finally:
             self.close()
 
@@ -121,7 +121,7 @@ class Emulator:
         """Serve on a thread; returns when connections are taken."""
         up = threading.Event()
         self._server.ready = up.set
-        self._thread = threading.Thread(target=self._server.run_until_told, daemon=True)
+        self._thread = threading.Thread(target=self._server.run_until_stopped, daemon=True)
         self._thread.start()
         if not up.wait(30):
             raise RuntimeError("the emulator did not start")
@@ -210,7 +210,7 @@ class _Server(uvicorn.Server):
         door.stop_listening, door.listen_again = self.stop_listening, self.listen_again
         self.ready: Callable[[], None] = lambda: None
 
-    def run_until_told(self) -> None:
+    def run_until_stopped(self) -> None:
         """Serve until stopped; a signal that did so is not raised again."""
         with self.capture_signals():
             asyncio.run(self._serve([self.door.socket]))

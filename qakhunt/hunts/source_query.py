@@ -1,9 +1,9 @@
-"""The feed of a table: the records that a query can need of it, as a query of its own.
+"""The source query of a table: the records that a query can need of it, as a query of its own.
 
-It is the table cut to a stretch of time and to the filters that directly follow its
+It is the table cut to a time range and to the filters that directly follow its
 name (or a ``project`` of plain columns that does), as far as they use only the
 table's own columns, literals, ``let`` constants and deterministic functions. The
-unchanged query over the feeds of all its tables gives what it gives over the tables
+unchanged query over the records of all its tables gives what it gives over the tables
 themselves.
 """
 
@@ -59,17 +59,17 @@ _SORTS = frozenset(["sort", "order", "top"])
 _UNNAMED = frozenset(["pack_all", "column_ifexists", "columnifexists"])
 
 
-class NoFeed(ValueError):
+class NoSourceQuery(ValueError):
     """What the query reads cannot be known from the tables it names; the text says why."""
 
 
-class Feed(msgspec.Struct, frozen=True):
+class SourceQuery(msgspec.Struct, frozen=True):
     """The records of one table that a query can need.
 
     ``condition`` is KQL, None where every record is needed; ``lets`` are the
     statements that it refers to, each with its ``;``. ``columns`` are those that the
     query reads, None where it may read all. ``time_column`` is None for a table
-    without one, which no stretch of time can cut.
+    without one, which no time range can cut.
     """
 
     table: str
@@ -79,7 +79,7 @@ class Feed(msgspec.Struct, frozen=True):
     columns: tuple[str, ...] | None = None
 
     def query(self, window: Window) -> str:
-        """KQL that fetches the feed of one stretch of time."""
+        """KQL that fetches the records of one time range."""
         lines = [*self.lets, self.table]
         if self.time_column:
             start, end = encode(window.start, "datetime"), encode(window.end, "datetime")
@@ -91,20 +91,20 @@ class Feed(msgspec.Struct, frozen=True):
         return "\n".join(lines) + "\n"
 
 
-def feeds(text: str, product: str) -> tuple[Feed, ...]:
-    """The feed of each table that the query names, in order. Raises NoFeed."""
+def source_queries(text: str, product: str) -> tuple[SourceQuery, ...]:
+    """The source query of each table that the query names, in order. Raises NoSourceQuery."""
     names = tables_of(text, product)
     if not names:
-        raise NoFeed("the query names no table that is known")
+        raise NoSourceQuery("the query names no table that is known")
     reader = _FilterReader(text, product)
-    return tuple(reader.feed(name) for name in names)
+    return tuple(reader.source_query(name) for name in names)
 
 
 def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
     """For each place that reads a table: what every record it can need fulfils.
 
     Each condition is KQL by itself, the constants it names put in their place; those
-    on the record's own time are left out. Raises NoFeed.
+    on the record's own time are left out. Raises NoSourceQuery.
     """
     reader = _FilterReader(text, product)
     return {name: reader.conditions(name) for name in tables_of(text, product)}
@@ -112,22 +112,26 @@ def conditions(text: str, product: str) -> dict[str, list[tuple[str, ...]]]:
 
 def _refuse_other_sources(script: Script, known: Collection[str]) -> None:
     if any(find(script, Unparsed)):
-        raise NoFeed("part of the query is not understood")
+        raise NoSourceQuery("part of the query is not understood")
     for node in script.walk():
         if isinstance(node, Name) and node.name in known and len(node.parts) > 1:
-            raise NoFeed(f"[{node.name!r}] names a table in brackets")
+            raise NoSourceQuery(f"[{node.name!r}] names a table in brackets")
         name = getattr(node, "name", "")
         if isinstance(node, (Call, Operator)) and name in UNREPEATABLE | OUTSIDE:
-            raise NoFeed(f"{name}() gives something else each time, or reads from elsewhere")
+            raise NoSourceQuery(f"{name}() gives something else each time, or reads from elsewhere")
         if isinstance(node, Operator) and name in _UNBOUNDED:
-            raise NoFeed(f"the operator {name!r} reads more than the tables that the query names")
+            raise NoSourceQuery(
+                f"the operator {name!r} reads more than the tables that the query names"
+            )
         if name == "union" and any(isinstance(one, Wildcard) for one in node.children):
-            raise NoFeed("a union with a wildcard reads tables that the query does not name")
+            raise NoSourceQuery("a union with a wildcard reads tables that the query does not name")
     for pipeline in find(script, Pipeline):
         before = ""
         for operator in pipeline.operators:
             if operator.name in _ARBITRARY and before not in _SORTS:
-                raise NoFeed(f"{operator.name!r} without a sort before it picks records at will")
+                raise NoSourceQuery(
+                    f"{operator.name!r} without a sort before it picks records at will"
+                )
             before = operator.name
 
 
@@ -157,19 +161,19 @@ class _FilterReader:
             if let.value.parts and self._is_repeatable(let.value, ()):
                 self.lets[let.name] = let.value
 
-    def feed(self, table: str) -> Feed:
+    def source_query(self, table: str) -> SourceQuery:
         own = columns(self.product, table)
         time_column = TIME_COLUMN[self.product] if TIME_COLUMN[self.product] in own else None
         places = self._places(table)
         read = self._columns_read(places, own, time_column)
         alternatives = [self._kept_filters(operators, own) for operators in places]
         if not alternatives or not all(alternatives):
-            return Feed(table, time_column, columns=read)
+            return SourceQuery(table, time_column, columns=read)
         used = [part for kept in alternatives for part in kept]
         texts = [[self._span(part) for part in kept] for kept in alternatives]
         joined = dict.fromkeys(" and ".join(f"({part})" for part in kept) for kept in texts)
         condition = "\n    or ".join(joined)
-        return Feed(table, time_column, condition, self._lets_for(used), read)
+        return SourceQuery(table, time_column, condition, self._lets_for(used), read)
 
     def conditions(self, table: str) -> list[tuple[str, ...]]:
         """One tuple for each place that reads the table."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _ENGINE = threading.Lock()
 
 
-class FeedStore:
+class RecordStore:
     """Keeps records on disk as they come, and answers a query over all of them.
 
     ``add`` may be called from several threads. ``close`` removes the files.
@@ -51,7 +51,7 @@ class FeedStore:
         write_records(records, path)
 
     def _place(self) -> Path:
-        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="qakhunt-feed-"))
+        self._folder = self._folder or Path(tempfile.mkdtemp(prefix="qakhunt-records-"))
         return self._folder
 
     def ask(

@@ -1,4 +1,4 @@
-"""Time and the pace of one identity: how many calls at once, how many in a while.
+"""Time and the rate limit of one identity: how many calls at once, how many in a while.
 
 Time is an object, so that a test's waits take none.
 """
@@ -64,14 +64,14 @@ class SystemClock:
 
 
 class OutOfTimeError(Exception):
-    """A turn would come after the deadline, or the run was interrupted."""
+    """A slot would come free after the deadline, or the run was interrupted."""
 
 
-class Gate:
-    """The pace of one identity, shared by all backends that sign in as it.
+class RateLimiter:
+    """The rate limit of one identity, shared by all backends that sign in as it.
 
     At most ``concurrency`` calls are under way and at most ``calls`` start in any
-    ``per`` seconds; ``hold`` keeps all of them back, as a throttled identity must.
+    ``per`` seconds; ``pause`` delays all of them, as a throttled identity must.
     """
 
     def __init__(self, clock: Clock, *, concurrency: int, calls: int, per: float) -> None:
@@ -79,12 +79,12 @@ class Gate:
         self._slots = threading.Semaphore(concurrency)
         self._calls, self._per = calls, per
         self._starts: deque[float] = deque(maxlen=calls)
-        self._held_until = float("-inf")
+        self._paused_until = float("-inf")
         self._lock = threading.Lock()
 
     @contextmanager
-    def turn(self, deadline: float = float("inf")) -> Iterator[None]:
-        """Wait for a turn and hold it. Raises OutOfTimeError past ``deadline``."""
+    def slot(self, deadline: float = float("inf")) -> Iterator[None]:
+        """Wait for a free slot and take it. Raises OutOfTimeError past ``deadline``."""
         while not self._slots.acquire(timeout=0.2):
             self._check(self._clock.monotonic(), deadline)
         try:
@@ -93,15 +93,15 @@ class Gate:
         finally:
             self._slots.release()
 
-    def hold(self, seconds: float) -> None:
+    def pause(self, seconds: float) -> None:
         """No call starts for ``seconds``: the service asked this identity to wait."""
         with self._lock:
-            self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
+            self._paused_until = max(self._paused_until, self._clock.monotonic() + seconds)
 
     def _wait_for_start(self, deadline: float) -> None:
         with self._lock:
             now = self._clock.monotonic()
-            start = max(now, self._held_until)
+            start = max(now, self._paused_until)
             if len(self._starts) == self._calls:
                 start = max(start, self._starts[0] + self._per)
             self._check(start, deadline)
@@ -109,7 +109,7 @@ class Gate:
         while True:
             now = self._clock.monotonic()
             with self._lock:
-                start = max(start, self._held_until)
+                start = max(start, self._paused_until)
             self._check(start, deadline)
             if now >= start:
                 return

@@ -396,7 +396,7 @@ def test_several_processes_find_what_one_finds(
         (f.mutant, f.is_gap) for f in alone.results
     ]
     assert {f.is_gap for f in shared.results} == {True, False}
-    interrupted = mutation.killers(suite, mutants(suite.hunt))
+    interrupted = mutation.killing_cases(suite, mutants(suite.hunt))
     next(interrupted)
     assert list(temporary.iterdir())
     interrupted.close()
@@ -422,7 +422,7 @@ def test_a_worker_that_dies_is_no_verdict(
 ) -> None:
     suite = load_suite(small(STRONG), Catalog())
     monkeypatch.setattr(mutation, "WORTH_A_PROCESS", 1)
-    found = mutation.killers(suite, mutants(suite.hunt))
+    found = mutation.killing_cases(suite, mutants(suite.hunt))
     next(found)
     for child in multiprocessing.active_children():
         child.kill()

@@ -112,7 +112,7 @@ def check_name(name: str) -> None:
         )
 
 
-def skeleton(name: str) -> str:
+def template(name: str) -> str:
     """The text of a hunt file with an id of its own."""
     title = name.replace("-", " ").capitalize()
     return _TEXT.format(id=uuid.uuid4(), title=title)

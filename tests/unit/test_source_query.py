@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from qakhunt.hunts.feed import NoFeed, feeds
+from qakhunt.hunts.source_query import NoSourceQuery, source_queries
 from qakhunt.kql.values import Instant, Window
 
 LA = "log-analytics"
@@ -12,8 +12,8 @@ DAY = Window(Instant.parse("2026-10-01"), Instant.parse("2026-10-02"))
 
 
 def condition(query: str) -> str | None:
-    (feed,) = feeds(query, LA)
-    return feed.condition and " ".join(feed.condition.split())
+    (source,) = source_queries(query, LA)
+    return source.condition and " ".join(source.condition.split())
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_constants_travel_with_the_feed_and_others_do_not() -> None:
         DeviceProcessEvents
         | where FileName in (Names) and ProcessId > Least and TimeGenerated < Later
     """
-    (feed,) = feeds(query, LA)
-    assert feed.query(DAY).splitlines() == [
+    (source,) = source_queries(query, LA)
+    assert source.query(DAY).splitlines() == [
         "let Names = dynamic(['a', 'b']);",
         "let Base = 3;",
         "let Least = Base + 1;",
@@ -93,7 +93,7 @@ def test_each_table_has_a_feed_of_its_own() -> None:
         "DeviceProcessEvents | where ProcessId == 1 "
         "| join kind=inner (DeviceNetworkEvents | where RemotePort == 445) on DeviceName"
     )
-    found = {feed.table: feed.condition for feed in feeds(query, LA)}
+    found = {source.table: source.condition for source in source_queries(query, LA)}
     assert found == {
         "DeviceProcessEvents": "(ProcessId == 1)",
         "DeviceNetworkEvents": "(RemotePort == 445)",
@@ -116,8 +116,8 @@ def test_each_table_has_a_feed_of_its_own() -> None:
     ],
 )
 def test_where_the_sources_cannot_be_told_there_is_no_feed(query: str) -> None:
-    with pytest.raises(NoFeed):
-        feeds(query, LA)
+    with pytest.raises(NoSourceQuery):
+        source_queries(query, LA)
 
 
 def test_sorted_before_it_is_cut_a_query_has_a_feed() -> None:
