@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
@@ -60,6 +61,7 @@ class _Warm:
         )  # fmt: skip
         self._lock = threading.Lock()
         assert self._answer() == "ready"
+        atexit.register(self._process.communicate)
 
     def run(self, arguments: Sequence[str], cwd: Path, env: dict[str, str]) -> Finished:
         with self._lock, tempfile.TemporaryDirectory() as folder:
