@@ -7,20 +7,25 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.emulator.support import APP, fetch_url, guid, process_events, write_events
+from tests.emulator.support import (
+    APP,
+    SECRET,
+    emulated,
+    fetch_url,
+    guid,
+    process_events,
+    write_events,
+)
 from tests.support.cli import ROOT, Finished, qakhunt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-SECRET = "Pl4nted~secret.of_the-program"
 NOW = "2026-10-20T00:00:00Z"
 WELL, BUSY, SHAKY, CLOSED, EMPTY, LOST = (
     "well", "busy", "shaky", "closed", "empty", "lost",
@@ -66,38 +71,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def emulated(home: Path, *options: str) -> Iterator[dict[str, Any]]:
-    """The emulator as a process of its own, and a configuration that points at it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qakhunt", "emulate", "--scenario", str(home / "scenario.yaml"),
-         "--port", "0", "--tls", "--ca-file", str(home / "ca.pem"), *options],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line: dict[str, Any] = json.loads(process.stdout.readline())
-        configure(home, line["url"])
-        yield line
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
-
-
-def configure(home: Path, url: str) -> None:
-    """Every tenant has a profile of each service, except one that is only expected."""
-    profiles = "".join(
-        f'[profiles.{name}-{backend}]\nbackend = "{backend}"\ntenant = "{guid("tenant", name)}"\n'
-        f'workspaces = ["{guid("workspace", name)}"]\nca_file = "{home / "ca.pem"}"\n'
-        f'authority = "{url}"\nlog_analytics_endpoint = "{url}"\ngraph_endpoint = "{url}"\n'
-        f'sign_in = {{kind = "client-secret", client_id = "{APP}", client_secret_env = "PLANTED"}}\n'
-        for name in FAULTS
-        for backend in ("log-analytics", "defender")
-    )
-    (home / "config.toml").write_text(profiles)
-
-
 def run(home: Path, *options: str) -> Any:
     arguments = [
         "run", str(home / "who.yaml"), "--all-profiles", "--config", str(home / "config.toml"),
@@ -133,7 +106,7 @@ class Troubled:
 
 @pytest.fixture(scope="module")
 def troubled(home: Path) -> Troubled:
-    with emulated(home) as line:
+    with emulated(home, FAULTS) as line:
         done = run(home, "--fail-on-hits", "--out", str(home / "out.json"))
         calls = json.loads(fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"))
     return Troubled(done, json.loads((home / "out.json").read_text()), calls)
@@ -173,7 +146,7 @@ def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None
 
 
 def test_without_faults_everything_is_looked_at(home: Path) -> None:
-    with emulated(home, "--no-faults"):
+    with emulated(home, FAULTS, "--no-faults"):
         done = run(home, "--json")
     found = json.loads(done.out)
     assert (found["verdict"], done.code) == ("hits", 0)
@@ -182,7 +155,7 @@ def test_without_faults_everything_is_looked_at(home: Path) -> None:
 
 
 def test_with_nobody_there_nothing_answered(home: Path) -> None:
-    configure(home, "https://127.0.0.1:9")
+    configure(home, FAULTS, "https://127.0.0.1:9")
     done = run(home, "--json", "--deadline", "1s")
     assert done.code == 3
     assert json.loads(done.out)["verdict"] == "failed"
@@ -194,7 +167,7 @@ def test_a_run_killed_while_it_waits_leaves_nothing(home: Path, tmp_path: Path) 
     scenario = (home / "scenario.yaml").read_text()
     (home / "scenario.yaml").write_text(scenario.replace(FAULTS[BUSY], lasting))
     try:
-        with emulated(home) as line:
+        with emulated(home, FAULTS) as line:
             process = subprocess.Popen(
                 [sys.executable, "-m", "qakhunt", "run", str(home / "who.yaml"), "--profile",
                  "busy-log-analytics", "--config", str(home / "config.toml"), "--now", NOW,

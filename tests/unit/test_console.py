@@ -13,8 +13,8 @@ from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.reports.console import show
 from tests.support.events import FOUR, event, run_on, write_ndjson
+from tests.support.hostile import HOSTILE, result_of
 from tests.support.triage import own_result, result_with
-from tests.unit.test_formats import HOSTILE, result_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult

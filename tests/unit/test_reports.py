@@ -29,8 +29,8 @@ from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.markdown_report import _fenced
 from qakhunt.reports.navigator import coverage_layer, techniques_of
 from tests.support.cli import ROOT
+from tests.support.hostile import ROWS, result_of
 from tests.support.triage import COLUMNS, burst, result_with, sample_result
-from tests.unit.test_formats import ROWS, result_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
