@@ -15,6 +15,7 @@ import pytest
 from tests.emulator.support import (
     APP,
     SECRET,
+    configure,
     emulated,
     fetch_url,
     guid,
