@@ -32,11 +32,11 @@ from qakhunt.schedule.options import ScheduleOptions, open_job
 from qakhunt.triage.words import count, short_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.engine.inputs import InputOptions
-    from qakhunt.run.plan import Forecast, PlanLine
+    from qakhunt.run.plan import Forecast, LineForecast, PlanLine
     from qakhunt.run.slicing.strategies import SliceRequest
     from qakhunt.schedule.job import Job
 
@@ -313,33 +313,42 @@ def _show_plan(found: Forecast, *, explain: bool, dry_run: bool, as_json: bool) 
 
 
 def _plan_lines(found: Forecast) -> list[str]:
-    lines = []
+    """One entry per target and kind of question: hunts that are asked alike stand together."""
+    alike: dict[tuple[object, ...], list[LineForecast]] = {}
     for entry in found.lines:
-        target = entry.line.target
-        label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
-        if entry.missing:
-            lines.append(
-                f"{entry.line.rendered.hunt.name} on {label}: not queried: {entry.missing}"
-            )
-            continue
-        text = f"{entry.line.rendered.hunt.name} on {label} ({entry.line.backend.name}): "
-        text += count(len(entry.slices), "call")
-        if len(entry.slices) > 1:
-            text += f", {entry.slices[0]} to {entry.slices[-1]}"
-        text += f"; {entry.probes} more to check the coverage"
-        lines.append(text)
-        if entry.billed:
-            tables = ", ".join(entry.tables) or "tables that the query does not name"
-            window = entry.line.rendered.window
-            lines.append(f"  billed by the gigabyte, size unknown: {tables}, {window}")
-        if entry.note:
-            lines.append(f"  not sliced: {entry.note}")
+        how = (entry.missing, entry.slices, entry.note, entry.billed, entry.line.rendered.window)
+        alike.setdefault((entry.line.target, entry.line.backend.name, how), []).append(entry)
+    lines: list[str] = []
+    for entries in alike.values():
+        lines += _plan_entry(entries)
     for quota in found.quotas:
         lines.append(f"{quota.whose}: {count(quota.calls, 'call')} of {quota.limit}")
     total = sum(len(entry.slices) for entry in found.lines)
     targets = len({entry.line.target for entry in found.lines})
     lines.append(f"{count(targets, 'target')}, {count(total, 'call')}; nothing was queried")
     return lines
+
+
+def _plan_entry(entries: Sequence[LineForecast]) -> Iterator[str]:
+    first = entries[0]
+    target, slices = first.line.target, first.slices
+    label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
+    hunts = [entry.line.rendered.hunt.name for entry in entries]
+    asked = hunts[0] if len(hunts) == 1 else count(len(hunts), "hunt")
+    if first.missing:
+        yield f"{asked} on {label}: not queried: {first.missing}"
+        return
+    text = f"{asked} on {label} ({first.line.backend.name}): "
+    text += count(len(slices) * len(hunts), "call")
+    if len(slices) > 1:
+        text += f", {slices[0]} to {slices[-1]}"
+    yield f"{text}; {sum(entry.probes for entry in entries)} more to check the coverage"
+    if first.billed:
+        tables = dict.fromkeys(table for entry in entries for table in entry.tables)
+        named = ", ".join(tables) or "tables that the query does not name"
+        yield f"  billed by the gigabyte, size unknown: {named}, {first.line.rendered.window}"
+    if first.note:
+        yield f"  not sliced: {first.note}"
 
 
 def report_failures(result: RunResult) -> None:

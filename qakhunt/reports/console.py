@@ -17,15 +17,18 @@ from rich.text import Text
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
+    MOST_NAMES,
     context_lines,
     coverage_lines,
+    coverage_rows,
     delivery_line,
-    faults,
+    problems,
     verdict_line,
+    warning_lines,
 )
 from qakhunt.reports.view import cut, report_view, suppressed_view
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.words import count, prose
+from qakhunt.triage.words import count, short_list
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,10 +36,14 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from qakhunt.answers.run_result import RunResult
+    from qakhunt.reports.summary import CoverageRow, Problem
     from qakhunt.reports.view import FindingView, HitView, OwnTable, ReportView
 
-WIDE = 80
+WIDE, WIDE_ENOUGH = 80, 110
 LONGEST = 400
+MOST_WHOLE = 10
+"""Findings that are shown with their commands."""
+_INDENT = (0, 0, 0, 2)
 _RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
@@ -86,19 +93,54 @@ def show_account(result: RunResult, console: Console) -> None:
 
 
 def _account(result: RunResult, console: Console) -> None:
-    troubled = len(faults(result))
-    lines = coverage_lines(result)
-    for number, line in enumerate(lines):
-        indented(console, line, "yellow" if number >= len(lines) - troubled else "dim")
+    for line in coverage_lines(result):
+        indented(console, line, "dim")
+    rows = coverage_rows(result)
+    if len(rows) > 1:
+        console.print(Padding(_tenants(rows, console.width), _INDENT, expand=False))
+    show_problems(problems(result.ledger.lines), console)
     for delivery in result.deliveries:
         indented(console, delivery_line(delivery), "red" if delivery.failed else "dim")
     for number, line in enumerate(context_lines(result)):
         indented(console, line, "yellow" if number else "dim")
-    for warning in result.warnings:
-        indented(console, f"warning: {prose(warning)}", "yellow")
+    for warning in warning_lines(result):
+        indented(console, f"warning: {warning}", "yellow")
     if result.sample:
         indented(console, "This is the bundled sample: synthetic events, not your tenants.", "cyan")
     console.print(Text(for_terminal(verdict_line(result)), _STYLES[result.verdict]))
+
+
+def _tenants(rows: Sequence[CoverageRow], width: int) -> Table:
+    """One line per tenant; its source records where there is room."""
+    grid = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("Tenant", overflow="fold")
+    grid.add_column("Complete", no_wrap=True)
+    grid.add_column("Hits", justify="right")
+    sources = width >= WIDE_ENOUGH and any(row.source for row in rows)
+    if sources:
+        grid.add_column("Source records")
+    for row in rows:
+        style = "dim" if row.complete == row.queries else "yellow"
+        complete = f"{row.complete:,} of {row.queries:,}"
+        cells = [row.tenant, complete, row.hits, *([row.source] if sources else [])]
+        grid.add_row(*(_text(cell, style) for cell in cells))
+    return grid
+
+
+def show_problems(found: Sequence[Problem], console: Console) -> None:
+    """What is not complete, and why: a sentence for one, else a table."""
+    if len(found) == 1 or console.width < WIDE:
+        for problem in found:
+            indented(console, problem.sentence, "yellow")
+    elif found:
+        grid = Table(box=None, header_style="yellow", pad_edge=False, padding=(0, 2, 0, 0))
+        grid.add_column("Not complete", overflow="fold", max_width=console.width // 2)
+        grid.add_column("Why", overflow="fold")
+        for problem in found:
+            where = _text(short_list(problem.where, MOST_NAMES))
+            where.append("\n").append_text(_text(problem.asked, "dim"))
+            grid.add_row(where, _text(problem.reason, "yellow"))
+        console.print(Padding(grid, _INDENT, expand=False))
 
 
 def indented(console: Console, text: str, style: str, by: int = 2) -> None:
@@ -116,8 +158,13 @@ def _show_hits(view: ReportView, console: Console) -> None:
         columns = _Columns(view.findings, console.width)
         if columns.fit:
             console.print(columns.heading(), no_wrap=True)
-        for finding in view.findings:
-            _show_finding(finding, columns, console, titles if several else {})
+        for at, finding in enumerate(view.findings):
+            shown = titles if several else {}
+            _show_finding(finding, columns, console, shown, whole=at < MOST_WHOLE)
+        left = len(view.findings) - MOST_WHOLE
+        if left > 0:
+            rest = f"the commands of the other {left:,}: --out FILE.html, or 'qakhunt triage'"
+            console.print(_text(rest, "dim"))
         console.print()
     for table in view.tables:
         heading = Text(for_terminal(table.title), style="bold")
@@ -131,11 +178,11 @@ class _Columns:
 
     def __init__(self, findings: Sequence[FindingView], width: int) -> None:
         self.fit = width >= WIDE
-        self.gap = 2 if width >= 110 else 1
+        self.gap = 2 if width >= WIDE_ENOUGH else 1
         views = [finding.worst for finding in findings]
         number = max(len(str(view.hit_report.number)) for view in views)
-        when = 30 if width >= 110 else 17
-        assessment = 24 if width >= 110 else 13
+        when = 30 if width >= WIDE_ENOUGH else 17
+        assessment = 24 if width >= WIDE_ENOUGH else 13
         left = width - number - 8 - when - assessment - 5 * self.gap
         device = max(6, *(len(for_terminal(view.device)) for view in views))
         account = max(7, *(len(for_terminal(view.hit.account or "-")) for view in views))
@@ -169,34 +216,64 @@ class _Columns:
 
 
 def _show_finding(
-    finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str]
-) -> None:
-    for number, view in enumerate(finding.hits):
-        hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
-        device = _text(view.device, "" if number else "bold")
-        when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
-        distinct = "-" if hit.distinct is None else f"{hit.distinct:,}"
-        if columns.fit:
-            cells = [
-                Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
-                Text(distinct), Text(when), Text(view.title, style),
-            ]  # fmt: skip
-            console.print(columns.row(cells))
-        else:
-            console.print(Text(f"{view.hit_report.number}. ").append_text(device))
-            facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
-            indented(console, f"{hit.account or '-'}, {facts}", "")
-            indented(console, f"{when} UTC", "")
-            console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
-        by = columns.indent if columns.fit else 2
-        where = f"{titles[hit.hunt]}, {view.place}" if hit.hunt in titles else view.place
-        if number == 0 and len(finding.hunts) > 1:
-            where += f", {len(finding.hunts)} hunts agree"
-        lines = [_text(where, "dim"), *_commands(view, console.width - by)]
-        if max(line.cell_len for line in lines) <= console.width - by:
-            console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
-        else:
-            console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
+    finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str], *,
+    whole: bool,
+) -> None:  # fmt: skip
+    """The worst hit as a row with its commands; the others with what they add to it."""
+    view = finding.worst
+    hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
+    device, distinct = _text(view.device, "bold"), _distinct(view)
+    if columns.fit:
+        cells = [
+            Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
+            Text(distinct), Text(_when(view)), Text(view.title, style),
+        ]  # fmt: skip
+        console.print(columns.row(cells))
+    else:
+        console.print(Text(f"{view.hit_report.number}. ").append_text(device))
+        facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
+        indented(console, f"{hit.account or '-'}, {facts}", "")
+        indented(console, f"{_when(view)} UTC", "")
+        console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
+    by = columns.indent if columns.fit else 2
+    where = f"{titles[hit.hunt]}, {view.place}" if whole and hit.hunt in titles else view.place
+    if len(finding.hunts) > 1:
+        where += f", {len(finding.hunts)} hunts agree"
+    lines = [_text(where, "dim")]
+    if whole:
+        lines += _commands(view, console.width - by)
+        lines += [_also(other, finding, titles) for other in finding.hits[1:]]
+    if max(line.cell_len for line in lines) <= console.width - by:
+        console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
+    else:
+        console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
+
+
+def _also(view: HitView, finding: FindingView, titles: dict[str, str]) -> Text:
+    """Another hit of a finding: where it differs from the worst, and its other commands."""
+    worst = finding.worst
+    pairs = (
+        (view.place, worst.place), (view.device, worst.device),
+        (view.hit.account, worst.hit.account), (_when(view), _when(worst)),
+        (view.title, worst.title),
+    )  # fmt: skip
+    # Recorded events name no tenant in some hunts: no other place.
+    said = [mine for mine, theirs in pairs if mine and not (theirs or "").startswith(mine)]
+    if view.hit.distinct is not None:
+        said.insert(0, f"{_distinct(view)} distinct")
+    earlier = finding.hits[: finding.hits.index(view)]
+    seen = {command.line for one in earlier for command in one.hit.commands}
+    more = [cut(c.line, LONGEST) for c in view.hit.commands if c.line not in seen]
+    head = f"{view.hit_report.number} {titles.get(view.hit.hunt, view.hit.hunt)}: {', '.join(said)}"
+    return _text(head, "dim").append_text(_text("".join(f"; {line}" for line in more)))
+
+
+def _distinct(view: HitView) -> str:
+    return "-" if view.hit.distinct is None else f"{view.hit.distinct:,}"
+
+
+def _when(view: HitView) -> str:
+    return f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
 
 
 def _commands(view: HitView, width: int) -> Iterator[Text]:

@@ -18,7 +18,7 @@ from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.drawing import overview
-from qakhunt.reports.summary import context_lines, one_window
+from qakhunt.reports.summary import context_lines, coverage_lines, one_window, warning_lines
 from qakhunt.reports.view import (
     MOST_IN_FULL,
     cut,
@@ -86,6 +86,8 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         "verdict_look": _LOOKS[result.verdict],
         "one_window": one_window(result),
         "pages": [rest[at : at + 100] for at in range(0, len(rest), 100)],
+        "warnings": warning_lines(result),
+        "coverage_lines": coverage_lines(result),
         "context_words": context_lines(result)[:1],
         "sources": any(row.source for row in view.coverage),
         "context_queries": distinct(q.rendered for q in context.queries) if context else [],

@@ -12,7 +12,7 @@ from qakhunt.answers.cells import to_text
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.formats import flat_table
-from qakhunt.reports.summary import context_lines
+from qakhunt.reports.summary import context_lines, coverage_lines, warning_lines
 from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
 from qakhunt.triage.hit_report import rarity_lines
@@ -68,10 +68,8 @@ def _head(view: ReportView) -> Iterator[str]:
         yield from [f"**TLP:{for_markdown(details.tlp)}** {for_markdown(TLP[details.tlp])}", ""]
     yield from [f"# {_text(result.rendered[0].hunt.title)}", ""]
     yield from [f"**{_text(view.verdict)}**", "", view.explained, ""]
-    windows = (f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered)
-    yield from (f"- {_text(line)}" for line in dict.fromkeys(windows))
-    yield from (f"- {_text(line)}" for line in context_lines(result))
-    yield from (f"- warning: {_prose(line)}" for line in result.warnings)
+    yield from (f"- {_text(line)}" for line in [*coverage_lines(result), *context_lines(result)])
+    yield from (f"- warning: {_text(line)}" for line in warning_lines(result))
     if result.sample:
         yield "- This is the bundled sample: synthetic events, not your tenants."
     for label, value in details.labelled():
@@ -83,8 +81,8 @@ def _coverage(view: ReportView) -> Iterator[str]:
     yield _row(["Tenant", "Queries", "Hits", "Source records", "Not covered"])
     yield "| --- " * 5 + "|"
     for row in view.coverage:
-        missing = "; ".join(f"{where}: {why}" for where, why in row.missing)
-        yield _row([row.tenant, row.answers, f"{row.hits:,}", row.source or "-", missing or "-"])
+        missing = "; ".join(row.missing) or "-"
+        yield _row([row.tenant, row.answers, row.hits, row.source or "-", missing])
 
 
 def _findings(view: ReportView) -> Iterator[str]:

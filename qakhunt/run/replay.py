@@ -34,14 +34,13 @@ class ReplaySource:
     """The answers of a recording, at the recording's own ``now``."""
 
     sample = False
-    config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
     def __init__(
         self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf"),
-        timeout: float | None = None,
+        timeout: float | None = None, config: Path | None = None,
     ) -> None:  # fmt: skip
-        self.until, self._timeout = until, timeout
+        self.until, self._timeout, self._config = until, timeout, config
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source
@@ -53,6 +52,13 @@ class ReplaySource:
                 f"{folder}: the recording has no source rows",
                 hint="record with --source-rows to run changed hunts on it",
             )
+
+    @property
+    def config(self) -> Config | None:
+        """Read when a job asks for it: plain replays need none."""
+        from qakhunt.run.source import read_config
+
+        return read_config(self._config)
 
     @contextmanager
     def opened(

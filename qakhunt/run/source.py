@@ -118,14 +118,18 @@ class SourceOptions:
 class Source(Protocol):
     """Where answers come from: its ``now``, and a plan while it is open.
 
-    ``until`` is the moment of ``time.monotonic`` at which no more queries start.
+    ``config`` has a job's sinks and its identity, whatever answers. ``until`` is the
+    moment of ``time.monotonic`` at which no more queries start.
     """
 
     now: Instant
     until: float
     sample: bool
-    config: Config | None
     clouds: dict[str, Clouds]
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration, or None where there is none."""
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -171,7 +175,7 @@ def _replay(options: SourceOptions) -> Source:
             raise UsageError(f"{option} is not for a recording, which has its own")
     return ReplaySource(
         options.recording, on_source=options.on_source, now=options.now, until=options.deadline,
-        timeout=options.timeout,
+        timeout=options.timeout, config=options.config,
     )  # fmt: skip
 
 
@@ -185,7 +189,6 @@ def _refuse_profiles(options: SourceOptions) -> None:
 class LocalSource:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
-    config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
     def __init__(self, options: SourceOptions) -> None:
@@ -197,6 +200,11 @@ class LocalSource:
         given = options.now or (sample_now().isoformat() if self.sample else None)
         self.now = read_now(given)
         self._product = read_product(options.dialect)
+
+    @property
+    def config(self) -> Config | None:
+        """Read when a job asks for it: plain runs need none."""
+        return read_config(self._options.config)
 
     @contextmanager
     def opened(

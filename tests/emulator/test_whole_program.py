@@ -140,10 +140,13 @@ def test_nothing_is_asked_again_once_it_answered(troubled: Troubled) -> None:
 def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None:
     account = troubled.done.err
     assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in account
+    rows = {line.split()[0]: line for line in account.splitlines() if " of 2  " in line}
     for name, (status, _, words) in EXPECTED.items():
-        if status != "complete":
-            told = [line for line in account.splitlines() if guid("workspace", name) in line]
-            assert [words in line for line in told] == [True, True]
+        names = f"{name}-log-analytics, {name}-defender"
+        complete = 2 if status == "complete" else 0
+        assert f"{guid('tenant', name)})  {complete} of 2" in rows[names.partition(" ")[0]]
+        said = [line for line in account.splitlines() if words in line and f"{name}-" in line]
+        assert bool(said) == (status != "complete"), name
 
 
 def test_without_faults_everything_is_looked_at(home: Path) -> None:

@@ -104,6 +104,16 @@ def test_sign_ins_that_cannot_are_refused_at_their_line(
     assert caught.value.location.line == line
 
 
+def test_without_a_schedule_section_the_job_is_the_accounts_managed_identity() -> None:
+    text = PROFILE.format(sign_in='kind = "managed-identity"', backend="log-analytics",
+                          tenant=HOME, home="")  # fmt: skip
+    minimal = text.replace('[schedule]\nsign_in = "managed-identity"\n', "")
+    assert "schedule" not in minimal
+    payload = payload_of(parse_config(minimal, Path("config.toml")), job())
+    carried = parse_config(payload.config, Path("config.toml")).file.schedule
+    assert carried.sign_in_settings.kind == "managed-identity"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.services import service_named
 from qakhunt.core.documents import read_text
 from qakhunt.core.errors import ConfigError, UsageError
@@ -20,7 +21,6 @@ from qakhunt.schedule.sinks import KINDS, sink_settings
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from qakhunt.backends.auth.identity import SignIn
     from qakhunt.backends.profile import Profile
     from qakhunt.core.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
@@ -93,7 +93,7 @@ def payload_of(config: Config, job: Job) -> Payload:
     sinks = _sinks(config, job)
     values = _carried(config, job, files)
     sign_ins = [p.sign_in_settings for p in profiles.values()]
-    sign_ins.append(config.file.schedule.sign_in_settings)
+    sign_ins.append(_own_sign_in(config))
     variables, vaults = _secrets(sign_ins, [settings for _, settings in sinks.values()])
     extras = ["blob"] if job.state is not None else []
     extras += [kind.extra for kind, _ in sinks.values() if kind.extra]
@@ -142,10 +142,17 @@ def _check(config: Config, job: Job) -> None:
         check_blob_url(job.state, "--state")
     if job.heartbeat and not job.sinks:
         raise UsageError("--heartbeat needs a --sink to go to", hint="or say --no-heartbeat")
-    schedule, locate = config.file.schedule, config.document.locate
-    _check_sign_in("schedule", schedule.sign_in_settings, locate(("schedule", "sign_in")))
+    place = config.document.locate(("schedule", "sign_in"))
+    _check_sign_in("[schedule]", _own_sign_in(config), place)
     for name in job.profiles:
         _check_profile(name, config.profiles[name], config)
+
+
+def _own_sign_in(config: Config) -> SignIn:
+    """Who the job is towards Azure: the automation account's identity, unless it says otherwise."""
+    if "sign_in" in config.document.value.get("schedule", {}):
+        return config.file.schedule.sign_in_settings
+    return SignIn(kind="managed-identity")
 
 
 def _check_profile(name: str, profile: Profile, config: Config) -> None:
@@ -164,7 +171,8 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
         raise ConfigError(
             f"profile {name}: whether the managed identity is of tenant {profile.tenant} is "
             "not known",
-            location=place, hint="say which tenant it lives in: [schedule] tenant = ...",
+            location=place,
+            hint=f'if it is, say so: [schedule] with tenant = "{profile.tenant}"; {_FEDERATED}',
         )  # fmt: skip
     if profile.tenant.casefold() != home.casefold():
         raise ConfigError(
@@ -240,8 +248,10 @@ def _carried(config: Config, job: Job, files: dict[str, str]) -> dict[str, Any]:
     """The configuration's values that the job uses, paths replaced by carried files."""
     raw = config.document.value
     values: dict[str, Any] = {
-        key: raw[key] for key in ("expected_tenants", "schedule") if key in raw
+        "schedule": {"sign_in": "managed-identity", **raw.get("schedule", {})}
     }
+    if "expected_tenants" in raw:
+        values["expected_tenants"] = raw["expected_tenants"]
     values["profiles"] = {name: raw["profiles"][name] for name in job.profiles}
     values["groups"] = {
         name: members

@@ -42,7 +42,8 @@ class Emulator:
     """A scenario served at ``url``. A context manager serves it on a thread.
 
     ``tls`` makes a certificate; ``ca`` is then the path of the authority to
-    trust. ``ca_file`` says where to write it.
+    trust. ``ca_file`` says where to write it. ``limits`` throttles as the services
+    document, where the scenario says nothing else.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Emulator:
         tls: bool = False,
         ca_file: Path | None = None,
         clock: Clock | None = None,
+        limits: bool = False,
     ) -> None:
         self.loaded = loaded
         self.clock = clock or Clock()
@@ -62,7 +64,7 @@ class Emulator:
         self.ca: Path | None = None
         try:
             self._door = _Door(self.clock, host, port)
-            self.emulation = Emulation(loaded, self.clock, self._door)
+            self.emulation = Emulation(loaded, self.clock, self._door, limits=limits)
             certificate = self._make_certificate(host, ca_file) if tls else None
         except BaseException:
             self.close()
