@@ -46,6 +46,7 @@ _STYLES = {
 }
 KIND_STYLES = {
     Kind.QAKBOT: "bold red",
+    Kind.LOADER: "bold red",
     Kind.INVENTORY: "bold blue",
     Kind.ADMINISTRATION: "bold blue",
     Kind.UNCLEAR: "bold yellow",

@@ -22,7 +22,7 @@ from qakhunt.triage.evidence import (
     encoded,
     without_arguments,
 )
-from qakhunt.triage.words import count, span
+from qakhunt.triage.words import count, short_list, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +35,7 @@ class Kind(str, Enum):
     """What a hit resembles, the most suspicious first."""
 
     QAKBOT = "consistent_with_qakbot"
+    LOADER = "consistent_with_loader_discovery"
     UNCLEAR = "cannot_tell"
     ADMINISTRATION = "resembles_administration"
     INVENTORY = "resembles_inventory"
@@ -44,15 +45,22 @@ class Kind(str, Enum):
         """0 for the most suspicious."""
         return list(Kind).index(self)
 
+    @property
+    def malware(self) -> bool:
+        """Whether it is malware that the hit resembles."""
+        return self in (Kind.QAKBOT, Kind.LOADER)
+
 
 TITLES = {
     Kind.QAKBOT: "Consistent with Qakbot, as other loaders are too",
+    Kind.LOADER: "Consistent with loader discovery (Qakbot, Pikabot, IcedID, ...)",
     Kind.INVENTORY: "Resembles inventory",
     Kind.ADMINISTRATION: "Resembles administration",
     Kind.UNCLEAR: "Cannot tell",
 }
 _CAUTIONS = {
     Kind.QAKBOT: "The commands alone do not name the malware: other loaders run the same ones.",
+    Kind.LOADER: "The commands alone do not name the malware, and an operator may type them.",
     Kind.INVENTORY: "This does not clear the device: a name can be taken, and attackers imitate.",
     Kind.ADMINISTRATION: "This does not clear the device: attackers imitate administrators.",
     Kind.UNCLEAR: "Nothing here clears the device, and nothing convicts it.",
@@ -144,6 +152,12 @@ def _by_nobody_known(evidence: Evidence) -> bool:
     return unknown and _at_least(evidence, 5, 2)
 
 
+def _tells_qakbot(evidence: Evidence) -> bool:
+    """Whether the families are Qakbot's and no other loader's: the lookup, or two others."""
+    own = evidence.told.get("Qakbot", ())
+    return evidence.lookup or len(own) >= 2
+
+
 def _agent(evidence: Evidence) -> bool:
     return bool(evidence.agent or evidence.management)
 
@@ -233,6 +247,8 @@ def assess(
     """The first criterion that holds decides; the reasons tell the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
+    if kind is Kind.QAKBOT and not _tells_qakbot(evidence):
+        kind = Kind.LOADER
     return Assessment(
         kind=kind,
         criterion=met.text if met else NONE_HOLDS,
@@ -245,7 +261,7 @@ def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
     """Facts that speak for malware or against it, turned to the assessment's side."""
     suspicious = [*_suspicious(evidence)]
     harmless = [*_harmless(evidence)]
-    pro, contra = (suspicious, harmless) if kind is Kind.QAKBOT else (harmless, suspicious)
+    pro, contra = (suspicious, harmless) if kind.malware else (harmless, suspicious)
     if kind is Kind.UNCLEAR:
         both = [Reason(Side.OPEN, text) for text in [*suspicious, *harmless]]
         return [*both, *(Reason(Side.OPEN, text) for text in _open(evidence))]
@@ -270,6 +286,11 @@ def _suspicious(evidence: Evidence) -> list[str]:
     anchors = [_lower(families().families[name].title) for name in evidence.anchors]
     if anchors:
         said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
+    said += [
+        f"public reports have {short_list([_lower(what) for what in found], 6)} of {malware}, "
+        "not of other loaders"
+        for malware, found in evidence.told.items()
+    ]
     for node in evidence.injected:
         said.append(
             f"{node.process.file} was started without arguments, as a host of injected code is"
@@ -329,6 +350,8 @@ def _open(evidence: Evidence) -> list[str]:
         said.append("which process issued the commands is not known")
     if not evidence.timed:
         said.append("only the times of the first and the last command are known")
+    if evidence.burst is not None and not evidence.told:
+        said.append("nothing here distinguishes Qakbot from other loaders")
     if not evidence.families:
         said.append("no command belongs to a known family")
     return said

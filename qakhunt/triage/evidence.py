@@ -121,6 +121,21 @@ class Evidence:
         found = {id(host): host for node in self.issuers if (host := _injected_host(node))}
         return tuple(found.values())
 
+    @property
+    def told(self) -> dict[str, list[str]]:
+        """Malware -> the families and hosts that its public reports have, and no other's."""
+        found: dict[str, list[str]] = {}
+        known = families()
+        for name in self.burst.families if self.burst else self.families:
+            if known.families[name].tells:
+                found.setdefault(known.families[name].tells, []).append(known.families[name].title)
+        hosts = {name.casefold(): malware for name, malware in known.parents.tells.items()}
+        for node in self.injected:
+            if node.process.file.casefold() in hosts:
+                of = hosts[node.process.file.casefold()]
+                found.setdefault(of, []).append(f"the host {node.process.file}")
+        return found
+
     def counted(self, kind: str) -> tuple[Rarity, ...]:
         """The counts of one kind."""
         return tuple(rarity for rarity in self.rarity if rarity.kind == kind)
@@ -186,7 +201,8 @@ def _injected_host(node: Node) -> Node | None:
     file = host.process.file.casefold()
     if file == "explorer.exe":
         return host if "\\syswow64" in host.process.folder.casefold() else None
-    return host if file in families().parents.injected else None
+    known = {name.casefold() for name in families().parents.injected}
+    return host if file in known else None
 
 
 def _named_ancestor(issuers: Sequence[Node], names: Mapping[str, str]) -> str | None:

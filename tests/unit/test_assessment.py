@@ -10,6 +10,7 @@ import pytest
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.run_result import Rarity
 from qakhunt.answers.table import Column
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
 from qakhunt.triage.hit_report import hit_reports
@@ -67,6 +68,34 @@ def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
     five = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
     assert kind_of(five, issuer=None, before=None) is Kind.QAKBOT
     assert kind_of(five[:4], issuer=None, before=None) is not Kind.QAKBOT
+
+
+ICED = ["WMIC /Namespace:\\\\root\\SecurityCenter2 Path AntiVirusProduct Get *", "ipconfig /all",
+        "systeminfo", "net config workstation", "nltest /domain_trusts"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("commands", "issuer", "kind", "said"),
+    [
+        (ICED, "rundll32.exe x.dll,#1", Kind.LOADER, "antivirus product by WMIC of IcedID"),
+        (ICED[1:], "rundll32.exe x.dll,#1", Kind.LOADER, "IcedID, TrickBot, Ursnif"),
+        ([*ICED, "cmd /c set"], "rundll32.exe x.dll,#1", Kind.LOADER, "of Qakbot"),
+        ([*ICED, "cmd /c set", "arp -a"], "rundll32.exe x.dll,#1", Kind.QAKBOT, "of Qakbot"),
+        ([*ICED, LOOKUP], "rundll32.exe x.dll,#1", Kind.QAKBOT, "of Qakbot"),
+        (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "SearchProtocolHost.exe",
+         Kind.LOADER, "the host SearchProtocolHost.exe of Pikabot"),
+        (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "msdt.exe x", Kind.LOADER,
+         "nothing here distinguishes Qakbot from other loaders"),
+    ],
+)  # fmt: skip
+def test_a_loader_is_named_by_what_distinguishes_it(
+    commands: list[str], issuer: str, kind: Kind, said: str
+) -> None:
+    found = assessed(commands, issuer=(issuer.split()[0], issuer, 700, -60))
+    assert found.kind is kind
+    assert any(said in reason.text for reason in found.reasons)
+    assert "do not name the malware" in found.caution
+    assert kind is Kind.QAKBOT or "(Qakbot, Pikabot, IcedID, ...)" in found.title
 
 
 def test_a_burst_is_fifteen_minutes_from_one_process() -> None:
@@ -128,7 +157,7 @@ def test_a_shell_at_a_persons_pace_resembles_administration() -> None:
 
 def test_every_kind_says_what_it_does_not_say() -> None:
     assert set(TITLES) == set(Kind)
-    assert {criterion.kind for criterion in CRITERIA} | {Kind.UNCLEAR} == set(Kind)
+    assert {c.kind for c in CRITERIA} | {Kind.LOADER, Kind.UNCLEAR} == set(Kind)
     for criterion in CRITERIA:
         assert criterion.text[0].islower()
     for commands in (["arp -a"], ["whoami /all", "net view", LOOKUP]):
@@ -193,6 +222,14 @@ def test_a_renamed_program_counts_by_its_original_name() -> None:
     commands = [*FIVE[:3], "C:\\Temp\\zz.exe print", "C:\\Temp\\zz.exe /all"]
     found = hit_report_of(records, commands=commands).assessment
     assert any("5 families" in reason.text for reason in found.reasons)
+
+
+@pytest.mark.parametrize("host", families().parents.injected)
+def test_every_host_of_the_catalogue_counts_as_injected(host: str) -> None:
+    issuer = (host, host, 700, -60)
+    found = assessed(FIVE[2:], issuer=issuer, rarity=(Rarity("issuer", host, 400, 90, 30),))
+    assert found.kind is Kind.UNCLEAR  # too few families, and prevalence says nothing of it
+    assert any(f"{host} was started without arguments" in r.text for r in found.reasons)
 
 
 def test_prevalence_never_outweighs_an_injected_host() -> None:
