@@ -126,7 +126,13 @@ def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
 
 
 def _injected(evidence: Evidence) -> bool:
-    return bool(evidence.injected) and _at_least(evidence, 4, 1)
+    return bool(evidence.injected) and _at_least(evidence, 3, 1)
+
+
+def _beyond(evidence: Evidence) -> bool:
+    """Whether a family of the burst asks about other computers or the domain."""
+    known = families().families
+    return any(known[name].remote for name in (evidence.burst.families if evidence.burst else ()))
 
 
 def _lookup(evidence: Evidence) -> bool:
@@ -138,13 +144,17 @@ def _lookup(evidence: Evidence) -> bool:
 
 def _by_no_shell(evidence: Evidence) -> bool:
     burst = evidence.burst
-    known = burst is not None and burst.issuer is not None and not burst.by_shell
-    return known and not evidence.administrative and _at_least(evidence, 4, 2)
+    if burst is None or burst.issuer is None or burst.by_shell or evidence.administrative:
+        return False
+    file = burst.issuer.process.file.casefold()
+    bare = without_arguments(burst.issuer) and file != "explorer.exe"
+    return _at_least(evidence, 4, 2) and (bare or _beyond(evidence))
 
 
 def _by_shell(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return shell and not evidence.administrative and _at_least(evidence, 5, 2)
+    enough = _at_least(evidence, 5, 2) or _at_least(evidence, 4, 4)
+    return shell and not evidence.administrative and enough and _beyond(evidence)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
@@ -186,8 +196,8 @@ def _by_hand(evidence: Evidence) -> bool:
 CRITERIA = (
     Criterion(
         Kind.QAKBOT,
-        "a host that Qakbot injects, started by its bare name, issued at least four families "
-        "within 15 minutes, itself or through a shell, one of them rare in inventories",
+        "a host that Qakbot or its kin injects, started by its bare name, issued at least three "
+        "families within 15 minutes, itself or through a shell, one of them rare in inventories",
         _injected,
     ),
     Criterion(
@@ -200,13 +210,15 @@ CRITERIA = (
     Criterion(
         Kind.QAKBOT,
         "a process that is no shell and no management agent issued at least four families within "
-        "15 minutes, two of them rare in inventories",
+        "15 minutes, two of them rare in inventories, and was started without arguments or asked "
+        "about other computers or the domain",
         _by_no_shell,
     ),
     Criterion(
         Kind.QAKBOT,
         "a shell issued at least five families within 15 minutes, two of them rare in "
-        "inventories, at no person's console and for no management agent or help-desk tool",
+        "inventories, or four that all are, one of them about other computers or the domain, at no "
+        "person's console and for no management agent or help-desk tool",
         _by_shell,
     ),
     Criterion(

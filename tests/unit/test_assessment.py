@@ -51,10 +51,21 @@ def test_the_lookup_needs_three_families() -> None:
     assert kind_of([LOOKUP, "arp -a", "arp -a -v"]) is not Kind.QAKBOT
 
 
-def test_a_process_that_is_no_shell_needs_four_families_and_an_anchor() -> None:
-    assert kind_of(["whoami /all", "arp -a", "route print", "ipconfig /all"]) is Kind.QAKBOT
-    assert kind_of(["whoami /all", "arp -a", "route print"]) is not Kind.QAKBOT
-    assert kind_of(["netstat -nao", "arp -a", "route print", "ipconfig /all"]) is not Kind.QAKBOT
+def test_an_injected_host_needs_three_families_and_an_anchor() -> None:
+    assert kind_of(["whoami /all", "arp -a", "route print"]) is Kind.QAKBOT
+    assert kind_of(["whoami /all", "arp -a"]) is Kind.UNCLEAR
+    assert kind_of(["netstat -nao", "arp -a", "route print", "ipconfig /all"]) is Kind.UNCLEAR
+
+
+def test_another_process_needs_four_families_two_anchors_and_a_look_beyond_the_device() -> None:
+    program = {"issuer": ("tool.exe", "tool.exe -q", 700, -60)}
+    four = ["whoami /all", "net view", "arp -a", "route print"]
+    assert kind_of(four, **program) is Kind.QAKBOT
+    assert kind_of(four[:3], **program) is Kind.UNCLEAR
+    assert kind_of(["netstat -nao", *four[1:]], **program) is Kind.UNCLEAR
+    own = ["whoami /all", "net localgroup", "arp -a", "route print"]
+    assert kind_of(own, **program) is Kind.UNCLEAR
+    assert kind_of(own, issuer=("tool.exe", "tool.exe", 700, -60)) is Kind.QAKBOT
 
 
 def test_a_shell_needs_five_families_and_two_anchors() -> None:
@@ -62,6 +73,11 @@ def test_a_shell_needs_five_families_and_two_anchors() -> None:
     assert kind_of(five, issuer=SHELL) is Kind.QAKBOT
     assert kind_of(five[:4], issuer=SHELL) is not Kind.QAKBOT
     assert kind_of(["whoami /all", "netstat -nao", *five[2:]], issuer=SHELL) is not Kind.QAKBOT
+    own = ["whoami /all", "net localgroup", *five[2:]]
+    assert kind_of(own, issuer=SHELL) is Kind.UNCLEAR  # nothing about other computers
+    rare = ["whoami /all", "nltest /dclist:", "nltest /domain_trusts", "net group x /domain"]
+    assert kind_of(rare, issuer=SHELL) is Kind.LOADER
+    assert kind_of([*rare[:3], "arp -a"], issuer=SHELL) is Kind.UNCLEAR
 
 
 def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
@@ -100,8 +116,8 @@ def test_a_loader_is_named_by_what_distinguishes_it(
 
 def test_a_burst_is_fifteen_minutes_from_one_process() -> None:
     four = ["whoami /all", "arp -a", "route print", "ipconfig /all"]
-    assert kind_of(four, gap=300) is Kind.QAKBOT  # 900 s from first to last
-    assert kind_of(four, gap=301) is not Kind.QAKBOT
+    assert kind_of(four[:3], gap=450) is Kind.QAKBOT  # 900 s from first to last
+    assert kind_of(four[:3], gap=451) is not Kind.QAKBOT
     two = [
         *burst(four[:2]),
         *burst(four[2:], issuer=("other.exe", "other.exe x", 5, -9)),
@@ -152,7 +168,7 @@ def test_a_shell_at_a_persons_pace_resembles_administration() -> None:
     three = ["ipconfig /all", "whoami /all", "net localgroup"]
     assert kind_of(three, issuer=SHELL, gap=15) is Kind.ADMINISTRATION
     assert kind_of(three, issuer=SHELL, gap=2) is Kind.UNCLEAR
-    assert kind_of(three, gap=15) is Kind.UNCLEAR
+    assert kind_of(three, issuer=("tool.exe", "tool.exe -q", 700, -60), gap=15) is Kind.UNCLEAR
 
 
 def test_every_kind_says_what_it_does_not_say() -> None:
