@@ -200,8 +200,8 @@ def _rendering_tables(hunt: Document) -> Iterator[Any]:
     """
     from rich.table import Table
 
-    from qakhunt.testing.evidence import PARTS, percent, share_of
-    from qakhunt.testing.labelled import TUNING
+    from qakhunt.testing.evidence import percent, share_of
+    from qakhunt.testing.labelled import PARTS, TUNING
 
     lost = {(e["rendering"], e["origin"], e["percent"]): share_of(e) for e in hunt["loss"]}
     times = {(e["rendering"], e["origin"]): e for e in hunt["seconds_to_detection"]}

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.testing.labelled import LabelledSet
 
+    _Key = tuple[str, str, bool, bool]
+
 LOWERED = {"MinimumFamilies": 3, "MinimumAnchors": 0, "MinimumRemote": 0}
 """Thresholds at which administration raises alerts, too."""
 MOST_DEVICES = 20
@@ -67,7 +69,7 @@ def judge(hunt: Hunt, sets: Sequence[LabelledSet], split: str) -> list[Judged]:
     part = [s for s in sets if s.split == split and s.behaviour == hunt.notes.behaviour]
     if not lower or not part or hunt.notes.behaviour != "discovery":
         return []
-    found: Counter[tuple[str, str, bool, bool, str]] = Counter()
+    found: dict[_Key, Counter[str]] = {}
     with tempfile.TemporaryDirectory(prefix="qakhunt-") as folder:
         path, span = _written(Path(folder), part)
         backend = LocalBackend([str(path)], now=span.end, product=SENTINEL.name)
@@ -79,11 +81,10 @@ def judge(hunt: Hunt, sets: Sequence[LabelledSet], split: str) -> list[Judged]:
                 _count(rendered, backend, part, lowered, found)
         finally:
             backend.close()
-    groups: dict[tuple[str, str, bool, bool], Counter[str]] = {}
-    for (*key, kind), number in found.items():
-        label, origin, lowered, context = key
-        groups.setdefault((label, origin, lowered, context), Counter())[kind] += number
-    return [Judged(split, *key, kinds) for key, kinds in sorted(groups.items())]
+    return [
+        Judged(split, label, origin, lowered, context, kinds)
+        for (label, origin, lowered, context), kinds in sorted(found.items())
+    ]
 
 
 def _written(folder: Path, part: Sequence[LabelledSet]) -> tuple[Path, Window]:
@@ -109,7 +110,7 @@ def _count(
     backend: LocalBackend,
     part: Sequence[LabelledSet],
     lowered: bool,
-    found: Counter[tuple[str, str, bool, bool, str]],
+    found: dict[_Key, Counter[str]],
 ) -> None:
     plan = [PlanLine(rendered, backend, Target("evaluation"))]
     result = execute(plan)
@@ -123,4 +124,5 @@ def _count(
         for report in hit_reports(result):
             source = part[int((report.hit.device or "").partition("|")[0])]
             kind = report.assessment.kind.value
-            found[source.label, source.origin, lowered, context, kind] += 1
+            key = (source.label, source.origin, lowered, context)
+            found.setdefault(key, Counter())[kind] += 1

@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
-from qakhunt.testing.labelled import HELD_BACK, KIN, POSITIVE, SOUGHT, TUNING
+from qakhunt.testing.confusion_report import confusion_table, taken_for_malware
+from qakhunt.testing.labelled import HELD_BACK, KIN, PARTS, POSITIVE, TUNING
 from qakhunt.testing.statistics import Share
-from qakhunt.triage.assessment import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant
@@ -205,33 +205,6 @@ def raised_of(hunt: Document, label: str, *, split: str = TUNING, origin: str = 
     return sum((Share(e["alerted"], e["sets"]) for e in entries), Share(0, 0))
 
 
-def judged_of(hunt: Document, split: str) -> dict[tuple[str, str, str], dict[bool, Document]]:
-    """(label, thresholds, origin) -> with context or without -> alerts by assessment.
-
-    Of administration also at lowered thresholds; at its own a hunt alerts on little of it.
-    """
-    found: dict[tuple[str, str, str], dict[bool, Document]] = {}
-    for entry in hunt["triage"]:
-        if entry["split"] == split and (
-            entry["thresholds"] == "published" or entry["label"] not in SOUGHT
-        ):
-            key = (entry["label"], entry["thresholds"], entry["origin"])
-            found.setdefault(key, {})[entry["context"]] = entry
-    return found
-
-
-def _taken_for_malware(hunt: Document, split: str) -> Iterator[str]:
-    """One line for each label: how many of its alerts triage takes for malware."""
-    for (label, thresholds, origin), by_context in judged_of(hunt, split).items():
-        shares = [
-            f"{sum(entry['kinds'].get(kind.value, 0) for kind in Kind if kind.malware)} of "
-            f"{entry['alerts']} {'with' if context else 'without'} context"
-            for context, entry in sorted(by_context.items(), reverse=True)
-        ]
-        lowered = ", thresholds lowered" if thresholds == "lowered" else ""
-        yield f"triage takes for malware, of alerts on {LABELS[label]} ({origin}{lowered}): {', '.join(shares)}"
-
-
 def percent(share: Share | None) -> str:
     """``100 %``, ``98.2 %``, or a dash of nothing."""
     if share is None or share.value is None:
@@ -281,11 +254,6 @@ def evidence_of(hunt: Hunt) -> Document | None:
 
 
 _ORIGINS = ("captured", "reconstructed", "modelled")
-LABELS = {
-    POSITIVE: "Qakbot", KIN: "other malware", "benign": "administration",
-    "unrelated": "other intrusions",
-}  # fmt: skip
-PARTS = {TUNING: "for tuning", HELD_BACK: "held back"}
 
 
 def words_of(found: Document) -> list[str]:
@@ -316,7 +284,7 @@ def _sums(hunt: Document, split: str) -> list[str]:
             if share.tried:
                 parts.append(f"{counted(share)} {origin}")
     said = [f"{title}: {', '.join(parts)}" for title, parts in by_title.items() if parts]
-    return [*said, *_taken_for_malware(hunt, split)]
+    return [*said, *taken_for_malware(hunt, split)]
 
 
 def _total(shares: Mapping[str, Share]) -> Share:
@@ -367,46 +335,8 @@ def markdown(found: Document) -> str:
                 if any(cell != "-" for cell in cells):
                     row = " | ".join([f"`{hunt['name']}`", part, origin, *cells])
                     lines.append(f"| {row} |")
-    lines += ["", *_foot(found), "", *_confusion(found["hunts"])]
+    lines += ["", *_foot(found), "", *confusion_table(found["hunts"])]
     return "\n".join(lines).rstrip("\n") + "\n"
-
-
-def _confusion(hunts: Sequence[Document]) -> list[str]:
-    """The table of labels by assessments, each cell without and with context."""
-    kinds = list(Kind)
-    head = [
-        "Hunt",
-        "part",
-        "data",
-        "alerts on",
-        "thresholds",
-        *(k.value.replace("_", " ") for k in kinds),
-    ]
-    rows = [
-        " | ".join([
-            f"`{hunt['name']}`", part, origin, LABELS[label], thresholds,
-            *(_pair(by_context, kind) for kind in kinds),
-        ])
-        for hunt in hunts
-        for split, part in PARTS.items()
-        for (label, thresholds, origin), by_context in judged_of(hunt, split).items()
-    ]  # fmt: skip
-    if not rows:
-        return []
-    return [
-        "What triage makes of the alerts, without and with context (`96 / 99`). To show what it "
-        "makes of administration, the hunt's thresholds are lowered to three families without "
-        "conditions (`lowered`); of a set with more than 20 devices 20 are looked at.",
-        "",
-        f"| {' | '.join(head)} |",
-        f"|{'---|' * len(head)}",
-        *(f"| {row} |" for row in rows),
-    ]
-
-
-def _pair(by_context: Mapping[bool, Document], kind: Kind) -> str:
-    numbers = [by_context.get(way, {}).get("kinds", {}).get(kind.value, 0) for way in (False, True)]
-    return f"{numbers[0]} / {numbers[1]}" if any(numbers) else "-"
 
 
 def _cells(hunt: Document, split: str, origin: str) -> list[str]:
