@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.view import FindingView, HitView, OwnTable, ReportView
+    from qakhunt.reports.view import FindingView, OwnTable, ReportView
 
 WIDE = 80
 LONGEST = 400
@@ -172,38 +172,52 @@ class _Columns:
 def _show_finding(
     finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str]
 ) -> None:
-    for number, view in enumerate(finding.hits):
-        hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
-        device = _text(view.device, "" if number else "bold")
-        when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
-        distinct = "-" if hit.distinct is None else f"{hit.distinct:,}"
-        if columns.fit:
-            cells = [
-                Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
-                Text(distinct), Text(when), Text(view.title, style),
-            ]  # fmt: skip
-            console.print(columns.row(cells))
-        else:
-            console.print(Text(f"{view.hit_report.number}. ").append_text(device))
-            facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
-            indented(console, f"{hit.account or '-'}, {facts}", "")
-            indented(console, f"{when} UTC", "")
-            console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
-        by = columns.indent if columns.fit else 2
-        where = f"{titles[hit.hunt]}, {view.place}" if hit.hunt in titles else view.place
-        if number == 0 and len(finding.hunts) > 1:
-            where += f", {len(finding.hunts)} hunts agree"
-        lines = [_text(where, "dim"), *_commands(view, console.width - by)]
-        if max(line.cell_len for line in lines) <= console.width - by:
-            console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
-        else:
-            console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
+    view = finding.worst
+    style = KIND_STYLES[view.hit_report.assessment.kind]
+    device = _text(view.device, "bold")
+    when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
+    distinct = "-" if finding.distinct is None else f"{finding.distinct:,}"
+    if columns.fit:
+        cells = [
+            Text(str(view.hit_report.number), "dim"), device, _text(view.hit.account),
+            Text(distinct), Text(when), Text(view.title, style),
+        ]  # fmt: skip
+        console.print(columns.row(cells))
+    else:
+        console.print(Text(f"{view.hit_report.number}. ").append_text(device))
+        total = "-" if view.hit.total is None else view.hit.total
+        indented(console, f"{view.hit.account or '-'}, {distinct} distinct, {total} in total", "")
+        indented(console, f"{when} UTC", "")
+        console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
+    by = columns.indent if columns.fit else 2
+    lines = [*_found_by(finding, titles), *_commands(finding, console.width - by)]
+    if max(line.cell_len for line in lines) <= console.width - by:
+        console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
+    else:
+        console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
 
 
-def _commands(view: HitView, width: int) -> Iterator[Text]:
-    """The commands with their techniques, side by side where they are short."""
+def _found_by(finding: FindingView, titles: dict[str, str]) -> Iterator[Text]:
+    """Where it was found and by which hunts; of several hits each with its number."""
+    view = finding.worst
+    if len(finding.hits) == 1:
+        title = titles.get(view.hit.hunt)
+        yield _text(f"{title}, {view.place}" if title else view.place, "dim")
+        return
+    agree = f"{len(finding.hunts)} hunts agree" if len(finding.hunts) > 1 else ""
+    yield _text(", ".join(filter(None, [view.place, agree])), "dim")
+    for one in sorted(finding.hits, key=lambda v: v.hit_report.number):
+        title = titles.get(one.hit.hunt, one.hit.hunt)
+        elsewhere = f", {one.place}" if not view.place.startswith(one.place) else ""
+        yield _text(f"hit {one.hit_report.number}: {title}{elsewhere}", "dim")
+
+
+def _commands(finding: FindingView, width: int) -> Iterator[Text]:
+    """The commands of all hits, each once, with their techniques, side by side where short."""
+    fullest = sorted(finding.hits, key=lambda v: -len(v.hit.commands))
+    commands = {command.line: command for view in fullest for command in view.hit.commands}
     items = []
-    for command in view.hit.commands:
+    for command in commands.values():
         items.append((_text(cut(command.line, LONGEST)), " ".join(command.techniques)))
     longest = max((text.cell_len for text, _ in items), default=0)
     techniques = max((len(more) for _, more in items), default=0)

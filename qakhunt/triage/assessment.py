@@ -299,8 +299,8 @@ def _suspicious(evidence: Evidence) -> list[str]:
     if anchors:
         said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
     said += [
-        f"public reports have {short_list([_lower(what) for what in found], 6)} of {malware}, "
-        "not of other loaders"
+        f"public reports have {short_list([_lower(what) for what in found])} of {malware}, not of "
+        "other loaders"
         for malware, found in evidence.told.items()
     ]
     for node in evidence.injected:
@@ -318,7 +318,7 @@ def _suspicious(evidence: Evidence) -> list[str]:
 
 
 def _lower(title: str) -> str:
-    return title[:1].lower() + title[1:]
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _harmless(evidence: Evidence) -> list[str]:
