@@ -121,7 +121,10 @@ def _anchors(burst: Burst) -> int:
 
 
 def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
-    burst = evidence.burst
+    return _full(evidence.burst, wanted, anchors)
+
+
+def _full(burst: Burst | None, wanted: int, anchors: int) -> bool:
     return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
 
 
@@ -129,10 +132,10 @@ def _injected(evidence: Evidence) -> bool:
     return bool(evidence.injected) and _at_least(evidence, 3, 1)
 
 
-def _beyond(evidence: Evidence) -> bool:
+def _beyond(burst: Burst | None) -> bool:
     """Whether a family of the burst asks about other computers or the domain."""
     known = families().families
-    return any(known[name].remote for name in (evidence.burst.families if evidence.burst else ()))
+    return any(known[name].remote for name in (burst.families if burst else ()))
 
 
 def _lookup(evidence: Evidence) -> bool:
@@ -148,18 +151,23 @@ def _by_no_shell(evidence: Evidence) -> bool:
         return False
     file = burst.issuer.process.file.casefold()
     bare = without_arguments(burst.issuer) and file != "explorer.exe"
-    return _at_least(evidence, 4, 2) and (bare or _beyond(evidence))
+    return _at_least(evidence, 4, 2) and (bare or _beyond(burst))
 
 
 def _by_shell(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
     enough = _at_least(evidence, 5, 2) or _at_least(evidence, 4, 4)
-    return shell and not evidence.administrative and enough and _beyond(evidence)
+    return shell and not evidence.administrative and enough and _beyond(evidence.burst)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
     unknown = evidence.burst is not None and evidence.burst.issuer is None
     return unknown and _at_least(evidence, 5, 2)
+
+
+def _by_several(evidence: Evidence) -> bool:
+    burst = evidence.together
+    return not evidence.administrative and _full(burst, 7, 4) and _beyond(burst)
 
 
 def _tells_qakbot(evidence: Evidence) -> bool:
@@ -227,6 +235,13 @@ CRITERIA = (
         "of who issued them",
         _by_nobody_known,
     ),
+    Criterion(
+        Kind.QAKBOT,
+        "several processes, none enough by itself, issued at least seven families within 15 "
+        "minutes, four of them rare in inventories, one about other computers or the domain, at no "
+        "person's console and for no management agent or help-desk tool",
+        _by_several,
+    ),
     Criterion(Kind.INVENTORY, "an agent known to run such commands issued them", _agent),
     Criterion(
         Kind.INVENTORY,
@@ -286,13 +301,12 @@ def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
 
 def _suspicious(evidence: Evidence) -> list[str]:
     said = []
-    burst = evidence.burst
-    if burst is not None and len(burst.families) >= 3:
-        found = count(len(burst.families), "family", "families")
-        said.append(
-            f"{found} of commands within {span(burst.seconds)}"
-            + (f", from {_name(burst)}" if burst.issuer else "")
-        )
+    for burst in (evidence.burst, evidence.together):
+        if burst is not None and len(burst.families) >= 3:
+            found = count(len(burst.families), "family", "families")
+            by = f", from {_name(burst)}" if burst.issuer else ""
+            several = ", from several processes" if burst is evidence.together else ""
+            said.append(f"{found} of commands within {span(burst.seconds)}{by or several}")
     if evidence.lookup:
         said.append("the DNS lookup of domain controllers that Qakbot makes")
     anchors = [_lower(families().families[name].title) for name in evidence.anchors]

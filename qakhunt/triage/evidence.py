@@ -87,8 +87,9 @@ class Evidence:
     """Measurements of one hit.
 
     ``timed`` says that the time of each command is known, not the first and last alone;
-    without it ``burst`` is the whole hit where that is short, else None. ``gap`` is the
-    median time between commands in seconds; ``days`` are those from first to last.
+    without it ``burst`` is the whole hit where that is short, else None. ``together`` is the
+    fullest stretch of the commands of several processes. ``gap`` is the median time between
+    commands in seconds; ``days`` are those from first to last.
     """
 
     commands: tuple[Command, ...]
@@ -97,6 +98,7 @@ class Evidence:
     lookup: bool
     timed: bool
     burst: Burst | None
+    together: Burst | None
     gap: float | None
     days: float
     day_count: int
@@ -126,7 +128,8 @@ class Evidence:
         """Malware -> the families and hosts that its public reports have, and no other's."""
         found: dict[str, list[str]] = {}
         known = families()
-        for name in self.burst.families if self.burst else self.families:
+        burst = self.together or self.burst
+        for name in burst.families if burst else self.families:
             if known.families[name].tells:
                 found.setdefault(known.families[name].tells, []).append(known.families[name].title)
         hosts = {name.casefold(): malware for name, malware in known.parents.tells.items()}
@@ -159,6 +162,7 @@ def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | 
         anchors=tuple(family for family in found if known[family].anchor),
         lookup="nslookup_srv" in found,
         timed=bool(timed),
+        together=_fullest_of_one(timed, None) if timed and len(issuers) > 1 else None,
         burst=_fullest(timed) if timed else _whole(found, hit, length, issuers),
         gap=gap,
         days=length / TICKS_PER_DAY,
@@ -264,17 +268,20 @@ def _whole(found: tuple[str, ...], hit: Hit, length: int, issuers: Sequence[Node
 
 
 def _fullest(timed: Sequence[_Timed]) -> Burst:
-    by_issuer: dict[int, list[_Timed]] = {}
+    # A host of injected code may be started anew for each command.
+    by_issuer: dict[object, list[_Timed]] = {}
     for entry in timed:
-        by_issuer.setdefault(id(entry[2]), []).append(entry)
-    bursts = [_fullest_of_one(entries) for entries in by_issuer.values()]
+        host = _injected_host(entry[2]) if entry[2] else None
+        key = host.process.file.casefold() if host else id(entry[2])
+        by_issuer.setdefault(key, []).append(entry)
+    bursts = [_fullest_of_one(entries, entries[0][2]) for entries in by_issuer.values()]
     return max(bursts, key=lambda burst: len(burst.families), default=Burst((), 0.0))
 
 
-def _fullest_of_one(timed: Sequence[_Timed]) -> Burst:
-    best = Burst((), 0.0, timed[0][2])
+def _fullest_of_one(timed: Sequence[_Timed], issuer: Node | None) -> Burst:
+    best = Burst((), 0.0, issuer)
     start = 0
-    for end, (at, _, issuer) in enumerate(timed):
+    for end, (at, _, _) in enumerate(timed):
         while at.ticks - timed[start][0].ticks > BURST:
             start += 1
         inside = timed[start : end + 1]

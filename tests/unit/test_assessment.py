@@ -80,6 +80,32 @@ def test_a_shell_needs_five_families_and_two_anchors() -> None:
     assert kind_of([*rare[:3], "arp -a"], issuer=SHELL) is Kind.UNCLEAR
 
 
+SEVEN = ["whoami /all", "net view", "net localgroup", LOOKUP, "arp -a", "route print", "net share"]
+
+
+def by_many(commands: list[str], file: str, line: str) -> Kind:
+    """The assessment of commands each of which has an issuing process of its own."""
+    records = [
+        record
+        for number, command in enumerate(commands)
+        for record in burst([command], issuer=(file, line, 800 + 4 * number, -60.0 - number))
+    ]
+    return hit_report_of(records, commands=commands).assessment.kind
+
+
+def test_several_processes_need_seven_families_and_four_anchors_together() -> None:
+    assert by_many(SEVEN, "dllhost.exe", "dllhost.exe x") is Kind.QAKBOT
+    assert by_many(SEVEN[:6], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    fewer = ["netstat -nao", *SEVEN[1:]]
+    assert by_many(fewer, "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    own = ["cmd /c set" if line == "net view" else line for line in SEVEN if line is not LOOKUP]
+    assert by_many([*own, "net config workstation"], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    # An injected host that is started anew for each command is one issuer.
+    assert by_many(["whoami /all", "arp -a", "route print"], "wermgr.exe", "wermgr.exe") is (
+        Kind.QAKBOT
+    )
+
+
 def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
     five = ["whoami /all", "net view", "arp -a", "route print", "ipconfig /all"]
     assert kind_of(five, issuer=None, before=None) is Kind.QAKBOT
