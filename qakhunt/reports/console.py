@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from qakhunt.answers.findings import EPISODE_GAP
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
@@ -25,7 +26,7 @@ from qakhunt.reports.summary import (
 )
 from qakhunt.reports.view import cut, report_view, suppressed_view
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.words import count, prose
+from qakhunt.triage.words import count, prose, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 WIDE = 80
 LONGEST = 400
+_GAP = span(EPISODE_GAP.seconds)
 _RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
@@ -113,7 +115,10 @@ def _show_hits(view: ReportView, console: Console) -> None:
     if view.findings:
         several = len(hunts) > 1
         title = count(len(view.findings), "finding") if several else titles.get(hunts.pop(), "")
-        console.print(Text(for_terminal(title), style="bold"))
+        heading = Text(for_terminal(title), style="bold")
+        if any(len(finding.hits) > 1 for finding in view.findings):
+            heading.append(f"  hits on one device up to {_GAP} apart are one", "not bold dim")
+        console.print(heading)
         columns = _Columns(view.findings, console.width)
         if columns.fit:
             console.print(columns.heading(), no_wrap=True)

@@ -307,14 +307,13 @@ def _suspicious(evidence: Evidence) -> list[str]:
             by = f", from {_name(burst)}" if burst.issuer else ""
             several = ", from several processes" if burst is evidence.together else ""
             said.append(f"{found} of commands within {span(burst.seconds)}{by or several}")
-    if evidence.lookup:
+    if evidence.lookup and "Qakbot" not in evidence.told:
         said.append("the DNS lookup of domain controllers that Qakbot makes")
     anchors = [_lower(families().families[name].title) for name in evidence.anchors]
     if anchors:
         said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
     said += [
-        f"public reports have {short_list([_lower(what) for what in found])} of {malware}, not of "
-        "other loaders"
+        f"{malware}'s by public reports: {short_list([_lower(what) for what in found], 2)}"
         for malware, found in evidence.told.items()
     ]
     for node in evidence.injected:
@@ -372,6 +371,10 @@ def _harmless(evidence: Evidence) -> list[str]:
 
 def _open(evidence: Evidence) -> list[str]:
     said = []
+    if evidence.by_device:
+        said.append(
+            "no one process issued enough: the hunt counted by device and account (Tier device)"
+        )
     if not evidence.issuers:
         said.append("which process issued the commands is not known")
     if not evidence.timed:

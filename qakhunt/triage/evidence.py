@@ -89,7 +89,8 @@ class Evidence:
     ``timed`` says that the time of each command is known, not the first and last alone;
     without it ``burst`` is the whole hit where that is short, else None. ``together`` is the
     fullest stretch of the commands of several processes. ``gap`` is the median time between
-    commands in seconds; ``days`` are those from first to last.
+    commands in seconds; ``days`` are those from first to last. ``by_device`` says that the hunt
+    counted the commands of a whole device, where no one process issued enough.
     """
 
     commands: tuple[Command, ...]
@@ -108,6 +109,7 @@ class Evidence:
     management: str | None = None
     help_desk: str | None = None
     console: bool = False
+    by_device: bool = False
 
     @property
     def administrative(self) -> bool:
@@ -172,6 +174,7 @@ def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | 
         rarity=context.rarity if context else (),
         management=_named_ancestor(issuers, MANAGEMENT),
         help_desk=_named_ancestor(issuers, HELP_DESK),
+        by_device=text(hit.row, "Tier") == "device",
         console=any(_at_console(node) for node in issuers) and (gap is None or gap > BY_HAND),
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
 from qakhunt.triage.hit_report import hit_reports
+from tests.conftest import ROOT
 from tests.support.triage import (
     at,
     burst,
@@ -99,7 +101,9 @@ def test_several_processes_need_seven_families_and_four_anchors_together() -> No
     fewer = ["netstat -nao", *SEVEN[1:]]
     assert by_many(fewer, "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
     own = ["cmd /c set" if line == "net view" else line for line in SEVEN if line is not LOOKUP]
-    assert by_many([*own, "net config workstation"], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    assert (
+        by_many([*own, "net config workstation"], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    )
     # An injected host that is started anew for each command is one issuer.
     assert by_many(["whoami /all", "arp -a", "route print"], "wermgr.exe", "wermgr.exe") is (
         Kind.QAKBOT
@@ -119,13 +123,13 @@ ICED = ["WMIC /Namespace:\\\\root\\SecurityCenter2 Path AntiVirusProduct Get *",
 @pytest.mark.parametrize(
     ("commands", "issuer", "kind", "said"),
     [
-        (ICED, "rundll32.exe x.dll,#1", Kind.LOADER, "antivirus product by WMIC of IcedID"),
+        (ICED, "rundll32.exe x.dll,#1", Kind.LOADER, "IcedID's by public reports: antivirus product by WMIC"),
         (ICED[1:], "rundll32.exe x.dll,#1", Kind.LOADER, "IcedID, TrickBot, Ursnif"),
-        ([*ICED, "cmd /c set"], "rundll32.exe x.dll,#1", Kind.LOADER, "of Qakbot"),
-        ([*ICED, "cmd /c set", "arp -a"], "rundll32.exe x.dll,#1", Kind.QAKBOT, "of Qakbot"),
-        ([*ICED, LOOKUP], "rundll32.exe x.dll,#1", Kind.QAKBOT, "of Qakbot"),
+        ([*ICED, "cmd /c set"], "rundll32.exe x.dll,#1", Kind.LOADER, "Qakbot's by public reports"),
+        ([*ICED, "cmd /c set", "arp -a"], "rundll32.exe x.dll,#1", Kind.QAKBOT, "Qakbot's by public reports"),
+        ([*ICED, LOOKUP], "rundll32.exe x.dll,#1", Kind.QAKBOT, "Qakbot's by public reports"),
         (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "SearchProtocolHost.exe",
-         Kind.LOADER, "the host SearchProtocolHost.exe of Pikabot"),
+         Kind.LOADER, "Pikabot's by public reports: the host SearchProtocolHost.exe"),
         (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "msdt.exe x", Kind.LOADER,
          "nothing here distinguishes Qakbot from other loaders"),
     ],
@@ -252,6 +256,24 @@ def test_the_issuer_that_the_row_names_counts_without_context() -> None:
     assert of_row(**agent) is Kind.INVENTORY
     assert of_row(InitiatingProcessFileName="cmd.exe", InitiatingProcessCommandLine="cmd.exe",
                   InitiatingProcessParentFileName="explorer.exe") is Kind.UNCLEAR  # fmt: skip
+
+
+def test_a_hit_by_device_says_so() -> None:
+    for tier, said in (("device", True), ("issuer", False)):
+        result = result_with(None, commands=FIVE, last=at(30))
+        hit = result.hits[0]
+        result.hits[0] = replace(
+            hit, columns=(*hit.columns, Column("Tier", "string")), cells=(*hit.cells, tier)
+        )
+        reasons = hit_reports(result)[0].assessment.reasons
+        assert any("Tier device" in reason.text for reason in reasons) is said
+
+
+def test_the_guide_states_every_criterion() -> None:
+    page = (ROOT / "docs" / "guides" / "triage.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", page, re.MULTILINE)[1:]
+    titles = [TITLES[c.kind].replace(", as other loaders are too", "") for c in CRITERIA]
+    assert stated[: len(CRITERIA)] == list(zip(titles, (c.text for c in CRITERIA), strict=True))
 
 
 def test_a_renamed_program_counts_by_its_original_name() -> None:
