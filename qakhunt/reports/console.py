@@ -14,6 +14,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from qakhunt.answers.findings import EPISODE_GAP
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
@@ -28,7 +29,7 @@ from qakhunt.reports.summary import (
 )
 from qakhunt.reports.view import cut, report_view, suppressed_view
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.words import count, short_list
+from qakhunt.triage.words import count, short_list, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -44,6 +45,7 @@ LONGEST = 400
 MOST_WHOLE = 10
 """Findings that are shown with their commands."""
 _INDENT = (0, 0, 0, 2)
+_GAP = span(EPISODE_GAP.seconds)
 _RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
@@ -53,6 +55,7 @@ _STYLES = {
 }
 KIND_STYLES = {
     Kind.QAKBOT: "bold red",
+    Kind.LOADER: "bold red",
     Kind.INVENTORY: "bold blue",
     Kind.ADMINISTRATION: "bold blue",
     Kind.UNCLEAR: "bold yellow",
@@ -154,7 +157,10 @@ def _show_hits(view: ReportView, console: Console) -> None:
     if view.findings:
         several = len(hunts) > 1
         title = count(len(view.findings), "finding") if several else titles.get(hunts.pop(), "")
-        console.print(Text(for_terminal(title), style="bold"))
+        heading = Text(for_terminal(title), style="bold")
+        if any(len(finding.hits) > 1 for finding in view.findings):
+            heading.append(f"  hits on one device up to {_GAP} apart are one", "not bold dim")
+        console.print(heading)
         columns = _Columns(view.findings, console.width)
         if columns.fit:
             console.print(columns.heading(), no_wrap=True)
@@ -219,10 +225,10 @@ def _show_finding(
     finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str], *,
     whole: bool,
 ) -> None:  # fmt: skip
-    """The worst hit as a row with its commands; the others with what they add to it."""
+    """The worst hit as a row; beneath it the hunts that agree and the commands of all hits."""
     view = finding.worst
     hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
-    device, distinct = _text(view.device, "bold"), _distinct(view)
+    device, distinct = _text(view.device, "bold"), _distinct(finding)
     if columns.fit:
         cells = [
             Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
@@ -236,50 +242,43 @@ def _show_finding(
         indented(console, f"{_when(view)} UTC", "")
         console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
     by = columns.indent if columns.fit else 2
-    where = f"{titles[hit.hunt]}, {view.place}" if whole and hit.hunt in titles else view.place
-    if len(finding.hunts) > 1:
-        where += f", {len(finding.hunts)} hunts agree"
-    lines = [_text(where, "dim")]
-    if whole:
-        lines += _commands(view, console.width - by)
-        lines += [_also(other, finding, titles) for other in finding.hits[1:]]
+    lines = list(_found_by(finding, titles))
+    lines = [*lines, *_commands(finding, console.width - by)] if whole else lines[:1]
     if max(line.cell_len for line in lines) <= console.width - by:
         console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
     else:
         console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
 
 
-def _also(view: HitView, finding: FindingView, titles: dict[str, str]) -> Text:
-    """Another hit of a finding: where it differs from the worst, and its other commands."""
-    worst = finding.worst
-    pairs = (
-        (view.place, worst.place), (view.device, worst.device),
-        (view.hit.account, worst.hit.account), (_when(view), _when(worst)),
-        (view.title, worst.title),
-    )  # fmt: skip
-    # Recorded events name no tenant in some hunts: no other place.
-    said = [mine for mine, theirs in pairs if mine and not (theirs or "").startswith(mine)]
-    if view.hit.distinct is not None:
-        said.insert(0, f"{_distinct(view)} distinct")
-    earlier = finding.hits[: finding.hits.index(view)]
-    seen = {command.line for one in earlier for command in one.hit.commands}
-    more = [cut(c.line, LONGEST) for c in view.hit.commands if c.line not in seen]
-    head = f"{view.hit_report.number} {titles.get(view.hit.hunt, view.hit.hunt)}: {', '.join(said)}"
-    return _text(head, "dim").append_text(_text("".join(f"; {line}" for line in more)))
-
-
-def _distinct(view: HitView) -> str:
-    return "-" if view.hit.distinct is None else f"{view.hit.distinct:,}"
+def _distinct(finding: FindingView) -> str:
+    return "-" if finding.distinct is None else f"{finding.distinct:,}"
 
 
 def _when(view: HitView) -> str:
     return f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
 
 
-def _commands(view: HitView, width: int) -> Iterator[Text]:
-    """The commands with their techniques, side by side where they are short."""
+def _found_by(finding: FindingView, titles: dict[str, str]) -> Iterator[Text]:
+    """Where it was found and by which hunts; of several hits each with its number."""
+    view = finding.worst
+    if len(finding.hits) == 1:
+        title = titles.get(view.hit.hunt)
+        yield _text(f"{title}, {view.place}" if title else view.place, "dim")
+        return
+    agree = f"{len(finding.hunts)} hunts agree" if len(finding.hunts) > 1 else ""
+    yield _text(", ".join(filter(None, [view.place, agree])), "dim")
+    for one in sorted(finding.hits, key=lambda v: v.hit_report.number):
+        title = titles.get(one.hit.hunt, one.hit.hunt)
+        elsewhere = f", {one.place}" if not view.place.startswith(one.place) else ""
+        yield _text(f"hit {one.hit_report.number}: {title}{elsewhere}", "dim")
+
+
+def _commands(finding: FindingView, width: int) -> Iterator[Text]:
+    """The commands of all hits, each once, with their techniques, side by side where short."""
+    fullest = sorted(finding.hits, key=lambda v: -len(v.hit.commands))
+    commands = {command.line: command for view in fullest for command in view.hit.commands}
     items = []
-    for command in view.hit.commands:
+    for command in commands.values():
         items.append((_text(cut(command.line, LONGEST)), " ".join(command.techniques)))
     longest = max((text.cell_len for text, _ in items), default=0)
     techniques = max((len(more) for _, more in items), default=0)

@@ -51,6 +51,7 @@ _LOOKS = {
 }
 _KIND_LOOKS = {
     Kind.QAKBOT: "bad",
+    Kind.LOADER: "bad",
     Kind.INVENTORY: "calm",
     Kind.ADMINISTRATION: "calm",
     Kind.UNCLEAR: "open",

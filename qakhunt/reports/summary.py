@@ -7,6 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
+from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.ledger import ANSWERED, DeliveryLine, LedgerLine, Status, Verdict
 from qakhunt.answers.run_result import customer
 from qakhunt.triage.words import count, prose, short_list
@@ -30,9 +31,15 @@ def verdict_line(result: RunResult) -> str:
     """One sentence that says what may be said, and no more."""
     verdict, hits = result.verdict, len(result.hits)
     devices = len({(hit.profile, hit.device) for hit in result.hits if hit.device is not None})
-    found = count(hits, "hit") + (f" on {count(devices, 'device')}" if devices else "")
+    findings = len(findings_of_run(result))
+    found = count(hits, "hit")
+    if findings < hits:
+        found = f"{count(findings, 'finding')} ({found})"
+    found += f" on {count(devices, 'device')}" if devices else ""
     if result.known:
-        found += f", {len(result.known)} of them reported before"
+        known = len(result.known)
+        of = f"{known} of them" if findings == hits else count(known, "hit")
+        found += f", {of} reported before"
     if result.suppressed:
         found += f", {result.suppressed} suppressed"
     if verdict is Verdict.CLEAN:

@@ -274,7 +274,7 @@ def _next_steps(
 
 def _step(kind: Kind, views: Sequence[HitView], *, fetched: bool) -> str:
     devices = short_list(list(dict.fromkeys(view.device for view in views)))
-    if kind is Kind.QAKBOT:
+    if kind.malware:
         accounts = list(dict.fromkeys(view.hit.account for view in views if view.hit.account))
         reset = f" and reset {short_list(accounts)}" if accounts else ""
         return (

@@ -131,6 +131,7 @@ def test_the_sdk_s_batch_is_answered_query_by_query(emulator: Emulator) -> None:
             for name, text in wanted
         ])  # fmt: skip
     good, unknown, foreign = answers
+    assert not isinstance(good, LogsQueryError)
     assert first_table(good).rows[0][0] == 40
     assert isinstance(unknown, LogsQueryError)
     assert isinstance(foreign, LogsQueryError)

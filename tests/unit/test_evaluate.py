@@ -407,7 +407,7 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     whole = json.loads(done.out)
-    assert whole["schema"] == "qakhunt.evaluate/2"
+    assert whole["schema"] == "qakhunt.evaluate/3"
     assert whole["date"] == "2026-11-24"
     recall = recall_of(whole["hunts"][0])
     assert {name: (share.found, share.tried) for name, share in recall.items()} == dict.fromkeys(
