@@ -140,12 +140,16 @@ def pipeline_client(
 
 @dataclass(frozen=True)
 class Call:
-    """A request that can be made anew for every try; ``asked_by`` names the asker in notes."""
+    """A request that can be made anew for every try; ``asked_by`` names the asker in notes.
+
+    ``json`` is None where there is no body.
+    """
 
     url: str
     json: Any
     headers: Mapping[str, str]
     asked_by: str
+    method: str = "POST"
 
 
 @dataclass(frozen=True)
@@ -255,7 +259,7 @@ class Transport:
             account.tries += 1
             request_id = str(uuid.uuid4())
             request = HttpRequest(
-                "POST", call.url, json=call.json,
+                call.method, call.url, json=call.json,
                 headers={
                     **call.headers,
                     "x-ms-client-request-id": request_id, "client-request-id": request_id,

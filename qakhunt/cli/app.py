@@ -36,6 +36,7 @@ COMMANDS: dict[str, Entry] = {
     "login": Entry("sign_in:login", SETUP, "Sign in as an analyst, once for all tenants."),
     "logout": Entry("sign_in:logout", SETUP, "Remove sign-ins from this machine."),
     "accounts": Entry("sign_in:accounts", SETUP, "List the analysts who are signed in."),
+    "deploy": Entry("rules:deploy", UNATTENDED, "Put hunts into a tenant as rules."),
     "state": Entry(
         "state:app", UNATTENDED, "Show, check, reset and prune a scheduled job's state."
     ),

@@ -9,17 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.edits import Edit, apply
-from qakhunt.kql.syntax import Call, Named, Operator, bare, column, stages
+from qakhunt.kql.syntax import Call, Name, Named, Operator, bare, column, find, stages
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from qakhunt.kql.syntax import Node, Script
 
 _TIME = "Timestamp"
 
 
-def with_columns(query: str, script: Script, missing: Sequence[str]) -> str | None:
+def with_columns(query: str, script: Script) -> str | None:
     """The query with the columns in its result; None where it cannot be said how."""
     if script.query is None:
         return None
@@ -27,7 +25,7 @@ def with_columns(query: str, script: Script, missing: Sequence[str]) -> str | No
     edits: list[Edit] = []
     last = max((n for n, one in enumerate(operators) if one.name == "summarize"), default=-1)
     if last >= 0:
-        edit = _summarized(query, operators[last])
+        edit = _summarized(operators[last])
         if edit is None:
             return None
         edits.append(edit)
@@ -40,13 +38,14 @@ def with_columns(query: str, script: Script, missing: Sequence[str]) -> str | No
     return apply(query, edits) if edits else None
 
 
-def _summarized(query: str, operator: Operator) -> Edit | None:
+def _summarized(operator: Operator) -> Edit | None:
     """``Timestamp = min(Timestamp)`` becomes an arg_min; else an arg_max comes in front."""
     if not operator.arguments:
         return None
-    groups = {name for one in operator.clause("by") or () for name in _names(one)}
-    if _TIME in groups:
-        return None
+    by = operator.clause("by") or ()
+    if any(name.name == _TIME for one in by for name in find(one, Name)):
+        return None  # one time for many records: no record is the one
+    groups = {name for one in by for name in _names(one)}
     wanted = ", ".join(name for name in ("ReportId", "DeviceId") if name not in groups)
     for argument in operator.arguments:
         if not isinstance(argument, Named) or argument.names != (_TIME,):

@@ -254,11 +254,15 @@ def _attack_name(tactic: str) -> str:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Text of several lines as a block, whose lines are those of the file."""
+    """Text of several lines as a block, whose lines are those of the file; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+    style = "|" if "\n" in text else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

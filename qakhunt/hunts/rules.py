@@ -45,6 +45,14 @@ _NOW = Instant.parse("2026-01-01")
 """Any instant: only lengths are read against it."""
 
 
+class MissingColumnsError(HuntError):
+    """The result lacks columns; ``query`` is the text with them, for the user to accept."""
+
+    def __init__(self, message: str, *, query: str, **rest: Any) -> None:
+        super().__init__(message, **rest)
+        self.query = query
+
+
 @dataclass(frozen=True)
 class Rule:
     """A hunt as a rule: its query looks back ``period`` from whenever it runs.
@@ -201,8 +209,7 @@ def _frequency(options: RuleOptions, period: Timespan, product: str) -> Timespan
 def _check_schedule(rule: Rule) -> None:
     if rule.period > LONGEST:
         raise UsageError(
-            f"a scheduled rule looks back 14 days at most, this hunt "
-            f"{length_text(rule.period)}",
+            f"a scheduled rule looks back 14 days at most, this hunt {length_text(rule.period)}",
             hint="--window 14d; 'qakhunt run --state' looks back further, on your schedule",
         )
     if not SHORTEST <= rule.frequency <= LONGEST:
@@ -237,7 +244,7 @@ def _with_required(hunt: Hunt, query: str, *, accepted: bool) -> str:
     missing = [name for name in REQUIRED if found is not None and name not in found]
     if not missing:
         return query
-    changed = with_columns(query, script, missing)
+    changed = with_columns(query, script)
     readable = changed and result_columns(parse(changed), DEFENDER.name)
     if not changed or not readable or not set(REQUIRED) <= set(readable):
         raise HuntError(
@@ -247,10 +254,11 @@ def _with_required(hunt: Hunt, query: str, *, accepted: bool) -> str:
             hint="add arg_max(TimeGenerated, ReportId, DeviceId) to the last summarize",
         )
     if not accepted:
-        raise HuntError(
+        raise MissingColumnsError(
             f"{hunt.name}: a custom detection needs {', '.join(REQUIRED)} in its result; "
-            f"{', '.join(missing)} missing. With them it would be:\n\n{changed}",
-            location=place_of(hunt, 0), hint="--add-columns takes this text",
+            f"{', '.join(missing)} missing",
+            location=place_of(hunt, 0), hint="--add-columns takes the query with them",
+            query=changed,
         )  # fmt: skip
     return changed
 
