@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
+from difflib import unified_diff
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +16,7 @@ from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_lines, write_text
 from qakhunt.core.errors import ExitCode, UsageError, nearest
+from qakhunt.core.safe_text import lines_for_terminal
 from qakhunt.run.request import HuntRequest, hunts_with_values, read_now
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 RULE, HUNTING, DETECTION = "sentinel-rule", "sentinel-hunt", "defender-detection"
 SIGMA = "sigma-stub"
 FORMS = (RULE, HUNTING, DETECTION, SIGMA)
+_SHORT = 100
 _SOURCES = {"sentinel": (RULE, HUNTING), "defender": (DETECTION,)}
 
 Window = Annotated[
@@ -102,6 +106,8 @@ def export(
             hint=f"name one: {', '.join(one.name for one, _ in found)}",
         )
     text = _text(*found[0], to, format_, _options(window, frequency, add_columns))
+    if out is None and sys.stdout.isatty():
+        text = lines_for_terminal(text)
     write_text(text, out, force=force, private=False)
 
 
@@ -217,8 +223,9 @@ def deploy(
     with _stores(settings, form, trust_host, write=write) as stores:
         planned = deployment.plan(stores, rules)
         if diff:
-            print_lines(line for one in planned for line in one.diff())
-            return ExitCode.HITS if any(one.fields or one.there is None for one in planned) else 0
+            lines = [line for one in planned for line in one.diff()]
+            print_lines(lines or ["no difference"])
+            return ExitCode.HITS if lines else 0
         for one in deployment.apply(planned) if write else planned:
             print_lines(_account(one, dry_run=dry_run))
             sys.stdout.flush()
@@ -231,14 +238,19 @@ def _account(planned: Planned, *, dry_run: bool) -> Iterator[str]:
     off = " (it is off there and stays so)" if planned.is_off else ""
     yield f"{action}: {planned.rule.title} [{planned.rule.id}] in {planned.store.label}{off}"
     for field in planned.fields:
-        yield f"  {field.path}: {_short(field.before)} -> {_short(field.after)}"
+        before, after = _plain(field.before), _plain(field.after)
+        if len(before) + len(after) <= _SHORT and "\n" not in before + after:
+            yield f"  {field.path}: {before} -> {after}"
+            continue
+        yield f"  {field.path}:"
+        lines = unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=0)
+        yield from (f"    {line}" for line in lines if line[:3] not in ("---", "+++", "@@ "))
 
 
-def _short(value: Any) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    if "\n" in text:
-        return f"{len(text.splitlines())} lines"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+def _plain(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1)
 
 
 def _settings_of(profile: str, config: Path | None) -> ProfileSettings:
