@@ -212,14 +212,14 @@ def _check_schedule(rule: Rule) -> None:
             f"a scheduled rule looks back 14 days at most, this hunt {length_text(rule.period)}",
             hint="--window 14d; 'qakhunt run --state' looks back further, on your schedule",
         )
+    if rule.period < SHORTEST:
+        raise UsageError(
+            f"--window {length_text(rule.period)}: a scheduled rule looks back 5 minutes at least"
+        )
     if not SHORTEST <= rule.frequency <= LONGEST:
         raise UsageError(
             f"--frequency {length_text(rule.frequency)}: a scheduled rule runs every 5 minutes to "
             "14 days"
-        )
-    if rule.period < SHORTEST:
-        raise UsageError(
-            f"--window {length_text(rule.period)}: a scheduled rule looks back 5 minutes at least"
         )
     if rule.frequency > rule.period:
         raise UsageError(

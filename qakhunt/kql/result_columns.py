@@ -37,6 +37,7 @@ _KEEPS = frozenset([
     "where", "filter", "sort", "order", "top", "take", "limit", "sample", "as", "serialize",
     "render", "consume",
 ])  # fmt: skip
+_DECIDES = frozenset(["project", "distinct", "summarize", "count"])
 _PICKS = frozenset(["arg_max", "arg_min"])
 
 
@@ -56,10 +57,24 @@ def _columns(node: Node, product: str, lets: Mapping[str, Node]) -> Names | None
     source, operators = stages(bare(node))
     found = _source(bare(source), product, lets)
     for operator in operators:
-        if found is None:
-            return None
-        found = _after(operator, found, product, lets)
+        if operator.name in _DECIDES:
+            found = _decided(operator, found)
+        elif found is not None:
+            found = _after(operator, found, product, lets)
     return found
+
+
+def _decided(operator: Operator, before: Names | None) -> Names | None:
+    """What an operator makes that names all of its columns, whatever stood before it."""
+    arguments = operator.arguments
+    if operator.name == "count":
+        return {"Count": None}
+    if operator.name == "summarize":
+        made, groups = _made(arguments), _made(operator.clause("by") or ())
+        return None if made is None or groups is None else {**groups, **made}
+    if any(isinstance(one, Wildcard) for one in arguments):
+        return before if operator.name == "distinct" else None
+    return _made(arguments)
 
 
 def _source(node: Node, product: str, lets: Mapping[str, Node]) -> Names | None:
@@ -84,10 +99,6 @@ def _after(
     if name == "extend":
         made = _made(arguments)
         return None if made is None else {**before, **made}
-    if name in ("project", "distinct"):
-        if any(isinstance(one, Wildcard) for one in arguments):
-            return before if name == "distinct" else None
-        return _made(arguments)
     if name in ("project-away", "project-keep"):
         named = {column(bare(one)) for one in arguments}
         if None in named:
@@ -96,11 +107,6 @@ def _after(
         return {one: None for one in before if (one in named) is not away}
     if name == "project-rename":
         return _renamed(arguments, before)
-    if name == "summarize":
-        made, groups = _made(arguments), _made(operator.clause("by") or ())
-        return None if made is None or groups is None else {**groups, **made}
-    if name == "count":
-        return {"Count": None}
     if name == "union":
         return _union(operator, before, product, lets)
     if name in ("mv-expand", "mvexpand"):
