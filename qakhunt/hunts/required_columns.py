@@ -9,12 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.kql.edits import Edit, apply
+from qakhunt.kql.result_columns import result_columns
+from qakhunt.kql.schema import DEFENDER
 from qakhunt.kql.syntax import Call, Name, Named, Operator, bare, column, find, stages
 
 if TYPE_CHECKING:
     from qakhunt.kql.syntax import Node, Script
 
-_TIME = "Timestamp"
+REQUIRED = ("Timestamp", "DeviceId", "ReportId")
+_TIME = REQUIRED[0]
 
 
 def with_columns(query: str, script: Script) -> str | None:
@@ -26,16 +29,24 @@ def with_columns(query: str, script: Script) -> str | None:
     last = max((n for n, one in enumerate(operators) if one.name == "summarize"), default=-1)
     if last >= 0:
         edit = _summarized(operators[last])
-        if edit is None:
+        if edit is None or not _are_there(script, last):
             return None
         edits.append(edit)
-    for operator in operators[last + 1 :]:
+    for number, operator in enumerate(operators[last + 1 :]):
         if operator.name in ("project", "distinct") and operator.arguments:
+            if last < 0 and not edits and not _are_there(script, number):
+                return None
             kept = {name for one in operator.arguments for name in _names(one)}
-            lacking = [name for name in (_TIME, "DeviceId", "ReportId") if name not in kept]
+            lacking = [name for name in REQUIRED if name not in kept]
             end = operator.arguments[-1].end
             edits.append(Edit(end, end, "".join(f", {name}" for name in lacking)))
     return apply(query, edits) if edits else None
+
+
+def _are_there(script: Script, operators: int) -> bool:
+    """Whether records are known to have the columns there."""
+    found = result_columns(script, DEFENDER.name, operators)
+    return found is not None and set(REQUIRED) <= set(found)
 
 
 def _summarized(operator: Operator) -> Edit | None:

@@ -18,7 +18,7 @@ from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
-from qakhunt.hunts.required_columns import with_columns
+from qakhunt.hunts.required_columns import REQUIRED, with_columns
 from qakhunt.hunts.time_filters import time_filters
 from qakhunt.hunts.window import length_text, read_period
 from qakhunt.kql.parser import parse
@@ -38,7 +38,6 @@ SHORTEST = Timespan.parse("5m")
 MOST_MAPPINGS, MOST_IDENTIFIERS = 10, 3
 LOOKBACKS = {"1h": "4h", "3h": "12h", "12h": "48h", "1d": "30d"}
 """A custom detection's frequency -> how far each of its runs looks back."""
-REQUIRED = ("Timestamp", "DeviceId", "ReportId")
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}", re.ASCII)
 _SEVERITIES = ("High", "Medium", "Low", "Informational")
 _NOW = Instant.parse("2026-01-01")

@@ -41,22 +41,29 @@ _DECIDES = frozenset(["project", "distinct", "summarize", "count"])
 _PICKS = frozenset(["arg_max", "arg_min"])
 
 
-def result_columns(script: Script, product: str) -> tuple[str, ...] | None:
-    """Names of the result's columns, in order; None where the text does not tell."""
+def result_columns(
+    script: Script, product: str, operators: int | None = None
+) -> tuple[str, ...] | None:
+    """Names of the result's columns, in order; None where the text does not tell.
+
+    With ``operators``, those behind so many operators of the query.
+    """
     lets: dict[str, Node] = {}
     for statement in script.statements:
         if isinstance(statement, Let):
             lets[statement.name] = statement.value
     if script.query is None:
         return None
-    found = _columns(script.query, product, lets)
+    found = _columns(script.query, product, lets, operators)
     return None if found is None else tuple(found)
 
 
-def _columns(node: Node, product: str, lets: Mapping[str, Node]) -> Names | None:
+def _columns(
+    node: Node, product: str, lets: Mapping[str, Node], most: int | None = None
+) -> Names | None:
     source, operators = stages(bare(node))
     found = _source(bare(source), product, lets)
-    for operator in operators:
+    for operator in operators[:most]:
         if operator.name in _DECIDES:
             found = _decided(operator, found)
         elif found is not None:

@@ -55,6 +55,10 @@ def test_no_rule_of_a_built_in_hunt_holds_an_instant(hunt: Hunt) -> None:
             with pytest.raises(HuntError, match="a rule takes 10,000"):
                 make(hunt, options)
             continue
+        if hunt.name == "qakbot-recon-injected-parent" and make is defender_detection:
+            with pytest.raises(HuntError, match="add arg_max|Timestamp, ReportId missing"):
+                make(hunt, options)
+            continue
         rule = make(hunt, options)
         assert not INSTANT.search(rule.query)
         assert "= ago(7d);" in rule.query
@@ -130,6 +134,7 @@ def test_missing_columns_are_offered_and_added_only_where_accepted() -> None:
         ("T | summarize n = count() by bin(TimeGenerated, 1h)", None),
         ("T | summarize Timestamp = avg(TimeGenerated) by DeviceId", None),
         ("T | summarize n = count() by DeviceId | project-away DeviceId", None),
+        ("T | project DeviceId, TimeGenerated | summarize n = count() by DeviceId", None),
     ],
 )
 def test_columns_are_added_where_one_record_has_them(
