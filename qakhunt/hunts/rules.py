@@ -144,15 +144,10 @@ def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
     check_product(hunt, product)
     period, warnings = _period(hunt, options)
     query = render_living(hunt, period, product=product, parameters=options.parameters)
+    _check_length(hunt, query)
     if product == DEFENDER.name:
         query = _with_required(hunt, query, accepted=options.add_columns)
-    if len(query) > MOST_CHARACTERS:
-        raise HuntError(
-            f"{hunt.name}: its query has {len(query):,} characters, a rule takes "
-            f"{MOST_CHARACTERS:,}",
-            location=hunt.place.locate(1, 1),
-            hint="shorten a list (--set NAME=VALUE), or keep it in a watchlist",
-        )
+        _check_length(hunt, query)
     found = result_columns(parse(query), product)
     if product == DEFENDER.name and found is None:
         warnings = (*warnings, f"whether its result has {', '.join(REQUIRED)} cannot be read")
@@ -161,6 +156,16 @@ def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
         _frequency(options, period, product), period, product, hunt.tactics, hunt.techniques,
         _entities(hunt, found), _details(hunt, found), hunt.notes.triage, hunt.version, warnings,
     )  # fmt: skip
+
+
+def _check_length(hunt: Hunt, query: str) -> None:
+    if len(query) > MOST_CHARACTERS:
+        raise HuntError(
+            f"{hunt.name}: its query has {len(query):,} characters, a rule takes "
+            f"{MOST_CHARACTERS:,}",
+            location=hunt.place.locate(1, 1),
+            hint="shorten a list (--set NAME=VALUE), or keep it in a watchlist",
+        )
 
 
 def _period(hunt: Hunt, options: RuleOptions) -> tuple[Timespan, tuple[str, ...]]:
