@@ -17,7 +17,7 @@ from tests.support.receivers import Receiver, http_receiver
 
 VALUES = {
     "slack": {}, "jira": {"project": "SOC", "issuetype": "Task"},
-    "servicenow": {"category": "security"},
+    "servicenow": {},
 }  # fmt: skip
 LONG = tuple(f"net view \\\\server{n} " + "x" * 900 for n in range(60))
 
@@ -117,7 +117,6 @@ def test_servicenow_finds_a_finding_by_its_fingerprint(receiver: Receiver) -> No
     (finding,) = make_report([make_hit(commands=LONG)]).findings
     assert body["correlation_id"] == finding["fingerprint"]
     assert len(body["description"]) <= 4000
-    assert body["category"] == "security"
 
 
 def test_a_value_that_the_template_needs_is_asked_for(receiver: Receiver) -> None:
