@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from qakhunt.core.safe_text import for_json
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind
 from qakhunt.hunts.window import iso_length, length_text
@@ -176,7 +177,7 @@ def arm_template(rule: Rule, *, scheduled: bool) -> str:
         },
         "resources": [resource],
     }
-    return json.dumps(template, indent=2, ensure_ascii=False) + "\n"
+    return _json(template)
 
 
 def _literal(value: Any) -> Any:
@@ -222,7 +223,11 @@ def sentinel_yaml(rule: Rule, *, scheduled: bool) -> str:
 
 def detection_json(rule: Rule) -> str:
     """The request's body, as JSON to read."""
-    return json.dumps(detection_rule(rule), indent=2, ensure_ascii=False) + "\n"
+    return _json(detection_rule(rule))
+
+
+def _json(document: Any) -> str:
+    return for_json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def sigma_stub(hunt: Hunt, options: RuleOptions, identifier: str) -> str:

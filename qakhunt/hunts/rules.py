@@ -2,9 +2,9 @@
 
 What the service would refuse is refused here, with the reason. Limits: Sentinel's of a
 scheduled rule (learn.microsoft.com/azure/sentinel/scheduled-rules-overview: 14 days, 5
-minutes, 10,000 characters, 10 entity mappings of 3 identifiers), Defender's of a custom
-detection (learn.microsoft.com/defender-xdr/custom-detection-rules: the look-back follows
-the frequency; Timestamp, ReportId and an impacted asset in the result).
+minutes, 10,000 characters, no ``search *``, 10 entity mappings of 3 identifiers), Defender's
+of a custom detection (learn.microsoft.com/defender-xdr/custom-detection-rules: the look-back
+follows the frequency; Timestamp, ReportId and an impacted asset in the result).
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from qakhunt.kql.parser import parse
 from qakhunt.kql.result_columns import result_columns
 from qakhunt.kql.schema import DEFENDER
 from qakhunt.kql.values import Instant, Timespan
+from qakhunt.kql.visitors import sources
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -104,6 +105,7 @@ def sentinel_rule(hunt: Hunt, options: RuleOptions, *, scheduled: bool = True) -
     rule = _rule(hunt, options, LOG_ANALYTICS)
     if scheduled:
         _check_schedule(rule)
+        _check_sources(hunt)
     _check_severity(hunt)
     if len(rule.entities) > MOST_MAPPINGS:
         raise HuntError(
@@ -231,6 +233,16 @@ def _check_schedule(rule: Rule) -> None:
             f"{length_text(rule.period)}: what happens in between would never be seen",
             hint="a shorter --frequency or a longer --window",
         )
+
+
+def _check_sources(hunt: Hunt) -> None:
+    """A scheduled rule names its tables."""
+    for source in sources(script_of(hunt)):
+        if source.kind == "everything" or (source.kind == "wildcard" and source.name == "*"):
+            raise HuntError(
+                f"{hunt.name}: a scheduled rule takes no 'search *' and no 'union *'",
+                location=place_of(hunt, source.node.start), hint="name the tables that it reads",
+            )  # fmt: skip
 
 
 def _check_severity(hunt: Hunt) -> None:

@@ -207,6 +207,16 @@ def test_a_profile_that_reads_does_not_write_and_one_that_writes_does_not_hunt(
     assert len(served.calls) == before
 
 
+def test_doctor_reads_the_rules_of_a_profile_that_writes(
+    served: Emulator, config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    doctor = ["doctor", "--config", str(config), "--profile"]
+    assert run([*doctor, "fabrikam-sentinel-writes"]) == 0
+    assert "sentinel-rule: workspace fabrikam-" in capsys.readouterr().out
+    assert run([*doctor, "fabrikam-defender-writes"]) == 0
+    assert "defender-detection: tenant" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("service", "words"),
     [
@@ -321,6 +331,7 @@ GOOD_RULE = {
         ({"severity": "high"}, "is no severity"),
         ({"triggerOperator": "gt"}, "is no triggerOperator"),
         ({"query": "DeviceProcessEvents | where"}, "Failed to run"),
+        ({"query": "search 'x'"}, "can't contain 'search *'"),
         ({"query": "print 1 //" + "x" * 10_000}, "more than 10000"),
         ({"suppressionDuration": None}, "'suppressionDuration' is missing"),
     ],

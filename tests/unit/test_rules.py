@@ -202,6 +202,18 @@ def test_an_entity_of_a_missing_column_is_refused(tmp_path: Path) -> None:
         sentinel_rule(hunt, RuleOptions())
 
 
+@pytest.mark.parametrize(
+    "query",
+    ["search 'x'", "search * | take 1", "union * | take 1", "DeviceInfo | union (search 'x')"],
+)
+def test_a_scheduled_rule_names_its_tables(tmp_path: Path, query: str) -> None:
+    hunt = hunt_file(tmp_path, query, queryPeriod="1d")
+    with pytest.raises(HuntError, match="takes no 'search") as caught:
+        sentinel_rule(hunt, RuleOptions())
+    assert caught.value.location is not None
+    assert sentinel_rule(hunt, RuleOptions(), scheduled=False).query == query
+
+
 def test_text_in_brackets_is_no_expression_of_the_template(tmp_path: Path) -> None:
     query = "['DeviceInfo'] | where x == dynamic([1])[0] and y in (z[1])\n| where a[0]"
     hunt = hunt_file(tmp_path, f"{query}[1]", queryPeriod="1d", description="[resourceId('x')]")
@@ -239,7 +251,7 @@ def test_a_detection_in_its_older_form_is_read(tmp_path: Path) -> None:
 
 
 def test_a_hostile_rule_is_a_file_with_a_tame_name_and_the_same_query() -> None:
-    query = "T\r\n| where x == '\t\x1b[2J' // \u202e trailing \n"
+    query = "T\r\n| where x == '\t\x1b[2J' // \u202e \ud800 trailing \n"
     document = hunt_of_alert_rule({
         "name": "x", "kind": "Scheduled",
         "properties": {"displayName": "../../../etc/\x1b]0;x\x07 *rule*", "query": query},

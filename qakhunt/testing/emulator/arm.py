@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from starlette.concurrency import run_in_threadpool
 
+from qakhunt.kql.parser import parse
 from qakhunt.kql.values import Timespan
+from qakhunt.kql.visitors import sources
 from qakhunt.testing.emulator.identity import Refusal
 from qakhunt.testing.emulator.replies import Reply, json_reply
 from qakhunt.testing.emulator.resources import (
@@ -147,6 +149,7 @@ class ResourceManager:
         kind = (match["below"] or match["kind"]).lower()
         if kind == "alertrules":
             _check_rule(sent, properties)
+            _check_sources(properties["query"])
             check_query(self._queries, properties["query"], *found, at)
         else:
             _CHECKS[kind](properties)
@@ -187,6 +190,12 @@ def _check_rule(sent: Mapping[str, Any], properties: Mapping[str, Any]) -> None:
     mappings = properties.get("entityMappings") or []
     if len(mappings) > 10 or any(len(one.get("fieldMappings") or ()) > 3 for one in mappings):
         raise bad_request("At most 10 entity mappings of at most 3 identifiers each")
+
+
+def _check_sources(query: Any) -> None:
+    for source in sources(parse(query)) if isinstance(query, str) else ():
+        if source.kind == "everything" or (source.kind == "wildcard" and source.name == "*"):
+            raise bad_request("The query can't contain 'search *' or 'union *'")
 
 
 def _check_saved_search(properties: Mapping[str, Any]) -> None:
