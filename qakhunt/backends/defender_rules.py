@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qakhunt.backends.clouds import cloud_named
-from qakhunt.backends.rule_store import RestClient, RuleService, differences, merged
-from qakhunt.backends.services import Place
+from qakhunt.backends.rule_store import RestClient, differences, merged
+from qakhunt.backends.services import Place, RuleService
 from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.rule_documents import detection_rule
 

@@ -19,10 +19,8 @@ from qakhunt.hunts.window import read_period
 from qakhunt.kql.values import Instant, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator, Mapping
 
-    from qakhunt.backends.profile import Profile
-    from qakhunt.backends.services import Place
     from qakhunt.backends.transport import Reply, Transport
     from qakhunt.hunts.rules import Rule
 
@@ -64,15 +62,6 @@ class RuleStore(Protocol):
 
     def put(self, rule: Rule, there: Mapping[str, Any] | None) -> None:
         """Create the rule, or change what is ``there``."""
-
-
-@dataclass(frozen=True)
-class RuleService:
-    """How a service keeps rules: where, and its stores by the form of rule they hold."""
-
-    place: Callable[[Profile], Place]
-    open: Callable[[Transport, Profile, str], list[RuleStore]]
-    forms: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qakhunt.backends.clouds import cloud_named
-from qakhunt.backends.rule_store import RestClient, RuleService
-from qakhunt.backends.services import Place
+from qakhunt.backends.rule_store import RestClient
+from qakhunt.backends.services import Place, RuleService
 from qakhunt.core.errors import ConfigError, UnansweredError
 from qakhunt.hunts.rule_documents import (
     ALERT_RULES_VERSION,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from qakhunt.backends.base import Backend
     from qakhunt.backends.profile import Profile
-    from qakhunt.backends.rule_store import RuleService
+    from qakhunt.backends.rule_store import RuleStore
     from qakhunt.backends.transport import Transport
     from qakhunt.kql.values import Instant, Timespan
 
@@ -84,6 +84,15 @@ class Unfit:
     key: str
     words: str
     hint: str
+
+
+@dataclass(frozen=True)
+class RuleService:
+    """How a service keeps rules: where, and its stores by the form of rule they hold."""
+
+    place: Callable[[Profile], Place]
+    open: Callable[[Transport, Profile, str], list[RuleStore]]
+    forms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
