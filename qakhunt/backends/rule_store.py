@@ -78,7 +78,9 @@ class RestClient:
         """The answer's object; None for a 404 where ``absent`` allows one, and for no body."""
         url = path if path.startswith(self.transport.endpoint) else self.transport.endpoint + path
         headers = {"Content-Type": "application/json"} if body is not None else {}
-        reply = self.transport.send(Call(url, body, headers, self.asked_by, method))
+        reply = self.transport.send(
+            Call(url, body, headers, self.asked_by, method, once=method in _WRITES)
+        )
         if reply.outcome is Outcome.ANSWERED:
             if reply.status == 404 and absent:
                 return None

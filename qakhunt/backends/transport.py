@@ -142,7 +142,8 @@ def pipeline_client(
 class Call:
     """A request that can be made anew for every try; ``asked_by`` names the asker in notes.
 
-    ``json`` is None where there is no body.
+    ``json`` is None where there is no body. With ``once`` only a throttled call is sent again:
+    after any other fault it may have been done.
     """
 
     url: str
@@ -150,6 +151,7 @@ class Call:
     headers: Mapping[str, str]
     asked_by: str
     method: str = "POST"
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ class Transport:
                 self._renew(attempt.authorization)
                 continue
             wait = self._wait_before_retry(attempt, account)
-            if wait is None:
+            if wait is None or (call.once and attempt.status != THROTTLED):
                 return self._ended(attempt, account)
             if sum(account.waits) + wait > self._limits.patience:
                 return self._ended(

@@ -220,7 +220,7 @@ def deploy(
         for one, values in hunts_with_values(request)
     ]
     write = not (dry_run or diff)
-    with _stores(settings, form, trust_host, write=write) as stores:
+    with _stores(settings, form, trust_host) as stores:
         planned = deployment.plan(stores, rules)
         if diff:
             lines = [line for one in planned for line in one.diff()]
@@ -272,7 +272,7 @@ def _form_of(settings: ProfileSettings, to: str | None) -> str:
 
 
 def _stores(
-    settings: ProfileSettings, form: str, trusted: Sequence[str] | None, *, write: bool
+    settings: ProfileSettings, form: str, trusted: Sequence[str] | None
 ) -> AbstractContextManager[list[RuleStore]]:
     from contextlib import contextmanager
 
@@ -282,7 +282,7 @@ def _stores(
     def opened() -> Iterator[list[RuleStore]]:
         live = LiveBackends(read_now(None), trusted_hosts=trusted or ())
         try:
-            yield live.open_rules(settings, form, write=write)
+            yield live.open_rules(settings, form)
         finally:
             live.close()
 
@@ -322,7 +322,7 @@ def import_rules(
     files: dict[str, str] = {}
     left_out: list[str] = []
     for form in forms:
-        with _stores(settings, form, trust_host, write=False) as stores:
+        with _stores(settings, form, trust_host) as stores:
             found = imported(stores, form, files)
         files |= found.files
         left_out += found.left_out if form != HUNTING else ()

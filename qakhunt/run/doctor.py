@@ -88,7 +88,7 @@ def _rules(settings: ProfileSettings, live: LiveBackends) -> Iterator[Check]:
     name = settings.name
     for form in service_named(settings.profile.backend).rule_service().forms:
         try:
-            for store in live.open_rules(settings, form, write=False):
+            for store in live.open_rules(settings, form):
                 words = f"{store.label} has {len(store.all())}; whether more can be written is seen"
                 yield Check(name, form, Grade.OK, f"{words} when one is")
         except QakhuntError as problem:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import ssl
 import threading
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,16 +106,12 @@ class LiveBackends:
         self._open.append(backend)
         return backend
 
-    def open_rules(self, settings: ProfileSettings, form: str, *, write: bool) -> list[RuleStore]:
-        """The stores of a profile's rules of one form. Raises ConfigError; nothing is asked yet.
-
-        Only a throttled write is sent again: after any other fault it may have been done.
-        """
+    def open_rules(self, settings: ProfileSettings, form: str) -> list[RuleStore]:
+        """The stores of a profile's rules of one form. Raises ConfigError; nothing is asked yet."""
         profile = settings.profile
         service = service_named(profile.backend).rule_service()
         address = _checked_address(profile, service.place(profile), self.trusted_hosts)
-        tries = 1 if write else RetryLimits().tries
-        limits = replace(_retry_limits(profile.limits), tries=tries)
+        limits = _retry_limits(profile.limits)
         limiter = RateLimiter(self.clock, concurrency=1, calls=_RULE_CALLS, per=60.0)
         transport = self._transport(
             settings, address, pipeline_client, limiter, _RULE_SILENCE, limits

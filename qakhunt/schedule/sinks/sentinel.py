@@ -19,8 +19,8 @@ import msgspec
 
 from qakhunt.answers.response import decode_error
 from qakhunt.backends.clouds import check_endpoint, cloud_named
-from qakhunt.backends.pace import Gate, SystemClock
 from qakhunt.backends.profile import CloudName  # noqa: TC001 - msgspec reads it at run time
+from qakhunt.backends.rate_limiter import RateLimiter, SystemClock
 from qakhunt.backends.replies import one_line
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.core.errors import ConfigError
@@ -143,11 +143,11 @@ class SentinelSink(Sink):
                 self._context.credential(), self._endpoint, self._scope,
                 ca_file=verify if isinstance(verify, str) else None,
             )  # fmt: skip
-            gate = Gate(clock, concurrency=1, calls=120, per=60.0)
+            limiter = RateLimiter(clock, concurrency=1, calls=120, per=60.0)
             # Trying again is the outbox's.
             limits = RetryLimits(tries=1, throttled_tries=1)
             self._transport = Transport(
-                client, self._endpoint, gate, clock, read_timeout=_SILENCE, limits=limits
+                client, self._endpoint, limiter, clock, read_timeout=_SILENCE, limits=limits
             )
         return self._transport
 
