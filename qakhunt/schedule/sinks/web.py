@@ -38,7 +38,7 @@ from qakhunt.schedule.sinks.base import (
     reference,
     to_json,
 )
-from qakhunt.schedule.sinks.templates import ReadyTemplate, ready_template, with_values
+from qakhunt.schedule.sinks.templates import READY, ReadyTemplate, ready_template, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -71,6 +71,13 @@ class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     authorization_vault: str | None = None
     template: str | None = None
     values: dict[str, str] = {}
+
+    @property
+    def signs(self) -> bool:
+        """Whether requests are signed: not for a receiver that checks none, unless asked for."""
+        named = self.secret_vault is not None or self.secret_env != _SECRET
+        unchecked = self.template in READY or bool(reference(self, "authorization"))
+        return named or not unchecked
 
 
 class TeamsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -119,10 +126,9 @@ class WebhookSink(_WebSink):
         super().__init__(name, settings, context)
         where = reference(settings, "authorization")
         self._authorization = context.secret(where) if where else None
-        named = settings.secret_vault or settings.secret_env != _SECRET
-        signs = named or not (self._ready or where)
-        secret = context.secret(reference(settings, "secret") or "") if signs else ""
-        self._key = signing_key(secret, name) if signs else None
+        self._key: bytes | None = None
+        if settings.signs:
+            self._key = signing_key(context.secret(reference(settings, "secret") or ""), name)
         self._seconds = seconds
 
     def _loaded(self, template: str) -> Any:
