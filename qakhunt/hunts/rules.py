@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 import uuid
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
@@ -24,13 +24,15 @@ from qakhunt.hunts.window import length_text, read_period
 from qakhunt.kql.parser import parse
 from qakhunt.kql.result_columns import result_columns
 from qakhunt.kql.schema import DEFENDER
+from qakhunt.kql.syntax import Literal, find
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.kql.visitors import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from qakhunt.hunts.model import EntityMapping, Hunt
+    from qakhunt.kql.syntax import Script
 
 MOST_CHARACTERS = 10_000
 _DAY, _HOUR = Timespan.parse("1d"), Timespan.parse("1h")
@@ -139,6 +141,9 @@ def defender_detection(hunt: Hunt, options: RuleOptions) -> Rule:
             f"{length_text(sees)}, the window is {length_text(rule.period)}",
             hint="a shorter --window, or a --frequency of 1d, which looks back 30 days",
         )
+    if len(rule.tactics) > 1 and rule.techniques:
+        words = "its techniques are left out: of several tactics nothing says whose they are"
+        return replace(rule, warnings=(*rule.warnings, words))
     return rule
 
 
@@ -150,14 +155,23 @@ def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
     if product == DEFENDER.name:
         query = _with_required(hunt, query, accepted=options.add_columns)
         _check_length(hunt, query)
-    found = result_columns(parse(query), product)
+    script = parse(query)
+    found = result_columns(script, product)
+    warnings += tuple(_fixed_times(script))
     if product == DEFENDER.name and found is None:
-        warnings = (*warnings, f"whether its result has {', '.join(REQUIRED)} cannot be read")
+        warnings += (f"whether its result has {', '.join(REQUIRED)} cannot be read",)
     return Rule(
         rule_id(hunt), hunt.title, hunt.description, hunt.severity or "Medium", query,
         _frequency(options, period, product), period, product, hunt.tactics, hunt.techniques,
         _entities(hunt, found), _details(hunt, found), hunt.notes.triage, hunt.version, warnings,
     )  # fmt: skip
+
+
+def _fixed_times(script: Script) -> Iterator[str]:
+    """A warning for each time of the query's own that does not move on."""
+    for literal in find(script, Literal):
+        if literal.type == "datetime" and literal.value is not None:
+            yield f"{literal.tokens[0].text} is a fixed time: the rule does not move on from it"
 
 
 def _check_length(hunt: Hunt, query: str) -> None:

@@ -202,6 +202,27 @@ def test_an_entity_of_a_missing_column_is_refused(tmp_path: Path) -> None:
         sentinel_rule(hunt, RuleOptions())
 
 
+def test_what_a_rule_does_not_do_is_warned_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = (
+        "let Since = datetime(2026-10-01);\nDeviceProcessEvents\n"
+        "| where TimeGenerated > Since and TimeGenerated > ago(60d)\n| take 1"
+    )
+    hunt = hunt_file(tmp_path, query, queryPeriod="1d", tactics=["Discovery", "Execution"],
+                     relevantTechniques=["T1016"])  # fmt: skip
+    assert run(["hunts", "export", hunt.path, "--to", "defender-detection"]) == 0
+    warnings = capsys.readouterr().err.splitlines()
+    assert (
+        "warning: own: datetime(2026-10-01) is a fixed time: the rule does not move on from it"
+        in warnings
+    )
+    assert any(
+        "the query itself looks at" in line and "the rule sees 1d" in line for line in warnings
+    )
+    assert any("its techniques are left out" in line for line in warnings)
+
+
 @pytest.mark.parametrize(
     "query",
     ["search 'x'", "search * | take 1", "union * | take 1", "DeviceInfo | union (search 'x')"],
