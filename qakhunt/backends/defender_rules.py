@@ -80,7 +80,8 @@ class DetectionStore:
             if answer is None:
                 return  # 204: done, and nothing to compare
         condition = (answer or {}).get("queryCondition") or {}
-        if (answer or {}).get("id") != rule.id or condition.get("queryText") != rule.query:
+        same = str((answer or {}).get("id")).casefold() == rule.id.casefold()
+        if not same or condition.get("queryText") != rule.query:
             raise UnansweredError(
                 "it was written, but Graph answers with another id or query",
                 hint="look at the tenant's custom detections before the next deployment",

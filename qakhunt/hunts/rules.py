@@ -95,7 +95,7 @@ class RuleOptions:
 def rule_id(hunt: Hunt) -> str:
     """The id that every deployment of the hunt has: its own, else one made of its name."""
     if _RESOURCE_NAME.fullmatch(hunt.id):
-        return hunt.id.lower()
+        return hunt.id
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"qakhunt:{hunt.id or hunt.name}"))
 
 
