@@ -37,7 +37,7 @@ _FORMATS = ("table", "json", "navigator")
 
 @app.callback()
 def hunts() -> None:
-    """List, show, create and check hunts."""
+    """List, show, create, check, export and import hunts."""
 
 
 def render(

@@ -90,8 +90,8 @@ def export(
 ) -> None:  # fmt: skip
     """Write a hunt as a rule: ARM JSON or YAML of Sentinel, JSON of Defender, a Sigma stub.
 
-    The rule looks back from whenever it runs: window lets become ago() and now(). What the
-    service would refuse is refused here.
+    The rule looks back from whenever it runs: window lets become ago() and
+    now(). What the service would refuse is refused here.
     """
     if to not in FORMS:
         raise UsageError(f"no form named {to!r}", hint=nearest(to, FORMS) or ", ".join(FORMS))
@@ -199,9 +199,9 @@ def deploy(
 ) -> int:  # fmt: skip
     """Put hunts into Sentinel or Defender as rules and say what changed.
 
-    A rule keeps its id, so that a second deployment changes nothing. Nothing is deleted, and
-    whether a rule is on stays as it is there. The profile says 'write = true' and has a
-    sign-in of its own.
+    A rule keeps its id, so that a second deployment changes nothing. Nothing
+    is deleted, and whether a rule is on stays as it is there. The profile says
+    'write = true' and has a sign-in of its own.
     """
     from qakhunt.hunts.rules import RuleOptions
     from qakhunt.run import deploy as deployment
