@@ -11,7 +11,10 @@ import pytest
 import yaml
 
 from qakhunt.__main__ import run
-from qakhunt.core.errors import ConfigError, HuntError, QakhuntError
+from qakhunt.backends.rule_store import RestClient, differences
+from qakhunt.backends.services import service_named
+from qakhunt.backends.transport import Outcome, Reply
+from qakhunt.core.errors import ConfigError, HuntError, QakhuntError, UnansweredError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import Hunt
@@ -149,26 +152,31 @@ def test_columns_are_added_where_one_record_has_them(
     assert becomes in defender_detection(hunt, RuleOptions(add_columns=True)).query
 
 
-def test_the_added_columns_are_those_of_the_first_record(tmp_path: Path) -> None:
+def test_a_rule_fires_again_next_month_on_the_first_record(tmp_path: Path) -> None:
     pytest.importorskip("duckdb_kql", reason="the embedded engine needs Python 3.11")
     rule = defender_detection(
         built_in(), RuleOptions(window="7d", add_columns=True, parameters={"Threshold": 1})
     )
-    hunt, out = tmp_path / "rule.kql", tmp_path / "result.json"
+    hunt = tmp_path / "rule.kql"
     hunt.write_text(rule.query)
+    lines = ((2, "arp -a"), (1, "net view"), (3, "route print"))
     events = tmp_path / "DeviceProcessEvents.ndjson"
     events.write_text("".join(
         json.dumps({
-            "Timestamp": f"2026-10-14T09:0{number}:00Z", "DeviceName": "pc", "AccountName": "a",
-            "DeviceId": "d1", "ReportId": 70 + number, "ProcessCommandLine": line,
+            "Timestamp": f"2026-{month}-14T09:0{number}:00Z", "DeviceName": "pc",
+            "AccountName": "a", "DeviceId": "d1", "ReportId": 10 * month + number,
+            "ProcessCommandLine": line,
         }) + "\n"
-        for number, line in ((2, "arp -a"), (1, "net view"), (3, "route print"))
+        for month in (10, 11)
+        for number, line in lines
     ))  # fmt: skip
-    arguments = ["--events", str(events), "--dialect", "defender", "--now", "2026-10-15"]
-    assert run(["run", str(hunt), *arguments, "--out", str(out), "-q"]) in (0, 4)
-    (hit,) = json.loads(out.read_text())["hits"]
-    assert (hit["row"]["ReportId"], hit["row"]["DeviceId"]) == (71, "d1")
-    assert hit["row"]["Timestamp"].startswith("2026-10-14T09:01")
+    for month in (10, 11):
+        out = tmp_path / f"{month}.json"
+        arguments = ["--events", str(events), "--dialect", "defender", "--out", str(out), "-q"]
+        assert run(["run", str(hunt), *arguments, "--now", f"2026-{month}-15"]) in (0, 4)
+        (hit,) = json.loads(out.read_text())["hits"]
+        assert (hit["row"]["ReportId"], hit["row"]["DeviceId"]) == (10 * month + 1, "d1")
+        assert hit["row"]["Timestamp"].startswith(f"2026-{month}-14T09:01")
 
 
 @pytest.mark.parametrize(
@@ -347,3 +355,90 @@ def test_a_profile_that_writes_is_none_of_all_profiles_and_cannot_be_local() -> 
     assert parse_config(text, Path("c.toml")).select(everything=True) == []
     with pytest.raises(ConfigError, match="write: a file found in the current folder"):
         parse_config(text, Path("qakhunt.toml"), local=True)
+
+
+@pytest.mark.parametrize(
+    ("clouds", "host"),
+    [
+        ("", "management.azure.com"),
+        ("cloud = 'usgov'", "management.usgovcloudapi.net"),
+        ("cloud = 'usgov'\nlog_analytics_cloud = 'public'", "management.azure.com"),
+        ("cloud = 'china'", "management.chinacloudapi.cn"),
+    ],
+)
+def test_the_tokens_of_sentinels_rules_are_for_the_clouds_resource_manager(
+    clouds: str, host: str
+) -> None:
+    text = f"""
+[profiles.r]
+backend = "log-analytics"
+tenant = "11111111-1111-4111-8111-111111111111"
+workspaces = ["22222222-2222-4222-8222-222222222222"]
+{clouds}
+"""
+    profile = parse_config(text, Path("c.toml")).profiles["r"]
+    place = service_named("log-analytics").rule_service().place(profile)
+    assert (place.endpoint, place.scope) == (f"https://{host}", f"https://{host}/.default")
+
+
+def test_no_token_goes_to_a_resource_manager_that_nobody_trusts(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(
+        PROFILE.replace("defender", "log-analytics")
+        + """
+workspaces = ["22222222-2222-4222-8222-222222222222"]
+arm_endpoint = "https://management.evil.example"
+sign_in = "azure-cli"
+"""
+    )
+    arguments = ["--profile", "r", "--config", str(config), "--window", "1d"]
+    assert run(["deploy", NAME, *arguments]) == 2
+    assert "management.evil.example is no host of this profile's cloud" in capsys.readouterr().err
+
+
+class Pages:
+    """A transport that answers with pages, and remembers what was asked."""
+
+    endpoint = "https://management.azure.com"
+
+    def __init__(self, *pages: object) -> None:
+        self.pages, self.asked = list(pages), []  # type: ignore[var-annotated]
+
+    def send(self, call: Any) -> Reply:
+        self.asked.append(call.url)
+        return Reply(Outcome.ANSWERED, 200, body=json.dumps(self.pages.pop(0)).encode())
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://evil.example/next",
+        "https://management.azure.com.evil.example/next",
+        "//evil.example",
+    ],
+)
+def test_no_token_follows_a_list_to_another_host(link: str) -> None:
+    pages = Pages({"value": [], "nextLink": link})
+    client = RestClient(pages, "rules")  # type: ignore[arg-type]
+    with pytest.raises(UnansweredError, match="goes on at another host"):
+        list(client.pages("/x", "nextLink"))
+    assert pages.asked == ["https://management.azure.com/x"]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "there", "paths"),
+    [
+        ({"queryPeriod": "P1D"}, {"queryPeriod": "PT24H"}, []),
+        ({"queryPeriod": "P1D"}, {"queryPeriod": "PT23H"}, ["queryPeriod"]),
+        ({"query": "T\n"}, {"query": "T"}, []),
+        ({"tactics": ["A", "B"]}, {"tactics": ["B", "A"], "more": 1}, []),
+        ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 1, "d": 2}], "e": 3}}, []),
+        ({"a": {"b": [{"c": 1}]}}, {"a": {"b": [{"c": 2}]}}, ["a.b"]),
+        ({"customDetails": None}, {}, []),
+        ({"severity": "High"}, {"severity": None}, ["severity"]),
+    ],
+)
+def test_what_counts_as_a_difference(wanted: Any, there: Any, paths: list[str]) -> None:
+    assert [field.path for field in differences(wanted, there)] == paths
