@@ -92,11 +92,24 @@ def check_writable(settings: ProfileSettings) -> None:
 
 def plan(stores: Iterable[RuleStore], rules: Sequence[Rule]) -> list[Planned]:
     """Read what is there of each rule. Raises QakhuntError at the first that cannot be read."""
+    seen: dict[str, str] = {}
+    for rule in rules:
+        other = seen.get(rule.id.casefold())
+        if other is not None:
+            raise UsageError(
+                f"{other!r} and {rule.title!r} have one id, so one would replace the other",
+                hint="give each hunt an id of its own",
+            )
+        seen[rule.id.casefold()] = rule.title
     return [_planned(store, rule) for store in stores for rule in rules]
 
 
 def _planned(store: RuleStore, rule: Rule) -> Planned:
-    there = store.get(rule.id)
+    try:
+        there = store.get(rule.id)
+    except QakhuntError as problem:
+        problem.message = f"{store.label}: {problem.message}; nothing was changed"
+        raise
     if there is None:
         return Planned(store, rule, None)
     wanted = _without_switch(store.wanted(rule))

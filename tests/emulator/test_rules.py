@@ -43,6 +43,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         tenant_of("contoso", events, roles=ALL),
         tenant_of("fabrikam", events, roles=READING),
         tenant_of("northwind", events, roles=ALL, faults=(unavailable,)),
+        tenant_of("tailspin", events, roles=("ThreatHunting.Read.All",)),
     )
     with Emulator(scenario_of(*tenants), tls=True) as emulator:
         yield emulator
@@ -239,6 +240,30 @@ def test_a_403_is_said_in_the_services_words_and_nothing_is_written(
     assert (status, found) == (200, {"value": []})
     status, found = ask(served, "GET", PATH, tenant="fabrikam", audience=GRAPH, roles=roles)
     assert (status, found) == (200, {"value": []})
+
+
+@pytest.mark.parametrize("service", ["sentinel", "defender"])
+def test_rules_that_may_not_be_read_are_not_written(
+    config: Path, capsys: pytest.CaptureFixture[str], service: str
+) -> None:
+    assert deploy(config, f"tailspin-{service}-writes", "--window", "1d", "--add-columns") == 3
+    error = capsys.readouterr().err
+    assert "no permission" in error
+    assert error.splitlines()[0].endswith("; nothing was changed")
+
+
+def test_two_hunts_of_one_id_are_not_deployed(
+    config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = []
+    for name in ("first", "second"):
+        paths.append(tmp_path / f"{name}.yaml")
+        paths[-1].write_text(
+            f"id: same\nname: {name}\nqueryPeriod: 1d\nquery: DeviceProcessEvents | take 1\n"
+        )
+    arguments = ["--profile", "contoso-sentinel-writes", "--config", str(config)]
+    assert run(["deploy", *map(str, paths), *arguments]) == 2
+    assert "'first' and 'second' have one id" in capsys.readouterr().err
 
 
 def test_a_rule_changed_meanwhile_is_a_conflict(
