@@ -122,8 +122,9 @@ class ResourceManager:
     def _check_role(
         self, claims: Mapping[str, Any], found: tuple[Tenant, Workspace], *, writes: bool
     ) -> None:
-        granted = set(claims.get("roles", ()))
-        allowed = CONTRIBUTOR in granted or (not writes and READER in granted)
+        # An app's token has roles; a person's has them as text, and names with blanks in them.
+        granted = (*claims.get("roles", ()), str(claims.get("scp", "")))
+        allowed = any(CONTRIBUTOR in one or (READER in one and not writes) for one in granted)
         if not self._queries.may_read(claims, *found) or (claims and not allowed):
             action = f"{_INSIGHTS}/alertRules/{'write' if writes else 'read'}"
             raise RefusedError(
