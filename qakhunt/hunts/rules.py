@@ -14,7 +14,7 @@ import uuid
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.core.errors import HuntError, UsageError
+from qakhunt.core.errors import HuntError, UsageError, nearest
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
@@ -29,7 +29,7 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.kql.visitors import sources
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from qakhunt.hunts.model import EntityMapping, Hunt
     from qakhunt.kql.syntax import Script
@@ -43,6 +43,18 @@ LOOKBACKS = {"1h": "4h", "3h": "12h", "12h": "48h", "1d": "30d"}
 """A custom detection's frequency -> how far each of its runs looks back."""
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}", re.ASCII)
 _SEVERITIES = ("High", "Medium", "Low", "Informational")
+_TACTICS = (
+    "Reconnaissance", "ResourceDevelopment", "InitialAccess", "Execution", "Persistence",
+    "PrivilegeEscalation", "DefenseEvasion", "CredentialAccess", "Discovery", "LateralMovement",
+    "Collection", "Exfiltration", "CommandAndControl", "Impact", "PreAttack",
+    "ImpairProcessControl", "InhibitResponseFunction",
+)  # fmt: skip
+_ENTITIES = (
+    "Account", "Host", "IP", "Malware", "File", "Process", "CloudApplication", "DNS",
+    "AzureResource", "FileHash", "RegistryKey", "RegistryValue", "SecurityGroup", "URL",
+    "Mailbox", "MailCluster", "MailMessage", "SubmissionMail",
+)  # fmt: skip
+_TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?", re.ASCII)
 _NOW = Instant.parse("2026-01-01")
 """Any instant: only lengths are read against it."""
 
@@ -108,7 +120,6 @@ def sentinel_rule(hunt: Hunt, options: RuleOptions, *, scheduled: bool = True) -
     if scheduled:
         _check_schedule(rule)
         _check_sources(hunt)
-    _check_severity(hunt)
     if len(rule.entities) > MOST_MAPPINGS:
         raise HuntError(
             f"{hunt.name}: Sentinel takes {MOST_MAPPINGS} entity mappings, "
@@ -128,7 +139,6 @@ def sentinel_rule(hunt: Hunt, options: RuleOptions, *, scheduled: bool = True) -
 def defender_detection(hunt: Hunt, options: RuleOptions) -> Rule:
     """The hunt as a Defender custom detection. Raises as ``sentinel_rule`` does."""
     rule = _rule(hunt, options, DEFENDER.name)
-    _check_severity(hunt)
     if length_text(rule.frequency) not in LOOKBACKS:
         raise UsageError(
             f"--frequency {length_text(rule.frequency)}: a custom detection runs every "
@@ -160,9 +170,10 @@ def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
     warnings += tuple(_fixed_times(script))
     if product == DEFENDER.name and found is None:
         warnings += (f"whether its result has {', '.join(REQUIRED)} cannot be read",)
+    _check_words(hunt)
     return Rule(
         rule_id(hunt), hunt.title, hunt.description, hunt.severity or "Medium", query,
-        _frequency(options, period, product), period, product, hunt.tactics, hunt.techniques,
+        _frequency(options, period, product), period, product, _tactics(hunt), hunt.techniques,
         _entities(hunt, found), _details(hunt, found), hunt.notes.triage, hunt.version, warnings,
     )  # fmt: skip
 
@@ -259,12 +270,35 @@ def _check_sources(hunt: Hunt) -> None:
             )  # fmt: skip
 
 
-def _check_severity(hunt: Hunt) -> None:
+def _check_words(hunt: Hunt) -> None:
+    """Severity, techniques and entity types are those of the services."""
     if hunt.severity and hunt.severity not in _SEVERITIES:
-        raise HuntError(
-            f"{hunt.name}: severity {hunt.severity!r} is none of a rule's",
-            location=hunt.place.locate(1, 1), hint=", ".join(_SEVERITIES),
-        )  # fmt: skip
+        raise _unknown(hunt, "severity", hunt.severity, _SEVERITIES)
+    for technique in hunt.techniques:
+        if not _TECHNIQUE.fullmatch(technique):
+            raise _unknown(hunt, "technique", technique, ("T1016", "T1069.001"))
+    for mapping in hunt.entity_mappings:
+        if mapping.entityType.casefold() not in map(str.casefold, _ENTITIES):
+            raise _unknown(hunt, "entity type", mapping.entityType, _ENTITIES)
+
+
+def _tactics(hunt: Hunt) -> tuple[str, ...]:
+    """The hunt's tactics as the services write them; ``Command and Control`` is one."""
+    known = {one.casefold(): one for one in _TACTICS}
+    found = []
+    for tactic in hunt.tactics:
+        name = known.get(re.sub(r"[\s_-]", "", tactic).casefold())
+        if name is None:
+            raise _unknown(hunt, "tactic", tactic, _TACTICS)
+        found.append(name)
+    return tuple(dict.fromkeys(found))
+
+
+def _unknown(hunt: Hunt, what: str, name: str, known: Iterable[str]) -> HuntError:
+    return HuntError(
+        f"{hunt.name}: the services know no {what} {name!r}", location=hunt.place.locate(1, 1),
+        hint=nearest(name, known) or f"such as {', '.join(known)}",
+    )  # fmt: skip
 
 
 def _with_required(hunt: Hunt, query: str, *, accepted: bool) -> str:

@@ -243,6 +243,32 @@ def test_a_scheduled_rule_names_its_tables(tmp_path: Path, query: str) -> None:
     assert sentinel_rule(hunt, RuleOptions(), scheduled=False).query == query
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"severity": "high"}, "know no severity 'high'"),
+        ({"tactics": ["Discovry"]}, "know no tactic 'Discovry'"),
+        ({"relevantTechniques": ["1016"]}, "know no technique '1016'"),
+        ({"entityMappings": [{"entityType": "Computer"}]}, "know no entity type 'Computer'"),
+    ],
+)
+def test_words_that_the_services_do_not_know_are_refused(
+    tmp_path: Path, keys: dict[str, Any], words: str
+) -> None:
+    hunt = hunt_file(tmp_path, "DeviceInfo | take 1", queryPeriod="1d", **keys)
+    with pytest.raises(HuntError, match=words):
+        sentinel_rule(hunt, RuleOptions())
+
+
+def test_a_tactic_is_written_as_the_services_do(tmp_path: Path) -> None:
+    hunt = hunt_file(
+        tmp_path, "DeviceInfo", queryPeriod="1d",
+        tactics=["Command and Control", "defense-evasion", "Discovery"],
+    )  # fmt: skip
+    rule = sentinel_rule(hunt, RuleOptions())
+    assert rule.tactics == ("CommandAndControl", "DefenseEvasion", "Discovery")
+
+
 def test_text_in_brackets_is_no_expression_of_the_template(tmp_path: Path) -> None:
     query = "['DeviceInfo'] | where x == dynamic([1])[0] and y in (z[1])\n| where a[0]"
     hunt = hunt_file(tmp_path, f"{query}[1]", queryPeriod="1d", description="[resourceId('x')]")
