@@ -13,7 +13,7 @@ from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.rule_store import RestClient, differences, merged
 from qakhunt.backends.services import Place, RuleService
 from qakhunt.core.errors import UnansweredError
-from qakhunt.hunts.rule_documents import detection_rule
+from qakhunt.hunts.rule_documents import SET_ONCE, detection_rule
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -35,7 +35,6 @@ _REFUSED = {
     ),
     404: ("Graph has no custom detections here", "they are served in the public cloud only"),
 }
-_ON = "status"
 
 
 class DetectionStore:
@@ -74,7 +73,7 @@ class DetectionStore:
             changed = {
                 name: merged(there[name], value) if isinstance(there.get(name), dict) else value
                 for name, value in wanted.items()
-                if name not in ("id", _ON) and any(differences(value, there.get(name), name))
+                if name not in ("id", *SET_ONCE) and any(differences(value, there.get(name), name))
             }
             answer = self._client.send("PATCH", f"{PATH}/{quote(rule.id, safe='')}", changed)
             if answer is None:
@@ -91,7 +90,7 @@ class DetectionStore:
 def _check_form(rule: Mapping[str, Any]) -> None:
     schedule, condition = rule.get("schedule"), rule.get("queryCondition")
     known = (
-        isinstance(rule.get(_ON), str)
+        isinstance(rule.get("status"), str)
         and isinstance(schedule, dict) and "frequency" in schedule
         and isinstance(condition, dict)
     )  # fmt: skip

@@ -16,6 +16,7 @@ from qakhunt.core.errors import ConfigError, UnansweredError
 from qakhunt.hunts.rule_documents import (
     ALERT_RULES_VERSION,
     SAVED_SEARCHES_VERSION,
+    SET_ONCE,
     alert_rule,
     saved_search,
 )
@@ -89,7 +90,6 @@ class SentinelStore:
         properties = self.wanted(rule)
         body: dict[str, Any] = {"kind": "Scheduled"} if self._scheduled else {}
         if there is not None:
-            properties.pop("enabled", None)
             properties = merged_properties(there, properties)
             body["etag"] = there.get("etag")
         body["properties"] = {name: one for name, one in properties.items() if one is not None}
@@ -109,7 +109,7 @@ class SentinelStore:
 def merged_properties(there: Mapping[str, Any], wanted: Mapping[str, Any]) -> dict[str, Any]:
     """What is written: ``wanted``, and what others set; not what the service sets itself."""
     kept = {k: v for k, v in there["properties"].items() if k != "lastModifiedUtc"}
-    return {**kept, **wanted}
+    return {**kept, **{k: v for k, v in wanted.items() if k not in SET_ONCE or k not in kept}}
 
 
 def place(profile: Profile) -> Place:

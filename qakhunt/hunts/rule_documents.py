@@ -32,6 +32,10 @@ ALERT_RULES_VERSION = "2024-09-01"
 SAVED_SEARCHES_VERSION = "2025-07-01"
 HUNTING_QUERIES = "Hunting Queries"
 """The category of the saved searches that Sentinel shows as hunting queries."""
+OPERATORS = {"gt": "GreaterThan", "lt": "LessThan", "eq": "Equal", "ne": "NotEqual"}
+"""Azure-Sentinel's short name of a trigger operator -> Azure's."""
+SET_ONCE = ("enabled", "status", "suppressionEnabled", "suppressionDuration")
+"""What a new rule is given, and then is left to who works there: whether it is on."""
 WITH_QUERY = ("Scheduled", "NRT")
 """Kinds of Sentinel rule that have a query of their own."""
 _OLD_PERIODS = {"0": "PT0S", "1H": "PT1H", "3H": "PT3H", "12H": "PT12H", "24H": "P1D"}
@@ -55,7 +59,7 @@ _DETECTION_COLUMNS = {
 def alert_rule(rule: Rule) -> dict[str, Any]:
     """The properties of a scheduled alert rule; sub-techniques are their technique there."""
     techniques = dict.fromkeys(one.partition(".")[0] for one in rule.techniques)
-    return {
+    found = {
         "displayName": rule.title,
         "description": rule.description,
         "severity": rule.severity,
@@ -63,16 +67,16 @@ def alert_rule(rule: Rule) -> dict[str, Any]:
         "query": rule.query,
         "queryFrequency": iso_length(rule.frequency),
         "queryPeriod": iso_length(rule.period),
-        "triggerOperator": "GreaterThan",
-        "triggerThreshold": 0,
+        "triggerOperator": rule.operator,
+        "triggerThreshold": rule.threshold,
         "suppressionEnabled": False,
         "suppressionDuration": "PT5H",
         "tactics": list(rule.tactics),
         "techniques": list(techniques),
         "entityMappings": _mappings(rule),
-        "customDetails": dict(rule.details) or None,
-        "eventGroupingSettings": {"aggregationKind": "AlertPerResult"},
+        "eventGroupingSettings": {"aggregationKind": rule.grouping},
     }
+    return {**found, "customDetails": dict(rule.details)} if rule.details else found
 
 
 def saved_search(rule: Rule) -> dict[str, Any]:
@@ -92,6 +96,7 @@ def saved_search(rule: Rule) -> dict[str, Any]:
 
 def detection_rule(rule: Rule) -> dict[str, Any]:
     """The body of a custom detection."""
+    triage = {"recommendedActions": "\n".join(rule.triage)} if rule.triage else {}
     return {
         "id": rule.id,
         "displayName": rule.title,
@@ -104,7 +109,7 @@ def detection_rule(rule: Rule) -> dict[str, Any]:
                 "title": rule.title,
                 "description": rule.description,
                 "severity": rule.severity.lower(),
-                "recommendedActions": "\n".join(rule.triage) or None,
+                **triage,
                 "entityMappings": _detection_entities(rule),
                 "tactics": _detection_tactics(rule),
             },
@@ -203,8 +208,8 @@ def sentinel_yaml(rule: Rule, *, scheduled: bool) -> str:
         document |= {
             "queryFrequency": length_text(rule.frequency),
             "queryPeriod": length_text(rule.period),
-            "triggerOperator": "gt",
-            "triggerThreshold": 0,
+            "triggerOperator": {name: short for short, name in OPERATORS.items()}[rule.operator],
+            "triggerThreshold": rule.threshold,
         }
     document |= {
         "tactics": list(rule.tactics),
@@ -215,7 +220,7 @@ def sentinel_yaml(rule: Rule, *, scheduled: bool) -> str:
     if scheduled:
         document |= {
             "customDetails": dict(rule.details),
-            "eventGroupingSettings": {"aggregationKind": "AlertPerResult"},
+            "eventGroupingSettings": {"aggregationKind": rule.grouping},
             "kind": "Scheduled",
         }
     return yaml_text({**document, "version": rule.version or "1.0.0"})
@@ -296,6 +301,8 @@ def hunt_of_alert_rule(resource: Mapping[str, Any]) -> dict[str, Any] | None:
             **{key: properties[key] for key in details if properties.get(key) is not None},
             "entityMappings": properties.get("entityMappings"),
             "customDetails": properties.get("customDetails"),
+            "eventGroupingSettings": properties.get("eventGroupingSettings")
+            or {"aggregationKind": "SingleAlert"},
             "kind": resource["kind"],
         },
     )  # fmt: skip

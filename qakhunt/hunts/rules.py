@@ -19,6 +19,7 @@ from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
 from qakhunt.hunts.required_columns import REQUIRED, with_columns
+from qakhunt.hunts.rule_documents import OPERATORS
 from qakhunt.hunts.time_filters import time_filters
 from qakhunt.hunts.window import length_text, read_period
 from qakhunt.kql.parser import parse
@@ -54,6 +55,7 @@ _ENTITIES = (
     "AzureResource", "FileHash", "RegistryKey", "RegistryValue", "SecurityGroup", "URL",
     "Mailbox", "MailCluster", "MailMessage", "SubmissionMail",
 )  # fmt: skip
+_GROUPINGS = ("AlertPerResult", "SingleAlert")
 _TECHNIQUE = re.compile(r"T\d{4}(\.\d{3})?", re.ASCII)
 _NOW = Instant.parse("2026-01-01")
 """Any instant: only lengths are read against it."""
@@ -86,6 +88,9 @@ class Rule:
     techniques: tuple[str, ...] = ()
     entities: tuple[EntityMapping, ...] = ()
     details: Mapping[str, str] = field(default_factory=dict)
+    operator: str = "GreaterThan"
+    threshold: int = 0
+    grouping: str = "AlertPerResult"
     triage: tuple[str, ...] = ()
     version: str = ""
     warnings: tuple[str, ...] = ()
@@ -173,8 +178,9 @@ def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
     _check_words(hunt)
     return Rule(
         rule_id(hunt), hunt.title, hunt.description, hunt.severity or "Medium", query,
-        _frequency(options, period, product), period, product, _tactics(hunt), hunt.techniques,
-        _entities(hunt, found), _details(hunt, found), hunt.notes.triage, hunt.version, warnings,
+        _frequency(hunt, options, period, product), period, product, _tactics(hunt),
+        hunt.techniques, _entities(hunt, found), _details(hunt, found), _operator(hunt),
+        hunt.rule.threshold or 0, _grouping(hunt), hunt.notes.triage, hunt.version, warnings,
     )  # fmt: skip
 
 
@@ -223,7 +229,7 @@ def _period(hunt: Hunt, options: RuleOptions) -> tuple[Timespan, tuple[str, ...]
     return period, ()
 
 
-def _frequency(options: RuleOptions, period: Timespan, product: str) -> Timespan:
+def _frequency(hunt: Hunt, options: RuleOptions, period: Timespan, product: str) -> Timespan:
     if options.frequency is not None:
         frequency = read_period(options.frequency)
         if frequency is None:
@@ -231,6 +237,9 @@ def _frequency(options: RuleOptions, period: Timespan, product: str) -> Timespan
                 f"--frequency {options.frequency!r}: not a length of time", hint="such as 1h or 1d"
             )
         return frequency
+    own = read_period(hunt.rule.frequency or "")
+    if own is not None and (product != DEFENDER.name or length_text(own) in LOOKBACKS):
+        return own
     if product == DEFENDER.name:
         fitting = (f for f, sees in LOOKBACKS.items() if period <= Timespan.parse(sees))
         return Timespan.parse(next(fitting, "1d"))
@@ -340,8 +349,33 @@ def _entities(hunt: Hunt, found: tuple[str, ...] | None) -> tuple[EntityMapping,
     return hunt.entity_mappings
 
 
+def _operator(hunt: Hunt) -> str:
+    """Azure's name of the operator, which Azure-Sentinel's files shorten."""
+    said = hunt.rule.operator or "gt"
+    name = OPERATORS.get(said.casefold(), said)
+    if name not in OPERATORS.values():
+        raise _unknown(hunt, "trigger operator", said, OPERATORS.values())
+    return name
+
+
+def _grouping(hunt: Hunt) -> str:
+    said = hunt.rule.grouping or _GROUPINGS[0]
+    if said not in _GROUPINGS:
+        raise _unknown(hunt, "grouping of events", said, _GROUPINGS)
+    return said
+
+
 def _details(hunt: Hunt, found: tuple[str, ...] | None) -> dict[str, str]:
-    """Custom details of the alert: what the hunt says its result columns hold."""
+    """Custom details of the alert: the file's own, else what its result columns hold."""
+    for name, column in (hunt.rule.details or {}).items():
+        if found is not None and column not in found:
+            raise HuntError(
+                f"{hunt.name}: the custom detail {name} is of {column}, which the result does not "
+                "have",
+                location=hunt.place.locate(1, 1), hint=f"it has {', '.join(found)}",
+            )  # fmt: skip
+    if hunt.rule.details is not None:
+        return dict(hunt.rule.details)
     notes = hunt.notes.result
     named = {
         "Commands": notes.commands, "DistinctCommands": notes.distinct,

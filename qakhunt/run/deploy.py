@@ -13,6 +13,7 @@ from qakhunt.backends.rule_store import differences
 from qakhunt.backends.services import service_named
 from qakhunt.core.errors import QakhuntError, UsageError
 from qakhunt.hunts.rule_documents import (
+    SET_ONCE,
     file_name,
     hunt_of_alert_rule,
     hunt_of_detection,
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from qakhunt.run.settings import ProfileSettings
 
 CREATED, UPDATED, UNCHANGED = "created", "updated", "unchanged"
-ON = ("enabled", "status")
-"""Whether a rule is on: set when it is created, then left to who works there."""
 
 _READERS: dict[str, Callable[[Mapping[str, Any]], dict[str, Any] | None]] = {
     "sentinel-rule": hunt_of_alert_rule,
@@ -137,7 +136,7 @@ def apply(planned: Sequence[Planned]) -> Iterator[Planned]:
 
 
 def _without_switch(wanted: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in wanted.items() if name not in ON}
+    return {name: value for name, value in wanted.items() if name not in SET_ONCE}
 
 
 def _only(wanted: Any, there: Any) -> Any:

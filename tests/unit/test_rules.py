@@ -19,10 +19,12 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.model import Hunt
 from qakhunt.hunts.rule_documents import (
+    alert_rule,
     arm_template,
     file_name,
     hunt_of_alert_rule,
     hunt_of_detection,
+    sentinel_yaml,
     yaml_text,
 )
 from qakhunt.hunts.rules import (
@@ -258,6 +260,26 @@ def test_words_that_the_services_do_not_know_are_refused(
     hunt = hunt_file(tmp_path, "DeviceInfo | take 1", queryPeriod="1d", **keys)
     with pytest.raises(HuntError, match=words):
         sentinel_rule(hunt, RuleOptions())
+
+
+def test_a_public_rule_keeps_what_its_file_says(tmp_path: Path) -> None:
+    hunt = hunt_file(
+        tmp_path, "SigninLogs | project UserId", queryFrequency="6h", queryPeriod="2d",
+        triggerOperator="eq", triggerThreshold=7, customDetails={"User": "UserId"},
+        eventGroupingSettings={"aggregationKind": "SingleAlert"},
+    )  # fmt: skip
+    rule = alert_rule(sentinel_rule(hunt, RuleOptions()))
+    assert (rule["queryFrequency"], rule["queryPeriod"]) == ("PT6H", "P2D")
+    assert (rule["triggerOperator"], rule["triggerThreshold"]) == ("Equal", 7)
+    assert rule["customDetails"] == {"User": "UserId"}
+    assert rule["eventGroupingSettings"] == {"aggregationKind": "SingleAlert"}
+    again = tmp_path / "again.yaml"
+    again.write_text(sentinel_yaml(sentinel_rule(hunt, RuleOptions()), scheduled=True))
+    assert load_hunt(again).rule == hunt.rule
+    broken = hunt_file(tmp_path, "SigninLogs | project UserId", customDetails={"User": "Nobody"},
+                       queryPeriod="1d")  # fmt: skip
+    with pytest.raises(HuntError, match="the custom detail User is of Nobody"):
+        sentinel_rule(broken, RuleOptions())
 
 
 def test_a_tactic_is_written_as_the_services_do(tmp_path: Path) -> None:
