@@ -140,12 +140,18 @@ def pipeline_client(
 
 @dataclass(frozen=True)
 class Call:
-    """A request that can be made anew for every try; ``asked_by`` names the asker in notes."""
+    """A request that can be made anew for every try; ``asked_by`` names the asker in notes.
+
+    ``json`` is None where there is no body. With ``once`` only a throttled call is sent again:
+    after any other fault it may have been done.
+    """
 
     url: str
     json: Any
     headers: Mapping[str, str]
     asked_by: str
+    method: str = "POST"
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -232,7 +238,7 @@ class Transport:
                 self._renew(attempt.authorization)
                 continue
             wait = self._wait_before_retry(attempt, account)
-            if wait is None:
+            if wait is None or (call.once and attempt.status != THROTTLED):
                 return self._ended(attempt, account)
             if sum(account.waits) + wait > self._limits.patience:
                 return self._ended(
@@ -255,7 +261,7 @@ class Transport:
             account.tries += 1
             request_id = str(uuid.uuid4())
             request = HttpRequest(
-                "POST", call.url, json=call.json,
+                call.method, call.url, json=call.json,
                 headers={
                     **call.headers,
                     "x-ms-client-request-id": request_id, "client-request-id": request_id,

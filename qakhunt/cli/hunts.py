@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qakhunt.backends.kusto_query import DIALECT, PRODUCT, RefusedQuery, refuse_for_lake
-from qakhunt.cli import checks, complete
+from qakhunt.cli import checks, complete, rules
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import chosen_format, json_text, print_json, print_lines, screen, write_text
@@ -37,7 +37,7 @@ _FORMATS = ("table", "json", "navigator")
 
 @app.callback()
 def hunts() -> None:
-    """List, show, create and check hunts."""
+    """List, show, create, check, export and import hunts."""
 
 
 def render(
@@ -352,3 +352,5 @@ def new(
 
 
 app.command("lint")(checks.lint)
+app.command("export")(rules.export)
+app.command("import")(rules.import_rules)

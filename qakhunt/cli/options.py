@@ -297,7 +297,8 @@ Sinks = Annotated[
     Panel.schedule(
         "--sink", metavar="SINK", autocompletion=complete.sinks,
         help="Send findings to a sink of the configuration, or to KIND:ADDRESS with the kind "
-        "file, webhook, teams, log-analytics or smtp, or to stdout; repeatable.",
+        "file, webhook, teams, log-analytics, sentinel-incident or smtp, or to stdout; "
+        "repeatable.",
     ),
 ]  # fmt: skip
 SuppressionsFile = Annotated[

@@ -67,6 +67,9 @@ def examine(
 ) -> Iterator[Check]:
     """All checks of a profile. ``hunts`` say which tables and columns it takes."""
     name = settings.name
+    if settings.profile.write:
+        yield from _rules(settings, live)
+        return
     try:
         address = address_of(settings.profile, live.trusted_hosts)
         backend = live.open(settings)
@@ -84,6 +87,18 @@ def examine(
             yield from _table(backend, target, table, wanted, live.now)
         if not number and backend.clock_skew is not None:
             yield _clock(name, backend.clock_skew)
+
+
+def _rules(settings: ProfileSettings, live: LiveBackends) -> Iterator[Check]:
+    """What a profile that writes can be seen to do without writing: read the rules."""
+    name = settings.name
+    for form in service_named(settings.profile.backend).rule_service().forms:
+        try:
+            for store in live.open_rules(settings, form):
+                words = f"{store.label} has {len(store.all())}; whether more can be written is seen"
+                yield Check(name, form, Grade.OK, f"{words} when one is")
+        except QakhuntError as problem:
+            yield Check(name, form, Grade.FAILED, problem.message, problem.hint or "")
 
 
 def _described(settings: ProfileSettings, address: Address) -> str:

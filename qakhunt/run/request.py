@@ -160,18 +160,22 @@ def rendered_hunts(
 
     ``strict`` refuses a threshold that no hit can exceed; otherwise it is warned of.
     """
-    hunts = catalog(request.folders, request.config).find_all(request.names)
     zone = read_zone(request.time_zone)
-    refuse_unused(request, hunts)
-    settings = _settings(request, hunts)
     found = []
-    for hunt in hunts:
-        values = _values(request, hunt, settings)
+    for hunt, values in hunts_with_values(request):
         rendered = render(
             hunt, now=now, product=product, parameters=values, window=request.window, zone=zone
         )
         found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
     return found
+
+
+def hunts_with_values(request: HuntRequest) -> list[tuple[Hunt, dict[str, Any]]]:
+    """The hunts that the request names, each with the parameters that it sets."""
+    hunts = catalog(request.folders, request.config).find_all(request.names)
+    refuse_unused(request, hunts)
+    settings = _settings(request, hunts)
+    return [(hunt, _values(request, hunt, settings)) for hunt in hunts]
 
 
 def refuse_oversized_hunt(rendered: RenderedQuery) -> None:

@@ -219,6 +219,15 @@ def test_the_bicep_is_bicep() -> None:
     assert text.count("{") == text.count("}")
 
 
+def test_a_ready_template_is_no_file_and_needs_no_signing_secret() -> None:
+    text = PROFILE.format(sign_in='kind = "managed-identity"', backend="defender",
+                          tenant=HOME, home=f'tenant = "{HOME}"')  # fmt: skip
+    sink = '[sinks.slack]\nkind = "webhook"\nurl_env = "SLACK_URL"\ntemplate = "slack"\n'
+    payload = payload_of(parse_config(text + sink, Path("c")), job(sinks=["slack"]))
+    assert payload.variables == ("SLACK_URL",)
+    assert parse_config(payload.config, Path("c")).file.sinks["slack"]["template"] == "slack"
+
+
 def test_hostile_values_survive_in_the_carried_configuration() -> None:
     hostile = 'x"\\\n\u202e\U0001f600\x7f]'
     text = PROFILE.format(sign_in='kind = "managed-identity"', backend="defender",

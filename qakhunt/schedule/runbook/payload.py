@@ -17,6 +17,7 @@ from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
 from qakhunt.schedule.coverage import lookback_of
 from qakhunt.schedule.sinks import KINDS, sink_settings
+from qakhunt.schedule.sinks.templates import READY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -116,6 +117,8 @@ def _secrets(
             value, stem = getattr(settings, name), name.rpartition("_")[0]
             if value and name.endswith("_vault"):
                 vaults.append(value)
+            elif name == "secret_env" and not getattr(settings, "signs", True):
+                continue
             elif value and name.endswith("_env") and not getattr(settings, f"{stem}_vault"):
                 variables.append(value)
     for sign_in in sign_ins:
@@ -163,6 +166,11 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
     app whose secret lies in a Key Vault or an Automation variable.
     """
     sign_in, locate = profile.sign_in_settings, config.document.locate
+    if profile.write:
+        raise ConfigError(
+            f"profile {name}: it may write rules, so it runs no hunts",
+            location=locate(("profiles", name, "write")),
+        )
     _check_sign_in(f"profile {name}", sign_in, locate(("profiles", name, "sign_in")))
     if sign_in.kind != "managed-identity" or service_named(profile.backend).foreign_tokens:
         return
@@ -268,7 +276,7 @@ def _carried(config: Config, job: Job, files: dict[str, str]) -> dict[str, Any]:
 def _with_files(value: Any, files: dict[str, str], key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _with_files(item, files, name) for name, item in value.items()}
-    if key not in ("ca_file", "template"):
+    if key not in ("ca_file", "template") or (key == "template" and value in READY):
         return value
     path = Path(value)
     name = f"{len(files)}-{path.name}"

@@ -26,7 +26,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
 from qakhunt.answers.cells import WireError, decode_body
-from qakhunt.testing.emulator import identity
+from qakhunt.testing.emulator import detections, identity
+from qakhunt.testing.emulator.arm import ResourceManager
 from qakhunt.testing.emulator.faults import FAULTS, Delivery, Fault, Situation
 from qakhunt.testing.emulator.identity import (
     Entra,
@@ -89,6 +90,8 @@ class Emulation:
         self.issuer = Issuer(clock, scenario.token_seconds, scenario.any_token)
         self.queries = QueryServices(loaded, self.store, self.issuer)
         self.kusto = KustoService(self.queries, self.store, self.issuer)
+        self.resources = ResourceManager(self.queries, self.issuer)
+        self.detections = detections.Detections(self.queries, self.issuer)
         self.script = Script(self.queries.tenants, limits)
         self.entra = Entra(scenario, self.issuer)
         self.ingestion = Ingestion()
@@ -116,6 +119,10 @@ class Emulation:
             Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
             Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
                   methods=post),
+            Route("/subscriptions/{rest:path}", self._arm, methods=["GET", "PUT", "DELETE"]),
+            Route(detections.PATH, self._detections, methods=both),
+            Route(detections.PATH + "/{id}", self._detections,
+                  methods=["GET", "PATCH", "DELETE"]),
             *self._kusto_routes("/lake/kql", lake=True),
             *self._kusto_routes("", lake=False),
             Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
@@ -310,6 +317,34 @@ class Emulation:
 
         tenant = self.home if isinstance(claims, Refusal) else self.queries.tenant_of(claims)
         return await self._exchange(request, answer, "ingestion", tenant)
+
+    # What the services keep.
+
+    async def _arm(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        found = self.resources.target(request.url.path)
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            return await self.resources.answer(
+                request.method, request.url.path, asked.parameters,
+                asked.headers.get("authorization"), asked.body, at,
+            )  # fmt: skip
+
+        tenant, workspace = found or (self.home, None)
+        guid = workspace.id.lower() if workspace else None
+        return await self._exchange(request, answer, "rules", tenant, guid)
+
+    async def _detections(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            return await self.detections.answer(
+                request.method, request.path_params.get("id"), asked.parameters,
+                asked.headers.get("authorization"), asked.body, at,
+            )  # fmt: skip
+
+        return await self._exchange(request, answer, "rules", self.queries.tenant_of(claims))
 
     # Identity.
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CallPath = Literal[
-    "query", "search", "hunting", "kusto", "ingestion",
+    "query", "search", "hunting", "kusto", "ingestion", "rules",
     "token", "device-code", "discovery", "managed-identity", "federation",
 ]  # fmt: skip
 """What a fault can be scripted for: the kinds of call that the emulator answers."""
