@@ -15,11 +15,11 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines, screen, write_text
 from qakhunt.core.errors import ExitCode, UsageError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.config import user_folder
+from qakhunt.run.config import read_config, user_folder
 from qakhunt.run.execution import in_order
 from qakhunt.run.request import HuntRequest, read_now, rendered_hunts
 from qakhunt.run.settings import shown
-from qakhunt.run.source import Choice, chosen_profiles, read_config
+from qakhunt.run.source import Choice, chosen_profiles
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:

@@ -254,7 +254,8 @@ def _plain(value: Any) -> str:
 
 
 def _settings_of(profile: str, config: Path | None) -> ProfileSettings:
-    from qakhunt.run.source import Choice, chosen_profiles, read_config
+    from qakhunt.run.config import read_config
+    from qakhunt.run.source import Choice, chosen_profiles
 
     return chosen_profiles(read_config(config), Choice((profile,)))[0]
 

@@ -14,7 +14,8 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.source import Choice, chosen_profiles, read_config
+from qakhunt.run.config import read_config
+from qakhunt.run.source import Choice, chosen_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Collection

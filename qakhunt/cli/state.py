@@ -13,8 +13,8 @@ from qakhunt.cli import complete
 from qakhunt.cli import options as o
 from qakhunt.cli.output import print_lines
 from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.run.config import read_config
 from qakhunt.run.request import read_length, read_now
-from qakhunt.run.source import read_config
 
 if TYPE_CHECKING:
     from pathlib import Path

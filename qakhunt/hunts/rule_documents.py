@@ -19,6 +19,7 @@ import yaml
 from qakhunt.core.safe_text import for_json
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind
+from qakhunt.hunts.rules import OPERATORS
 from qakhunt.hunts.window import iso_length, length_text
 from qakhunt.kql.schema import DEFENDER
 
@@ -32,8 +33,6 @@ ALERT_RULES_VERSION = "2024-09-01"
 SAVED_SEARCHES_VERSION = "2025-07-01"
 HUNTING_QUERIES = "Hunting Queries"
 """The category of the saved searches that Sentinel shows as hunting queries."""
-OPERATORS = {"gt": "GreaterThan", "lt": "LessThan", "eq": "Equal", "ne": "NotEqual"}
-"""Azure-Sentinel's short name of a trigger operator -> Azure's."""
 SET_ONCE = ("enabled", "status", "suppressionEnabled", "suppressionDuration")
 """What a new rule is given, and then is left to who works there: whether it is on."""
 WITH_QUERY = ("Scheduled", "NRT")

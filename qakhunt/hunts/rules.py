@@ -19,7 +19,6 @@ from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
 from qakhunt.hunts.required_columns import REQUIRED, with_columns
-from qakhunt.hunts.rule_documents import OPERATORS
 from qakhunt.hunts.time_filters import time_filters
 from qakhunt.hunts.window import length_text, read_period
 from qakhunt.kql.parser import parse
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import EntityMapping, Hunt
     from qakhunt.kql.syntax import Script
 
+OPERATORS = {"gt": "GreaterThan", "lt": "LessThan", "eq": "Equal", "ne": "NotEqual"}
+"""Azure-Sentinel's short name of a trigger operator -> Azure's."""
 MOST_CHARACTERS = 10_000
 _DAY, _HOUR = Timespan.parse("1d"), Timespan.parse("1h")
 LONGEST = Timespan.parse("14d")

@@ -6,7 +6,9 @@ variable, the path of a certificate, the address of a Key Vault secret.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,7 @@ from qakhunt.backends.profile import Authority, CaFile, CloudName, Profile, Sign
 from qakhunt.backends.services import service_named
 from qakhunt.core.documents import Document, convert, read_text
 from qakhunt.core.errors import ConfigError, UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.core.toml_document import parse_toml
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.entities import RESOURCE_HINT, is_workspace_resource
@@ -493,3 +496,14 @@ def parse_config(text: str, path: Path, *, local: bool = False) -> Config:
     file = msgspec.structs.replace(file, profiles=profiles)
     check_file(file, document, local=local)
     return Config(file, document, path, local)
+
+
+def read_config(option: Path | None) -> Config | None:
+    """The configuration, or None where there is none. A file merely found here is announced."""
+    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
+    if found is None:
+        return None
+    path, local = found
+    if local:
+        print(f"using {for_terminal(str(path))}, found in the current folder", file=sys.stderr)
+    return load_config(path, local=local)

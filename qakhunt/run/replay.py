@@ -56,7 +56,7 @@ class ReplaySource:
     @property
     def config(self) -> Config | None:
         """Read when a job asks for it: plain replays need none."""
-        from qakhunt.run.source import read_config
+        from qakhunt.run.config import read_config
 
         return read_config(self._config)
 

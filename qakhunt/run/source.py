@@ -7,7 +7,6 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Target
@@ -17,7 +16,7 @@ from qakhunt.backends.services import MODULES, service_named
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
-from qakhunt.run.config import Config, find_config, length_of_time, load_config, user_folder
+from qakhunt.run.config import Config, length_of_time, read_config, user_folder
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.request import (
     HuntRequest,
@@ -36,6 +35,7 @@ from qakhunt.run.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from qakhunt.answers.run_result import Clouds
     from qakhunt.hunts.render import RenderedQuery
@@ -60,17 +60,6 @@ class Choice:
 
     def __bool__(self) -> bool:
         return bool(self.names) or self.group is not None or self.everything
-
-
-def read_config(option: Path | None) -> Config | None:
-    """The configuration, or None where there is none. A file merely found here is announced."""
-    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
-    if found is None:
-        return None
-    path, local = found
-    if local:
-        print(f"using {for_terminal(str(path))}, found in the current folder", file=sys.stderr)
-    return load_config(path, local=local)
 
 
 def chosen_profiles(
