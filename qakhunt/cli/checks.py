@@ -49,14 +49,15 @@ def run_tests(
     if schema:
         return _print_schema()
     from qakhunt.core.writing import check_target
-    from qakhunt.testing.case_runner import Outcome
+    from qakhunt.testing.case_runner import Outcome, run_suites
     from qakhunt.testing.cases import find_suites
 
     if junit is not None:
         check_target(junit, force=force)
-    suites = _selected(find_suites(names or (), catalog(hunts or ())), select)
+    suites = find_suites(names or (), catalog(hunts or ()), select)
     started = time.perf_counter()
-    results = _run(suites, quiet=quiet or as_json)
+    with working("testing", quiet=quiet or as_json) as say:
+        results = run_suites(suites, say)
     seconds = time.perf_counter() - started
     if junit is not None:
         from qakhunt.testing.case_report import junit_xml
@@ -86,33 +87,6 @@ def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
     if as_json:
         print_json(mutation_document(found))
     return ExitCode.CHECK_FAILED if any(one.failed for one in found) else ExitCode.OK
-
-
-def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:
-    """The suites with their selected cases; nothing selected is a mistake."""
-    from dataclasses import replace
-
-    wanted = (text or "").casefold()
-    chosen = []
-    for suite in suites:
-        cases = tuple(c for c in suite.cases if wanted in f"{suite.hunt.name} {c.name}".casefold())
-        if cases:
-            chosen.append(replace(suite, cases=cases))
-    if not chosen:
-        hint = f"no hunt or case has {text!r} in its name" if text else "no hunt has cases"
-        raise UsageError("no test cases to run", hint=hint)
-    return chosen
-
-
-def _run(suites: Sequence[Suite], *, quiet: bool) -> list[CaseResult]:
-    from qakhunt.testing.case_runner import CaseRunner, run_cases
-
-    results = []
-    with working("testing", quiet=quiet) as say, CaseRunner() as runner:
-        for suite in suites:
-            say(f"testing {suite.hunt.name}")
-            results += list(run_cases(suite.cases, runner))
-    return results
 
 
 def _show_results(

@@ -19,7 +19,14 @@ from qakhunt.core.errors import NotAvailableError
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.run.request import HuntRequest, catalog, read_now, read_product, rendered_hunts
+from qakhunt.run.request import (
+    HuntRequest,
+    catalog,
+    read_now,
+    read_product,
+    read_values,
+    rendered_hunts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -65,7 +72,7 @@ def render(
     """Print a hunt's KQL, ready to paste into the portal. Without a name: the Qakbot hunt."""
     request = HuntRequest(
         [hunt] if hunt else (), hunts or (), command or (), commands, add_command or (),
-        threshold, set_ or (), window, time_zone,
+        threshold, read_values(set_ or ()), window, time_zone,
     )  # fmt: skip
     product = PRODUCT if dialect == DIALECT else read_product(dialect)
     found = rendered_hunts(request, now=read_now(now), product=product, strict=False)

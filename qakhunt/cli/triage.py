@@ -12,8 +12,8 @@ from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import Output, present, screen
 from qakhunt.cli.report import read_portals
-from qakhunt.cli.run import collect_context, read_around
 from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.run.hunting import collect_context, read_around
 from qakhunt.run.saved import reopened
 from qakhunt.triage.words import count
 

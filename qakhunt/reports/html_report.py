@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS, _MOST_FAULTS = 200, 30
 _MOST_EVENTS = 160
+_MOST_IN_A_NOTEBOOK = 100
 # Fields that are cut elsewhere are shorter; this is the bound of all others.
 _LONGEST = 5000
 _LOOKS = {
@@ -70,6 +71,13 @@ def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
     view = report_view(result, options.details)
     for part in template.generate(**_values(result, view)):
         out.write(part.encode("utf-8", "backslashreplace"))
+
+
+def notebook_html(result: RunResult) -> str:
+    """The verdict, what is not complete and the findings, as a piece of HTML."""
+    template = _environment().get_template("notebook.html")
+    view = report_view(result)
+    return template.render(result=result, view=view, most=_MOST_IN_A_NOTEBOOK)
 
 
 def _values(result: RunResult, view: ReportView) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.recordings.store import Recording
 from qakhunt.core.errors import RecordingError, UsageError
@@ -148,8 +148,8 @@ class ReplaySource:
 
     def _meant_for(self, hunt: Hunt, recorded: RecordedHunt, request: HuntRequest) -> HuntRequest:
         """The request with those of its options that the hunt takes."""
-        values = {} if request.names else dict(recorded.parameters)
-        values.update(text.partition("=")[::2] for text in request.settings)
+        values: dict[str, Any] = {} if request.names else dict(recorded.parameters)
+        values.update(request.settings)
         known = parameters_of(hunt)
         takes_commands = hunt.parameter_with_role("commands")
         takes_threshold = hunt.parameter_with_role("threshold")
@@ -158,7 +158,7 @@ class ReplaySource:
             window = f"{recorded.window.start}/{recorded.window.end}"
         return replace(
             request, names=[str(hunt.path)], window=window,
-            settings=[f"{name}={value}" for name, value in values.items() if name in known],
+            settings={name: value for name, value in values.items() if name in known},
             commands=request.commands if takes_commands else (),
             commands_file=request.commands_file if takes_commands else None,
             added_commands=request.added_commands if takes_commands else (),

@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +28,7 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.config import find_config, user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
 
@@ -47,7 +47,7 @@ class HuntRequest:
     commands_file: Path | None = None
     added_commands: Sequence[str] = ()
     threshold: int | None = None
-    settings: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     window: str = PUBLISHED
     time_zone: str | None = None
     config: Path | None = None
@@ -203,19 +203,18 @@ def read_values(settings: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:
+def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> Mapping[str, Any]:
     known = {name for hunt in hunts for name in parameters_of(hunt)}
-    settings = read_values(request.settings)
-    for name in settings:
+    for name in request.settings:
         if name not in known:
             raise UsageError(
                 f"no parameter named {name!r}",
                 hint=nearest(name, known) or f"parameters: {', '.join(sorted(known)) or 'none'}",
             )
-    return settings
+    return request.settings
 
 
-def _values(request: HuntRequest, hunt: Hunt, settings: dict[str, str]) -> dict[str, Any]:
+def _values(request: HuntRequest, hunt: Hunt, settings: Mapping[str, Any]) -> dict[str, Any]:
     parameters = parameters_of(hunt)
     values: dict[str, Any] = {n: v for n, v in settings.items() if n in parameters}
     listed = hunt.parameter_with_role("commands")
