@@ -7,7 +7,6 @@ answer raises nothing and stands in the ledger, so look at ``verdict`` before ``
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.findings import findings_of_run
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.errors import QakhuntError, UsageError
-from qakhunt.hunts.model import LOG_ANALYTICS
-from qakhunt.hunts.window import PUBLISHED
 from qakhunt.run.request import HuntRequest, catalog, read_now, read_product, rendered_hunts
 
 if TYPE_CHECKING:
     import datetime as dt
+    from collections.abc import Mapping, Sequence
 
     import pandas
     import polars
@@ -110,7 +108,7 @@ def run(
     *,
     events: Names = (),
     profile: str | Sequence[str] = (),
-    window: str = PUBLISHED,
+    window: str = "published",
     parameters: Mapping[str, Any] | None = None,
     now: Moment | None = None,
     context: str | None = None,
@@ -154,8 +152,8 @@ def run(
 def render(
     hunt: Named = "",
     *,
-    product: str = LOG_ANALYTICS,
-    window: str = PUBLISHED,
+    product: str = "log-analytics",
+    window: str = "published",
     parameters: Mapping[str, Any] | None = None,
     now: Moment | None = None,
     folders: Names = (),

@@ -53,12 +53,13 @@ def _encodable(text: str) -> str:
 def pandas_frame(result: RunResult) -> pandas.DataFrame:
     """The Arrow table in pandas' own types."""
     _library("pandas", "pandas")
-    return arrow_table(result).to_pandas()
+    return arrow_table(result).to_pandas()  # Arrow imports pandas itself
 
 
 def polars_frame(result: RunResult) -> polars.DataFrame:
     """The Arrow table in Polars' own types."""
-    frame = _library("polars", "polars").from_arrow(arrow_table(result))
+    library = _library("polars", "polars")
+    frame: polars.DataFrame = library.from_arrow(arrow_table(result))
     return frame
 
 
@@ -67,5 +68,5 @@ def _library(name: str, extra: str) -> Any:
         return import_module(name)
     except ImportError:
         raise UsageError(
-            f"{name} is not installed", hint=f"install the extra: pip install 'qakhunt[{extra}]'"
+            f"{name} is not installed", hint=f"pip install 'qakhunt[{extra}]'"
         ) from None

@@ -77,7 +77,8 @@ def notebook_html(result: RunResult) -> str:
     """The verdict, what is not complete and the findings, as a piece of HTML."""
     template = _environment().get_template("notebook.html")
     view = report_view(result)
-    return template.render(result=result, view=view, most=_MOST_IN_A_NOTEBOOK)
+    lines = coverage_lines(result)
+    return template.render(result=result, view=view, lines=lines, most=_MOST_IN_A_NOTEBOOK)
 
 
 def _values(result: RunResult, view: ReportView) -> dict[str, Any]:

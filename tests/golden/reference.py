@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from tests.golden.python_page import python_api
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -451,6 +453,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/json.md": json_schemas,
     "reference/lint-rules.md": lint_rules,
     "reference/kql.md": kql,
+    "reference/python.md": python_api,
 }
 """Page under docs -> what writes it; ``kql`` needs the embedded engine."""
 
