@@ -269,7 +269,7 @@ FormatName = Annotated[
     Text,
     Panel.output(
         "--format", metavar="NAME", autocompletion=complete.formats,
-        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat, navigator or ocsf.",
     ),
 ]  # fmt: skip
 Out = Annotated[
