@@ -106,7 +106,6 @@ def _finding_info(result: RunResult, finding: Finding, hunts: Sequence[Hunt]) ->
         "last_seen_time": _milliseconds(finding.end),
         "analytic": analytics[0], "related_analytics": analytics[1:],
         "attacks": [_attack(identifier) for identifier in techniques],
-        "data_sources": list(dict.fromkeys(s for hunt in hunts for s in hunt.notes.data_sources)),
     })  # fmt: skip
 
 
