@@ -23,7 +23,7 @@ if result.verdict is not qakhunt.Verdict.CLEAN:
 answers and errors are the same; `hunts` is the list behind `qakhunt hunts list`. The package is
 typed (`py.typed`), and `import qakhunt` loads a function when it is first used. A notebook shows a
 `Result` as a table, escaped like the reports; a [notebook to start
-from](../examples/first-hunt.ipynb) is run by the tests.
+from](../examples/first-hunt.ipynb) is run by the tests, in a kernel too.
 
 A mistake raises `QakhuntError`, with `message`, `location` and `hint`. What a tenant did not answer
 raises nothing: it stands in the ledger, and `verdict` is `incomplete` or `failed`.

@@ -139,7 +139,7 @@ def test_render_gives_the_text_and_its_warnings() -> None:
 
 @pytest.mark.engine
 def test_the_notebook_runs() -> None:
-    """Cell by cell in this process: a kernel would bring twenty packages and start for seconds."""
+    """Cell by cell in this process; .ci/package runs it in a kernel, for forty packages more."""
     shown: list[Any] = []
     names: dict[str, Any] = {"print": lambda *values: shown.extend(map(str, values))}
     for cell in json.loads(NOTEBOOK.read_text(encoding="utf-8"))["cells"]:

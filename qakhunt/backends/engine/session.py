@@ -162,9 +162,11 @@ class Session:
             f"SET temp_directory={literal(str(self._folder / 'spill'))}",
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
-            "SET enable_progress_bar=false",
         ):
             connection.execute(statement)
+        # A notebook without ipywidgets has no progress bar and refuses the setting.
+        with suppress(self._duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar=false")
         return connection
 
     def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
