@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import qakhunt as python
 from tests.emulator.support import (
     APP,
     SECRET,
@@ -149,9 +150,19 @@ def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None
         assert bool(said) == (status != "complete"), name
 
 
-def test_without_faults_everything_is_looked_at(home: Path) -> None:
+def test_without_faults_everything_is_looked_at(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", SECRET)
     with emulated(home, FAULTS, "--no-faults"):
         done = run(home, "--json")
+        own = python.run(
+            home / "who.yaml", profile=["well-log-analytics", "busy-defender"], now=NOW,
+            config=home / "config.toml", window="2026-10-01/2026-10-15",
+        )  # fmt: skip
+    assert [line.status.value for line in own.ledger.lines] == ["complete", "complete"]
+    assert {hit.profile for hit in own.hits} == {"well-log-analytics", "busy-defender"}
+    assert len(own.hits) == 2 * 3
     found = json.loads(done.out)
     assert (found["verdict"], done.code) == ("hits", 0)
     assert {entry["status"] for entry in found["ledger"]} == {"complete"}

@@ -25,6 +25,9 @@ typed (`py.typed`), and `import qakhunt` loads a function when it is first used.
 `Result` as a table, escaped like the reports; a [notebook to start
 from](../examples/first-hunt.ipynb) is run by the tests, in a kernel too.
 
+`profile="contoso"` takes the configuration and the sign-in that `qakhunt login` keeps;
+`events=` and the bundled sample need neither.
+
 A mistake raises `QakhuntError`, with `message`, `location` and `hint`. What a tenant did not answer
 raises nothing: it stands in the ledger, and `verdict` is `incomplete` or `failed`.
 
