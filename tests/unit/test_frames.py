@@ -10,7 +10,7 @@ import pytest
 
 import qakhunt
 from qakhunt.reports.formats import flat_table
-from tests.unit.test_formats import COLUMNS, ROWS, result_of
+from tests.support.hostile import COLUMNS, ROWS, result_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -19,8 +19,8 @@ from ocsf_json_schema import OcsfJsonSchemaEmbedded, get_ocsf_schema
 from qakhunt.answers.run_result import RunResult
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
-from tests.unit.test_formats import HOSTILE, ROWS, result_of
-from tests.unit.test_python_api import HUNT
+from tests.support.events import MISSION
+from tests.support.hostile import HOSTILE, ROWS, result_of
 
 
 @cache
@@ -55,7 +55,7 @@ def test_the_schema_that_validates_is_the_one_named_and_strict() -> None:
 def test_a_finding_carries_its_device_commands_hunts_and_techniques() -> None:
     import qakhunt
 
-    result = qakhunt.run([HUNT, "qakbot-recon-burst"]).run_result
+    result = qakhunt.run([MISSION, "qakbot-recon-burst"]).run_result
     found = events(result)
     assert len(found) == len(qakhunt.Result(result).findings) > 1
     event = next(e for e in found if e["device"]["hostname"] == "ws-fin-042.contoso.example")
@@ -63,7 +63,7 @@ def test_a_finding_carries_its_device_commands_hunts_and_techniques() -> None:
     assert event["is_alert"] is True
     info = event["finding_info"]
     hunts = [info["analytic"], *info["related_analytics"]]
-    assert HUNT in [each["name"] for each in hunts]
+    assert MISSION in [each["name"] for each in hunts]
     assert event["start_time"] == info["first_seen_time"] < event["end_time"] < event["time"]
     assert {"uid": "T1016", "name": "System Network Configuration Discovery",
             "src_url": "https://attack.mitre.org/techniques/T1016/"} in [

@@ -23,9 +23,9 @@ from qakhunt.__main__ import run as command_line
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.run_document import run_document
 from tests.conftest import ROOT
-from tests.unit.test_formats import COLUMNS, HOSTILE, result_of
+from tests.support.events import MISSION
+from tests.support.hostile import COLUMNS, HOSTILE, result_of
 
-HUNT = "qakbot-post-compromise-commands"
 NOTEBOOK = ROOT / "docs" / "examples" / "first-hunt.ipynb"
 
 
@@ -55,9 +55,9 @@ def test_run_gives_what_the_command_prints(
 ) -> None:
     """The same document, but for how long it took."""
     threshold = {"Threshold": 5}
-    result = qakhunt.run(HUNT, window="30d", parameters=threshold, now="2026-11-01")
+    result = qakhunt.run(MISSION, window="30d", parameters=threshold, now="2026-11-01")
     code = command_line([
-        "run", HUNT, "--window", "30d", "--threshold", "5", "--now", "2026-11-01", "--json",
+        "run", MISSION, "--window", "30d", "--threshold", "5", "--now", "2026-11-01", "--json",
         "--quiet",
     ])  # fmt: skip
     printed = json.loads(capsys.readouterr().out)
@@ -81,7 +81,7 @@ def test_events_of_ones_own_and_values_of_python(tmp_path: Path) -> None:
     from qakhunt.run.sample import sample_events, sample_now
 
     own = qakhunt.run(
-        HUNT, events=[Path(text) for text in sample_events()], now=sample_now().to_datetime(),
+        MISSION, events=[Path(text) for text in sample_events()], now=sample_now().to_datetime(),
         parameters={"QakBotCommands": ["whoami /all", "arp -a"], "Threshold": 1}, context="10m",
     )  # fmt: skip
     assert own.run_result.context is not None
@@ -100,8 +100,8 @@ MISTAKES: list[tuple[Callable[[], object], str, str]] = [
     (lambda: qakhunt.run(profile="x"), "there is no configuration", "config init"),
     (lambda: qakhunt.render("qakbot"), "names 6 hunts", "name one"),
     (lambda: qakhunt.render(product="splunk"), "no product named", "log-analytics"),
-    (lambda: qakhunt.test(HUNT, select="no such case"), "no test cases", "no such case"),
-    (lambda: qakhunt.diff(HUNT), "nothing to compare", "new_parameters"),
+    (lambda: qakhunt.test(MISSION, select="no such case"), "no test cases", "no such case"),
+    (lambda: qakhunt.diff(MISSION), "nothing to compare", "new_parameters"),
 ]
 
 
@@ -128,11 +128,11 @@ def test_an_interrupt_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
         hunting, "execute", lambda *given: replace(execute(*given), interrupted=True)
     )
     with pytest.raises(KeyboardInterrupt):
-        qakhunt.run(HUNT)
+        qakhunt.run(MISSION)
 
 
 def test_render_gives_the_text_and_its_warnings() -> None:
-    rendered = qakhunt.render(HUNT, product="defender", parameters={"Threshold": 99})
+    rendered = qakhunt.render(MISSION, product="defender", parameters={"Threshold": 99})
     assert "Timestamp" in rendered.text
     assert any("can never be found" in warning for warning in rendered.warnings)
 
