@@ -12,7 +12,7 @@ from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from gzip import decompress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -106,7 +106,7 @@ def test_the_vendors_client_sends_a_time_scope_and_a_limit_as_text(
 ) -> None:
     from azure.kusto.data import ClientRequestProperties
 
-    properties: Any = ClientRequestProperties()
+    properties = cast("Any", ClientRequestProperties)()
     properties.set_option("servertimeout", dt.timedelta(minutes=4))
     assert '"servertimeout": "0:04:00"' in properties.to_json()
     properties.set_option("query_datetimescope_column", "TimeGenerated")
