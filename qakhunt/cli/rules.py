@@ -17,7 +17,7 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_lines, write_text
 from qakhunt.core.errors import ExitCode, UsageError, nearest
 from qakhunt.core.safe_text import lines_for_terminal
-from qakhunt.run.request import HuntRequest, hunts_with_values, read_now
+from qakhunt.run.request import HuntRequest, hunts_with_values, read_now, read_values
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -97,8 +97,9 @@ def export(
         raise UsageError(f"no form named {to!r}", hint=nearest(to, FORMS) or ", ".join(FORMS))
     format_ = _format(to, format_, out)
     request = HuntRequest(
-        [hunt], hunts or (), command or (), commands, add_command or (), threshold, set_ or ()
-    )
+        [hunt], hunts or (), command or (), commands, add_command or (), threshold,
+        read_values(set_ or ()),
+    )  # fmt: skip
     found = hunts_with_values(request)
     if len(found) > 1:
         raise UsageError(
@@ -211,8 +212,8 @@ def deploy(
         deployment.check_writable(settings)
     form = _form_of(settings, to)
     request = HuntRequest(
-        hunt, hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        config=config,
+        hunt, hunts or (), command or (), commands, add_command or (), threshold,
+        read_values(set_ or ()), config=config,
     )  # fmt: skip
     options = _options(window, frequency, add_columns)
     rules = [

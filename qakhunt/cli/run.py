@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.engine.inputs import InputOptions
     from qakhunt.kql.values import Timespan
-    from qakhunt.run.plan import Forecast, LineForecast, PlanLine
+    from qakhunt.run.plan import Forecast, LineForecast
     from qakhunt.schedule.job import Job
 
 

@@ -76,9 +76,10 @@ def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
 def notebook_html(result: RunResult) -> str:
     """The verdict, what is not complete and the findings, as a piece of HTML."""
     template = _environment().get_template("notebook.html")
-    view = report_view(result)
-    lines = coverage_lines(result)
-    return template.render(result=result, view=view, lines=lines, most=_MOST_IN_A_NOTEBOOK)
+    return template.render(
+        result=result, view=report_view(result), warnings=warning_lines(result),
+        lines=coverage_lines(result), most=_MOST_IN_A_NOTEBOOK,
+    )  # fmt: skip
 
 
 def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
