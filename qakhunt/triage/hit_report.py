@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from qakhunt.hunts.attack import attack
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
@@ -66,7 +67,7 @@ class CommandNote:
 
 def technique(identifier: str) -> Technique:
     """The technique of that id."""
-    name = families().techniques.get(identifier, "")
+    name = families().techniques.get(identifier) or attack().techniques.get(identifier, "")
     page = "/".join(["https://attack.mitre.org/techniques", *identifier.split(".")])
     return Technique(identifier, name, f"{page}/")
 
