@@ -14,6 +14,7 @@ from qakhunt.triage.assessment import Assessment, assess
 from qakhunt.triage.entities import CLOUDS, Entity, Place, Portals, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.process_tree import HitProcesses, hit_processes
+from qakhunt.triage.stages import stages_of
 from qakhunt.triage.time_ranges import earlier, hull, later
 from qakhunt.triage.timeline import Moment, moments_of
 from qakhunt.triage.words import count
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity, RunResult
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.triage.stages import Stage
     from qakhunt.triage.timeline import Moment
 
 
@@ -158,6 +160,7 @@ class HitReport:
     commands: tuple[CommandNote, ...]
     assessment: Assessment
     portals: Portals
+    stages: tuple[Stage, ...] = ()
 
     @cached_property
     def entities(self) -> list[Entity]:
@@ -199,9 +202,11 @@ def hit_reports(result: RunResult, portals: Portals | None = None) -> list[HitRe
     }
     counted = _counted(result, read)
     by_hunt = {rendered.hunt.name: rendered for rendered in result.rendered}
+    stages = stages_of(result)
     return [
         _hit_report(number, hit, by_hunt.get(hit.hunt), contexts.get(number), read.get(number),
-                 counted.get((hit.profile, hit.device), {}), _portals(result, hit, portals))
+                 counted.get((hit.profile, hit.device), {}), _portals(result, hit, portals),
+                 stages.get(number + 1, ()))
         for number, hit in enumerate(result.hits)
     ]  # fmt: skip
 
@@ -228,6 +233,7 @@ def _hit_report(
     processes: HitProcesses | None,
     counted: Mapping[tuple[Instant, str], Sequence[str]],
     portals: Portals,
+    stages: tuple[Stage, ...],
 ) -> HitReport:
     there = context if context is not None and not context.missing else None
     moments: list[Moment] = []
@@ -241,8 +247,11 @@ def _hit_report(
         processes=processes,
         moments=tuple(moments),
         commands=tuple(notes_of(hit, moments)),
-        assessment=assess(evidence_of(hit, there, processes), context, processes),
+        assessment=assess(
+            replace(evidence_of(hit, there, processes), stages=stages), context, processes
+        ),
         portals=portals,
+        stages=stages,
     )
 
 
