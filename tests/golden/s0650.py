@@ -6,11 +6,15 @@ the same chains; the rules themselves are not copied.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
+from qakhunt.kql.schema import SENTINEL
 from qakhunt.kql.values import Instant
 from qakhunt.reports.software import coverage_of
+from qakhunt.testing.cases import Clock, build_tables, cases_beside, load_suite
 from qakhunt.testing.chains import FILES, chains_of, rows_of
 from qakhunt.testing.evidence import evidence_of, recall_of
 
@@ -94,6 +98,122 @@ def found_by_rules(chains: Chains) -> dict[str, set[str]]:
     return found
 
 
+Row = dict[str, Any]
+_PIPE = re.compile(
+    r"\\\{[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{8}", re.IGNORECASE
+)
+_PIPE_HOSTS = {
+    "calc.exe", "notepad.exe", "rdpclip.exe", "explorer.exe", "wermgr.exe", "ping.exe",
+    "onedrivesetup.exe", "dxdiag.exe", "mobsync.exe", "msra.exe", "xwizard.exe",
+}  # fmt: skip
+
+
+def _any(text: str, *words: str) -> bool:
+    return any(word in text for word in words)
+
+
+def _pipe(row: Row) -> bool:
+    name = (row.get("AdditionalFields") or {}).get("PipeName", "")
+    return _file(row, "InitiatingProcessFileName") in _PIPE_HOSTS and bool(_PIPE.search(name))
+
+
+def _hollowing(row: Row) -> bool:
+    hosts = ("wermgr.exe", "sndvol.exe", "wwahost.exe", "searchprotocolhost.exe")
+    return _file(row, "InitiatingProcessFileName") == "rundll32.exe" and _file(row) in hosts
+
+
+def _task(row: Row) -> bool:
+    line = f"{_line(row)} "
+    timed = _any(line, " onlogon ", " onstart ", " once ", " onidle ")
+    return _file(row) == "schtasks.exe" and timed and _any(line, "nt aut", " system", "highest")
+
+
+def _esentutl(row: Row) -> bool:
+    line = _line(row)
+    named = row.get("FileName") == "esentutl.exe"  # the rule compares with ==
+    return named and "webcache" in line and _any(line, " v01", "/s", "/d")
+
+
+def _eml(row: Row) -> bool:
+    by_ping = _file(row, "InitiatingProcessFileName") == "ping.exe"
+    return by_ping and _file(row).endswith(".eml")
+
+
+def _excluded_key(row: Row) -> bool:
+    written = row.get("ActionType") == "RegistryValueSet"
+    key = str(row.get("RegistryKey", "")).lower()
+    return written and "\\microsoft\\windows defender\\exclusions" in key
+
+
+def _excluded_by_powershell(row: Row) -> bool:
+    line = _line(row)
+    asked = _any(line, "add-mppreference ", "set-mppreference ")
+    return asked and _any(line, " -exclusionpath ", " -exclusionextension ", " -exclusionprocess ")
+
+
+def _service(row: Row) -> bool:
+    image = str(row.get("ProcessCommandLine") or "").lower()
+    installed = row.get("ActionType") == "ServiceInstalled"
+    return (
+        installed
+        and _any(image, " -c ", " -r ", " -k ", " /c ", " /r ", " /k ")
+        and _any(image, "cscript", "mshta", "powershell", "pwsh", "regsvr32", "rundll32", "wscript")
+    )
+
+
+CASE_RULES: dict[str, dict[str, tuple[str, Callable[[Row], bool]]]] = {
+    "qakbot-injection": {
+        "Splunk Windows App Layer Protocol Qakbot NamedPipe": ("DeviceEvents", _pipe),
+        "Sigma proc_creation_win_malware_pikabot_rundll32_hollowing": (
+            "DeviceProcessEvents", _hollowing,
+        ),
+    },
+    "qakbot-persistence": {
+        "Sigma proc_creation_win_schtasks_schedule_type_system": ("DeviceProcessEvents", _task),
+    },
+    "qakbot-collection": {
+        "Azure-Sentinel qakbot-campaign-esentutl": ("DeviceProcessEvents", _esentutl),
+        "Azure-Sentinel Qakbot email theft": ("DeviceFileEvents", _eml),
+    },
+    "qakbot-defender-settings": {
+        "Sigma registry_set_defender_exclusions": ("DeviceRegistryEvents", _excluded_key),
+        "Sigma proc_creation_win_powershell_defender_exclusion": (
+            "DeviceProcessEvents", _excluded_by_powershell,
+        ),
+    },
+    "qakbot-lateral-service": {
+        "Sigma win_system_susp_service_installation_script (its event as ServiceInstalled)": (
+            "DeviceEvents", _service,
+        ),
+    },
+}  # fmt: skip
+"""Hunt -> public rule -> the table that it reads, and its condition on a row."""
+
+
+def on_cases(hunt: str) -> list[tuple[str, str, str]]:
+    """Rule, the hunt's firing cases with such rows that it finds, silent cases it alerts on."""
+    catalog = Catalog()
+    (found,) = catalog.find(hunt)
+    suite = load_suite(cases_beside(found), catalog)
+    firing = {rule: [0, 0] for rule in CASE_RULES[hunt]}
+    silent = {rule: [0, 0] for rule in CASE_RULES[hunt]}
+    for case in suite.cases:
+        if "ExcludedParents" in case.parameters:
+            continue
+        window = render(found, now=case.now, window=case.window).window
+        tables = build_tables(case, SENTINEL.name, Clock(case.now, window))
+        counts = silent if case.expect.none else firing
+        for rule, (table, holds) in CASE_RULES[hunt].items():
+            rows = tables.get(table)
+            if rows:
+                counts[rule][0] += any(map(holds, rows))
+                counts[rule][1] += 1
+    return [
+        (rule, f"{firing[rule][0]} of {firing[rule][1]}", f"{silent[rule][0]} of {silent[rule][1]}")
+        for rule in CASE_RULES[hunt]
+    ]
+
+
 def page() -> str:
     """The whole page."""
     listed = coverage_of("S0650", Catalog().all())
@@ -113,7 +233,7 @@ def page() -> str:
         + "\n".join(rows)
         + "\n\n## On the same chains\n\n"
         "The chains are those of "
-        "[published process lists](https://github.com/pr0xylife/Qakbot), rebuilt from "
+        "[published process lists](https://github.com/pr0xylife/Qakbot), rebuilt in "
         "`qakhunt/data/chains.yaml`; every third one is held back from tuning, in a file whose hash "
         "was committed before the first hunt for chains. One source for all of them, and one "
         "author of hunts and rebuild: they show what a rule's condition misses, not how often it "
@@ -122,7 +242,16 @@ def page() -> str:
         + "\n".join(_compared())
         + "\n\nA rule's condition is retold in `tests/golden/s0650.py` and counted on the same rows. "
         "The last line of Sigma fires on every registration that a batch file makes, too; the "
-        "hunt asks for more signs there.\n"
+        "hunt asks for more signs there.\n\n"
+        "## On the same cases\n\n"
+        "The hunts' own test cases (`queries/tests/`) with rows of the rule's table: those in which "
+        "the hunt fires, and those in which it must stay silent. The hunt itself finds all of the "
+        "first and none of the second, since they are its cases.\n\n"
+        "| Hunt | Rule | firing cases found | silent cases with an alert |\n|---|---|---|---|\n"
+        + "\n".join(
+            f"| `{hunt}` | {' | '.join(row)} |" for hunt in CASE_RULES for row in on_cases(hunt)
+        )
+        + "\n"
     )  # fmt: skip
 
 

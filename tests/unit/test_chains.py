@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from qakhunt.answers.cells import to_json_line
@@ -14,7 +16,7 @@ from qakhunt.hunts.attack import attack
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.reports.software import coverage_of, lists
-from qakhunt.testing.chains import FILES, chain_sets, chains_of, rows_of
+from qakhunt.testing.chains import DELIVERY, FILES, chain_sets, chains_of, rows_of
 from qakhunt.testing.evaluation import evaluate
 from qakhunt.testing.labelled import load_labelled
 from tests.conftest import ROOT
@@ -53,14 +55,20 @@ def test_a_chain_is_recorded_as_defender_records_processes() -> None:
 
 
 @pytest.mark.engine
-def test_most_chains_are_found_and_the_held_back_ones_too() -> None:
-    """Delivery alone, as evidence counts it; a chain that it misses may be another hunt's."""
-    (one,) = evaluate(
-        Catalog().find("qakbot-delivery-chain"), list(chain_sets()), seed=1, repeats=1, losses=()
-    )
+def test_chains_are_found_and_the_held_back_ones_too() -> None:
+    """Most by delivery alone, as evidence counts it, and all by some hunt on processes."""
+    names = ("delivery-chain", "injection", "persistence", "process-execution")
+    hunts = [
+        replace(hunt, notes=msgspec.structs.replace(hunt.notes, behaviour=DELIVERY))
+        for hunt in Catalog().find_all([f"qakbot-{name}" for name in names])
+    ]
+    evidence = evaluate(hunts, list(chain_sets()), seed=1, repeats=1, losses=())
     for split in ("tuning", "held-back"):
-        shares = one.recall(split).values()
+        shares = evidence[0].recall(split).values()
         assert sum(s.found for s in shares) >= 0.85 * sum(s.tried for s in shares) > 0
+        outcomes = [o for e in evidence for o in e.sets if o.split == split]
+        found = {alert.device for o in outcomes for alert in o.alerts if alert.true}
+        assert len(found) == sum(s.tried for s in shares)
 
 
 @pytest.mark.engine
