@@ -22,6 +22,7 @@ from qakhunt.triage.evidence import (
     encoded,
     without_arguments,
 )
+from qakhunt.triage.stages import joined
 from qakhunt.triage.words import count, short_list, span
 
 if TYPE_CHECKING:
@@ -201,7 +202,17 @@ def _by_hand(evidence: Evidence) -> bool:
     return shell and evidence.gap is not None and evidence.gap > BY_HAND
 
 
+def _stages(evidence: Evidence) -> bool:
+    return joined(evidence.stages)
+
+
 CRITERIA = (
+    Criterion(
+        Kind.QAKBOT,
+        "on one device within a day, a library was loaded as delivery chains do or code was "
+        "injected, and another hunt saw what follows it",
+        _stages,
+    ),
     Criterion(
         Kind.QAKBOT,
         "a host that Qakbot or its kin injects, started by its bare name, issued at least three "
@@ -301,6 +312,9 @@ def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
 
 def _suspicious(evidence: Evidence) -> list[str]:
     said = []
+    if joined(evidence.stages):
+        steps = dict.fromkeys(stage.title for stage in evidence.stages)
+        said.append(f"steps on this device within a day: {'; '.join(steps)}")
     for burst in (evidence.burst, evidence.together):
         if burst is not None and len(burst.families) >= 3:
             found = count(len(burst.families), "family", "families")
@@ -364,7 +378,7 @@ def _harmless(evidence: Evidence) -> list[str]:
             )
         elif rarity.days > 2:
             said.append(f"{rarity.value} issues such commands here on {count(rarity.days, 'day')}")
-    if not evidence.anchors:
+    if evidence.families and not evidence.anchors:
         said.append("none of the commands is rare in inventories")
     return list(dict.fromkeys(said))
 

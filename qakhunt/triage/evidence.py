@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.triage.process_tree import HitProcesses
+    from qakhunt.triage.stages import Stage
 
     _Timed = tuple[Instant, Command, Node | None]
 
@@ -110,6 +111,8 @@ class Evidence:
     help_desk: str | None = None
     console: bool = False
     by_device: bool = False
+    stages: tuple[Stage, ...] = ()
+    """What hunts saw on the device within a day, the hit itself among it."""
 
     @property
     def administrative(self) -> bool:

@@ -444,6 +444,13 @@ def emulator() -> str:
     return (ROOT / "qakhunt" / "testing" / "emulator" / "README.md").read_text(encoding="utf-8")
 
 
+def s0650_page() -> str:
+    """S0650's techniques beside the hunts."""
+    from tests.golden import s0650
+
+    return s0650.page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "guides/emulator.md": emulator,
     "reference/commands.md": commands,
@@ -452,6 +459,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/formats.md": formats,
     "reference/json.md": json_schemas,
     "reference/lint-rules.md": lint_rules,
+    "reference/s0650.md": s0650_page,
     "reference/kql.md": kql,
     "reference/python.md": python_api,
 }

@@ -53,7 +53,7 @@ def main() -> None:
 
 def _with_evidence(page: str) -> str:
     """The page with the table of what ``qakhunt evaluate --record`` wrote beside the hunts."""
-    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot", "s0650"])]
     return replace_block(page, markdown(joined([part for part in recorded if part])))
 
 

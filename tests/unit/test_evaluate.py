@@ -38,7 +38,7 @@ from tests.support.cli import qakhunt
 
 NOW = Instant.parse("2026-11-24T00:00:00Z")
 START = Instant.parse("2026-10-05T10:00:00Z")
-QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot"])]
+QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot", "s0650"])]
 
 # Fires on two distinct command lines of a device.
 TWO = """
@@ -354,7 +354,7 @@ def test_wilsons_interval(share: Share, low: float, high: float) -> None:
 
 
 def some_document() -> dict[str, Any]:
-    loaded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    loaded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot", "s0650"])]
     return joined([part for part in loaded if part])
 
 
