@@ -171,9 +171,9 @@ def _by_several(evidence: Evidence) -> bool:
     return not evidence.administrative and _full(burst, 7, 4) and _beyond(burst)
 
 
-def _tells_qakbot(evidence: Evidence) -> bool:
+def _points_to_qakbot(evidence: Evidence) -> bool:
     """Whether the families are Qakbot's and no other loader's: the lookup, or two others."""
-    own = evidence.told.get("Qakbot", ())
+    own = evidence.points_to.get("Qakbot", ())
     return evidence.lookup or len(own) >= 2
 
 
@@ -285,7 +285,7 @@ def assess(
     """The first criterion that holds decides; the reasons tell the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
-    if kind is Kind.QAKBOT and not _tells_qakbot(evidence):
+    if kind is Kind.QAKBOT and not _points_to_qakbot(evidence):
         kind = Kind.LOADER
     return Assessment(
         kind=kind,
@@ -321,14 +321,14 @@ def _suspicious(evidence: Evidence) -> list[str]:
             by = f", from {_name(burst)}" if burst.issuer else ""
             several = ", from several processes" if burst is evidence.together else ""
             said.append(f"{found} of commands within {span(burst.seconds)}{by or several}")
-    if evidence.lookup and "Qakbot" not in evidence.told:
+    if evidence.lookup and "Qakbot" not in evidence.points_to:
         said.append("the DNS lookup of domain controllers that Qakbot makes")
     anchors = [_lower(families().families[name].title) for name in evidence.anchors]
     if anchors:
         said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
     said += [
         f"{malware}'s by public reports: {short_list([_lower(what) for what in found], 2)}"
-        for malware, found in evidence.told.items()
+        for malware, found in evidence.points_to.items()
     ]
     for node in evidence.injected:
         said.append(
@@ -393,7 +393,7 @@ def _open(evidence: Evidence) -> list[str]:
         said.append("which process issued the commands is not known")
     if not evidence.timed:
         said.append("only the times of the first and the last command are known")
-    if evidence.burst is not None and not evidence.told:
+    if evidence.burst is not None and not evidence.points_to:
         said.append("nothing here distinguishes Qakbot from other loaders")
     if not evidence.families:
         said.append("no command belongs to a known family")

@@ -129,15 +129,17 @@ class Evidence:
         return tuple(found.values())
 
     @property
-    def told(self) -> dict[str, list[str]]:
+    def points_to(self) -> dict[str, list[str]]:
         """Malware -> the families and hosts that its public reports have, and no other's."""
         found: dict[str, list[str]] = {}
         known = families()
         burst = self.together or self.burst
         for name in burst.families if burst else self.families:
-            if known.families[name].tells:
-                found.setdefault(known.families[name].tells, []).append(known.families[name].title)
-        hosts = {name.casefold(): malware for name, malware in known.parents.tells.items()}
+            if known.families[name].malware:
+                found.setdefault(known.families[name].malware, []).append(
+                    known.families[name].title
+                )
+        hosts = {name.casefold(): malware for name, malware in known.parents.malware.items()}
         for node in self.injected:
             if node.process.file.casefold() in hosts:
                 of = hosts[node.process.file.casefold()]

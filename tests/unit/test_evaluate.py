@@ -18,6 +18,7 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.command_catalogue import RENDERINGS, families
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
+from qakhunt.testing.confusion import Judged
 from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
 from qakhunt.testing.evidence import (
     document,
@@ -29,6 +30,7 @@ from qakhunt.testing.evidence import (
     raised_of,
     recall_of,
     replace_block,
+    words_of,
 )
 from qakhunt.testing.generator import generate, held_back, recipes
 from qakhunt.testing.labelled import Burst, LabelledSet, load_labelled
@@ -440,7 +442,15 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.engine
 def test_a_document_names_its_data(tmp_path: Path) -> None:
     sets = [labelled("positive", "qakbot", rows("a", 0, 7), rendering="direct")]
-    evidence = evaluate([two(tmp_path)], sets, seed=3, repeats=2, losses=(50,))
+    evidence = evaluate([two(tmp_path)], sets, seed=3, repeats=2, losses=(50,), triage=True)
+    assert evidence[0].judged == []  # it has no thresholds to lower
+    loader, unclear = "consistent_with_loader_discovery", "cannot_tell"
+    evidence[0].judged = [
+        Judged("held-back", "kin", "modelled", False, False, {loader: 1, unclear: 1}),
+        Judged("held-back", "kin", "modelled", False, True, {loader: 2}),
+        Judged("held-back", "kin", "modelled", True, True, {loader: 9}),
+        Judged("tuning", "benign", "modelled", True, True, {unclear: 3}),
+    ]
     whole = document(evidence, sets, now=NOW, seed=3, repeats=2)
     assert (whole["seed"], whole["data"][0]["name"], whole["data"][0]["bursts"]) == (
         3,
@@ -451,3 +461,9 @@ def test_a_document_names_its_data(tmp_path: Path) -> None:
     assert "| `two` | for tuning | captured | 1 of 1 | - |" in text
     assert "Measured 2026-11-24" in text
     assert "positive (a test)" in text
+    assert (
+        "| `two` | held back | modelled | other malware | published | - | 1 / 2 | 1 / 0 |" in text
+    )
+    assert "| `two` | for tuning | modelled | administration | lowered | - | - | 0 / 3 |" in text
+    said = "triage takes for malware, of alerts on other malware (modelled): 2 of 2 with context, 1 of 2 without context"
+    assert any(said in line for line in words_of(whole))
