@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +20,15 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import limits
 from qakhunt.backends.engine.decoding import decode_rows
-from qakhunt.backends.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
+from qakhunt.backends.engine.dialect import Unreadable, offset_of
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
+from qakhunt.backends.engine.rewriting.spelling import without_mark
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
+from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
-from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.backends.engine.memory import MemoryTable
+    from qakhunt.backends.engine.rewriting.plan import Plan
+    from qakhunt.backends.engine.rewriting.reading import Reading
     from qakhunt.kql.values import Instant, Window
 
 _MOST_TRANSLATIONS = 1000
@@ -73,8 +77,8 @@ class Session:
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
     those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
-    ``inputs``
-    has what was left out of them. Raises EngineTimeout.
+    ``inputs`` has what was left out of them; ``unknown`` says after a question what
+    its answer depends on that was not given. Raises EngineTimeout.
     """
 
     inputs: InputAccount
@@ -106,8 +110,9 @@ class Session:
             raise
         self._views: dict[str, Columns] = {}
         self._shown: tuple[Window, str | None] | None = None
-        self._translations: dict[tuple[str, Instant], Any] = {}
-        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._translations: dict[tuple[Any, ...], Any] = {}
+        self._readings: dict[tuple[str, Instant], Reading] = {}
+        self.unknown: tuple[str, ...] = ()
         self._memory: dict[str, MemoryTable] = {}
         self._supplied: set[str] = set()
 
@@ -279,30 +284,50 @@ class Session:
         ``text``, or EngineTimeout.
         """
         self._show(window, workspace)
-        edits: list[Edit] = []
+        readings: list[Reading] = []
         _prepare_translator()
 
-        def translation() -> tuple[Any, str]:
+        def translation() -> tuple[Any, Reading]:
             refuse_oversized(text)
-            changes, engine_text = self._readable(text)
-            edits.extend(changes)
-            self._supply_named_tables(engine_text)
-            self._connection.execute("BEGIN TRANSACTION READ ONLY")
-            return self._translate(engine_text, now), engine_text
+            self._supply_named_tables(text)
+            try:
+                return self._translation(text, now, readings)
+            except UnionClash:
+                self._end_transaction()
+                return self._translation(text, now, readings, split_unions=True)
 
         started = time.monotonic()
         try:
             with self._within(timeout, "the query"):
-                translated, engine_text = self._translated(translation, timeout)
+                translated, reading = self._translated(translation, timeout)
+                self.unknown = tuple(reading.plan.unknown)
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                return self._limited(lambda: self._execute(translated, engine_text), left)
+                return self._limited(lambda: self._execute(translated, reading.plan.text), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
-                line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
+                at = readings[-1].origin(problem.offset) if readings else problem.offset
+                line, column = LineIndex(text).locate(at)
             raise EngineRefused(problem.message, line, column, problem.hint) from None
         finally:
             self._end_transaction()
+
+    def _translation(
+        self, text: str, now: Instant, readings: list[Reading], *, split_unions: bool = False
+    ) -> tuple[Any, Reading]:
+        """The query rewritten, which is put to ``readings``, and translated."""
+        from qakhunt.backends.engine.host import SessionHost
+        from qakhunt.backends.engine.rewriting.reading import read
+
+        readings.clear()
+        reading = None if split_unions else self._readings.get((text, now))
+        if reading is None:
+            reading = read(text, SessionHost(self, now), split_unions=split_unions)
+            if not reading.plan.volatile:
+                self._readings[text, now] = reading
+        readings.append(reading)
+        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+        return self._translate(reading.plan, now), reading
 
     def _translated(self, work: Callable[[], Result], timeout: float | None) -> Result:
         most = limits.MAX_TRANSLATION
@@ -320,14 +345,6 @@ class Session:
     def _end_transaction(self) -> None:
         with suppress(self._duckdb.TransactionException):  # none has begun
             self._connection.rollback()
-
-    def _readable(self, text: str) -> tuple[list[Edit], str]:
-        """The text as the translator reads it right, and the edits that made it so."""
-        if text not in self._readings:
-            edits = respell(text, self._views)
-            refuse_wrong_case(text, self._views)
-            self._readings[text] = edits, apply(text, edits)
-        return self._readings[text]
 
     def _show(self, window: Window, workspace: str | None) -> None:
         if self._shown == (window, workspace):
@@ -348,33 +365,51 @@ class Session:
         else:
             self._views[name] = without_case_twins(columns(self.product, name))
 
-    def _translate(self, text: str, now: Instant) -> Any:
-        key = (text, now)
+    def _translate(self, plan: Plan, now: Instant) -> Any:
+        key = (plan.text, now, *(stage.sql for stage in plan.stages))
         if key not in self._translations:
             if len(self._translations) >= _MOST_TRANSLATIONS:
                 self._translations.clear()
-            self._translations[key] = self._fresh_translation(text, now)
+            self._translations[key] = self._fresh_translation(plan, now)
         return self._translations[key]
 
-    def _fresh_translation(self, text: str, now: Instant) -> Any:
+    def _fresh_translation(self, plan: Plan, now: Instant) -> Any:
+        from qakhunt.backends.engine import unions
+
+        found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
+        describe = partial(self.columns_of, found.parameters)
+        unions.refuse_clashes(found.unions, lambda sql: describe(plan.select(sql)))
+        return replace(found, sql=plan.select(found.sql))
+
+    def sql_of(
+        self, text: str, now: Instant, stages: Mapping[str, Columns], *, steady: bool = True
+    ) -> Any:
+        """A query that may read ``stages`` as tables, translated. Raises Unreadable."""
         import duckdb_kql
 
-        from qakhunt.backends.engine import unions
         from qakhunt.backends.engine.translation import refusals, translate
 
         moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
-            found = translate(duckdb_kql, text, self._views, moment)
-            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
-            return found
+            return translate(duckdb_kql, text, {**self._views, **stages}, moment, steady=steady)
 
-    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+    @property
+    def known_tables(self) -> Mapping[str, Columns]:
+        """Every table that a query may read."""
+        return self._views
+
+    def rows_of(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one SELECT."""
+        return self._select(sql, {}).fetchall()  # type: ignore[no-any-return]
+
+    def columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+        """Names and DuckDB types of a SELECT's columns."""
         used = {name: value for name, value in parameters.items() if f"${name}" in sql}
         try:
             found = self._select(sql, used, "LIMIT 0").description
         except self._duckdb.Error as problem:
             raise Unreadable(
-                f"a branch of the union cannot be read: {_words(problem)}", None
+                f"a part of the query cannot be read: {_words(problem)}", None
             ) from None
         return [(row[0], str(row[1])) for row in found]
 
@@ -403,7 +438,9 @@ class Session:
         duckdb = self._duckdb
         try:
             result = self._select(translated.sql, translated.parameters)
-            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            columns = tuple(
+                Column(without_mark(d[0]), kql_type(str(d[1]))) for d in result.description
+            )
             return ResultTable(columns, decode_rows(columns, result.fetchall()))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise

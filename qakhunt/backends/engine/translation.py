@@ -37,14 +37,19 @@ class Translation:
 
 
 def translate(
-    duckdb_kql: Any, text: str, views: Mapping[str, Columns], now: dt.datetime
+    duckdb_kql: Any,
+    text: str,
+    views: Mapping[str, Columns],
+    now: dt.datetime,
+    *,
+    steady: bool = True,
 ) -> Translation:
-    """SQL whose rows come in one order on every run."""
+    """SQL whose rows come in one order on every run, where ``steady``."""
     schema = {name: list(columns) for name, columns in views.items()}
     _refuse_commands(text)
     with watched() as unions, rendering.watched(text, views):
         result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
-    sql = _steady(str(result))
+    sql = _steady(str(result)) if steady else str(result)
     refuse_long_sql(sql)
     return Translation(sql, dict(result.parameters), tuple(unions))
 
