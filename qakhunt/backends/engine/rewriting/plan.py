@@ -161,7 +161,7 @@ class Planner:
         self.split_unions = False
         self.header: list[Span | str] = []
         self.parameters = 0
-        self._declared = {let.name for let in find(self.script, Let)}
+        self.declared = {let.name for let in find(self.script, Let)}
         self._places: list[tuple[Pipeline, Operator]] = []
         self._translated: dict[tuple[str, int], str] = {}
         self._described: dict[str, Columns] = {}
@@ -263,7 +263,7 @@ class Planner:
         """The columns that an operator gets."""
         source, at = pipeline.source, pipeline.operators.index(operator)
         known = self.host.tables.get(source.name) if isinstance(source, Name) else None
-        hidden = isinstance(source, Name) and source.name in self._declared
+        hidden = isinstance(source, Name) and source.name in self.declared
         if known and not hidden and {o.name for o in pipeline.operators[:at]} <= _FILTERS:
             return known
         return self.columns(self.before(pipeline, operator))

@@ -5,7 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable, refuse_wrong_case
-from qakhunt.backends.engine.rewriting import columns  # noqa: F401 - registers its steps
+from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
+    arrays,
+    columns,
+    plugins,
+    searching,
+    series,
+)
 from qakhunt.backends.engine.rewriting.plan import Plan, Planner
 from qakhunt.backends.engine.rewriting.spelling import part_twins, respell_operators
 from qakhunt.kql.edits import original_offset

@@ -219,7 +219,7 @@ def part_twins(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
         if name not in functions_:
             spellings.setdefault(name.casefold(), {})[name] = None
     marks = {
-        name: f"{name}{_TWIN}{number}__"
+        name: twin(name, number)
         for several in spellings.values()
         for number, name in enumerate(several)
         if number
@@ -239,6 +239,11 @@ def part_twins(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
         if new is not None:
             edits.append(Edit(node.start, node.end, quoted(new) if "[" in text[node.start] else new))
     return edits
+
+
+def twin(name: str, number: int) -> str:
+    """A name with the mark of the ``number``-th that differs from others in case only."""
+    return f"{name}{_TWIN}{number}__"
 
 
 def without_mark(name: str) -> str:

@@ -1,0 +1,373 @@
+"""``search``, ``find`` and ``* has``: predicates over any column, and over several tables.
+
+Also unions whose branches give one column two types, which Kusto splits.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from qakhunt.backends.engine.dialect import Unreadable
+from qakhunt.backends.engine.rewriting.columns import matches
+from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, names_in, refusal
+from qakhunt.backends.engine.rewriting.spelling import quoted, twin
+from qakhunt.kql.literal import encode
+from qakhunt.kql.syntax import (
+    Call,
+    Chain,
+    Comparison,
+    Declaration,
+    Group,
+    Literal,
+    Name,
+    Node,
+    Operator,
+    Path,
+    Pipeline,
+    Wildcard,
+    bare,
+    find,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from qakhunt.kql.schema import Columns
+
+_ALL = "_any_column"
+_SEPARATOR = encode("\n", "string")
+_GUESSED = 10
+"""Tables that an unscoped search covers where nothing is loaded: it is only checked then."""
+_TERM = frozenset(
+    "has has_cs hasprefix hasprefix_cs hassuffix hassuffix_cs contains contains_cs".split()
+)
+
+
+@dataclass(frozen=True)
+class _Arm:
+    """One table, or a query in brackets, that is searched."""
+
+    name: str
+    source: str
+    columns: Columns
+
+
+def everything(known: Columns) -> str:
+    """All columns as one text, each on a line of its own."""
+    cells = [
+        quoted(name) if kind == "string" else f"tostring({quoted(name)})"
+        for name, kind in known.items()
+    ]
+    return f"strcat_delim({_SEPARATOR}, {', '.join([*cells, chr(39) * 2])})"
+
+
+class _Predicate:
+    """A predicate of ``search`` or ``find`` for one table."""
+
+    def __init__(self, planner: Planner, known: Columns, *, sensitive: bool) -> None:
+        self.planner, self.known = planner, known
+        self.ending = "_cs" if sensitive else ""
+
+    def words(self, node: Node) -> str:
+        """It as KQL; what names a column that the table lacks is false."""
+        if isinstance(node, Chain) and node.operators[0] in ("and", "or"):
+            return f" {node.operators[0]} ".join(f"({self.words(one)})" for one in node.operands)
+        if isinstance(node, Group) and len(node.items) == 1:
+            return f"({self.words(node.items[0])})"
+        if isinstance(node, Call) and node.name == "not" and len(node.arguments) == 1:
+            return f"not({self.words(node.arguments[0])})"
+        if isinstance(node, Literal) and node.type == "string":
+            return self._term(_ALL, node.text)
+        if isinstance(node, Wildcard):
+            return "true"
+        if isinstance(node, Comparison):
+            return self._comparison(node)
+        return self._own(node)
+
+    def _comparison(self, node: Comparison) -> str:
+        if isinstance(node.left, Wildcard):
+            if node.operator.lstrip("!") in _TERM:
+                return f"{_ALL} {node.operator} {self.planner.words(node.right)}"
+            right = self.planner.words(node.right)
+            each = [
+                f"tostring({quoted(name)}) {node.operator} tostring({right})" for name in self.known
+            ]
+            return " or ".join(each)
+        if node.operator == ":":
+            column = node.left.name if isinstance(node.left, Name) else ""
+            if column not in self.known or not isinstance(node.right, Literal):
+                return "false"
+            return self._term(f"tostring({quoted(column)})", node.right.text)
+        return self._own(node)
+
+    def _own(self, node: Node) -> str:
+        missing = columns_in(node) - set(self.known)
+        return "false" if missing & self._elsewhere() else self.planner.words(node)
+
+    def _elsewhere(self) -> set[str]:
+        """Names that are columns of some table, and not declared by the query."""
+        found = {name for table in self.planner.host.tables.values() for name in table}
+        return found - self.planner.declared
+
+    def _term(self, value: str, text: str) -> str:
+        first, last = text.startswith("*"), text.endswith("*") and len(text) > 1
+        inner = text[first : len(text) - last]
+        if "*" in inner:
+            import re
+
+            pattern = r"\b" + ".*".join(map(re.escape, inner.split("*"))) + r"\b"
+            flags = "" if self.ending else "(?i)"
+            return f"{value} matches regex {encode(flags + pattern, 'string')}"
+        operator = {
+            (False, False): "has", (True, False): "hassuffix", (False, True): "hasprefix",
+            (True, True): "contains",
+        }[first, last]  # fmt: skip
+        return f"{value} {operator}{self.ending} {encode(inner, 'string')}"
+
+
+def columns_in(node: Node) -> set[str]:
+    """Names that may be columns: members of a path are none."""
+    members = {step.start for path in find(node, Path) for step in path.steps}
+    return {name.name for name in find(node, Name) if name.start not in members}
+
+
+def where(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """``* has "x"`` in a filter."""
+    stars = [one for one in find(operator, Comparison) if isinstance(one.left, Wildcard)]
+    if not stars:
+        return
+    known = planner.columns_before(pipeline, operator)
+    predicate = _Predicate(planner, known, sensitive=False)
+    for one in stars:
+        text = predicate.words(one).replace(_ALL, everything(known))
+        planner.edit(one.start, one.end, f"({text})")
+
+
+def search_behind(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """``T | search "x"``."""
+    known = planner.columns_before(pipeline, operator)
+    source = pipeline.source
+    name = source.name if isinstance(source, Name) else "search_arg0"
+    words = _searched(planner, operator, _Arm(name, "", known))
+    planner.edit(operator.start, operator.end, f" {words}")
+
+
+def _searched(planner: Planner, operator: Operator, arm: _Arm) -> str:
+    sensitive = operator.option("kind") == "case_sensitive"
+    predicate = _Predicate(planner, arm.columns, sensitive=sensitive)
+    words = " and ".join(f"({predicate.words(one)})" for one in operator.arguments) or "true"
+    listed = ", ".join(map(quoted, arm.columns))
+    return (
+        f"{arm.source} | extend {_ALL} = {everything(arm.columns)} | where {words} "
+        f"| project ['$table'] = {encode(arm.name, 'string')}, {listed}"
+    )
+
+
+def search(planner: Planner, operator: Node) -> None:
+    """``search in (A, B) "x"`` as a source."""
+    if not isinstance(operator, Operator) or operator.has_bar:
+        return
+    arms = _arms(planner, operator)
+    queries = [_searched(planner, operator, arm) for arm in arms]
+    renames = _split([arm.columns for arm in arms])
+    planner.edit(operator.start, operator.end, _union(queries, renames))
+
+
+def _union(queries: Sequence[str], renames: Sequence[Mapping[str, str]]) -> str:
+    full = [query + _renamed(names) for query, names in zip(queries, renames, strict=True)]
+    return full[0] if len(full) == 1 else f"union {', '.join(f'({query})' for query in full)}"
+
+
+def _renamed(names: Mapping[str, str]) -> str:
+    if not names:
+        return ""
+    listed = ", ".join(f"{quoted(new)} = {quoted(old)}" for old, new in names.items())
+    return f" | project-rename {listed}"
+
+
+def _arms(planner: Planner, operator: Operator) -> list[_Arm]:
+    clause = operator.clause("in")
+    group = clause[0] if clause else None
+    items = group.items if isinstance(group, Group) else ()
+    arms: list[_Arm] = []
+    for item in items:
+        node = bare(item)
+        if isinstance(node, Wildcard):
+            known = planner.host.tables
+            names = [n for n in planner.host.loaded if matches(node.pattern, n)] or [
+                n for n in known if matches(node.pattern, n)
+            ]
+            arms += [_Arm(name, name, known[name]) for name in names if name in known]
+        else:
+            name = node.name if isinstance(node, Name) else f"union_arg{len(arms)}"
+            span = node.start, node.end
+            arms.append(_Arm(name, planner.words(node), planner.columns(span)))
+    if not items:
+        known = planner.host.tables
+        names = [*planner.host.loaded] or _likely(planner)
+        arms = [_Arm(name, name, known[name]) for name in names if name in known]
+    if not arms:
+        raise Unreadable(
+            f"{operator.name} finds no table to look into", operator.start,
+            hint=f"name the tables: {operator.name} in (DeviceProcessEvents) ...",
+        )  # fmt: skip
+    return arms
+
+
+def _likely(planner: Planner) -> list[str]:
+    used = names_in(planner.script)
+    shared = Counter({
+        name: len(used & set(kinds)) for name, kinds in planner.host.tables.items() if kinds
+    })  # fmt: skip
+    return [name for name, _ in shared.most_common(_GUESSED)]
+
+
+def _split(arms: Sequence[Columns]) -> list[dict[str, str]]:
+    """For each branch, the columns that Kusto renames: two types make two columns."""
+    kinds: dict[str, set[str]] = {}
+    for columns in arms:
+        for name, kind in columns.items():
+            kinds.setdefault(name, set()).add(kind.replace("int", "long"))
+    clashing = {name for name, found in kinds.items() if len(found) > 1}
+    taken = set(kinds) - clashing
+    new: dict[tuple[str, str], str] = {}
+    for name in kinds:
+        for kind in sorted(kinds[name]) if name in clashing else ():
+            own, number = f"{name}_{kind}", 0
+            while own in taken:
+                number += 1
+                own = f"{name}_{kind}{number}"
+            taken.add(own)
+            new[name, kind] = own
+    renames = [
+        {name: new[name, kind.replace("int", "long")] for name, kind in columns.items()
+         if name in clashing}
+        for columns in arms
+    ]  # fmt: skip
+    spelled: dict[str, list[str]] = {}
+    for columns, names in zip(arms, renames, strict=True):
+        for name in columns:
+            several = spelled.setdefault(name.casefold(), [])
+            if name not in several:
+                several.append(name)
+            if several.index(name):
+                names[name] = twin(names.get(name, name), several.index(name))
+    return renames
+
+
+def union(planner: Planner, operator: Node, pipeline: Pipeline | None = None) -> None:
+    """A union whose branches clash, each branch with names of its own."""
+    if not isinstance(operator, Operator) or not planner.split_unions:
+        return
+    nodes = [bare(one) for one in operator.arguments]
+    named = operator.option("withsource") and any(isinstance(one, Name) for one in nodes)
+    if named or any(isinstance(one, Wildcard) for one in nodes):
+        return  # refused by the types
+    spans = [(one.start, one.end) for one in nodes]
+    left = [planner.columns_before(pipeline, operator)] if pipeline else []
+    renames = _split([*left, *(planner.columns(span) for span in spans)])
+    if pipeline and renames[0]:
+        planner.edit(operator.start, operator.start, _renamed(renames[0]) + " ")
+    for node, span, names in zip(operator.arguments, spans, renames[len(left) :], strict=True):
+        if names:
+            words, _ = planner.written(span)
+            planner.edit(node.start, node.end, f"({words}{_renamed(names)})")
+
+
+def look(planner: Planner, operator: Node) -> None:
+    """``find``: the rows of several tables that a predicate holds for."""
+    if not isinstance(operator, Operator) or operator.has_bar:
+        return
+    conditions = [*operator.arguments, *(operator.clause("where") or ())]
+    if not conditions or operator.clause("project-away") is not None:
+        raise refusal("this form of the operator 'find'", operator)
+    used = {name for one in conditions for name in columns_in(one)}
+    arms = _arms(planner, operator)
+    any_term = any(
+        isinstance(one, (Wildcard, Literal)) and _stands_alone(conditions, one)
+        for condition in conditions
+        for one in condition.walk()
+    )
+    known = {name for arm in arms for name in arm.columns}
+    used &= known
+    if used and not any_term:
+        arms = [arm for arm in arms if used & set(arm.columns)]
+    asked = operator.clause("project")
+    source = operator.option("withsource") or "source_"
+    shown, packed = _shown(arms, used) if asked is None else _asked(planner, arms, asked)
+    queries = []
+    for arm in arms:
+        predicate = _Predicate(planner, arm.columns, sensitive=False)
+        words = " and ".join(f"({predicate.words(one)})" for one in conditions)
+        cells = [
+            f"{quoted(name)} = {_cell(arm, name, kind)}" for name, kind in shown.items()
+        ]
+        rest = [name for name in arm.columns if name not in shown]
+        if packed:
+            pairs = ", ".join(f"{encode(name, 'string')}, {quoted(name)}" for name in rest)
+            cells.append(f"pack_ = {f'bag_pack({pairs})' if pairs else 'dynamic({})'}")
+        listed = ", ".join([f"{quoted(source)} = {encode(arm.name, 'string')}", *cells])
+        queries.append(
+            f"{arm.source} | extend {_ALL} = {everything(arm.columns)} | where {words} "
+            f"| project {listed}"
+        )
+    planner.edit(operator.start, operator.end, _union(queries, [{} for _ in queries]))
+
+
+def _stands_alone(conditions: Iterable[Node], term: Node) -> bool:
+    """Whether it is a term of its own, and no side of a comparison with a column."""
+    for condition in conditions:
+        for one in condition.walk():
+            if isinstance(one, Comparison) and one.start <= term.start and term.end <= one.end:
+                return isinstance(one.left, Wildcard)
+            if isinstance(one, Call) and one.start < term.start < one.end and one.name != "not":
+                return False
+    return True
+
+
+def _shown(arms: Sequence[_Arm], used: set[str]) -> tuple[Columns, bool]:
+    """``project-smart``: the predicate's columns and those that all tables have."""
+    common = set.intersection(*(set(arm.columns) for arm in arms)) if arms else set()
+    shown: Columns = {}
+    for arm in arms:
+        for name, kind in arm.columns.items():
+            if (name in common or name in used) and shown.setdefault(name, kind) != kind:
+                raise Unreadable(
+                    f"find sees the column {name!r} with two types, {shown[name]} and {kind}", None,
+                    hint=f"say which columns: project {name}: {kind}",
+                )  # fmt: skip
+    return shown, any(set(arm.columns) - set(shown) for arm in arms)
+
+
+def _asked(
+    planner: Planner, arms: Sequence[_Arm], items: Iterable[Node]
+) -> tuple[Columns, bool]:
+    """``project a, b: type, pack(*)``."""
+    shown: Columns = {}
+    packed = False
+    for item in items:
+        if isinstance(item, Call):
+            packed = True
+        elif isinstance(item, Declaration):
+            shown[item.name] = planner.words(item.type)
+        elif isinstance(item, Name):
+            kinds = [arm.columns[item.name] for arm in arms if item.name in arm.columns]
+            if not kinds:
+                raise Unreadable(f"no table of find has a column {item.name!r}", item.start)
+            shown[item.name] = kinds[0]
+    return shown, packed
+
+
+def _cell(arm: _Arm, name: str, kind: str) -> str:
+    if name not in arm.columns:
+        return "''" if kind == "string" else f"{kind}(null)"
+    return quoted(name) if arm.columns[name] == kind else f"to{kind}({quoted(name)})"
+
+
+STEPS.update({
+    "search": search_behind, "where": where, "filter": where,
+    "union": lambda planner, pipeline, operator: union(planner, operator, pipeline),
+})  # fmt: skip
+HEADS.update({"search": search, "find": look, "union": union})
