@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from qakhunt.answers.cells import to_json_value
+from qakhunt.backends.engine.external import ExternalFiles
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.kql.values import Instant, Timespan, Window
 
@@ -87,7 +88,7 @@ def test_the_documented_answer(case: Case, tmp_path: Path) -> None:
             assert case.error in found
             return
         assert case.error is None, f"answered {answer.rows}"
-        unknown = "; ".join(getattr(session, "unknown", ()))
+        unknown = "; ".join(session.unknown)
         assert (case.incomplete or "") in unknown
         assert case.incomplete or not unknown
     if case.columns is not None:
@@ -112,7 +113,8 @@ def _supplied(case: Case, folder: Path) -> dict[str, Any]:
         path = folder / f"{number}{Path(address).suffix}"
         path.write_text(text, encoding="utf-8")
         mapped[address] = str(path)
-    return {"external": mapped} if mapped else {}
+    files = ExternalFiles(f"{address}={path}" for address, path in mapped.items())
+    return {"external": files}
 
 
 def _cell(cell: Any, kind: str) -> Any:

@@ -9,6 +9,7 @@ from qakhunt.backends.engine.sql_types import kql_type
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.backends.engine.session import Session
     from qakhunt.kql.schema import Columns
     from qakhunt.kql.values import Instant
@@ -43,3 +44,12 @@ class SessionHost:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""
         return self._session.rows_of(sql)
+
+    @property
+    def external(self) -> ExternalFiles:
+        """The files that stand for addresses."""
+        return self._session.external
+
+    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
+        """A relation of these texts, read as the columns' types."""
+        return self._session.keep(columns, rows)

@@ -6,6 +6,7 @@ to the window. After the views exist DuckDB may read those files and nothing els
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
@@ -21,10 +22,11 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import limits
 from qakhunt.backends.engine.decoding import decode_rows
 from qakhunt.backends.engine.dialect import Unreadable, offset_of
+from qakhunt.backends.engine.external import ExternalFiles, external_files
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
 from qakhunt.backends.engine.rewriting.spelling import without_mark
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal, typed
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
 from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
@@ -76,7 +78,8 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
+    those of the product's schema. ``external`` are files for addresses, those given to
+    this process by default. ``timeout`` is in seconds, for reading the inputs.
     ``inputs`` has what was left out of them; ``unknown`` says after a question what
     its answer depends on that was not given. Raises EngineTimeout.
     """
@@ -91,8 +94,11 @@ class Session:
         *,
         timeout: float | None = None,
         options: InputOptions | None = None,
+        external: ExternalFiles | None = None,
     ) -> None:
         self._duckdb = require_engine()
+        self.external = external or external_files()
+        self._kept: dict[tuple[Any, ...], str] = {}
         self.product = product
         self._stop_requested = threading.Event()
         self._shapes = dict(shapes or {})
@@ -262,6 +268,25 @@ class Session:
             self._readings.clear()
             self._views.pop(table, None)
             self._shown = None
+
+    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
+        """The name of a relation of texts, read as the columns' types; each kept once."""
+        data = json.dumps(rows)
+        key = data, *columns.items()
+        if key not in self._kept:
+            name = f"_external_{len(self._kept) + 1}"
+            cells = ", ".join(f"r[{at + 1}] AS {identifier(n)}" for at, n in enumerate(columns))
+            types = ", ".join(
+                f"{_external_cell(name, kind)} AS {identifier(name)}"
+                for name, kind in columns.items()
+            )
+            self._connection.execute(
+                f"CREATE TABLE {identifier(name)} AS SELECT {types} FROM (SELECT {cells} FROM "
+                "(SELECT unnest(from_json(?, '[[\"VARCHAR\"]]')) AS r))",
+                [data],
+            )
+            self._kept[key] = name
+        return self._kept[key]
 
     def forget(self) -> None:
         """Let go of the translations of past queries; the records stay."""
@@ -460,6 +485,11 @@ def _prepare_translator() -> None:
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
+
+
+def _external_cell(name: str, kind: str) -> str:
+    sql = typed(name, SQL_TYPES[kind])
+    return f"coalesce({sql}, '')" if kind == "string" else sql
 
 
 def _converts(sql_type: str, kind: str) -> bool:

@@ -32,6 +32,7 @@ from qakhunt.kql.syntax import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.kql.schema import Columns
 
     Step = Callable[["Planner", Pipeline, Operator], None]
@@ -77,8 +78,9 @@ class Host(Protocol):
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""
 
-    def external(self, address: str, at: int) -> tuple[str, bytes]:
-        """The name and contents of the file that stands for an address. Raises Unreadable."""
+    @property
+    def external(self) -> ExternalFiles:
+        """The files that stand for addresses."""
 
     def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
         """A relation of these texts, read as the columns' types."""

@@ -8,6 +8,7 @@ from qakhunt.backends.engine.dialect import Unreadable, refuse_wrong_case
 from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
     arrays,
     columns,
+    outside,
     plugins,
     searching,
     series,
@@ -15,14 +16,14 @@ from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
 from qakhunt.backends.engine.rewriting.plan import Plan, Planner
 from qakhunt.backends.engine.rewriting.spelling import part_twins, respell_operators
 from qakhunt.kql.edits import original_offset
+from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import TIME_COLUMN
+from qakhunt.kql.syntax import Call, find
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qakhunt.backends.engine.rewriting.plan import Host
-
-Locate = "Callable[[int], int]"
 
 
 class Reading:
@@ -45,6 +46,11 @@ def read(text: str, host: Host, *, split_unions: bool = False) -> Reading:
         respelled.edit(part_twins(respelled.text, host.tables))
         planner = Planner(host, respelled.text)
         planner.split_unions = split_unions
+        if "ingestion_time" in text and any(
+            call.name == "ingestion_time" for call in find(parse(text), Call)
+        ):
+            time = TIME_COLUMN[host.product]
+            planner.unknown.append(f"ingestion_time() is not recorded: {time} stands for it")
         return Reading(planner.plan(), respelled.origin)
     except Unreadable as problem:
         at = None if problem.offset is None else respelled.origin(problem.offset)

@@ -215,7 +215,7 @@ def part_twins(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
         for column in tables[table] if table in mentioned else ():
             spellings.setdefault(column.casefold(), {})[column] = None
     steps, functions_ = _members(script), _callable(script)
-    for name in _made(script):
+    for name in made_names(script):
         if name not in functions_:
             spellings.setdefault(name.casefold(), {})[name] = None
     marks = {
@@ -261,7 +261,7 @@ def _callable(script: Script) -> set[str]:
     return {let.name for let in find(script, Let) if isinstance(let.value, Function)}
 
 
-def _made(script: Script) -> dict[str, None]:
+def made_names(script: Script) -> dict[str, None]:
     """Names that the query itself gives to columns and values."""
     found: dict[str, None] = {}
     for node in script.walk():

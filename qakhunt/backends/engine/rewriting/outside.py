@@ -1,0 +1,227 @@
+"""What a query reads from outside the records: given as a file or a table, else unknown.
+
+Unknown columns are null, and the plan says which: an answer that rests on them is
+no whole answer.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from qakhunt.backends.engine import external
+from qakhunt.backends.engine.dialect import Unreadable
+from qakhunt.backends.engine.rewriting.plan import (
+    HEADS,
+    STEPS,
+    Planner,
+    argument,
+    names_in,
+    no_column,
+    refusal,
+)
+from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier
+from qakhunt.core.errors import EventsError
+from qakhunt.kql.syntax import (
+    Call,
+    Declaration,
+    Group,
+    Literal,
+    Name,
+    Named,
+    Node,
+    Operator,
+    Pipeline,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from qakhunt.kql.schema import Columns
+
+_PROFILE: Columns = {
+    "SHA1": "string", "SHA256": "string", "MD5": "string", "FileSize": "long",
+    "GlobalPrevalence": "int", "GlobalFirstSeen": "datetime", "GlobalLastSeen": "datetime",
+    "Signer": "string", "Issuer": "string", "SignerHash": "string", "IsCertificateValid": "bool",
+    "IsRootSignerMicrosoft": "bool", "SignatureState": "string", "IsExecutable": "bool",
+    "ThreatName": "string", "Publisher": "string", "SoftwareName": "string",
+    "ProfileAvailability": "string",
+}  # fmt: skip
+"""What FileProfile() adds: learn.microsoft.com, advanced-hunting-fileprofile-function."""
+_LIST: Columns = {
+    "_DTItemId": "string", "LastUpdatedTimeUTC": "datetime", "SearchKey": "string",
+    "WatchlistItem": "dynamic",
+}  # fmt: skip
+"""What every watchlist has: learn.microsoft.com, sentinel/watchlists-queries."""
+_GEO = "geo_info_from_ip_address"
+
+
+def external_data(planner: Planner, operator: Node) -> None:
+    """``externaldata (columns) [addresses] with (...)``, from the files given for them."""
+    if not isinstance(operator, Operator) or len(operator.arguments) != 2:
+        raise refusal("this form of 'externaldata'", operator)
+    declared, listed = operator.arguments
+    columns: Columns = {}
+    for one in declared.items if isinstance(declared, Group) else ():
+        if isinstance(one, Declaration):
+            kind = "".join(token.text for token in one.type.tokens)
+            columns[one.name] = {"double": "real", "boolean": "bool", "date": "datetime"}.get(
+                kind, kind
+            )
+    if not columns or not set(columns.values()) <= set(SQL_TYPES):
+        raise refusal("these columns of 'externaldata'", declared)
+    kind, skip = _properties(operator)
+    found: list[list[str | None]] = []
+    for address in listed.items if isinstance(listed, Group) else ():
+        if not isinstance(address, Literal):
+            raise Unreadable("externaldata needs its addresses as literals", address.start)
+        found += _records(planner, address, kind, columns)[skip:]
+    relation = planner.host.keep(columns, found)
+    stage = planner.stage(f"SELECT * FROM {identifier(relation)}")
+    planner.edit(operator.start, operator.end, stage.name)
+
+
+def _properties(operator: Operator) -> tuple[str, int]:
+    """The format, if it is said, and how many records to leave out at the start."""
+    kind, skip = "", 0
+    items: Iterable[Node] = operator.clause("with") or ()
+    for one in [inner for item in items for inner in (item.items if isinstance(item, Group) else [item])]:
+        name = one.names[0] if isinstance(one, Named) and one.names else ""
+        value = argument(one)
+        words = "".join(token.text for token in value.tokens).strip("'\"h@").lower()
+        if name.lower() == "format":
+            kind = words
+        elif name.lower() == "ignorefirstrecord":
+            skip = int(words in ("true", "1"))
+        elif "mapping" in name.lower():
+            raise refusal(f"the property {name!r} of 'externaldata'", one)
+    if kind and kind not in external.FORMATS:
+        raise refusal(f"the format {kind!r} of 'externaldata'", operator)
+    return kind, skip
+
+
+def _records(
+    planner: Planner, address: Literal, kind: str, columns: Columns
+) -> list[list[str | None]]:
+    name = external.shown(address.text)
+    path = planner.host.external.find(address.text)
+    if path is None:
+        raise Unreadable(
+            f"externaldata reads {name}, and no file was given for it", address.start,
+            hint=f"--external {name}=PATH, or --external FOLDER that holds it as host/path",
+        )  # fmt: skip
+    try:
+        data = external.read_bytes(path)
+        return external.rows(data, kind or external.format_of(address.text), list(columns))
+    except (EventsError, ValueError) as problem:
+        raise Unreadable(f"externaldata {name}: {path}: {problem}", address.start) from None
+
+
+def invoke(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """``invoke FileProfile(column)`` as a join with the table of that name."""
+    call = operator.arguments[0] if operator.arguments else operator
+    if not isinstance(call, Call) or call.name != "FileProfile":
+        name = f"{call.name}()" if isinstance(call, Call) else "this use of 'invoke'"
+        raise refusal(f"the function {name} behind 'invoke'", call)
+    known = planner.columns_before(pipeline, operator)
+    first = call.arguments[0] if call.arguments else None
+    key = first.text if isinstance(first, Literal) else first.name if isinstance(first, Name) else "SHA1"
+    if key not in known:
+        raise no_column(key, (first or call).start, known)
+    taken = {name.casefold() for name in known}
+    added = {name: kind for name, kind in _PROFILE.items() if name.casefold() not in taken}
+    before = identifier(planner.stage_before(pipeline, operator).name)
+    given = planner.host.tables["FileProfile"] if "FileProfile" in planner.host.loaded else None
+    hash_name = "SHA256" if "SHA256" in key else "SHA1"
+    if given is None or hash_name not in given:
+        cells = [f"{_unknown_cell(kind)} AS {identifier(name)}" for name, kind in added.items()]
+        stage = planner.stage(f"SELECT s.*, {', '.join(cells)} FROM {before} s")
+        used = names_in(planner.script) & set(added)
+        _note(planner, "FileProfile()", used or set(added), "FileProfile")
+    else:
+        cells = []
+        for name, kind in added.items():
+            if name in given:
+                cells.append(f"{_cell(f'p.{identifier(name)}', kind)} AS {identifier(name)}")
+            elif name == "ProfileAvailability":
+                cells.append("CASE WHEN p._found THEN 'Available' ELSE 'Missing' END AS " + name)
+            else:
+                cells.append(f"{_unknown_cell(kind)} AS {identifier(name)}")
+        stage = planner.stage(
+            f"SELECT s.*, {', '.join(cells)} FROM {before} s LEFT JOIN (SELECT *, true AS _found "
+            f'FROM "FileProfile" QUALIFY row_number() OVER (PARTITION BY lower({hash_name})) = 1) p '
+            f"ON lower(s.{identifier(key)}) = lower(p.{hash_name}) AND s.{identifier(key)} <> ''"
+        )
+        missing = (names_in(planner.script) & set(added)) - set(given) - {"ProfileAvailability"}
+        if missing:
+            _note(planner, "FileProfile()", missing, "FileProfile")
+    planner.becomes(pipeline, operator, stage)
+
+
+def _cell(sql: str, kind: str) -> str:
+    if kind == "string":
+        return f"coalesce(CAST({sql} AS VARCHAR), '')"
+    return f"TRY_CAST(CAST({sql} AS VARCHAR) AS {SQL_TYPES[kind]})"
+
+
+def _unknown_cell(kind: str) -> str:
+    return "''" if kind == "string" else f"CAST(NULL AS {SQL_TYPES[kind]})"
+
+
+def _note(planner: Planner, what: str, names: Iterable[str], table: str) -> None:
+    listed = ", ".join(sorted(names))
+    planner.unknown.append(
+        f"{what} is answered by the service alone: {listed} could not be known "
+        f"(--events {table}=PATH gives its records)"
+    )
+
+
+def watchlist(planner: Planner, call: Node) -> None:
+    """``_GetWatchlist('alias')`` as the table ``Watchlist_alias``."""
+    alias = call.arguments[0] if isinstance(call, Call) and call.arguments else None
+    if not isinstance(alias, Literal) or alias.type != "string":
+        raise Unreadable("_GetWatchlist() needs the alias as a literal", call.start)
+    table = "Watchlist_" + re.sub(r"\W", "_", alias.text)
+    own = planner.host.tables.get(table) if table in planner.host.loaded else None
+    if own is None:
+        columns = {**_LIST, **dict.fromkeys(_foreign_names(planner), "string")}
+        cells = [f"{_unknown_cell(kind)} AS {identifier(name)}" for name, kind in columns.items()]
+        sql = f"SELECT {', '.join(cells)} WHERE false"
+        _note(planner, f"the watchlist {alias.text!r}", ["its items"], table)
+    else:
+        taken = {name.casefold() for name in own}
+        lacking = {n: kind for n, kind in _LIST.items() if n.casefold() not in taken}
+        cells = [f"{_unknown_cell(kind)} AS {identifier(name)}" for name, kind in lacking.items()]
+        sql = f"SELECT {', '.join(['*', *cells])} FROM {identifier(table)}"
+        used = names_in(planner.script) & set(lacking)
+        if used:
+            _note(planner, f"the watchlist {alias.text!r}", used, table)
+    stage = planner.stage(sql)
+    planner.edit(call.start, call.end, stage.name)
+
+
+def _foreign_names(planner: Planner) -> list[str]:
+    """Names that no table of the query has and the query does not make."""
+    from qakhunt.backends.engine.rewriting.spelling import made_names
+
+    mentioned = names_in(planner.script)
+    tables = planner.host.tables
+    known = {name for table in mentioned & set(tables) for name in tables[table]}
+    own = {*known, *made_names(planner.script), *_LIST, *tables}
+    found: dict[str, str] = {}
+    for name in sorted(mentioned - own):
+        found.setdefault(name.casefold(), name)
+    return list(found.values())
+
+
+def geography(planner: Planner, call: Node) -> None:
+    """``geo_info_from_ip_address(x)``: not known here."""
+    _note(planner, f"{_GEO}()", ["country, state, city, latitude, longitude"], _GEO)
+    planner.edit(call.start, call.end, "dynamic(null)")
+
+
+STEPS["invoke"] = invoke
+HEADS.update({
+    "externaldata": external_data, "external_data": external_data, "_GetWatchlist": watchlist,
+    _GEO: geography,
+})  # fmt: skip
