@@ -7,6 +7,7 @@ no whole answer.
 from __future__ import annotations
 
 import re
+from functools import cache
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine import external
@@ -54,6 +55,11 @@ _LIST: Columns = {
 }  # fmt: skip
 """What every watchlist has: learn.microsoft.com, sentinel/watchlists-queries."""
 _GEO = "geo_info_from_ip_address"
+_GEO_STAGE = "_networks"
+_IP_NUMBER = (
+    "list_reduce(list_transform(string_split({0}, '.'), lambda p: TRY_CAST(p AS BIGINT)), "
+    "lambda a, b: a * 256 + b)"
+)
 
 
 def external_data(planner: Planner, operator: Node) -> None:
@@ -215,9 +221,49 @@ def _foreign_names(planner: Planner) -> list[str]:
 
 
 def geography(planner: Planner, call: Node) -> None:
-    """``geo_info_from_ip_address(x)``: not known here."""
+    """``geo_info_from_ip_address(x)`` by the table of that name: its narrowest network."""
+    given = planner.host.tables[_GEO] if _GEO in planner.host.loaded else {}
+    network = next((name for name in ("network", "ip") if name in given), None)
+    if network is not None and isinstance(call, Call):
+        if not any(stage.name == _GEO_STAGE for stage in planner.stages):
+            planner.stage(_networks(network, given), name=_GEO_STAGE)
+        _install_geography()
+        arguments = ", ".join(map(planner.words, call.arguments))
+        planner.edit(call.start, call.end, f"_geo_info({arguments})")
+        return
     _note(planner, f"{_GEO}()", ["country, state, city, latitude, longitude"], _GEO)
     planner.edit(call.start, call.end, "dynamic(null)")
+
+
+def _networks(network: str, given: Columns) -> str:
+    """IPv4 networks as ranges of numbers, with what is known of each."""
+    text = f"CAST({identifier(network)} AS VARCHAR)"
+    number = _IP_NUMBER.format(f"split_part({text}, '/', 1)")
+    bits = f"coalesce(TRY_CAST(split_part({text}, '/', 2) AS INTEGER), 32)"
+    facts = ", ".join(
+        f"{name} := {identifier(name)}"
+        for name in ("country", "state", "city", "latitude", "longitude")
+        if name in given
+    )
+    info = f"to_json(struct_pack({facts}))" if facts else "CAST('{}' AS JSON)"
+    return (
+        "SELECT number - number % size AS low, number - number % size + size - 1 AS high, info "
+        f"FROM (SELECT {number} AS number, CAST(pow(2, 32 - {bits}) AS BIGINT) AS size, "
+        f'{info} AS info FROM "{_GEO}") WHERE number IS NOT NULL'
+    )
+
+
+@cache
+def _install_geography() -> None:
+    from duckdb_kql.translate import functions
+
+    template = (
+        f"(SELECT arg_min(g.info, g.high - g.low) FROM {_GEO_STAGE} g "
+        f"WHERE {_IP_NUMBER} BETWEEN g.low AND g.high)"
+    )
+    functions.SCALAR_FUNCTIONS["_geo_info"] = functions.FunctionSpec(
+        "_geo_info", "template", template, (1,)
+    )
 
 
 STEPS["invoke"] = invoke
