@@ -22,6 +22,7 @@ class SessionHost:
         self._session = session
         self._now = now
         self.product = session.product
+        self.parameters: dict[str, Any] = {}
 
     @property
     def tables(self) -> Mapping[str, Columns]:
@@ -35,15 +36,18 @@ class SessionHost:
 
     def sql(self, text: str, tables: Mapping[str, Columns]) -> str:
         """A query in SQL, in the order of its own rows. Raises Unreadable."""
-        return str(self._session.sql_of(text, self._now, tables, steady=False).sql)
+        self._session.supply_named_tables(text)
+        found = self._session.sql_of(text, self._now, tables, steady=False)
+        self.parameters |= found.parameters
+        return str(found.sql)
 
     def describe(self, sql: str) -> Columns:
         """The columns of a SELECT."""
-        return {name: kql_type(kind) for name, kind in self._session.columns_of({}, sql)}
+        return {name: kql_type(kind) for name, kind in self._session.columns_of(self.parameters, sql)}
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""
-        return self._session.rows_of(sql)
+        return self._session.rows_of(self.parameters, sql)
 
     @property
     def external(self) -> ExternalFiles:

@@ -314,7 +314,7 @@ class Session:
 
         def translation() -> tuple[Any, Reading]:
             refuse_oversized(text)
-            self._supply_named_tables(text)
+            self.supply_named_tables(text)
             try:
                 return self._translation(text, now, readings)
             except UnionClash:
@@ -351,6 +351,7 @@ class Session:
             if not reading.plan.volatile:
                 self._readings[text, now] = reading
         readings.append(reading)
+        self.supply_named_tables(reading.plan.text)
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
         return self._translate(reading.plan, now), reading
 
@@ -402,9 +403,11 @@ class Session:
         from qakhunt.backends.engine import unions
 
         found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
-        describe = partial(self.columns_of, found.parameters)
+        parameters = {**plan.parameters, **found.parameters}
+        describe = partial(self.columns_of, parameters)
         unions.refuse_clashes(found.unions, lambda sql: describe(plan.select(sql)))
-        return replace(found, sql=plan.select(found.sql))
+        sql = plan.select(found.sql)
+        return replace(found, sql=sql, parameters=_used(parameters, sql))
 
     def sql_of(
         self, text: str, now: Instant, stages: Mapping[str, Columns], *, steady: bool = True
@@ -423,15 +426,14 @@ class Session:
         """Every table that a query may read."""
         return self._views
 
-    def rows_of(self, sql: str) -> list[tuple[Any, ...]]:
+    def rows_of(self, parameters: Mapping[str, Any], sql: str) -> list[tuple[Any, ...]]:
         """The rows of one SELECT."""
-        return self._select(sql, {}).fetchall()  # type: ignore[no-any-return]
+        return self._select(sql, _used(parameters, sql)).fetchall()  # type: ignore[no-any-return]
 
-    def columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
+    def columns_of(self, parameters: Mapping[str, Any], sql: str) -> list[tuple[str, str]]:
         """Names and DuckDB types of a SELECT's columns."""
-        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
         try:
-            found = self._select(sql, used, "LIMIT 0").description
+            found = self._select(sql, _used(parameters, sql), "LIMIT 0").description
         except self._duckdb.Error as problem:
             raise Unreadable(
                 f"a part of the query cannot be read: {_words(problem)}", None
@@ -445,8 +447,8 @@ class Session:
             raise Unreadable("a hunt is one query and may read the loaded tables only", None)
         return self._connection.execute(statements[0], parameters or None)
 
-    def _supply_named_tables(self, text: str) -> None:
-        """Tables of the schema that the query names but no input holds are empty."""
+    def supply_named_tables(self, text: str) -> None:
+        """Tables of the schema that a query names but no input holds are empty."""
         for name, kinds in self._views.items():
             if name in self._sources or name in self._supplied or name not in text:
                 continue
@@ -490,6 +492,10 @@ def _prepare_translator() -> None:
 def _external_cell(name: str, kind: str) -> str:
     sql = typed(name, SQL_TYPES[kind])
     return f"coalesce({sql}, '')" if kind == "string" else sql
+
+
+def _used(parameters: Mapping[str, Any], sql: str) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if f"${name}" in sql}
 
 
 def _converts(sql_type: str, kind: str) -> bool:

@@ -42,7 +42,7 @@ def expand(text: str, script: Script) -> list[Edit]:
             return _as_table(text, script, let, function)
         calls = [call for call in find(script, Call) if call.name == name]
         if not calls:
-            return [Edit(let.start, _behind(text, let.end), "")]
+            return [Edit(let.start, behind(text, let.end), "")]
         return _put_in(text, script, calls[0], function)
     return []
 
@@ -63,7 +63,7 @@ def _calls(node: Node) -> list[str]:
     return [call.name for call in find(node, Call)]
 
 
-def _behind(text: str, at: int) -> int:
+def behind(text: str, at: int) -> int:
     """Behind the semicolon that ends a statement."""
     end = text.find(";", at)
     return at if end < 0 or text[at:end].strip() else end + 1

@@ -266,8 +266,18 @@ def _install_geography() -> None:
     )
 
 
+def elsewhere(_: Planner, call: Node) -> None:
+    """``workspace('w').T``: another workspace's records are not here."""
+    assert isinstance(call, Call)
+    raise refusal(
+        f"{call.name}()", call,
+        "name the table alone, and give that place's records with --events TABLE=PATH",
+    )  # fmt: skip
+
+
 STEPS["invoke"] = invoke
 HEADS.update({
     "externaldata": external_data, "external_data": external_data, "_GetWatchlist": watchlist,
     _GEO: geography,
+    **dict.fromkeys(["workspace", "cluster", "database", "app", "resource", "adx", "arg"], elsewhere),
 })  # fmt: skip

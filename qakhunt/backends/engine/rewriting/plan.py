@@ -69,6 +69,10 @@ class Host(Protocol):
     def product(self) -> str:
         """The product whose tables they are."""
 
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Values that the SQL so far is bound to."""
+
     def sql(self, text: str, tables: Mapping[str, Columns]) -> str:
         """A query in SQL. Raises Unreadable."""
 
@@ -109,6 +113,8 @@ class Plan:
     stages: list[Stage] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
     volatile: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+    """Values that the stages' SQL is bound to."""
 
     @property
     def columns(self) -> dict[str, Columns]:
@@ -174,7 +180,7 @@ class Planner:
         edits = sorted(self.edits, key=lambda edit: edit.start)
         return Plan(
             apply(self.text, edits), edits, self.stages, list(dict.fromkeys(self.unknown)),
-            self.volatile,
+            self.volatile, self.host.parameters,
         )  # fmt: skip
 
     # Walking

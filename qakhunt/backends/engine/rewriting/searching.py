@@ -13,6 +13,7 @@ from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting.columns import matches
 from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, names_in, refusal
 from qakhunt.backends.engine.rewriting.spelling import quoted, twin
+from qakhunt.backends.engine.sql_types import identifier
 from qakhunt.kql.literal import encode
 from qakhunt.kql.syntax import (
     Call,
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from qakhunt.kql.schema import Columns
 
 _ALL = "_any_column"
-_SEPARATOR = encode("\n", "string")
+_MOST_TABLES = 30
 _GUESSED = 10
 """Tables that an unscoped search covers where nothing is loaded: it is only checked then."""
 _TERM = frozenset(
@@ -50,17 +51,27 @@ class _Arm:
     """One table, or a query in brackets, that is searched."""
 
     name: str
-    source: str
+    source: str | tuple[int, int]
     columns: Columns
 
 
-def everything(known: Columns) -> str:
-    """All columns as one text, each on a line of its own."""
-    cells = [
-        quoted(name) if kind == "string" else f"tostring({quoted(name)})"
-        for name, kind in known.items()
-    ]
-    return f"strcat_delim({_SEPARATOR}, {', '.join([*cells, chr(39) * 2])})"
+def _searchable(planner: Planner, *query: str | tuple[int, int]) -> str:
+    """A stage of the query with all columns as one text, each on a line of its own."""
+    plain = planner.stage(planner.sql(*query))
+    texts = ", ".join(_text(identifier(name), kind) for name, kind in plain.columns.items())
+    stage = planner.stage(
+        f"SELECT *, concat_ws(chr(10), {texts}) AS {_ALL} FROM {identifier(plain.name)}",
+        ordered=plain.ordered,
+    )
+    return stage.name
+
+
+def _text(column: str, kind: str) -> str:
+    if kind == "datetime":
+        return f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%f') || '0Z'"
+    if kind == "dynamic":
+        return f"CASE json_type({column}) WHEN 'VARCHAR' THEN {column} ->> '$' ELSE CAST({column} AS VARCHAR) END"
+    return column if kind == "string" else f"CAST({column} AS VARCHAR)"
 
 
 class _Predicate:
@@ -141,8 +152,11 @@ def where(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     known = planner.columns_before(pipeline, operator)
     predicate = _Predicate(planner, known, sensitive=False)
     for one in stars:
-        text = predicate.words(one).replace(_ALL, everything(known))
-        planner.edit(one.start, one.end, f"({text})")
+        planner.edit(one.start, one.end, f"({predicate.words(one)})")
+    span = operator.start, operator.end
+    words, _ = planner.written(span)
+    name = _searchable(planner, planner.before(pipeline, operator))
+    planner.edit(pipeline.start, operator.end, f"{name} {words} | project-away {_ALL}")
 
 
 def search_behind(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
@@ -150,8 +164,8 @@ def search_behind(planner: Planner, pipeline: Pipeline, operator: Operator) -> N
     known = planner.columns_before(pipeline, operator)
     source = pipeline.source
     name = source.name if isinstance(source, Name) else "search_arg0"
-    words = _searched(planner, operator, _Arm(name, "", known))
-    planner.edit(operator.start, operator.end, f" {words}")
+    words = _searched(planner, operator, _Arm(name, planner.before(pipeline, operator), known))
+    planner.edit(pipeline.start, operator.end, words)
 
 
 def _searched(planner: Planner, operator: Operator, arm: _Arm) -> str:
@@ -160,7 +174,7 @@ def _searched(planner: Planner, operator: Operator, arm: _Arm) -> str:
     words = " and ".join(f"({predicate.words(one)})" for one in operator.arguments) or "true"
     listed = ", ".join(map(quoted, arm.columns))
     return (
-        f"{arm.source} | extend {_ALL} = {everything(arm.columns)} | where {words} "
+        f"{_searchable(planner, arm.source)} | where {words} "
         f"| project ['$table'] = {encode(arm.name, 'string')}, {listed}"
     )
 
@@ -196,14 +210,11 @@ def _arms(planner: Planner, operator: Operator) -> list[_Arm]:
         node = bare(item)
         if isinstance(node, Wildcard):
             known = planner.host.tables
-            names = [n for n in planner.host.loaded if matches(node.pattern, n)] or [
-                n for n in known if matches(node.pattern, n)
-            ]
-            arms += [_Arm(name, name, known[name]) for name in names if name in known]
+            arms += [_Arm(name, name, known[name]) for name in _matching(planner, node.pattern)]
         else:
             name = node.name if isinstance(node, Name) else f"union_arg{len(arms)}"
             span = node.start, node.end
-            arms.append(_Arm(name, planner.words(node), planner.columns(span)))
+            arms.append(_Arm(name, span, planner.columns(span)))
     if not items:
         known = planner.host.tables
         names = [*planner.host.loaded] or _likely(planner)
@@ -214,6 +225,13 @@ def _arms(planner: Planner, operator: Operator) -> list[_Arm]:
             hint=f"name the tables: {operator.name} in (DeviceProcessEvents) ...",
         )  # fmt: skip
     return arms
+
+
+def _matching(planner: Planner, pattern: str) -> list[str]:
+    """Tables that a pattern names: all where they are few, else those that are loaded."""
+    known = [name for name in planner.host.tables if matches(pattern, name)]
+    loaded = [name for name in planner.host.loaded if name in known]
+    return known if len(known) <= _MOST_TABLES else loaded or known[:_GUESSED]
 
 
 def _likely(planner: Planner) -> list[str]:
@@ -258,22 +276,73 @@ def _split(arms: Sequence[Columns]) -> list[dict[str, str]]:
 
 
 def union(planner: Planner, operator: Node, pipeline: Pipeline | None = None) -> None:
-    """A union whose branches clash, each branch with names of its own."""
-    if not isinstance(operator, Operator) or not planner.split_unions:
+    """A union with patterns spread, without tables that need not be there, types parted."""
+    if not isinstance(operator, Operator) or not operator.arguments:
         return
-    nodes = [bare(one) for one in operator.arguments]
-    named = operator.option("withsource") and any(isinstance(one, Name) for one in nodes)
-    if named or any(isinstance(one, Wildcard) for one in nodes):
-        return  # refused by the types
-    spans = [(one.start, one.end) for one in nodes]
+    fuzzy = operator.option("isfuzzy") == "true"
+    branches: list[tuple[str, str | tuple[int, int], bool]] = []
+    for argument in operator.arguments:
+        node = bare(argument)
+        if isinstance(node, Wildcard):
+            if "." in node.pattern:
+                return
+            branches += [(name, name, True) for name in _spread(planner, node, fuzzy=fuzzy)]
+        elif not (fuzzy and _is_missing(planner, node)):
+            branches.append(
+                (planner.words(argument), (node.start, node.end), isinstance(node, Name))
+            )
+    if not branches and pipeline is None:
+        raise Unreadable("no table of the union is here", operator.start)
+    words = [text for text, _, _ in branches]
+    if planner.split_unions:
+        words = _parted(planner, operator, pipeline, branches)
+    before = [planner.words(argument) for argument in operator.arguments]
+    if words != before:
+        start, end = operator.arguments[0].start, operator.arguments[-1].end
+        if words:
+            planner.edit(start, end, ", ".join(words))
+        else:
+            planner.edit(operator.start, end, "")
+
+
+def _parted(
+    planner: Planner, operator: Operator, pipeline: Pipeline | None,
+    branches: Sequence[tuple[str, str | tuple[int, int], bool]],
+) -> list[str]:  # fmt: skip
+    """The branches with names of their own for a column of two types."""
     left = [planner.columns_before(pipeline, operator)] if pipeline else []
-    renames = _split([*left, *(planner.columns(span) for span in spans)])
+    renames = _split([*left, *(planner.columns(query) for _, query, _ in branches)])
     if pipeline and renames[0]:
         planner.edit(operator.start, operator.start, _renamed(renames[0]) + " ")
-    for node, span, names in zip(operator.arguments, spans, renames[len(left) :], strict=True):
-        if names:
-            words, _ = planner.written(span)
-            planner.edit(node.start, node.end, f"({words}{_renamed(names)})")
+    found = []
+    for (text, query, named), names in zip(branches, renames[len(left) :], strict=True):
+        if names and named and operator.option("withsource"):
+            clashing = next(iter(names))
+            raise Unreadable(
+                f"the union's branches give the column {clashing!r} two types, and Kusto splits "
+                "it; the embedded engine does not, with 'withsource'", operator.start,
+                hint=f"convert it in one branch, as with tostring({clashing})",
+            )  # fmt: skip
+        inner = query if isinstance(query, str) else planner.written(query)[0]
+        found.append(f"({inner}{_renamed(names)})" if names else text)
+    return found
+
+
+def _is_missing(planner: Planner, node: Node) -> bool:
+    """Whether the table that a branch starts with is not known."""
+    source = node.source if isinstance(node, Pipeline) else node
+    stages = {stage.name for stage in planner.stages}
+    known = {*planner.host.tables, *planner.declared, *stages}
+    return isinstance(source, Name) and source.name not in known
+
+
+def _spread(planner: Planner, pattern: Wildcard, *, fuzzy: bool) -> list[str]:
+    """``union Device*`` as the tables that it names; those of ``view`` functions, too."""
+    own = [name for name in planner.declared if matches(pattern.pattern, name)]
+    names = sorted(own) + _matching(planner, pattern.pattern)
+    if not names and not fuzzy:
+        raise Unreadable(f"no table named {pattern.pattern!r}", pattern.start)
+    return names
 
 
 def look(planner: Planner, operator: Node) -> None:
@@ -310,8 +379,7 @@ def look(planner: Planner, operator: Node) -> None:
             cells.append(f"pack_ = {f'bag_pack({pairs})' if pairs else 'dynamic({})'}")
         listed = ", ".join([f"{quoted(source)} = {encode(arm.name, 'string')}", *cells])
         queries.append(
-            f"{arm.source} | extend {_ALL} = {everything(arm.columns)} | where {words} "
-            f"| project {listed}"
+            f"{_searchable(planner, arm.source)} | where {words} | project {listed}"
         )
     planner.edit(operator.start, operator.end, _union(queries, [{} for _ in queries]))
 

@@ -12,6 +12,7 @@ from qakhunt.kql.syntax import (
     Clause,
     Comparison,
     Declaration,
+    Directive,
     Function,
     Group,
     Index,
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
 _MOST_ROUNDS = 200
 _TWIN = "__case"
 _TABULAR = ("toscalar", "materialize")
+_NO_MEANING = frozenset(
+    "notruncation truncationmaxsize truncationmaxrecords norequesttimeout servertimeout "
+    "maxmemoryconsumptionperiterator max_memory_consumption_per_query_per_node "
+    "query_force_row_level_security query_datascope query_results_cache_max_age "
+    "query_distribution_nodes_span query_fanout_nodes_percent query_fanout_threads_percent".split()
+)
 # Their result is named after the first argument, as Microsoft's parser names it.
 _NAMED_BY_FIRST = frozenset(
     "split todynamic parse_json parse_xml parse_csv tostring tolower toupper todatetime "
@@ -81,6 +88,9 @@ def respell_operators(text: str, time_column: str) -> Respelled:
 def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
     used = _names_used(script)
     yield from _brackets(script)
+    for one in script.statements:
+        if isinstance(one, Directive) and one.keyword == "set":
+            yield from _directive(text, one)
     for call in find(script, Call):
         if call.name == "ingestion_time" and not call.arguments:
             yield Edit(call.start, call.end, time_column)
@@ -94,6 +104,15 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
                 names = [one.name for one in operator.arguments if isinstance(one, Name)]
                 if names and used.count(names[0]) == 1:
                     yield Edit(operator.start, operator.end, "")
+
+
+def _directive(text: str, directive: Directive) -> Iterator[Edit]:
+    """``set notruncation``: it bounds the service's work, not the answer."""
+    named = directive.arguments[0] if directive.arguments else None
+    target = named.target if isinstance(named, Named) else named
+    name = target.name if isinstance(target, Name) else ""
+    if name in _NO_MEANING:
+        yield Edit(directive.start, functions.behind(text, directive.end), "")
 
 
 def _names_used(script: Script) -> list[str]:
