@@ -105,7 +105,8 @@ def refuse_wrong_case(text: str, tables: Mapping[str, Columns]) -> None:
     folded = {name.casefold(): name for name in exact}
     for node in names:
         meant = folded.get(node.name.casefold())
-        if meant and node.name not in exact | made and node.start not in members:
+        known = node.name in exact or node.name in made or node.name in tables
+        if meant and not known and node.start not in members:
             raise Unreadable(
                 f"no column named {node.name!r}", node.start, hint=f"did you mean {meant!r}?"
             )

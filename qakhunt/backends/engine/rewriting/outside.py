@@ -84,7 +84,7 @@ def external_data(planner: Planner, operator: Node) -> None:
         found += _records(planner, address, kind, columns)[skip:]
     relation = planner.host.keep(columns, found)
     stage = planner.stage(f"SELECT * FROM {identifier(relation)}")
-    planner.edit(operator.start, operator.end, stage.name)
+    planner.read(operator.start, operator.end, stage)
 
 
 def _properties(operator: Operator) -> tuple[str, int]:
@@ -203,7 +203,7 @@ def watchlist(planner: Planner, call: Node) -> None:
         if used:
             _note(planner, f"the watchlist {alias.text!r}", used, table)
     stage = planner.stage(sql)
-    planner.edit(call.start, call.end, stage.name)
+    planner.read(call.start, call.end, stage)
 
 
 def _foreign_names(planner: Planner) -> list[str]:

@@ -6,6 +6,7 @@ under a name that the rest of the query reads as a table. Stages read stages bef
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     Head = Callable[["Planner", Node], None]
     Span = tuple[int, int]
 
+_LISTED = re.compile(r"\b(?:in|in~|has_any|has_all)\s*\(\s*\Z")
 _SORTING = frozenset(["sort", "order", "top"])
 _MIXING = frozenset(
     "summarize distinct join lookup union count make-series evaluate mv-apply find search".split()
@@ -329,7 +331,12 @@ class Planner:
 
     def becomes(self, pipeline: Pipeline, operator: Operator, stage: Stage) -> None:
         """The pipeline up to and with the operator is the stage."""
-        self.edit(pipeline.start, operator.end, stage.name)
+        self.read(pipeline.start, operator.end, stage)
+
+    def read(self, start: int, end: int, stage: Stage) -> None:
+        """Read the stage in place of a span; a bare name in a list would be a column."""
+        listed = _LISTED.search(self.text[:start])
+        self.edit(start, end, f"{stage.name} | where true" if listed else stage.name)
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a SELECT over the stages: from then on the plan holds for these records."""

@@ -287,7 +287,13 @@ def union(planner: Planner, operator: Node, pipeline: Pipeline | None = None) ->
             if "." in node.pattern:
                 return
             branches += [(name, name, True) for name in _spread(planner, node, fuzzy=fuzzy)]
-        elif not (fuzzy and _is_missing(planner, node)):
+        elif fuzzy and _is_missing(planner, node):
+            name = planner.text[node.start : node.end].split()[0]
+            planner.unknown.append(
+                f"the union (isfuzzy) leaves {name} out, of which there are no records "
+                f"(--events {name}=PATH)"
+            )
+        else:
             branches.append(
                 (planner.words(argument), (node.start, node.end), isinstance(node, Name))
             )
@@ -310,21 +316,33 @@ def _parted(
     branches: Sequence[tuple[str, str | tuple[int, int], bool]],
 ) -> list[str]:  # fmt: skip
     """The branches with names of their own for a column of two types."""
-    left = [planner.columns_before(pipeline, operator)] if pipeline else []
-    renames = _split([*left, *(planner.columns(query) for _, query, _ in branches)])
-    if pipeline and renames[0]:
-        planner.edit(operator.start, operator.start, _renamed(renames[0]) + " ")
+    queries = [query for _, query, _ in branches]
+    sources = [text if named else "" for text, _, named in branches]
+    if pipeline:
+        queries.insert(0, planner.before(pipeline, operator))
+        sources.insert(0, pipeline.source.name if isinstance(pipeline.source, Name) else "")
+    shapes = [planner.columns(query) for query in queries]
+    renames = _split(shapes)
+    column = operator.option("withsource") or operator.option("with_source")
+    endings = []
+    for number, (shape, names) in enumerate(zip(shapes, renames, strict=True)):
+        ending = _renamed(names)
+        if column:
+            source = encode(sources[number] or f"union_arg{number}", "string")
+            listed = ", ".join(quoted(names.get(name, name)) for name in shape)
+            ending += f" | project {quoted(column)} = {source}, {listed}"
+        endings.append(ending)
+    for option in operator.options:
+        if column and option.name.startswith("with"):
+            planner.edit(option.start, option.end, "")
+    if pipeline and endings[0]:
+        planner.edit(operator.start, operator.start, endings.pop(0) + " ")
+    elif pipeline:
+        endings.pop(0)
     found = []
-    for (text, query, named), names in zip(branches, renames[len(left) :], strict=True):
-        if names and named and operator.option("withsource"):
-            clashing = next(iter(names))
-            raise Unreadable(
-                f"the union's branches give the column {clashing!r} two types, and Kusto splits "
-                "it; the embedded engine does not, with 'withsource'", operator.start,
-                hint=f"convert it in one branch, as with tostring({clashing})",
-            )  # fmt: skip
+    for (text, query, _), ending in zip(branches, endings, strict=True):
         inner = query if isinstance(query, str) else planner.written(query)[0]
-        found.append(f"({inner}{_renamed(names)})" if names else text)
+        found.append(f"({inner}{ending})" if ending else text)
     return found
 
 
