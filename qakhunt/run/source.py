@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Target
-from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.external import give_external
+from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES, service_named
 from qakhunt.core.errors import UsageError, nearest

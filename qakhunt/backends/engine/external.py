@@ -111,7 +111,9 @@ def format_of(address: str) -> str:
 
 def rows(data: bytes, kind: str, columns: Sequence[str]) -> list[list[str | None]]:
     """The records as texts, one cell a column. Raises ValueError for what is no such file."""
-    text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+    text = data.decode(
+        "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace"
+    )
     width = len(columns)
     if kind == "raw":
         found: Iterable[Sequence[str | None]] = [[text]]
@@ -122,7 +124,9 @@ def rows(data: bytes, kind: str, columns: Sequence[str]) -> list[list[str | None
     else:
         csv.field_size_limit(MOST_BYTES)
         try:
-            found = [row for row in csv.reader(io.StringIO(text, ""), delimiter=_SEPARATORS[kind]) if row]
+            found = [
+                row for row in csv.reader(io.StringIO(text, ""), delimiter=_SEPARATORS[kind]) if row
+            ]
         except csv.Error as problem:
             raise ValueError(str(problem)) from None
     return [[*row, *[None] * (width - len(row))][:width] for row in found]

@@ -43,7 +43,9 @@ class SessionHost:
 
     def describe(self, sql: str) -> Columns:
         """The columns of a SELECT."""
-        return {name: kql_type(kind) for name, kind in self._session.columns_of(self.parameters, sql)}
+        return {
+            name: kql_type(kind) for name, kind in self._session.columns_of(self.parameters, sql)
+        }
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from qakhunt.backends.engine.rewriting.plan import Stage
 
 _ROW, _ORDER = "_applied_row", "_applied_order"
-_PLAIN = frozenset(
-    "where filter extend parse parse-where mv-expand project-rename project-away".split()
-)
+_PLAIN = frozenset([
+    "where", "filter", "extend", "parse", "parse-where", "mv-expand", "project-rename",
+    "project-away",
+])  # fmt: skip
 
 
 @dataclass
@@ -43,9 +44,7 @@ def mv_apply(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
         f"SELECT row_number() OVER () AS {_ROW}, * FROM {identifier(before.name)}"
     )
     start = [*operator.options, *operator.arguments][0].start
-    expanded = planner.stage(
-        planner.sql(f"{numbered.name} | mv-expand ", (start, clause.start))
-    )
+    expanded = planner.stage(planner.sql(f"{numbered.name} | mv-expand ", (start, clause.start)))
     elements = [name for one in operator.arguments for name in _names(one)]
     index = operator.option("with_itemindex")
     applied = _Applied(expanded, [*elements, *([index] if index else [])])
@@ -98,7 +97,9 @@ def _plain(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
     after = _asked(planner, applied, bar, (step.start, step.end))
     had = applied.stage.columns
     own = [one for one in applied.own if one in after.columns]
-    return _Applied(after, own + [one for one in after.columns if one not in had and one not in own])
+    return _Applied(
+        after, own + [one for one in after.columns if one not in had and one not in own]
+    )
 
 
 def _summarize(planner: Planner, numbered: Stage, applied: _Applied, step: Operator) -> _Applied:

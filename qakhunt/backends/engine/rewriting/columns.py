@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, no_column
 from qakhunt.backends.engine.rewriting.spelling import quoted
 from qakhunt.kql.syntax import Call, Literal, Name, Node, Operator, Ordered, Pipeline, Wildcard
@@ -71,19 +72,17 @@ def name_it(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
 
 def column_if_exists(planner: Planner, call: Node) -> None:
     """``column_ifexists("Name", default)`` as the column, or as the default."""
-    assert isinstance(call, Call)
-    from qakhunt.backends.engine.dialect import Unreadable
-
-    literal = call.arguments[0] if len(call.arguments) == 2 else None
+    arguments = call.arguments if isinstance(call, Call) else ()
+    literal = arguments[0] if len(arguments) == 2 else None
     if not isinstance(literal, Literal) or literal.type != "string":
-        raise Unreadable(f"{call.name} needs a column's name as a literal", call.start)
+        raise Unreadable("column_ifexists needs a column's name as a literal", call.start)
     place = planner.place
     if place is None:
-        raise Unreadable(f"{call.name} has no table before it", call.start)
+        raise Unreadable("column_ifexists has no table before it", call.start)
     if literal.text in planner.columns_before(*place):
         planner.edit(call.start, call.end, quoted(literal.text))
     else:
-        planner.edit(call.start, call.end, f"({planner.words(call.arguments[1])})")
+        planner.edit(call.start, call.end, f"({planner.words(arguments[1])})")
 
 
 STEPS.update({

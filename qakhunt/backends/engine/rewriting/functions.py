@@ -30,11 +30,13 @@ if TYPE_CHECKING:
 
 def expand(text: str, script: Script) -> list[Edit]:
     """The edits of one round: one function turned into a table, or one call replaced."""
-    tabular = {let.name: let for let in script.lets if _is_tabular(let.value)}
-    for name, let in tabular.items():
-        function = let.value
-        assert isinstance(function, Function)
-        if any(name in _calls(other.value) for other in tabular.values() if other is let):
+    tabular = {
+        let.name: (let, let.value)
+        for let in script.lets
+        if isinstance(let.value, Function) and _is_tabular(let.value)
+    }
+    for name, (let, function) in tabular.items():
+        if name in _calls(function):
             raise Unreadable(f"the function {name!r} calls itself", let.start)
         if set(_calls(function)) & set(tabular):
             continue  # its own calls first
@@ -47,13 +49,11 @@ def expand(text: str, script: Script) -> list[Edit]:
     return []
 
 
-def _is_tabular(node: Node) -> bool:
-    if not isinstance(node, Function) or node.body.query is None:
-        return False
+def _is_tabular(function: Function) -> bool:
     takes_table = any(
-        isinstance(one, Declaration) and isinstance(one.type, Group) for one in node.parameters
+        isinstance(one, Declaration) and isinstance(one.type, Group) for one in function.parameters
     )
-    query = node.body.query
+    query = function.body.query
     while isinstance(query, Group) and len(query.items) == 1:
         query = query.items[0]
     return takes_table or isinstance(query, (Pipeline, Operator))
@@ -129,12 +129,10 @@ def _place(script: Script, call: Call) -> tuple[Node, tuple[Pipeline, Operator] 
     return statement, invoke
 
 
-def _body(
-    text: str, function: Function, values: Mapping[str, str], number: int
-) -> tuple[str, str]:
+def _body(text: str, function: Function, values: Mapping[str, str], number: int) -> tuple[str, str]:
     """The body's own lets under names of their own, and its query, parameters put in."""
     body = function.body
-    assert body.query is not None
+    query = body.query or body
     own = {let.name: f"{let.name}__f{number}" for let in body.lets}
     inserted = {**values, **own}
     edits = []
@@ -158,7 +156,7 @@ def _body(
         return apply(text[node.start : node.end], inside)
 
     before = "".join(f"{words(let)};\n" for let in body.lets)
-    return before, words(body.query)
+    return before, words(query)
 
 
 def _number(text: str) -> int:

@@ -55,6 +55,7 @@ _LIST: Columns = {
 }  # fmt: skip
 """What every watchlist has: learn.microsoft.com, sentinel/watchlists-queries."""
 _GEO = "geo_info_from_ip_address"
+_ELSEWHERE = ("workspace", "cluster", "database", "app", "resource", "adx", "arg")
 _GEO_STAGE = "_networks"
 _IP_NUMBER = (
     "list_reduce(list_transform(string_split({0}, '.'), lambda p: TRY_CAST(p AS BIGINT)), "
@@ -91,7 +92,9 @@ def _properties(operator: Operator) -> tuple[str, int]:
     """The format, if it is said, and how many records to leave out at the start."""
     kind, skip = "", 0
     items: Iterable[Node] = operator.clause("with") or ()
-    for one in [inner for item in items for inner in (item.items if isinstance(item, Group) else [item])]:
+    for one in [
+        inner for item in items for inner in (item.items if isinstance(item, Group) else [item])
+    ]:
         name = one.names[0] if isinstance(one, Named) and one.names else ""
         value = argument(one)
         words = "".join(token.text for token in value.tokens).strip("'\"h@").lower()
@@ -131,7 +134,13 @@ def invoke(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
         raise refusal(f"the function {name} behind 'invoke'", call)
     known = planner.columns_before(pipeline, operator)
     first = call.arguments[0] if call.arguments else None
-    key = first.text if isinstance(first, Literal) else first.name if isinstance(first, Name) else "SHA1"
+    key = (
+        first.text
+        if isinstance(first, Literal)
+        else first.name
+        if isinstance(first, Name)
+        else "SHA1"
+    )
     if key not in known:
         raise no_column(key, (first or call).start, known)
     taken = {name.casefold() for name in known}
@@ -155,7 +164,8 @@ def invoke(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
                 cells.append(f"{_unknown_cell(kind)} AS {identifier(name)}")
         stage = planner.stage(
             f"SELECT s.*, {', '.join(cells)} FROM {before} s LEFT JOIN (SELECT *, true AS _found "
-            f'FROM "FileProfile" QUALIFY row_number() OVER (PARTITION BY lower({hash_name})) = 1) p '
+            f'FROM "FileProfile" '
+            f"QUALIFY row_number() OVER (PARTITION BY lower({hash_name})) = 1) p "
             f"ON lower(s.{identifier(key)}) = lower(p.{hash_name}) AND s.{identifier(key)} <> ''"
         )
         missing = (names_in(planner.script) & set(added)) - set(given) - {"ProfileAvailability"}
@@ -268,9 +278,8 @@ def _install_geography() -> None:
 
 def elsewhere(_: Planner, call: Node) -> None:
     """``workspace('w').T``: another workspace's records are not here."""
-    assert isinstance(call, Call)
     raise refusal(
-        f"{call.name}()", call,
+        f"{call.tokens[0].text}()", call,
         "name the table alone, and give that place's records with --events TABLE=PATH",
     )  # fmt: skip
 
@@ -279,5 +288,5 @@ STEPS["invoke"] = invoke
 HEADS.update({
     "externaldata": external_data, "external_data": external_data, "_GetWatchlist": watchlist,
     _GEO: geography,
-    **dict.fromkeys(["workspace", "cluster", "database", "app", "resource", "adx", "arg"], elsewhere),
+    **dict.fromkeys(_ELSEWHERE, elsewhere),
 })  # fmt: skip

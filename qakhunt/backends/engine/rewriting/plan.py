@@ -42,10 +42,11 @@ if TYPE_CHECKING:
 
 _LISTED = re.compile(r"\b(?:in|in~|has_any|has_all)\s*\(\s*\Z")
 _SORTING = frozenset(["sort", "order", "top"])
-_MIXING = frozenset(
-    "summarize distinct join lookup union count make-series evaluate mv-apply find search".split()
-)
-_FILTERS = frozenset("where filter take limit sort order top".split())
+_MIXING = frozenset([
+    "summarize", "distinct", "join", "lookup", "union", "count", "make-series", "evaluate",
+    "mv-apply", "find", "search",
+])  # fmt: skip
+_FILTERS = frozenset(["where", "filter", "take", "limit", "sort", "order", "top"])
 _OWN_SOURCE = frozenset(["mv-apply", "mvapply", "partition", "fork", "facet"])
 """Operators whose subqueries read what stands before the operator."""
 
@@ -326,7 +327,9 @@ class Planner:
         at = pipeline.operators.index(operator)
         sql = self.sql(self.before(pipeline, operator))
         source = pipeline.source
-        kept = isinstance(source, Name) and any(s.name == source.name and s.ordered for s in self.stages)
+        kept = isinstance(source, Name) and any(
+            s.name == source.name and s.ordered for s in self.stages
+        )
         return self.stage(sql, ordered=keeps_order(pipeline.operators[:at], before=kept))
 
     def becomes(self, pipeline: Pipeline, operator: Operator, stage: Stage) -> None:
@@ -352,7 +355,9 @@ def _example(text: str, one: Declaration) -> str:
     return DEFAULTS.get(text[one.type.start : one.type.end], "dynamic(null)")
 
 
-def _original(parts: Sequence[tuple[str, tuple[int, int] | None, list[Edit]]], at: int | None) -> Any:
+def _original(
+    parts: Sequence[tuple[str, tuple[int, int] | None, list[Edit]]], at: int | None
+) -> Any:
     if at is None:
         return None
     last = None

@@ -22,6 +22,7 @@ from qakhunt.kql.syntax import (
     Literal,
     Name,
     Named,
+    Node,
     Operator,
     Pipeline,
 )
@@ -41,10 +42,10 @@ _ZERO = frozenset(["count", "countif", "sum", "sumif", "dcount", "dcountif"])
 
 def evaluate(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     """A plugin as a stage; those that are not known are refused by name."""
-    call = operator.arguments[0] if operator.arguments else operator
+    call: Node = operator.arguments[0] if operator.arguments else operator
     plugin = PLUGINS.get(call.name) if isinstance(call, Call) else None
     if plugin is None or not isinstance(call, Call):
-        name = f"{call.name}()" if isinstance(call, Call) else "this use of it"
+        name = f"{call.name}()" if isinstance(call, Call) else "without a name"
         raise refusal(
             f"the plugin {name} of 'evaluate'", call,
             f"it knows {', '.join(sorted(PLUGINS))}; run the query with --backend log-analytics "
@@ -114,9 +115,7 @@ def bag_unpack(
     listing = ", ".join([*map(identifier, kept), *made])
     if not listing:
         raise Unreadable("bag_unpack() leaves no column", call.start)
-    return planner.stage(
-        f"SELECT {listing} FROM {identifier(before.name)}", ordered=before.ordered
-    )
+    return planner.stage(f"SELECT {listing} FROM {identifier(before.name)}", ordered=before.ordered)
 
 
 def _bag_options(call: Call) -> tuple[str, str, frozenset[str]]:
@@ -170,11 +169,15 @@ def pivot(
     """A column for each value of a column, in the order of the values."""
     turned = _column(call, known)
     rest = list(call.arguments[1:])
-    aggregate = rest.pop(0) if rest and isinstance(rest[0], Call) else None
+    first = rest[0] if rest else None
+    aggregate = first if isinstance(first, Call) else None
+    rest = rest[1:] if aggregate is not None else rest
     groups = []
     for one in rest:
-        if not isinstance(one, Name) or one.name not in known:
-            raise no_column(getattr(one, "name", "?"), one.start, known)
+        if not isinstance(one, Name):
+            raise Unreadable("pivot() groups by columns alone", one.start)
+        if one.name not in known:
+            raise no_column(one.name, one.start, known)
         groups.append(one.name)
     used = names_in(aggregate) if aggregate is not None else set()
     groups = groups or [name for name in known if name != turned and name not in used]
@@ -210,9 +213,7 @@ def _values(
         f"ORDER BY 1 LIMIT {MOST_COLUMNS + 1}"
     )
     if len(rows) > MOST_COLUMNS:
-        raise Unreadable(
-            f"pivot() would make more than {MOST_COLUMNS:,} columns", operator.start
-        )
+        raise Unreadable(f"pivot() would make more than {MOST_COLUMNS:,} columns", operator.start)
     return [str(row[0]) for row in rows]
 
 
@@ -220,6 +221,8 @@ def narrow(
     planner: Planner, pipeline: Pipeline, operator: Operator, call: Call, known: Columns
 ) -> Stage:
     """A row for each cell: Row, Column, Value."""
+    if call.arguments:
+        raise Unreadable("narrow() takes no arguments", call.arguments[0].start)
     texts = ", ".join(f"{quoted(name)} = tostring({quoted(name)})" for name in known)
     before = planner.stage(planner.sql(planner.before(pipeline, operator), f" | project {texts}"))
     cells = ", ".join(
@@ -234,5 +237,3 @@ def narrow(
 
 PLUGINS = {"bag_unpack": bag_unpack, "pivot": pivot, "narrow": narrow}
 STEPS["evaluate"] = evaluate
-
-

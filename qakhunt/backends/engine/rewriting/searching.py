@@ -41,9 +41,10 @@ _ALL = "_any_column"
 _MOST_TABLES = 30
 _GUESSED = 10
 """Tables that an unscoped search covers where nothing is loaded: it is only checked then."""
-_TERM = frozenset(
-    "has has_cs hasprefix hasprefix_cs hassuffix hassuffix_cs contains contains_cs".split()
-)
+_TERM = frozenset([
+    "has", "has_cs", "hasprefix", "hasprefix_cs", "hassuffix", "hassuffix_cs", "contains",
+    "contains_cs",
+])  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,8 @@ def _text(column: str, kind: str) -> str:
     if kind == "datetime":
         return f"strftime({column}, '%Y-%m-%dT%H:%M:%S.%f') || '0Z'"
     if kind == "dynamic":
-        return f"CASE json_type({column}) WHEN 'VARCHAR' THEN {column} ->> '$' ELSE CAST({column} AS VARCHAR) END"
+        text = f"CAST({column} AS VARCHAR)"
+        return f"CASE json_type({column}) WHEN 'VARCHAR' THEN {column} ->> '$' ELSE {text} END"
     return column if kind == "string" else f"CAST({column} AS VARCHAR)"
 
 
@@ -388,17 +390,13 @@ def look(planner: Planner, operator: Node) -> None:
     for arm in arms:
         predicate = _Predicate(planner, arm.columns, sensitive=False)
         words = " and ".join(f"({predicate.words(one)})" for one in conditions)
-        cells = [
-            f"{quoted(name)} = {_cell(arm, name, kind)}" for name, kind in shown.items()
-        ]
+        cells = [f"{quoted(name)} = {_cell(arm, name, kind)}" for name, kind in shown.items()]
         rest = [name for name in arm.columns if name not in shown]
         if packed:
             pairs = ", ".join(f"{encode(name, 'string')}, {quoted(name)}" for name in rest)
             cells.append(f"pack_ = {f'bag_pack({pairs})' if pairs else 'dynamic({})'}")
         listed = ", ".join([f"{quoted(source)} = {encode(arm.name, 'string')}", *cells])
-        queries.append(
-            f"{_searchable(planner, arm.source)} | where {words} | project {listed}"
-        )
+        queries.append(f"{_searchable(planner, arm.source)} | where {words} | project {listed}")
     planner.edit(operator.start, operator.end, _union(queries, [{} for _ in queries]))
 
 
@@ -427,9 +425,7 @@ def _shown(arms: Sequence[_Arm], used: set[str]) -> tuple[Columns, bool]:
     return shown, any(set(arm.columns) - set(shown) for arm in arms)
 
 
-def _asked(
-    planner: Planner, arms: Sequence[_Arm], items: Iterable[Node]
-) -> tuple[Columns, bool]:
+def _asked(planner: Planner, arms: Sequence[_Arm], items: Iterable[Node]) -> tuple[Columns, bool]:
     """``project a, b: type, pack(*)``."""
     shown: Columns = {}
     packed = False

@@ -18,7 +18,6 @@ _MOST = 1 << 20
 """Values of one series; the documentation names the same limit."""
 
 
-
 @dataclass(frozen=True)
 class _Axis:
     """The axis in whole numbers: microseconds of times, else the numbers themselves.
@@ -119,8 +118,10 @@ def _limits(planner: Planner, operator: Operator, bounds: dict[str, Node]) -> St
     for name, node in bounds.items():
         words += [", " if words else "print ", f"_{name} = (", (node.start, node.end), ")"]
     for number in range(len(operator.arguments)):
-        node = defaults.get(number)
-        value: list[str | tuple[int, int]] = [(node.start, node.end)] if node else ["0"]
+        default = defaults.get(number)
+        value: list[str | tuple[int, int]] = ["0"]
+        if default is not None:
+            value = [(default.start, default.end)]
         words += [f", _default{number} = (", *value, ")"]
     return planner.stage(planner.sql(*words))
 
@@ -166,8 +167,10 @@ def _arrays(
     bounded = axis.start and axis.stop
     source = f"{identifier(grouped.name)} g, {identifier(limits.name)} b"
     if not keys and bounded:  # a row though nothing is in it
-        some = "" if operator.option("kind") == "nonempty" else (
-            f" WHERE EXISTS (SELECT 1 FROM {identifier(grouped.name)})"
+        some = (
+            ""
+            if operator.option("kind") == "nonempty"
+            else (f" WHERE EXISTS (SELECT 1 FROM {identifier(grouped.name)})")
         )
         series = f"SELECT {first} AS _first, {last} AS _last FROM {identifier(limits.name)} b{some}"
     else:
@@ -186,9 +189,7 @@ def _arrays(
         kind = SQL_TYPES.get(grouped.columns[name], "VARCHAR")
         cell = f"coalesce(q.{identifier(name)}, CAST(b._default{number} AS {kind}))"
         cells.append(f"to_json(list(to_json({cell}) ORDER BY p._at)) AS {identifier(name)}")
-    cells.append(
-        f"to_json(list({axis.json('p._at')} ORDER BY p._at)) AS {identifier(axis.name)}"
-    )
+    cells.append(f"to_json(list({axis.json('p._at')} ORDER BY p._at)) AS {identifier(axis.name)}")
     same = "".join(f" AND q.{key} IS NOT DISTINCT FROM p.{key}" for key in keys)
     listed = "".join(f"p.{key}, " for key in keys)
     by = f" GROUP BY {', '.join(f'p.{key}' for key in keys)}" if keys else " HAVING count(*) > 0"

@@ -37,17 +37,18 @@ if TYPE_CHECKING:
 _MOST_ROUNDS = 200
 _TWIN = "__case"
 _TABULAR = ("toscalar", "materialize")
-_NO_MEANING = frozenset(
-    "notruncation truncationmaxsize truncationmaxrecords norequesttimeout servertimeout "
-    "maxmemoryconsumptionperiterator max_memory_consumption_per_query_per_node "
-    "query_force_row_level_security query_datascope query_results_cache_max_age "
-    "query_distribution_nodes_span query_fanout_nodes_percent query_fanout_threads_percent".split()
-)
+_NO_MEANING = frozenset([
+    "notruncation", "truncationmaxsize", "truncationmaxrecords", "norequesttimeout",
+    "servertimeout", "maxmemoryconsumptionperiterator",
+    "max_memory_consumption_per_query_per_node", "query_force_row_level_security",
+    "query_datascope", "query_results_cache_max_age", "query_distribution_nodes_span",
+    "query_fanout_nodes_percent", "query_fanout_threads_percent",
+])  # fmt: skip
 # Their result is named after the first argument, as Microsoft's parser names it.
-_NAMED_BY_FIRST = frozenset(
-    "split todynamic parse_json parse_xml parse_csv tostring tolower toupper todatetime "
-    "toint tolong todouble toreal tobool".split()
-)
+_NAMED_BY_FIRST = frozenset([
+    "split", "todynamic", "parse_json", "parse_xml", "parse_csv", "tostring", "tolower",
+    "toupper", "todatetime", "toint", "tolong", "todouble", "toreal", "tobool",
+])  # fmt: skip
 
 
 class Respelled:
@@ -227,7 +228,7 @@ def part_twins(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
     the result's names again.
     """
     script = parse(text)
-    names = [node for node in find(script, Name)]
+    names = list(find(script, Name))
     mentioned = {node.name for node in names}
     spellings: dict[str, dict[str, None]] = {}
     for table in tables:
@@ -256,7 +257,9 @@ def part_twins(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
             _, _, behind = node.name.partition("_")
             new = f"{node.name}{marks[behind][len(behind) :]}" if behind in marks else None
         if new is not None:
-            edits.append(Edit(node.start, node.end, quoted(new) if "[" in text[node.start] else new))
+            edits.append(
+                Edit(node.start, node.end, quoted(new) if "[" in text[node.start] else new)
+            )
     return edits
 
 
