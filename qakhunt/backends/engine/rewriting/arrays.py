@@ -1,4 +1,4 @@
-"""``mv-apply``: a subquery over the elements of each record, worked off step by step.
+"""``mv-apply`` and ``partition``: a subquery over a part of the records, step by step.
 
 All records run through the subquery together, told apart by a number that grouping,
 sorting and counting keep apart.
@@ -45,6 +45,7 @@ def mv_apply(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     )
     start = [*operator.options, *operator.arguments][0].start
     expanded = planner.stage(planner.sql(f"{numbered.name} | mv-expand ", (start, clause.start)))
+    planner.inside = operator.name
     elements = [name for one in operator.arguments for name in _names(one)]
     index = operator.option("with_itemindex")
     applied = _Applied(expanded, [*elements, *([index] if index else [])])
@@ -60,6 +61,28 @@ def mv_apply(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
         f"SELECT {listing} FROM {identifier(applied.stage.name)} a "
         f"JOIN {identifier(numbered.name)} r USING ({_ROW})"
     )
+    planner.becomes(pipeline, operator, stage)
+
+
+def partition(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """``partition by key (subquery)``: the subquery over the records of each key."""
+    by = operator.clause("by") or ()
+    query = by[1].items[0] if len(by) == 2 and isinstance(by[1], Group) and by[1].items else None
+    if not isinstance(by[0] if by else None, Name) or not isinstance(query, Pipeline):
+        raise refusal("this form of the operator 'partition'", operator)
+    if query.source.parts:
+        raise refusal("'partition' with a query of its own", query)
+    before = planner.stage_before(pipeline, operator)
+    key = identifier(by[0].name)  # type: ignore[attr-defined]
+    numbered = planner.stage(
+        f"SELECT dense_rank() OVER (ORDER BY {key}) AS {_ROW}, * FROM {identifier(before.name)}"
+    )
+    planner.inside = operator.name
+    applied = _Applied(numbered, list(before.columns))
+    for step in query.operators:
+        applied = _step(planner, numbered, applied, step)
+    listing = ", ".join(map(identifier, applied.own))
+    stage = planner.stage(f"SELECT {listing} FROM {identifier(applied.stage.name)}")
     planner.becomes(pipeline, operator, stage)
 
 
@@ -85,7 +108,7 @@ def _step(planner: Planner, numbered: Stage, applied: _Applied, step: Operator) 
         return _take(planner, _sort(planner, applied, step.clause("by") or ()), step)
     if name in ("take", "limit"):
         return _take(planner, applied, step)
-    raise refusal(f"the operator {name!r} inside 'mv-apply'", step)
+    raise refusal(f"the operator {name!r} inside {planner.inside!r}", step)
 
 
 def _asked(planner: Planner, applied: _Applied, *words: str | tuple[int, int]) -> Stage:
@@ -119,7 +142,7 @@ def _summarize(planner: Planner, numbered: Stage, applied: _Applied, step: Opera
         done = identifier(after.name)
         after = planner.stage(
             f"SELECT * FROM {done} UNION ALL BY NAME SELECT n.{_ROW}, e.* FROM "
-            f"(SELECT {_ROW} FROM {identifier(numbered.name)} "
+            f"(SELECT DISTINCT {_ROW} FROM {identifier(numbered.name)} "
             f"WHERE {_ROW} NOT IN (SELECT {_ROW} FROM {done})) n, {identifier(empty.name)} e"
         )
     return _Applied(after, own)
@@ -158,4 +181,4 @@ def _take(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
     return _Applied(after, applied.own)
 
 
-STEPS.update({"mv-apply": mv_apply, "mvapply": mv_apply})
+STEPS.update({"mv-apply": mv_apply, "mvapply": mv_apply, "partition": partition})

@@ -170,6 +170,7 @@ class Planner:
         self.unknown: list[str] = []
         self.volatile = False
         self.split_unions = False
+        self.inside = ""
         self.header: list[Span | str] = []
         self.parameters = 0
         self.declared = {let.name for let in find(self.script, Let)}

@@ -99,6 +99,8 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
         for operator in pipeline.operators:
             if operator.name == "top":
                 yield from _top(text, operator)
+            elif operator.name in ("sample", "sample-distinct", "serialize"):
+                yield from _any_rows(text, operator)
             elif operator.name in ("mv-expand", "mvexpand", "mv-apply", "mvapply"):
                 yield from _name_expressions(operator)
             elif operator.name == "as" and operator is pipeline.operators[-1]:
@@ -168,6 +170,19 @@ def _top(text: str, operator: Operator) -> Iterator[Edit]:
     listed = text[keys[0].start : keys[-1].end]
     new = f"| sort by {listed} | take {text[count.start : count.end]}"
     yield Edit(operator.start, operator.end, new)
+
+
+def _any_rows(text: str, operator: Operator) -> Iterator[Edit]:
+    """``sample``: any rows are a sample. ``serialize`` alone: rows stay in their order here."""
+    words = [text[one.start : one.end] for one in operator.arguments]
+    of = operator.clause("of") or ()
+    if operator.name == "sample" and len(words) == 1:
+        yield Edit(operator.start, operator.end, f"| take {words[0]}")
+    elif operator.name == "sample-distinct" and len(words) == 1 and len(of) == 1:
+        column = text[of[0].start : of[0].end]
+        yield Edit(operator.start, operator.end, f"| distinct {column} | take {words[0]}")
+    elif operator.name == "serialize" and not words:
+        yield Edit(operator.start, operator.end, "")
 
 
 def _name_expressions(operator: Operator) -> Iterator[Edit]:
