@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 _LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*?)( LIMIT \d+)?\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
-_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
+_MISSING_COLUMN = re.compile(
+    r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" (?:referenced|in EXCLUDE list not found)'
+)
 _MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _TWINS = re.compile(r"columns '([^']*)' and '([^']*)' differ only in case")
 _EXPECTING = re.compile(r"\s+expecting \{.*", re.DOTALL)

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
-from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, no_column
+from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, no_column, refusal
 from qakhunt.backends.engine.rewriting.spelling import quoted
 from qakhunt.kql.syntax import Call, Literal, Name, Node, Operator, Ordered, Pipeline, Wildcard
 
@@ -34,6 +34,20 @@ def away(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     known = planner.columns_before(pipeline, operator)
     listed = set(_listed(operator, list(known)))
     _project(planner, operator, [name for name in known if name not in listed])
+
+
+def distinct(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """``distinct *``: every column."""
+    star = next((one for one in operator.arguments if isinstance(one, Wildcard)), None)
+    if star is not None:
+        known = planner.columns_before(pipeline, operator)
+        planner.edit(star.start, star.end, ", ".join(map(quoted, known)))
+
+
+def unknown(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """What the translator would call a syntax error, refused by its name."""
+    del planner, pipeline
+    raise refusal(f"the operator {operator.name!r}", operator.parts[1])
 
 
 def _project(planner: Planner, operator: Operator, names: Iterable[str]) -> None:
@@ -87,5 +101,6 @@ def column_if_exists(planner: Planner, call: Node) -> None:
 
 STEPS.update({
     "project-reorder": reorder, "project-keep": keep, "project-away": away, "as": name_it,
+    "distinct": distinct, "parse-kv": unknown,
 })  # fmt: skip
 HEADS.update({"column_ifexists": column_if_exists, "columnifexists": column_if_exists})

@@ -17,6 +17,7 @@ from qakhunt.backends.engine.rewriting.plan import (
     STEPS,
     Planner,
     argument,
+    foreign_names,
     names_in,
     no_column,
     refusal,
@@ -200,7 +201,7 @@ def watchlist(planner: Planner, call: Node) -> None:
     table = "Watchlist_" + re.sub(r"\W", "_", alias.text)
     own = planner.host.tables.get(table) if table in planner.host.loaded else None
     if own is None:
-        columns = {**_LIST, **dict.fromkeys(_foreign_names(planner), "string")}
+        columns = {**_LIST, **dict.fromkeys(foreign_names(planner, _LIST), "string")}
         cells = [f"{_unknown_cell(kind)} AS {identifier(name)}" for name, kind in columns.items()]
         sql = f"SELECT {', '.join(cells)} WHERE false"
         _note(planner, f"the watchlist {alias.text!r}", ["its items"], table)
@@ -214,20 +215,6 @@ def watchlist(planner: Planner, call: Node) -> None:
             _note(planner, f"the watchlist {alias.text!r}", used, table)
     stage = planner.stage(sql)
     planner.read(call.start, call.end, stage)
-
-
-def _foreign_names(planner: Planner) -> list[str]:
-    """Names that no table of the query has and the query does not make."""
-    from qakhunt.backends.engine.rewriting.spelling import made_names
-
-    mentioned = names_in(planner.script)
-    tables = planner.host.tables
-    known = {name for table in mentioned & set(tables) for name in tables[table]}
-    own = {*known, *made_names(planner.script), *_LIST, *tables}
-    found: dict[str, str] = {}
-    for name in sorted(mentioned - own):
-        found.setdefault(name.casefold(), name)
-    return list(found.values())
 
 
 def geography(planner: Planner, call: Node) -> None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.backends.engine.dialect import Unreadable, respell
+from qakhunt.backends.engine.rewriting.spelling import made_names
 from qakhunt.backends.engine.sql_types import identifier
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.parser import parse
@@ -31,10 +32,11 @@ from qakhunt.kql.syntax import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.kql.schema import Columns
+    from qakhunt.kql.tokens import Token
 
     Step = Callable[["Planner", Pipeline, Operator], None]
     Head = Callable[["Planner", Node], None]
@@ -378,8 +380,10 @@ def no_column(name: str, at: int, known: Mapping[str, str]) -> Unreadable:
     return Unreadable(f"no column named {name!r}", at, nearest(name, known))
 
 
-def refusal(what: str, node: Node, hint: str | None = None) -> Unreadable:
+def refusal(what: str, node: Node | Token, hint: str | None = None) -> Unreadable:
     """What the engine does not do, named as the user wrote it."""
+    if isinstance(node, Operator) and node.has_bar:
+        node = node.parts[1]
     return Unreadable(
         f"the embedded engine does not support {what}", node.start,
         hint or "run it with --backend log-analytics or defender, or write it another way",
@@ -389,6 +393,19 @@ def refusal(what: str, node: Node, hint: str | None = None) -> Unreadable:
 def names_in(node: Node) -> set[str]:
     """Every name in a node."""
     return {name.name for name in find(node, Name)}
+
+
+def foreign_names(planner: Planner, own: Iterable[str] = ()) -> list[str]:
+    """Names that no table of the query has, and that it does not make: columns of a table
+    whose columns only its records tell."""
+    mentioned = names_in(planner.script)
+    tables = planner.host.tables
+    known = {name for table in mentioned & set(tables) for name in tables[table]}
+    made = made_names(planner.script)
+    found: dict[str, str] = {}
+    for name in sorted(mentioned - {*known, *made, *own, *tables}):
+        found.setdefault(name.casefold(), name)
+    return list(found.values())
 
 
 def argument(node: Node) -> Node:

@@ -9,6 +9,7 @@ from qakhunt.backends.engine.rewriting.plan import (
     STEPS,
     Planner,
     argument,
+    foreign_names,
     names_in,
     no_column,
     refusal,
@@ -90,6 +91,9 @@ def bag_unpack(
     promised = _schema(operator, rest)
     if promised is None:
         slots = {prefix + name: (name, kind) for name, kind in _slots(planner, before, bag).items()}
+        if not slots and _is_empty(planner, before):
+            names = [name for name in foreign_names(planner, known) if name.startswith(prefix)]
+            slots = {name: (name.removeprefix(prefix), "dynamic") for name in names}
     else:
         slots = {
             name: (name.removeprefix(prefix), kind)
@@ -214,7 +218,14 @@ def _values(
     )
     if len(rows) > MOST_COLUMNS:
         raise Unreadable(f"pivot() would make more than {MOST_COLUMNS:,} columns", operator.start)
+    if not rows and _is_empty(planner, before):
+        return foreign_names(planner, known)
     return [str(row[0]) for row in rows]
+
+
+def _is_empty(planner: Planner, before: Stage) -> bool:
+    """No records, so that what the query calls their columns may be anything."""
+    return not planner.rows(f"SELECT 1 FROM {identifier(before.name)} LIMIT 1")
 
 
 def narrow(

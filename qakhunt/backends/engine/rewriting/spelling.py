@@ -95,6 +95,14 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
     for call in find(script, Call):
         if call.name == "ingestion_time" and not call.arguments:
             yield Edit(call.start, call.end, time_column)
+        elif call.name == "table" and call.arguments:
+            yield from _named_table(call)
+        elif call.name in ("makelist", "makeset") and call.arguments:
+            # The former names, whose default size is 128.
+            behind = call.arguments[-1].end
+            yield Edit(call.start, call.start + 4, "make_")
+            if len(call.arguments) == 1:
+                yield Edit(behind, behind, ", 128")
     for pipeline in find(script, Pipeline):
         for operator in pipeline.operators:
             if operator.name == "top":
@@ -107,6 +115,14 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
                 names = [one.name for one in operator.arguments if isinstance(one, Name)]
                 if names and used.count(names[0]) == 1:
                     yield Edit(operator.start, operator.end, "")
+
+
+def _named_table(call: Call) -> Iterator[Edit]:
+    """``table("T")`` as ``T``."""
+    name = call.arguments[0]
+    if isinstance(name, Literal) and name.type == "string":
+        plain = name.text.isidentifier()
+        yield Edit(call.start, call.end, name.text if plain else quoted(name.text))
 
 
 def _directive(text: str, directive: Directive) -> Iterator[Edit]:
