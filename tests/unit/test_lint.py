@@ -105,7 +105,7 @@ def found(result: LintResult) -> list[tuple[str, int, int]]:
          ("QH303", 3, 40)),
         (f"let Unused = 3;\nDeviceProcessEvents\n| where {WINDOW}", ("QH404", 1, 5)),
         (f"DeviceProcessEvents\n| where {WINDOW}\n| evaluate basket()",
-         ("QH501", 3, 3)),
+         ("QH501", 3, 12)),
         (f"DeviceProcessEvents\n| where {WINDOW}\n| summarize dcount(FileName) by DeviceName",
          ("QH502", 3, 13)),
     ],

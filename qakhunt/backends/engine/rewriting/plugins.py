@@ -14,7 +14,7 @@ from qakhunt.backends.engine.rewriting.plan import (
     no_column,
     refusal,
 )
-from qakhunt.backends.engine.rewriting.spelling import quoted
+from qakhunt.backends.engine.rewriting.spelling import quoted, twin
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.kql.syntax import (
     Call,
@@ -101,8 +101,7 @@ def bag_unpack(
             if name not in rest
         }
     slots = {name: slot for name, slot in slots.items() if slot[0] not in ignored}
-    taken = {name.casefold(): name for name in rest}
-    clashing = [name for name in slots if name.casefold() in taken]
+    clashing = [name for name in slots if name in rest]
     if clashing and conflict == "error":
         raise Unreadable(
             f"bag_unpack() gives the column {clashing[0]!r} that is there already", call.start,
@@ -110,16 +109,36 @@ def bag_unpack(
         )  # fmt: skip
     kept = [name for name in rest if promised is None or name in promised]
     made = []
+    if conflict == "keep_source":
+        slots = {name: slot for name, slot in slots.items() if name not in rest}
+    kept = [name for name in kept if name not in slots]
+    marked = _apart(planner, call, kept, list(slots))
     for name, (slot, kind) in slots.items():
-        if name.casefold() in taken:
-            if conflict == "keep_source":
-                continue
-            kept = [one for one in kept if one.casefold() != name.casefold()]
-        made.append(f"{_property(identifier(bag), slot, kind)} AS {identifier(name)}")
+        made.append(f"{_property(identifier(bag), slot, kind)} AS {identifier(marked[name])}")
     listing = ", ".join([*map(identifier, kept), *made])
     if not listing:
         raise Unreadable("bag_unpack() leaves no column", call.start)
     return planner.stage(f"SELECT {listing} FROM {identifier(before.name)}", ordered=before.ordered)
+
+
+def _apart(planner: Planner, call: Call, own: list[str], made: list[str]) -> dict[str, str]:
+    """Columns from records under names that DuckDB keeps apart from others in another case.
+
+    A name that the query mentions keeps its spelling.
+    """
+    mentioned = names_in(planner.script)
+    taken = {name.casefold(): name for name in own}
+    found = {}
+    for name in sorted(made, key=lambda one: one not in mentioned):
+        first = taken.setdefault(name.casefold(), name)
+        if first != name and name in mentioned:
+            raise Unreadable(
+                f"{call.name}() gives the column {name!r} beside {first!r}: "
+                "they differ in case only", call.start, hint="leave one of them out",
+            )  # fmt: skip
+        number = sum(one.casefold() == name.casefold() for one in found) + 1
+        found[name] = name if first == name else twin(name, number)
+    return found
 
 
 def _bag_options(call: Call) -> tuple[str, str, frozenset[str]]:
@@ -194,9 +213,10 @@ def pivot(
     values = _values(planner, operator, before, set(groups), known)
     kind = before.columns["_value"]
     empty = "0" if name in _ZERO else {"string": "''"}.get(kind, "NULL")
+    marked = _apart(planner, call, groups, values)
     cells = [
         f"coalesce(any_value(_value) FILTER (WHERE _turned = {literal(value)}), {empty}) "
-        f"AS {identifier(value)}"
+        f"AS {identifier(marked[value])}"
         for value in values
     ]
     listing = ", ".join([*map(identifier, groups), *cells])

@@ -307,7 +307,13 @@ def without_mark(name: str) -> str:
 
 
 def _members(script: Script) -> set[int]:
-    return {step.start for path in find(script, Path) for step in path.steps}
+    """Where members of bags stand: ``$left.x`` is a column."""
+    return {
+        step.start
+        for path in find(script, Path)
+        if not (isinstance(path.base, Name) and path.base.name in ("$left", "$right"))
+        for step in path.steps
+    }
 
 
 def _callable(script: Script) -> set[str]:
