@@ -41,11 +41,10 @@ class SessionHost:
         self.parameters |= found.parameters
         return str(found.sql)
 
-    def describe(self, sql: str) -> Columns:
-        """The columns of a SELECT."""
-        return {
-            name: kql_type(kind) for name, kind in self._session.columns_of(self.parameters, sql)
-        }
+    def describe(self, sql: str, text: str) -> Columns:
+        """The columns of a SELECT, made of that query. Raises Unreadable."""
+        found = self._session.columns_of(self.parameters, sql, text)
+        return {name: kql_type(kind) for name, kind in found}
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""

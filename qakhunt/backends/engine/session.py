@@ -14,7 +14,6 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -404,8 +403,9 @@ class Session:
 
         found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
         parameters = {**plan.parameters, **found.parameters}
-        describe = partial(self.columns_of, parameters)
-        unions.refuse_clashes(found.unions, lambda sql: describe(plan.select(sql)))
+        unions.refuse_clashes(
+            found.unions, lambda sql: self.columns_of(parameters, plan.select(sql), plan.text)
+        )
         sql = plan.select(found.sql)
         return replace(found, sql=sql, parameters=_used(parameters, sql))
 
@@ -430,14 +430,14 @@ class Session:
         """The rows of one SELECT."""
         return self._select(sql, _used(parameters, sql)).fetchall()  # type: ignore[no-any-return]
 
-    def columns_of(self, parameters: Mapping[str, Any], sql: str) -> list[tuple[str, str]]:
-        """Names and DuckDB types of a SELECT's columns."""
+    def columns_of(
+        self, parameters: Mapping[str, Any], sql: str, text: str
+    ) -> list[tuple[str, str]]:
+        """Names and DuckDB types of a SELECT's columns, made of the query ``text``."""
         try:
             found = self._select(sql, _used(parameters, sql), "LIMIT 0").description
         except self._duckdb.Error as problem:
-            raise Unreadable(
-                f"a part of the query cannot be read: {_words(problem)}", None
-            ) from None
+            raise self._unreadable(problem, text) from None
         return [(row[0], str(row[1])) for row in found]
 
     def _select(self, sql: str, parameters: Mapping[str, Any], rest: str = "") -> Any:
@@ -472,10 +472,14 @@ class Session:
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except duckdb.Error as problem:
-            from qakhunt.backends.engine.translation import explain
+            raise self._unreadable(problem, text) from None
 
-            message, word, hint = explain(problem, self._views, text)
-            raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+    def _unreadable(self, problem: Exception, text: str) -> Unreadable:
+        """An error of DuckDB's at its place in the query that it ran."""
+        from qakhunt.backends.engine.translation import explain
+
+        message, word, hint = explain(problem, self._views, text)
+        return Unreadable(message, offset_of(text, word) if word else None, hint)
 
 
 def _prepare_translator() -> None:

@@ -81,8 +81,8 @@ class Host(Protocol):
     def sql(self, text: str, tables: Mapping[str, Columns]) -> str:
         """A query in SQL. Raises Unreadable."""
 
-    def describe(self, sql: str) -> Columns:
-        """The columns of a SELECT."""
+    def describe(self, sql: str, text: str) -> Columns:
+        """The columns of a SELECT, made of that query. Raises Unreadable."""
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""
@@ -178,6 +178,7 @@ class Planner:
         self.declared = {let.name for let in find(self.script, Let)}
         self._places: list[tuple[Pipeline, Operator]] = []
         self._translated: dict[tuple[str, int], str] = {}
+        self._made_of: dict[str, tuple[str, Any]] = {}
         self._described: dict[str, Columns] = {}
 
     def plan(self) -> Plan:
@@ -285,8 +286,17 @@ class Planner:
     def columns(self, *query: Span | str) -> Columns:
         """The columns of a query, given in pieces of the text or in words of its own."""
         sql = self.sql(*query)
+        return self._describe(sql)
+
+    def _describe(self, sql: str) -> Columns:
         if sql not in self._described:
-            self._described[sql] = self.host.describe(with_stages(self.stages, sql))
+            text, parts = self._made_of.get(sql, ("", ()))
+            try:
+                found = self.host.describe(with_stages(self.stages, sql), text)
+            except Unreadable as problem:
+                at = _original(parts, problem.offset)
+                raise Unreadable(problem.message, at, problem.hint) from None
+            self._described[sql] = found
         return self._described[sql]
 
     def sql(self, *query: Span | str) -> str:
@@ -306,8 +316,9 @@ class Planner:
             return self._translated[key]
         tables = {**self.host.tables, **{one.name: one.columns for one in self.stages}}
         try:
-            self._translated[key] = self.host.sql(whole, tables)
-            return self._translated[key]
+            self._translated[key] = sql = self.host.sql(whole, tables)
+            self._made_of[sql] = whole, parts
+            return sql
         except Unreadable as problem:
             at = _original(parts, problem.offset)
             raise Unreadable(problem.message, at, problem.hint) from None
@@ -320,8 +331,7 @@ class Planner:
                 self.script.start, hint="write the function's text where it is called",
             )  # fmt: skip
         name = name or f"_stage{len(self.stages) + 1}"
-        found = self.host.describe(with_stages(self.stages, sql))
-        stage = Stage(name, sql, found, ordered)
+        stage = Stage(name, sql, self._describe(sql), ordered)
         self.stages.append(stage)
         return stage
 
