@@ -128,7 +128,7 @@ def _apart(planner: Planner, call: Call, own: list[str], made: list[str]) -> dic
     """
     mentioned = names_in(planner.script)
     taken = {name.casefold(): name for name in own}
-    found = {}
+    found: dict[str, str] = {}
     for name in sorted(made, key=lambda one: one not in mentioned):
         first = taken.setdefault(name.casefold(), name)
         if first != name and name in mentioned:
