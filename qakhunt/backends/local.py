@@ -66,9 +66,9 @@ class LocalBackend(Backend):
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
-        doubts = "; ".join(filter(None, [self._session.inputs.skipped, *self._session.unknown]))
-        status = Status.PARTIAL if doubts else Status.COMPLETE
-        return Answer(status, table, detail=doubts, elapsed=time.perf_counter() - started)
+        unanswered = "; ".join(filter(None, [self._session.inputs.skipped, *self._session.unknown]))
+        status = Status.PARTIAL if unanswered else Status.COMPLETE
+        return Answer(status, table, detail=unanswered, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
         """Stop a query that still runs and remove the engine's temporary files."""

@@ -143,7 +143,7 @@ class RecordedRows(Backend):
                     window=question.window,
                     timeout=self._timeout,
                 )
-                doubts += session.unknown
+                ambiguities += session.unknown
         except EngineRefused as problem:
             place = (problem.line, problem.column) if problem.line else None
             return Answer(
