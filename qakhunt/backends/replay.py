@@ -136,12 +136,14 @@ class RecordedRows(Backend):
         ambiguities = self._ambiguities(question, origin)
         try:
             with self._lock:
-                table = self._session(origin).ask(
+                session = self._session(origin)
+                table = session.ask(
                     question.text,
                     now=self._now,
                     window=question.window,
                     timeout=self._timeout,
                 )
+                ambiguities += session.unknown
         except EngineRefused as problem:
             place = (problem.line, problem.column) if problem.line else None
             return Answer(

@@ -35,6 +35,7 @@ def run_tests(
         Panel.execution("--mutate", help="Change the queries; list changes that no case detects."),
     ] = False,
     hunts: o.HuntFolders = None,
+    external: o.External = None,
     junit: Annotated[
         o.File, Panel.output("--junit", metavar="PATH", help="Also write the results as JUnit XML.")
     ] = None,
@@ -48,10 +49,12 @@ def run_tests(
     """Run the test cases of hunts: tests/<hunt>.yaml beside each hunt."""
     if schema:
         return _print_schema()
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
     from qakhunt.testing.case_runner import Outcome, run_suites
     from qakhunt.testing.cases import find_suites
 
+    give_external(external)
     if junit is not None:
         check_target(junit, force=force)
     suites = find_suites(names or (), catalog(hunts or ()), select)
@@ -114,6 +117,7 @@ def _show_results(
 def lint(
     names: o.HuntsOrPaths = None,
     hunts: o.HuntFolders = None,
+    external: o.External = None,
     now: o.Now = None,
     fix: Annotated[bool, Panel.output("--fix", help="Apply the fixes that are exact.")] = False,
     matrix: Annotated[
@@ -129,11 +133,13 @@ def lint(
     quiet: o.Quiet = False,
 ) -> int:
     """Check hunts: syntax, names, matching, time, metadata, and whether each entry can match."""
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
     from qakhunt.testing.lint.check import Linter, fix_file
 
     if rules:
         return _list_rules()
+    give_external(external)
     if fix and not names:
         raise UsageError("--fix changes files: name the hunts to fix")
     if sarif is not None:

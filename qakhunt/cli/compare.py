@@ -41,6 +41,7 @@ def diff(
         ),
     ] = None,
     events: o.EventsOrSample = None,
+    external: o.External = None,
     recording: o.SourceRowsOf = None,
     dialect: o.Dialect = None,
     set_: o.Settings = None,
@@ -66,9 +67,11 @@ def diff(
 
     Exit code 0: the same; 10: different; 4: the records cannot tell.
     """
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
     from qakhunt.testing.records import find_hunt
 
+    give_external(external)
     format_ = chosen_format(format_, FORMATS, as_json=as_json)
     if new is None and not set_new and not set_old:
         raise UsageError("nothing to compare", hint="name a second hunt, or give --set-new")
@@ -105,6 +108,7 @@ def _text(found: Comparison, format_: str) -> str:
 def sweep(
     hunt: o.HuntName,
     events: o.EventsOrSample = None,
+    external: o.External = None,
     recording: o.SourceRowsOf = None,
     dialect: o.Dialect = None,
     set_: o.Settings = None,
@@ -116,10 +120,12 @@ def sweep(
     quiet: o.Quiet = False,
 ) -> int:
     """Count a hunt's hits for each value of a parameter, such as --set Threshold=1..10."""
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.testing.records import find_hunt
     from qakhunt.testing.sweep import sweep as run_sweep
     from qakhunt.testing.sweep import sweep_document, sweep_lines, values_of
 
+    give_external(external)
     found = find_hunt(hunt, catalog(hunts or ()))
     name, text, fixed = _swept(set_ or ())
     values = values_of(found, name, text)

@@ -135,6 +135,13 @@ SourceRowsOf = Annotated[
     File,
     Panel.events("--recording", metavar="DIR", help="Use the source rows of this recording."),
 ]
+External = Annotated[
+    Texts,
+    Panel.events(
+        "--external", metavar="URL=PATH",
+        help="File for an address of externaldata, or a folder with host/path; repeatable.",
+    ),
+]  # fmt: skip
 DateOrder = Annotated[
     Text,
     Panel.events(

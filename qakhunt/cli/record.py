@@ -45,6 +45,7 @@ def record(
     config: o.ConfigPath = None,
     trust_host: o.TrustedHosts = None,
     events: o.Events = None,
+    external: o.External = None,
     dialect: o.Dialect = None,
     memory_limit: o.MemoryLimit = None,
     command: o.Commands = None,
@@ -97,7 +98,7 @@ def record(
         SourceOptions(
             backend, events or (), dialect, now, timeout, config,
             Choice(profile or (), group, all_profiles), trust_host or (), read_slice(slice_),
-            memory_limit=memory_limit,
+            memory_limit=memory_limit, external=external or (),
         ),
         os.environ,
     )  # fmt: skip

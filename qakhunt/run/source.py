@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Target
+from qakhunt.backends.engine.external import give_external
 from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES, service_named
@@ -99,6 +100,7 @@ class SourceOptions:
     recording: Path | None = None
     on_source: bool = False
     memory_limit: str | None = None
+    external: Sequence[str] = ()
     inputs: InputOptions = field(default_factory=InputOptions)
     announce: bool = False
     """Whether stderr names assumptions about the events: no screen will."""
@@ -129,6 +131,7 @@ class Source(Protocol):
 def choose_source(options: SourceOptions, environment: Mapping[str, str]) -> Source:
     """Choose by the options, then by the configuration; with neither, the sample."""
     limit_memory(options.memory_limit)
+    give_external(options.external)
     if options.backend is not None and options.backend not in BACKENDS:
         raise UsageError(
             f"no backend named {options.backend!r}",

@@ -65,6 +65,7 @@ class Records:
         self.product = product
         self.session = Session(inputs, product)
         self.timeout = timeout
+        self._doubts: dict[str, None] = {}
 
     def __enter__(self) -> Records:
         return self
@@ -75,18 +76,24 @@ class Records:
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
         """Answer a text under a rendering's clock and window. Raises RejectedError."""
         try:
-            return self.session.ask(
+            answer = self.session.ask(
                 text, now=rendered.now, window=rendered.window, timeout=self.timeout
             )
         except EngineRefused as problem:
             is_own = text == rendered.text and problem.line
             place = rendered.locate(problem.line, problem.column) if is_own else None
             raise RejectedError(problem.message, location=place, hint=problem.hint) from None
+        if text == rendered.text:
+            self._doubts.update(
+                (f"{rendered.hunt.name}: {one}", None) for one in self.session.unknown
+            )
+        return answer
 
     def unknown(self, rendered: RenderedQuery) -> list[str]:
         """Why an answer to the query is no proof."""
         skipped = self.session.inputs.skipped
-        return [*([skipped] if skipped else []), *gaps(self.ask, rendered)]
+        found = gaps(self.ask, rendered)
+        return [*([skipped] if skipped else []), *self._doubts, *found]
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # 0001-01-01 to 1970-01-01 in microseconds.
-_KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
+KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
 _TIMESPAN = (
@@ -183,8 +183,8 @@ def _correct_bin(translate: Any) -> None:
                 )  # fmt: skip
             if is_span and not translate._is_timespan_expr(value):
                 v, r = translate.render_expr(value), f"epoch_us({translate.render_expr(size)})"
-                since = f"(epoch_us({v}) + {_KUSTO_EPOCH})"
-                return f"make_timestamp({since} // {r} * {r} - {_KUSTO_EPOCH})"
+                since = f"(epoch_us({v}) + {KUSTO_EPOCH})"
+                return f"make_timestamp({since} // {r} * {r} - {KUSTO_EPOCH})"
         return original(node, name)  # type: ignore[no-any-return]
 
     translate.render_bin = render_bin

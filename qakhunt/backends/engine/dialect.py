@@ -12,14 +12,13 @@ from qakhunt.core.errors import EngineError
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.literal import decode, decode_string
 from qakhunt.kql.parser import parse
-from qakhunt.kql.syntax import Call, Declaration, Let, Literal, Name, Named, Operator, Path, find
+from qakhunt.kql.syntax import Declaration, Let, Name, Named, Operator, Path, find
 from qakhunt.kql.tokens import Kind, KqlLexError, Token, tokenize
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from qakhunt.kql.schema import Columns
-    from qakhunt.kql.syntax import Script
 
 # The only escapes that the translator knows; it drops the backslash of others.
 _ESCAPES = {"\\": "\\\\", '"': '\\"', "\n": "\\n", "\r": "\\r", "\t": "\\t"}
@@ -34,63 +33,21 @@ class Unreadable(EngineError):
         self.offset = offset
 
 
-def respell(text: str, tables: Mapping[str, Columns]) -> list[Edit]:
-    """Edits that give every string literal a form that the translator reads right.
-
-    ``column_ifexists``, which it does not know, becomes what it stands for.
-    """
+def respell(text: str) -> list[Edit]:
+    """Edits that give every string literal a form that the translator reads right."""
     try:
         tokens = tokenize(text)
     except KqlLexError as problem:
         raise Unreadable(f"syntax error: {problem.message}", problem.offset) from None
-    edits = _columns_if_they_exist(parse(text), tables)
-    covered = [(edit.start, edit.end) for edit in edits]
+    edits = []
     for token in tokens:
-        if any(start <= token.start < end for start, end in covered):
-            continue
         try:
             new = _respelled(token)
         except ValueError as problem:
             raise Unreadable(str(problem), token.start) from None
         if new is not None:
             edits.append(Edit(token.start, token.end, new))
-    return sorted(edits, key=lambda edit: edit.start)
-
-
-def _columns_if_they_exist(script: Script, tables: Mapping[str, Columns]) -> list[Edit]:
-    """``column_ifexists("Name", default)`` as the column, or as the default.
-
-    Known only where nothing but filters stands between the tables and it.
-    """
-    named = [tables[node.name] for node in find(script, Name) if node.name in tables]
-    edits: list[Edit] = []
-    for call in find(script, Call):
-        if call.name not in ("column_ifexists", "columnifexists"):
-            continue
-        if any(edit.start < call.start < edit.end for edit in edits):
-            continue  # in the default of one that exists
-        literal = call.arguments[0] if len(call.arguments) == 2 else None
-        if not isinstance(literal, Literal) or literal.type != "string":
-            raise Unreadable(f"{call.name} needs a column's name as a literal", call.start)
-        column = literal.text
-        held = {column in columns for columns in named}
-        if len(held) != 1 or not _filters_alone(script, call):
-            raise Unreadable(
-                f"whether the column {column} exists here is not known to the embedded engine",
-                call.start, hint="ask for it directly after the table or its 'where' filters",
-            )  # fmt: skip
-        if True in held:
-            edits.append(Edit(call.start, call.end, f"[{_quote(column)}]"))
-        else:
-            comma = next(part for part in call.parts if part.start >= literal.end)
-            edits.append(Edit(call.start, comma.end, "("))
     return edits
-
-
-def _filters_alone(script: Script, call: Call) -> bool:
-    """Whether all operators before the one that the call stands in are filters."""
-    before = [one for one in find(script, Operator) if one.start < call.start and one.has_bar]
-    return all(one.name == "where" for one in before[:-1])
 
 
 def _respelled(token: Token) -> str | None:
@@ -148,7 +105,8 @@ def refuse_wrong_case(text: str, tables: Mapping[str, Columns]) -> None:
     folded = {name.casefold(): name for name in exact}
     for node in names:
         meant = folded.get(node.name.casefold())
-        if meant and node.name not in exact | made and node.start not in members:
+        known = node.name in exact or node.name in made or node.name in tables
+        if meant and not known and node.start not in members:
             raise Unreadable(
                 f"no column named {node.name!r}", node.start, hint=f"did you mean {meant!r}?"
             )

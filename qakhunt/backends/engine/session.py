@@ -6,27 +6,30 @@ to the window. After the views exist DuckDB may read those files and nothing els
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import limits
 from qakhunt.backends.engine.decoding import decode_rows
-from qakhunt.backends.engine.dialect import Unreadable, offset_of, refuse_wrong_case, respell
+from qakhunt.backends.engine.dialect import Unreadable, offset_of
+from qakhunt.backends.engine.external import ExternalFiles, external_files
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.backends.engine.rewriting.spelling import without_mark
+from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal, typed
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
+from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
-from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.backends.engine.memory import MemoryTable
+    from qakhunt.backends.engine.rewriting.plan import Plan
+    from qakhunt.backends.engine.rewriting.reading import Reading
     from qakhunt.kql.values import Instant, Window
 
 _MOST_TRANSLATIONS = 1000
@@ -72,9 +77,10 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
-    ``inputs``
-    has what was left out of them. Raises EngineTimeout.
+    those of the product's schema. ``external`` are files for addresses, those given to
+    this process by default. ``timeout`` is in seconds, for reading the inputs.
+    ``inputs`` has what was left out of them; ``unknown`` says after a question what
+    its answer depends on that was not given. Raises EngineTimeout.
     """
 
     inputs: InputAccount
@@ -87,8 +93,11 @@ class Session:
         *,
         timeout: float | None = None,
         options: InputOptions | None = None,
+        external: ExternalFiles | None = None,
     ) -> None:
         self._duckdb = require_engine()
+        self.external = external or external_files()
+        self._kept: dict[tuple[Any, ...], str] = {}
         self.product = product
         self._stop_requested = threading.Event()
         self._shapes = dict(shapes or {})
@@ -106,8 +115,9 @@ class Session:
             raise
         self._views: dict[str, Columns] = {}
         self._shown: tuple[Window, str | None] | None = None
-        self._translations: dict[tuple[str, Instant], Any] = {}
-        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._translations: dict[tuple[Any, ...], Any] = {}
+        self._readings: dict[tuple[str, Instant], Reading] = {}
+        self.unknown: tuple[str, ...] = ()
         self._memory: dict[str, MemoryTable] = {}
         self._supplied: set[str] = set()
 
@@ -260,6 +270,25 @@ class Session:
             self._views.pop(table, None)
             self._shown = None
 
+    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
+        """The name of a relation of texts, read as the columns' types; each kept once."""
+        data = json.dumps(rows)
+        key = data, *columns.items()
+        if key not in self._kept:
+            name = f"_external_{len(self._kept) + 1}"
+            cells = ", ".join(f"r[{at + 1}] AS {identifier(n)}" for at, n in enumerate(columns))
+            types = ", ".join(
+                f"{_external_cell(name, kind)} AS {identifier(name)}"
+                for name, kind in columns.items()
+            )
+            self._connection.execute(
+                f"CREATE TABLE {identifier(name)} AS SELECT {types} FROM (SELECT {cells} FROM "
+                "(SELECT unnest(from_json(?, '[[\"VARCHAR\"]]')) AS r))",
+                [data],
+            )
+            self._kept[key] = name
+        return self._kept[key]
+
     def forget(self) -> None:
         """Let go of the translations of past queries; the records stay."""
         self._translations.clear()
@@ -281,30 +310,51 @@ class Session:
         ``text``, or EngineTimeout.
         """
         self._show(window, workspace)
-        edits: list[Edit] = []
+        readings: list[Reading] = []
         _prepare_translator()
 
-        def translation() -> tuple[Any, str]:
+        def translation() -> tuple[Any, Reading]:
             refuse_oversized(text)
-            changes, engine_text = self._readable(text)
-            edits.extend(changes)
-            self._supply_named_tables(engine_text)
-            self._connection.execute("BEGIN TRANSACTION READ ONLY")
-            return self._translate(engine_text, now), engine_text
+            self.supply_named_tables(text)
+            try:
+                return self._translation(text, now, readings)
+            except UnionClash:
+                self._end_transaction()
+                return self._translation(text, now, readings, split_unions=True)
 
         started = time.monotonic()
         try:
             with self._within(timeout, "the query"):
-                translated, engine_text = self._translated(translation, timeout)
+                translated, reading = self._translated(translation, timeout)
+                self.unknown = tuple(reading.plan.unknown)
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                return self._limited(lambda: self._execute(translated, engine_text), left)
+                return self._limited(lambda: self._execute(translated, reading.plan.text), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
-                line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
+                at = readings[-1].origin(problem.offset) if readings else problem.offset
+                line, column = LineIndex(text).locate(at)
             raise EngineRefused(problem.message, line, column, problem.hint) from None
         finally:
             self._end_transaction()
+
+    def _translation(
+        self, text: str, now: Instant, readings: list[Reading], *, split_unions: bool = False
+    ) -> tuple[Any, Reading]:
+        """The query rewritten, which is put to ``readings``, and translated."""
+        from qakhunt.backends.engine.host import SessionHost
+        from qakhunt.backends.engine.rewriting.reading import read
+
+        readings.clear()
+        reading = None if split_unions else self._readings.get((text, now))
+        if reading is None:
+            reading = read(text, SessionHost(self, now), split_unions=split_unions)
+            if not reading.plan.volatile:
+                self._readings[text, now] = reading
+        readings.append(reading)
+        self.supply_named_tables(reading.plan.text)
+        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+        return self._translate(reading.plan, now), reading
 
     def _translated(self, work: Callable[[], Result], timeout: float | None) -> Result:
         most = limits.MAX_TRANSLATION
@@ -322,14 +372,6 @@ class Session:
     def _end_transaction(self) -> None:
         with suppress(self._duckdb.TransactionException):  # none has begun
             self._connection.rollback()
-
-    def _readable(self, text: str) -> tuple[list[Edit], str]:
-        """The text as the translator reads it right, and the edits that made it so."""
-        if text not in self._readings:
-            edits = respell(text, self._views)
-            refuse_wrong_case(text, self._views)
-            self._readings[text] = edits, apply(text, edits)
-        return self._readings[text]
 
     def _show(self, window: Window, workspace: str | None) -> None:
         if self._shown == (window, workspace):
@@ -350,34 +392,54 @@ class Session:
         else:
             self._views[name] = without_case_twins(columns(self.product, name))
 
-    def _translate(self, text: str, now: Instant) -> Any:
-        key = (text, now)
+    def _translate(self, plan: Plan, now: Instant) -> Any:
+        key = (plan.text, now, *(stage.sql for stage in plan.stages))
         if key not in self._translations:
             if len(self._translations) >= _MOST_TRANSLATIONS:
                 self._translations.clear()
-            self._translations[key] = self._fresh_translation(text, now)
+            self._translations[key] = self._fresh_translation(plan, now)
         return self._translations[key]
 
-    def _fresh_translation(self, text: str, now: Instant) -> Any:
+    def _fresh_translation(self, plan: Plan, now: Instant) -> Any:
+        from qakhunt.backends.engine import unions
+
+        found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
+        parameters = {**plan.parameters, **found.parameters}
+        unions.refuse_clashes(
+            found.unions, lambda sql: self.columns_of(parameters, plan.select(sql), plan.text)
+        )
+        sql = plan.select(found.sql)
+        return replace(found, sql=sql, parameters=_used(parameters, sql))
+
+    def sql_of(
+        self, text: str, now: Instant, stages: Mapping[str, Columns], *, steady: bool = True
+    ) -> Any:
+        """A query that may read ``stages`` as tables, translated. Raises Unreadable."""
         import duckdb_kql
 
-        from qakhunt.backends.engine import unions
         from qakhunt.backends.engine.translation import refusals, translate
 
         moment = now.to_datetime().replace(tzinfo=None)
         with refusals(text):
-            found = translate(duckdb_kql, text, self._views, moment)
-            unions.refuse_clashes(found.unions, partial(self._columns_of, found.parameters))
-            return found
+            return translate(duckdb_kql, text, {**self._views, **stages}, moment, steady=steady)
 
-    def _columns_of(self, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
-        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+    @property
+    def known_tables(self) -> Mapping[str, Columns]:
+        """Every table that a query may read."""
+        return self._views
+
+    def rows_of(self, parameters: Mapping[str, Any], sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one SELECT."""
+        return self._select(sql, _used(parameters, sql)).fetchall()  # type: ignore[no-any-return]
+
+    def columns_of(
+        self, parameters: Mapping[str, Any], sql: str, text: str
+    ) -> list[tuple[str, str]]:
+        """Names and DuckDB types of a SELECT's columns, made of the query ``text``."""
         try:
-            found = self._select(sql, used, "LIMIT 0").description
+            found = self._select(sql, _used(parameters, sql), "LIMIT 0").description
         except self._duckdb.Error as problem:
-            raise Unreadable(
-                f"a branch of the union cannot be read: {_words(problem)}", None
-            ) from None
+            raise self._unreadable(problem, text) from None
         return [(row[0], str(row[1])) for row in found]
 
     def _select(self, sql: str, parameters: Mapping[str, Any], rest: str = "") -> Any:
@@ -387,8 +449,8 @@ class Session:
             raise Unreadable("a hunt is one query and may read the loaded tables only", None)
         return self._connection.execute(statements[0], parameters or None)
 
-    def _supply_named_tables(self, text: str) -> None:
-        """Tables of the schema that the query names but no input holds are empty."""
+    def supply_named_tables(self, text: str) -> None:
+        """Tables of the schema that a query names but no input holds are empty."""
         for name, kinds in self._views.items():
             if name in self._sources or name in self._supplied or name not in text:
                 continue
@@ -405,15 +467,21 @@ class Session:
         duckdb = self._duckdb
         try:
             result = self._select(translated.sql, translated.parameters)
-            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            columns = tuple(
+                Column(without_mark(d[0]), kql_type(str(d[1]))) for d in result.description
+            )
             return ResultTable(columns, decode_rows(columns, result.fetchall()))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except duckdb.Error as problem:
-            from qakhunt.backends.engine.translation import explain
+            raise self._unreadable(problem, text) from None
 
-            message, word, hint = explain(problem, self._views, text)
-            raise Unreadable(message, offset_of(text, word) if word else None, hint) from None
+    def _unreadable(self, problem: Exception, text: str) -> Unreadable:
+        """An error of DuckDB's at its place in the query that it ran."""
+        from qakhunt.backends.engine.translation import explain
+
+        message, word, hint = explain(problem, self._views, text)
+        return Unreadable(message, offset_of(text, word) if word else None, hint)
 
 
 def _prepare_translator() -> None:
@@ -425,6 +493,15 @@ def _prepare_translator() -> None:
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
+
+
+def _external_cell(name: str, kind: str) -> str:
+    sql = typed(name, SQL_TYPES[kind])
+    return f"coalesce({sql}, '')" if kind == "string" else sql
+
+
+def _used(parameters: Mapping[str, Any], sql: str) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if f"${name}" in sql}
 
 
 def _converts(sql_type: str, kind: str) -> bool:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.backends.engine import rendering
 from qakhunt.backends.engine.dialect import Unreadable, offset_of
 from qakhunt.backends.engine.limits import refuse_long_sql
-from qakhunt.backends.engine.unions import Arms, watched
+from qakhunt.backends.engine.unions import Arms, UnionClash, watched
 from qakhunt.core.errors import nearest
 from qakhunt.kql.tokens import LineIndex
 
@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
 _LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*?)( LIMIT \d+)?\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
-_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
+_MISSING_COLUMN = re.compile(
+    r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" (?:referenced|in EXCLUDE list not found)'
+)
 _MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
+_TWINS = re.compile(r"columns '([^']*)' and '([^']*)' differ only in case")
 _EXPECTING = re.compile(r"\s+expecting \{.*", re.DOTALL)
 
 
@@ -37,14 +40,19 @@ class Translation:
 
 
 def translate(
-    duckdb_kql: Any, text: str, views: Mapping[str, Columns], now: dt.datetime
+    duckdb_kql: Any,
+    text: str,
+    views: Mapping[str, Columns],
+    now: dt.datetime,
+    *,
+    steady: bool = True,
 ) -> Translation:
-    """SQL whose rows come in one order on every run."""
+    """SQL whose rows come in one order on every run, where ``steady``."""
     schema = {name: list(columns) for name, columns in views.items()}
     _refuse_commands(text)
     with watched() as unions, rendering.watched(text, views):
         result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
-    sql = _steady(str(result))
+    sql = _steady(str(result)) if steady else str(result)
     refuse_long_sql(sql)
     return Translation(sql, dict(result.parameters), tuple(unions))
 
@@ -86,6 +94,12 @@ def refusals(text: str) -> Iterator[None]:
             hint="run it with --backend log-analytics or defender, or write it another way",
         ) from None
     except duckdb_kql.KqlSchemaError as problem:
+        twins = _TWINS.search(str(problem.hint or ""))
+        if twins:
+            raise UnionClash(
+                f"the columns {twins[1]!r} and {twins[2]!r} differ in case only",
+                offset_of(text, twins[2]), hint="rename one of them with project-rename",
+            ) from None  # fmt: skip
         raise Unreadable(
             f"no table or column named {problem.name!r}", offset_of(text, problem.name)
         ) from None
