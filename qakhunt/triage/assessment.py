@@ -172,9 +172,9 @@ def _by_several(evidence: Evidence) -> bool:
 
 
 def _points_to_qakbot(evidence: Evidence) -> bool:
-    """Whether the families are Qakbot's and no other loader's: the lookup, or two others."""
+    """The lookup, two families of no other loader, or a delivery chain and what follows it."""
     own = evidence.points_to.get("Qakbot", ())
-    return evidence.lookup or len(own) >= 2
+    return evidence.lookup or len(own) >= 2 or joined(evidence.stages)
 
 
 def _agent(evidence: Evidence) -> bool:
@@ -282,7 +282,7 @@ NONE_HOLDS = "none of the stated criteria holds"
 def assess(
     evidence: Evidence, context: HitContext | None, processes: HitProcesses | None
 ) -> Assessment:
-    """The first criterion that holds decides; the reasons tell the rest."""
+    """The first criterion that holds decides; the reasons say the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
     if kind is Kind.QAKBOT and not _points_to_qakbot(evidence):
