@@ -18,7 +18,6 @@ from qakhunt.answers.findings import EPISODE_GAP
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
-    MOST_NAMES,
     context_lines,
     coverage_lines,
     coverage_rows,
@@ -29,7 +28,7 @@ from qakhunt.reports.summary import (
 )
 from qakhunt.reports.view import cut, report_view, suppressed_view
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.words import count, short_list, span
+from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -140,7 +139,7 @@ def show_problems(found: Sequence[Problem], console: Console) -> None:
         grid.add_column("Not complete", overflow="fold", max_width=console.width // 2)
         grid.add_column("Why", overflow="fold")
         for problem in found:
-            where = _text(short_list(problem.where, MOST_NAMES))
+            where = _text(problem.places)
             where.append("\n").append_text(_text(problem.asked, "dim"))
             grid.add_row(where, _text(problem.reason, "yellow"))
         console.print(Padding(grid, _INDENT, expand=False))

@@ -20,7 +20,6 @@ from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.drawing import overview
 from qakhunt.reports.summary import context_lines, coverage_lines, one_window, warning_lines
 from qakhunt.reports.view import (
-    MOST_IN_FULL,
     cut,
     distinct,
     report_view,
@@ -84,7 +83,6 @@ def notebook_html(result: RunResult) -> str:
 
 def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
     details, context = view.details, result.context
-    rest = view.hits[MOST_IN_FULL:]
     return {
         "css": _style()[0],
         "css_hash": _style()[1],
@@ -96,7 +94,7 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         "tlp_words": TLP.get(details.tlp, ""),
         "verdict_look": _LOOKS[result.verdict],
         "one_window": one_window(result),
-        "pages": [rest[at : at + 100] for at in range(0, len(rest), 100)],
+        "pages": [view.rest[at : at + 100] for at in range(0, len(view.rest), 100)],
         "warnings": warning_lines(result),
         "coverage_lines": coverage_lines(result),
         "context_words": context_lines(result)[:1],
@@ -105,7 +103,6 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         "most_rows": MOST_ROWS,
         "most_faults": _MOST_FAULTS,
         # What a hit's own part asks for.
-        "full": MOST_IN_FULL,
         "overview": overview,
         "events": lambda hit_report: timeline(hit_report, details, fold=False, most=_MOST_EVENTS),
         "tree": lambda hit_report: (

@@ -13,7 +13,7 @@ from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.formats import flat_table
 from qakhunt.reports.summary import context_lines, coverage_lines, warning_lines
-from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
+from qakhunt.reports.view import report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
 from qakhunt.triage.hit_report import rarity_lines
 from qakhunt.triage.words import count, offset, prose, short_list
@@ -49,10 +49,10 @@ def _lines(result: RunResult, details: ReportDetails) -> Iterator[str]:
         yield from (f"{number}. {_text(step)}" for number, step in enumerate(steps, 1))
     for table in view.tables:
         yield from _own(table)
-    for hit in view.hits[:MOST_IN_FULL]:
+    for hit in view.hits:
         yield from _hit(hit, details)
-    if len(view.hits) > MOST_IN_FULL:
-        rest = count(len(view.hits) - MOST_IN_FULL, "further hit")
+    if view.rest:
+        rest = count(len(view.rest), "further hit")
         yield from ["", f"{rest} in the table below alone."]
     yield from ["", "## Result", ""]
     yield from _result_table(result)
@@ -78,11 +78,13 @@ def _head(view: ReportView) -> Iterator[str]:
 
 def _coverage(view: ReportView) -> Iterator[str]:
     yield from ["", "## Coverage", ""]
-    yield _row(["Tenant", "Queries", "Hits", "Source records", "Not covered"])
-    yield "| --- " * 5 + "|"
+    yield _row(["Tenant", "Queries", "Hits", "Source records"])
+    yield "| --- " * 4 + "|"
     for row in view.coverage:
-        missing = "; ".join(row.missing) or "-"
-        yield _row([row.tenant, row.answers, row.hits, row.source or "-", missing])
+        yield _row([row.tenant, row.answers, row.hits, row.source or "-"])
+    if view.problems:
+        yield from ["", "Not covered:", ""]
+        yield from (f"- {_text(problem.sentence)}" for problem in view.problems)
 
 
 def _findings(view: ReportView) -> Iterator[str]:

@@ -111,9 +111,14 @@ class Problem:
         return f"{said}; the others alike" if self.alike else said
 
     @property
+    def places(self) -> str:
+        """Where, as far as there is room."""
+        return short_list(self.where, MOST_NAMES)
+
+    @property
     def sentence(self) -> str:
         """All of it, on one line."""
-        return f"{self.asked} on {short_list(self.where, MOST_NAMES)}: {self.reason}"
+        return f"{self.asked} on {self.places}: {self.reason}"
 
 
 def problems(lines: Iterable[LedgerLine]) -> list[Problem]:
@@ -181,8 +186,7 @@ class CoverageRow:
     """How completely one tenant answered; ``answers`` has its queries by status.
 
     ``hits`` are those reported, a dash where nothing answered; ``source`` is what the
-    coverage checks saw, if any ran; ``missing`` has the reasons for which lines are not
-    complete.
+    coverage checks saw, if any ran.
     """
 
     tenant: str
@@ -191,7 +195,6 @@ class CoverageRow:
     answers: str
     hits: str
     source: str
-    missing: tuple[str, ...]
 
 
 def coverage_rows(result: RunResult) -> list[CoverageRow]:
@@ -214,11 +217,7 @@ def _coverage_row(lines: list[LedgerLine], hits: int) -> CoverageRow:
     rows, devices = sum(s.rows for s in sources), sum(s.devices for s in sources)
     source = f"{count(rows, 'record')}, {count(devices, 'device')}" if sources else ""
     reported = f"{hits:,}" if any(line.status in ANSWERED for line in lines) else "-"
-    missing = tuple(
-        problem.sentence if len(names) > 1 else f"{problem.asked}: {problem.reason}"
-        for problem in problems(lines)
-    )
-    return CoverageRow(tenant, len(lines), complete, _by_status(lines), reported, source, missing)
+    return CoverageRow(tenant, len(lines), complete, _by_status(lines), reported, source)
 
 
 def delivery_line(line: DeliveryLine) -> str:

@@ -99,9 +99,13 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Troubled:
-    """One run with every fault on: the program's end, its export and the emulator's account."""
+    """One run with every fault on: the program's end, its export and the emulator's account.
+
+    ``doctor`` is what the doctor said of all profiles afterwards.
+    """
 
     done: Finished
+    doctor: Finished
     found: dict[str, Any]
     calls: list[dict[str, Any]]
 
@@ -111,7 +115,11 @@ def troubled(home: Path) -> Troubled:
     with emulated(home, FAULTS) as line:
         done = run(home, "--fail-on-hits", "--out", str(home / "out.json"))
         calls = json.loads(fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"))
-    return Troubled(done, json.loads((home / "out.json").read_text()), calls)
+        doctor = qakhunt(
+            "doctor", "--all-profiles", "--config", str(home / "config.toml"), "--now", NOW,
+            env={"PLANTED": SECRET, "COLUMNS": "200"},
+        )  # fmt: skip
+    return Troubled(done, doctor, json.loads((home / "out.json").read_text()), calls)
 
 
 def test_one_tenant_s_trouble_is_its_own(troubled: Troubled) -> None:
@@ -141,13 +149,28 @@ def test_nothing_is_asked_again_once_it_answered(troubled: Troubled) -> None:
 def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None:
     account = troubled.done.err
     assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in account
-    rows = {line.split()[0]: line for line in account.splitlines() if " of 2  " in line}
+    lines = (" ".join(line.split()) for line in account.splitlines())
+    rows = {line.partition("-")[0]: line for line in lines if " of 2 " in line}
     for name, (status, _, words) in EXPECTED.items():
-        names = f"{name}-log-analytics, {name}-defender"
         complete = 2 if status == "complete" else 0
-        assert f"{guid('tenant', name)})  {complete} of 2" in rows[names.partition(" ")[0]]
-        said = [line for line in account.splitlines() if words in line and f"{name}-" in line]
+        assert f"{guid('tenant', name)}) {complete} of 2" in rows[name]
+        said = [line for line in account.splitlines() if f"{name}-" in line and ": " in line]
         assert bool(said) == (status != "complete"), name
+        assert all(words in line for line in said)
+
+
+def test_the_doctor_sums_up_each_profile_and_says_each_reason_once(troubled: Troubled) -> None:
+    doctor = troubled.doctor
+    assert doctor.code == 1
+    lines = doctor.out.splitlines()
+    summaries = [line for line in lines if line.split()[0] in ("ok", "warning", "failed")]
+    assert len(summaries) == 2 * len(FAULTS)
+    tenant = guid("tenant", CLOSED)
+    assert f"failed   {CLOSED}-defender ({tenant})  permission" in summaries
+    assert doctor.out.count("the client secret has expired") == 1
+    assert doctor.out.count("holds no records") <= 1
+    assert any(f"{LOST}-log-analytics, {LOST}-defender" in line for line in lines)
+    assert lines[-1].startswith("6 of 12 profiles failed; ")
 
 
 def test_without_faults_everything_is_looked_at(

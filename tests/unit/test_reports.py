@@ -98,7 +98,7 @@ def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
     both = replace(result, rendered=(one, other))
     assert "each its own window" in exported(both, "chat")
     assert "each hunt in its own window" in exported(both, "navigator")
-    assert "each hunt&#39;s own, in the table below" in exported(both, "html").replace("'", "&#39;")
+    assert "each hunt&#39;s own, under Coverage" in exported(both, "html").replace("'", "&#39;")
     assert "each its own window" not in exported(result, "chat")
 
 
