@@ -28,7 +28,7 @@ from qakhunt.reports.view import (
     tree_lines,
 )
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.hit_report import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines, stage_lines
 from qakhunt.triage.words import count, offset, prose
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
             [*tree_lines(hit_report.processes)] if hit_report.processes else []
         ),
         "rarity": rarity_lines,
+        "stages": stage_lines,
         "table_words": table_words,
     }
 

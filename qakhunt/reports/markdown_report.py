@@ -15,7 +15,7 @@ from qakhunt.reports.formats import flat_table
 from qakhunt.reports.summary import context_lines, coverage_lines, warning_lines
 from qakhunt.reports.view import report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
-from qakhunt.triage.hit_report import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines, stage_lines
 from qakhunt.triage.words import count, offset, prose, short_list
 
 if TYPE_CHECKING:
@@ -137,6 +137,11 @@ def _hit(view: HitView, details: ReportDetails) -> Iterator[str]:
     yield from (f"- {_SIDES[r.side]}: {_text(r.text)}" for r in assessment.reasons)
     yield from (f"- not looked at: {_prose(text)}" for text in assessment.not_looked_at)
     yield from ["", _text(assessment.caution), ""]
+    stages = stage_lines(hit_report)
+    if stages:
+        yield from ["On this device, within a day", ""]
+        yield from (f"- {_text(line)}" for line in stages)
+        yield ""
     yield from _commands(hit_report)
     if hit_report.moments:
         yield from ["", "Timeline", ""]

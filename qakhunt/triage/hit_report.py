@@ -17,7 +17,7 @@ from qakhunt.triage.process_tree import HitProcesses, hit_processes
 from qakhunt.triage.stages import stages_of
 from qakhunt.triage.time_ranges import earlier, hull, later
 from qakhunt.triage.timeline import Moment, moments_of
-from qakhunt.triage.words import count
+from qakhunt.triage.words import count, offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,6 +67,9 @@ class CommandNote:
         return f"counted by {names} alone" if names else "not counted by the hunt"
 
 
+_SHOWN = 160
+
+
 def technique(identifier: str) -> Technique:
     """The technique of that id."""
     name = families().techniques.get(identifier) or attack().techniques.get(identifier, "")
@@ -111,6 +114,24 @@ def _note(hit: Hit, command: Command, runs: Sequence[Moment], *, counted: bool) 
         counted=counted,
         counted_by=tuple(by),
     )
+
+
+def stage_lines(hit_report: HitReport) -> list[str]:
+    """What hunts saw on the device within a day, in order, with offsets from the hit."""
+    zero = hit_report.hit.first_seen
+    if zero is None:
+        return []
+    return [
+        f"{offset(stage.at.since(zero))}, "
+        + ("this hit" if stage.number == hit_report.number else f"hit {stage.number}")
+        + f": {stage.title}"
+        + (f" ({_start(stage.said)})" if stage.said else "")
+        for stage in hit_report.stages
+    ]
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def rarity_lines(hit_report: HitReport) -> list[str]:

@@ -154,3 +154,7 @@ def test_triage_joins_what_hunts_saw_on_one_device_across_accounts(tmp_path: Pat
     )
     assert "+19 m 58 s    hit 2  burst of discovery commands" in shown.out
     assert shown.out.count("Consistent with Qakbot") == 2
+    for name in ("r.md", "r.html"):
+        report = tmp_path / name
+        assert qakhunt("report", str(result), "--out", str(report), "--quiet").code == 0
+        assert report.read_text(encoding="utf-8").count("On this device, within a day") == 2
