@@ -73,6 +73,7 @@ def test_chains_are_found_and_the_held_back_ones_too() -> None:
 
 @pytest.mark.engine
 def test_the_captured_benign_sets_raise_no_alert_of_any_hunt(shared_data: Path) -> None:
+    """Eight seconds: the one look that every hunt of the set takes at real benign records."""
     sets = [one for one in load_labelled(shared_data) if one.label == "benign"]
     evidence = evaluate(S0650, sets, seed=1, repeats=1, losses=())
     assert {o.origin for e in evidence for o in e.sets} == {"captured"}
