@@ -306,3 +306,16 @@ def test_timespans_in_a_set_are_kustos(
 ) -> None:
     query = f"take 1 | extend d = totimespan({span}) | summarize {function}(d)"
     assert cells(session, query) == [[expected]]
+
+
+def test_literals_keep_their_type(session: Session) -> None:
+    query = (
+        "DeviceProcessEvents | take 1 | project a = decimal(1.50), b = decimal(null), "
+        "c = todecimal('2.5') * 2, d = dynamic(null), e = tostring(dynamic(null))"
+    )
+    table = session.ask(query, now=NOW, window=parse(OCTOBER, NOW))
+    kinds = [column.kql_type for column in table.columns]
+    assert kinds == ["decimal", "decimal", "decimal", "dynamic", "string"]
+    assert [str(cell) for cell in table.rows[0]] == ["1.5", "None", "5", "None", ""]
+    listed = "datatable(a: decimal, b: dynamic)[decimal(1.5), dynamic(null)] | project a, b"
+    assert str(session.ask(listed, now=NOW, window=parse(OCTOBER, NOW)).rows[0][0]) == "1.5"
