@@ -1,10 +1,51 @@
 """qakhunt: hunts in plain KQL for Microsoft Sentinel and Microsoft Defender.
 
-    from qakhunt.hunts.catalog import Catalog
-    from qakhunt.hunts.render import render
+    import qakhunt
 
-Every step of the command line can be used from Python: ``hunts`` loads and
-renders, ``backends`` answer, ``runner`` runs a plan, ``reports`` write.
+    result = qakhunt.run("qakbot-post-compromise-commands", events="export.csv", window="30d")
+
+What the command line does, these names do; ``qakhunt.api`` holds them, loaded when first used.
 """
 
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from qakhunt.api import (
+        QakhuntError,
+        Result,
+        Verdict,
+        diff,
+        hunts,
+        render,
+        run,
+        test,
+    )
+
 __version__ = "0.1.0"
+
+__all__ = ["QakhuntError", "Result", "Verdict", "diff", "hunts", "render", "run", "test"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module 'qakhunt' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module("qakhunt.api"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])
+
+
+class _Package(ModuleType):
+    """Keeps ``run`` and ``hunts`` functions: an import of a subpackage sets its name here."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

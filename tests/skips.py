@@ -18,6 +18,7 @@ ALLOWED = (
     "is not for",
     "LibreOffice",
     "there is no CPython 3.10",
+    "comes with 'qakhunt[dev]'",
 )
 
 _refused: dict[str, str] = {}

@@ -264,9 +264,15 @@ def _timespan(cell: Any) -> Timespan:
 
 
 def _dynamic(cell: Any) -> Any:
-    """JSON text becomes its value; text that is no JSON is a dynamic string."""
+    """JSON text becomes its value; text that is no JSON is a dynamic string, none is null.
+
+    Kusto's engine writes a null dynamic as empty text
+    (https://github.com/Azure/azure-kusto-python, tests/input/deft.json).
+    """
     if not isinstance(cell, str):
         return cell
+    if not cell:
+        return None
     try:
         return msgspec.json.decode(cell)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
@@ -303,7 +309,7 @@ def encode_column(
     if kind == "datetime":
         return [None if cell is None else datetime(cell) for cell in cells]
     if kind == "dynamic":
-        return [None if cell is None else dynamic(cell) for cell in cells]
+        return list(map(dynamic, cells))
     if kind in ("timespan", "decimal"):
         return [None if cell is None else str(cell) for cell in cells]
     if kind == "real":

@@ -131,6 +131,7 @@ class HuntRecord(QueryRecord, kw_only=True):
     severity: Annotated[str, _about("The hunt's severity, or empty.")] = ""
     techniques: Annotated[tuple[str, ...], _about("ATT&CK techniques it looks for.")] = ()
     triage: Annotated[tuple[str, ...], _about("The hunt's triage steps.")] = ()
+    behaviour: Annotated[str, _about("What the hunt looks for, in a word.")] = "discovery"
     false_positives: Annotated[tuple[str, ...], _about("What else makes the hunt fire.")] = ()
     limits: Annotated[tuple[str, ...], _about("What the hunt is known to miss.")] = ()
     references: Annotated[tuple[str, ...], _about("Addresses to read further.")] = ()
@@ -474,7 +475,7 @@ def _hunt(rendered: RenderedQuery, result: RunResult) -> HuntRecord:
         rendered, **_query(rendered), description=hunt.description, severity=hunt.severity,
         techniques=hunt.techniques, triage=notes.triage, false_positives=notes.false_positives,
         limits=notes.limits, references=notes.references,
-        fingerprint=notes.fingerprint,
+        fingerprint=notes.fingerprint, behaviour=notes.behaviour,
         result={name: c for name, c in msgspec.structs.asdict(notes.result).items() if c},
         columns=[ColumnRecord.of(c, type=c.kql_type) for c in columns],
     )  # fmt: skip
@@ -598,6 +599,7 @@ def _read_query(query: QueryRecord, run: RunDocument) -> RenderedQuery:
         notes = Notes(
             triage=query.triage, false_positives=query.false_positives, limits=query.limits,
             references=query.references, fingerprint=query.fingerprint,
+            behaviour=query.behaviour,
             result=ResultNotes(**{k: v for k, v in query.result.items() if k in known}),
         )  # fmt: skip
         hunt = replace(

@@ -239,4 +239,4 @@ def error_value(error: ServiceError) -> dict[str, Any]:
 
 
 def _dynamic_text(cell: Any) -> str:
-    return encode_body(cell).decode()
+    return "" if cell is None else encode_body(cell).decode()

@@ -1,6 +1,6 @@
 """What every backend takes and gives.
 
-A backend answers one rendered query for one target over one stretch of time and
+A backend answers one rendered query for one target over one time range and
 accounts for how completely it did; it never raises for a failure of the service.
 """
 
@@ -53,9 +53,9 @@ class Answer:
 
     ``table`` is None where nothing usable came. ``place`` is the line and column
     in the question's text, from 1, that a rejection names. ``divisible`` says that a
-    limit of size or time was hit, so that the same question about a shorter stretch
+    limit of size or time was hit, so that the same question about a shorter time range
     may be answered whole. ``bytes`` counts the body as received; ``waits`` and
-    ``elapsed`` are seconds. ``gaps`` are stretches of the window of which the service
+    ``elapsed`` are seconds. ``gaps`` are time ranges of the window of which the service
     has nothing.
     """
 

@@ -23,7 +23,8 @@ class Cloud:
 
     ``log_analytics`` names the host to ask first, then others that answer as well.
     ``kusto`` are the hosts of clusters and ``lake`` those of Sentinel's data lake, the one to
-    ask first; a name that begins with a dot stands for all hosts below it.
+    ask first; a name that begins with a dot stands for all hosts below it. ``arm`` is Azure
+    Resource Manager's.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Cloud:
     log_analytics_scope: str
     kusto: tuple[str, ...]
     kusto_scope: str
+    arm: str
     lake: tuple[str, ...] = ()
     lake_scope: str = ""
 
@@ -52,10 +54,15 @@ class Cloud:
         return self.graph
 
     @property
+    def arm_scope(self) -> str:
+        """The scope of Azure Resource Manager's tokens."""
+        return f"https://{self.arm}/.default"
+
+    @property
     def hosts(self) -> frozenset[str]:
         """Hosts that may see this cloud's tokens."""
         graph = [self.graph] if self.graph else []
-        return frozenset((*self.log_analytics, *graph, *self.kusto, *self.lake))
+        return frozenset((*self.log_analytics, *graph, *self.kusto, *self.lake, self.arm))
 
 
 CLOUDS = {
@@ -66,7 +73,7 @@ CLOUDS = {
             ("api.loganalytics.azure.com", "api.loganalytics.io"),
             "https://api.loganalytics.io/.default",
             (".kusto.windows.net", ".kusto.fabric.microsoft.com", ".kusto.data.microsoft.com"),
-            "https://kusto.kusto.windows.net/.default",
+            "https://kusto.kusto.windows.net/.default", "management.azure.com",
             ("api.securityplatform.microsoft.com", ".api.securityplatform.microsoft.com"),
             "4500ebfb-89b6-4b14-a480-7f749797bfcd/.default",
         ),
@@ -74,16 +81,19 @@ CLOUDS = {
             "usgov", "login.microsoftonline.us", "graph.microsoft.us",
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
             (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
+            "management.usgovcloudapi.net",
         ),
         Cloud(
             "usgov-dod", "login.microsoftonline.us", "dod-graph.microsoft.us",
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
             (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
+            "management.usgovcloudapi.net",
         ),
         Cloud(
             "china", "login.chinacloudapi.cn", None,
             ("api.loganalytics.azure.cn",), "https://api.loganalytics.azure.cn/.default",
             (".kusto.chinacloudapi.cn",), "https://kusto.kusto.chinacloudapi.cn/.default",
+            "management.chinacloudapi.cn",
         ),
     )
 }  # fmt: skip

@@ -145,4 +145,5 @@ SERVICE = Service(
     name="defender", product=DEFENDER.name, place=_place, open_client=open_client,
     open_backend=_open, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
     app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
+    rules="qakhunt.backends.defender_rules",
 )  # fmt: skip

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class LocalBackend(Backend):
     """Answers from event files; one question at a time, each on all cores.
 
-    Files are often an extract, so that a stretch without events is no fault of theirs.
+    Files are often an extract, so that a time range without events is no fault of theirs.
     ``warnings`` tell what was left out of the files; an answer without some of their
-    records is partial.
+    records, or without what depends on the outside, is partial.
     """
 
     name = "local"
@@ -66,9 +66,9 @@ class LocalBackend(Backend):
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,
                 elapsed=time.perf_counter() - started,
             )  # fmt: skip
-        skipped = self._session.inputs.skipped
-        status = Status.PARTIAL if skipped else Status.COMPLETE
-        return Answer(status, table, detail=skipped, elapsed=time.perf_counter() - started)
+        unanswered = "; ".join(filter(None, [self._session.inputs.skipped, *self._session.unknown]))
+        status = Status.PARTIAL if unanswered else Status.COMPLETE
+        return Answer(status, table, detail=unanswered, elapsed=time.perf_counter() - started)
 
     def close(self) -> None:
         """Stop a query that still runs and remove the engine's temporary files."""

@@ -247,4 +247,5 @@ SERVICE = Service(
     name="log-analytics", product=SENTINEL.name, place=_place, open_client=open_client,
     open_backend=_open, read_timeout=read_timeout, rate=RATE,
     app_id="ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", needs_workspaces=True, foreign_tokens=True,
+    rules="qakhunt.backends.sentinel_rules",
 )  # fmt: skip

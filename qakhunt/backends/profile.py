@@ -111,6 +111,16 @@ class Profile(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=T
     log_analytics_endpoint: Annotated[
         str | None, Meta(description="Log Analytics' address, if not the cloud's.")
     ] = None
+    arm_endpoint: Annotated[
+        str | None, Meta(description="Azure Resource Manager's address, if not the cloud's.")
+    ] = None
+    write: Annotated[
+        bool,
+        Meta(
+            description="Whether 'qakhunt deploy' may write rules here. Such a profile names a "
+            "sign-in of its own and runs no hunts."
+        ),
+    ] = False
     authority: Authority = None
     ca_file: CaFile = None
 

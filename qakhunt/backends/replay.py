@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status, Target
 from qakhunt.backends.base import Answer, Backend, Question
-from qakhunt.backends.recordings.coverage import columns_missing, outside, pseudonym_doubts
+from qakhunt.backends.recordings.coverage import columns_missing, outside, pseudonym_ambiguities
 from qakhunt.backends.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
 from qakhunt.backends.recordings.redact import literal_words
 from qakhunt.kql.values import Instant, Timespan, Window
@@ -37,7 +37,7 @@ def span_of(window: Window) -> Span:
 
 
 def window_of(span: Span) -> Window:
-    """A recorded stretch of time."""
+    """A recorded time range."""
     return Window(Instant.parse(span.start), Instant.parse(span.end))
 
 
@@ -133,15 +133,17 @@ class RecordedRows(Backend):
         if recorded is not None and "SourceRows" in question.text:
             return recorded
         origin = origin_of(question.target)
-        doubts = self._doubts(question, origin)
+        ambiguities = self._ambiguities(question, origin)
         try:
             with self._lock:
-                table = self._session(origin).ask(
+                session = self._session(origin)
+                table = session.ask(
                     question.text,
                     now=self._now,
                     window=question.window,
                     timeout=self._timeout,
                 )
+                ambiguities += session.unknown
         except EngineRefused as problem:
             place = (problem.line, problem.column) if problem.line else None
             return Answer(
@@ -150,25 +152,27 @@ class RecordedRows(Backend):
             )  # fmt: skip
         except EngineError as problem:
             return Answer(Status.FAILED, detail=problem.message, hint=problem.hint or "")
-        if not doubts:
+        if not ambiguities:
             return Answer(Status.COMPLETE, table)
         return Answer(
-            Status.PARTIAL, table, detail="; ".join(doubts),
+            Status.PARTIAL, table, detail="; ".join(ambiguities),
             hint="what lies outside the recording is unknown: record anew to know it",
         )  # fmt: skip
 
-    def _doubts(self, question: Question, origin: Origin) -> list[str]:
-        doubts = outside(question.text, self.product, self._filters)
+    def _ambiguities(self, question: Question, origin: Origin) -> list[str]:
+        ambiguities = outside(question.text, self.product, self._filters)
         if self._recording.manifest.redacted:
-            doubts += pseudonym_doubts(question.text, self.product, self._literals)
+            ambiguities += pseudonym_ambiguities(question.text, self.product, self._literals)
         for table in question.tables:
             files = [file for file in self._files(origin) if file.table == table]
-            doubts += _gaps(table, files, question.window)
+            ambiguities += _gaps(table, files, question.window)
             kept = {name for file in files for name in file.columns}
             missing = columns_missing(question.text, self.product, table, kept) if files else []
             if missing:
-                doubts.append(f"columns of {table} that were not recorded: {', '.join(missing)}")
-        return doubts
+                ambiguities.append(
+                    f"columns of {table} that were not recorded: {', '.join(missing)}"
+                )
+        return ambiguities
 
     def _files(self, origin: Origin) -> list[SourceFile]:
         return [

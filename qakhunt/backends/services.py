@@ -9,11 +9,14 @@ import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.core.errors import ConfigError
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from qakhunt.backends.base import Backend
     from qakhunt.backends.profile import Profile
+    from qakhunt.backends.rule_store import RuleStore
     from qakhunt.backends.transport import Transport
     from qakhunt.kql.values import Instant, Timespan
 
@@ -84,6 +87,15 @@ class Unfit:
 
 
 @dataclass(frozen=True)
+class RuleService:
+    """How a service keeps rules: where, and its stores by the form of rule they hold."""
+
+    place: Callable[[Profile], Place]
+    open: Callable[[Transport, Profile, str], list[RuleStore]]
+    forms: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Service:
     """A live service.
 
@@ -94,6 +106,7 @@ class Service:
     ``foreign_tokens`` says that a token of another tenant may read, too (Lighthouse).
     With ``database_keys`` a profile may have ``cluster``, ``database`` and ``tables``, and its
     workspaces have names; ``unfit`` is what else the service has against a profile.
+    ``rules`` names the module with the ``RULES`` that it keeps, empty where it keeps none.
     """
 
     name: str
@@ -109,6 +122,16 @@ class Service:
     foreign_tokens: bool = False
     database_keys: bool = False
     unfit: Callable[[Profile], Unfit | None] = lambda _profile: None
+    rules: str = ""
+
+    def rule_service(self) -> RuleService:
+        """How it keeps rules. Raises ConfigError where it keeps none."""
+        if not self.rules:
+            raise ConfigError(
+                f"{self.name} keeps no rules", hint="deploy to log-analytics or defender"
+            )
+        found: RuleService = importlib.import_module(self.rules).RULES
+        return found
 
 
 def service_named(name: str) -> Service:

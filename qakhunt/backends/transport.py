@@ -1,4 +1,4 @@
-"""One question over the wire: sent through azure-core's pipeline, at our pace, by our rules.
+"""One question over the wire: sent through azure-core's pipeline, at our rate, by our rules.
 
 The SDK's own retries are off. Nothing is sent again after it answered.
 """
@@ -21,7 +21,7 @@ from urllib3.exceptions import HTTPError
 from qakhunt.backends.base import LONGER, OUT_OF_TIME
 from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.connection_faults import ConnectionFault, explain
-from qakhunt.backends.pace import Clock, Gate, OutOfTimeError
+from qakhunt.backends.rate_limiter import Clock, OutOfTimeError, RateLimiter
 from qakhunt.backends.retry import THROTTLED, RetryLimits, http_date, wait_before_retry
 from qakhunt.core.errors import QakhuntError
 
@@ -140,12 +140,18 @@ def pipeline_client(
 
 @dataclass(frozen=True)
 class Call:
-    """A request that can be made anew for every try; ``asked_by`` names the asker in notes."""
+    """A request that can be made anew for every try; ``asked_by`` names the asker in notes.
+
+    ``json`` is None where there is no body. With ``once`` only a throttled call is sent again:
+    after any other fault it may have been done.
+    """
 
     url: str
     json: Any
     headers: Mapping[str, str]
     asked_by: str
+    method: str = "POST"
+    once: bool = False
 
 
 @dataclass(frozen=True)
@@ -190,7 +196,7 @@ class Transport:
         self,
         client: Client,
         endpoint: str,
-        gate: Gate,
+        limiter: RateLimiter,
         clock: Clock,
         *,
         read_timeout: float,
@@ -202,7 +208,7 @@ class Transport:
         renew: Callable[[str], None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        self._client, self._gate, self._clock = client, gate, clock
+        self._client, self._limiter, self._clock = client, limiter, clock
         self._limited = timeout is not None
         limit = float("inf") if timeout is None else timeout
         self._read_timeout, self._longest_read = min(read_timeout, limit), min(longest_read, limit)
@@ -232,7 +238,7 @@ class Transport:
                 self._renew(attempt.authorization)
                 continue
             wait = self._wait_before_retry(attempt, account)
-            if wait is None:
+            if wait is None or (call.once and attempt.status != THROTTLED):
                 return self._ended(attempt, account)
             if sum(account.waits) + wait > self._limits.patience:
                 return self._ended(
@@ -251,11 +257,11 @@ class Transport:
         self._client.close()
 
     def _try(self, call: Call, account: _Account) -> _Attempt:
-        with self._gate.turn(self._deadline):
+        with self._limiter.slot(self._deadline):
             account.tries += 1
             request_id = str(uuid.uuid4())
             request = HttpRequest(
-                "POST", call.url, json=call.json,
+                call.method, call.url, json=call.json,
                 headers={
                     **call.headers,
                     "x-ms-client-request-id": request_id, "client-request-id": request_id,
@@ -318,7 +324,7 @@ class Transport:
     def _wait(self, call: Call, attempt: _Attempt, seconds: float, account: _Account) -> None:
         account.waits.append(round(seconds, 3))
         if attempt.status == THROTTLED:
-            self._gate.hold(seconds)
+            self._limiter.pause(seconds)
         if self._on_wait:
             why = attempt.fault.message if attempt.fault else f"HTTP {attempt.status}"
             self._on_wait(call.asked_by, seconds, why)

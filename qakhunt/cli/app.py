@@ -26,7 +26,7 @@ class Entry(NamedTuple):
 COMMANDS: dict[str, Entry] = {
     "run": Entry("run:run", HUNTING, "Run hunts and show what they find."),
     "render": Entry("hunts:render", HUNTING, "Print a hunt's KQL, ready to paste into the portal."),
-    "hunts": Entry("hunts:app", HUNTING, "List, show, create and check hunts."),
+    "hunts": Entry("hunts:app", HUNTING, "List, show, create, check, export and import hunts."),
     "triage": Entry("triage:triage", RESULTS, "Assess the hits of a saved result."),
     "report": Entry("report:report", RESULTS, "Create a report from a saved result."),
     "config": Entry("config:app", SETUP, "Create and show the configuration."),
@@ -45,6 +45,7 @@ COMMANDS: dict[str, Entry] = {
     "diff": Entry("compare:diff", ENGINEERING, "Compare two queries on the same events."),
     "sweep": Entry("compare:sweep", ENGINEERING, "Count a hunt's hits for each parameter value."),
     "evaluate": Entry("evaluate:evaluate", ENGINEERING, "Measure hunts on labelled events."),
+    "deploy": Entry("rules:deploy", ENGINEERING, "Put hunts into a tenant as rules."),
     "record": Entry("record:record", ENGINEERING, "Run hunts and record the answers."),
     "import-events": Entry(
         "record:import_events", ENGINEERING, "Import Windows event logs as process events."

@@ -35,6 +35,7 @@ def run_tests(
         Panel.execution("--mutate", help="Change the queries; list changes that no case detects."),
     ] = False,
     hunts: o.HuntFolders = None,
+    external: o.External = None,
     junit: Annotated[
         o.File, Panel.output("--junit", metavar="PATH", help="Also write the results as JUnit XML.")
     ] = None,
@@ -48,15 +49,18 @@ def run_tests(
     """Run the test cases of hunts: tests/<hunt>.yaml beside each hunt."""
     if schema:
         return _print_schema()
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
-    from qakhunt.testing.case_runner import Outcome
+    from qakhunt.testing.case_runner import Outcome, run_suites
     from qakhunt.testing.cases import find_suites
 
+    give_external(external)
     if junit is not None:
         check_target(junit, force=force)
-    suites = _selected(find_suites(names or (), catalog(hunts or ())), select)
+    suites = find_suites(names or (), catalog(hunts or ()), select)
     started = time.perf_counter()
-    results = _run(suites, quiet=quiet or as_json)
+    with working("testing", quiet=quiet or as_json) as say:
+        results = run_suites(suites, say)
     seconds = time.perf_counter() - started
     if junit is not None:
         from qakhunt.testing.case_report import junit_xml
@@ -88,33 +92,6 @@ def _mutate(suites: Sequence[Suite], *, as_json: bool, quiet: bool) -> int:
     return ExitCode.CHECK_FAILED if any(one.failed for one in found) else ExitCode.OK
 
 
-def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:
-    """The suites with their selected cases; nothing selected is a mistake."""
-    from dataclasses import replace
-
-    wanted = (text or "").casefold()
-    chosen = []
-    for suite in suites:
-        cases = tuple(c for c in suite.cases if wanted in f"{suite.hunt.name} {c.name}".casefold())
-        if cases:
-            chosen.append(replace(suite, cases=cases))
-    if not chosen:
-        hint = f"no hunt or case has {text!r} in its name" if text else "no hunt has cases"
-        raise UsageError("no test cases to run", hint=hint)
-    return chosen
-
-
-def _run(suites: Sequence[Suite], *, quiet: bool) -> list[CaseResult]:
-    from qakhunt.testing.case_runner import CaseRunner, run_cases
-
-    results = []
-    with working("testing", quiet=quiet) as say, CaseRunner() as runner:
-        for suite in suites:
-            say(f"testing {suite.hunt.name}")
-            results += list(run_cases(suite.cases, runner))
-    return results
-
-
 def _show_results(
     results: Sequence[CaseResult], seconds: float, *, as_json: bool, quiet: bool
 ) -> int:
@@ -140,6 +117,7 @@ def _show_results(
 def lint(
     names: o.HuntsOrPaths = None,
     hunts: o.HuntFolders = None,
+    external: o.External = None,
     now: o.Now = None,
     fix: Annotated[bool, Panel.output("--fix", help="Apply the fixes that are exact.")] = False,
     matrix: Annotated[
@@ -155,11 +133,13 @@ def lint(
     quiet: o.Quiet = False,
 ) -> int:
     """Check hunts: syntax, names, matching, time, metadata, and whether each entry can match."""
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
     from qakhunt.testing.lint.check import Linter, fix_file
 
     if rules:
         return _list_rules()
+    give_external(external)
     if fix and not names:
         raise UsageError("--fix changes files: name the hunts to fix")
     if sarif is not None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,14 +18,12 @@ from qakhunt.run.progress import working
 from qakhunt.run.request import catalog, read_now, read_product, read_values, read_zone
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from qakhunt.hunts.model import Hunt
-    from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.kql.values import Instant, Window
     from qakhunt.testing.compare import Comparison
-    from qakhunt.testing.records import EventSource
+    from qakhunt.testing.stage import Stage
 
 FORMATS = ("text", "markdown", "json")
 VERSION = "Name, id, path or git revision (HEAD~1:queries/x.yaml) of a hunt"
@@ -44,6 +41,7 @@ def diff(
         ),
     ] = None,
     events: o.EventsOrSample = None,
+    external: o.External = None,
     recording: o.SourceRowsOf = None,
     dialect: o.Dialect = None,
     set_: o.Settings = None,
@@ -69,10 +67,11 @@ def diff(
 
     Exit code 0: the same; 10: different; 4: the records cannot tell.
     """
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.core.writing import check_target
-    from qakhunt.testing.compare import compare
     from qakhunt.testing.records import find_hunt
 
+    give_external(external)
     format_ = chosen_format(format_, FORMATS, as_json=as_json)
     if new is None and not set_new and not set_old:
         raise UsageError("nothing to compare", hint="name a second hunt, or give --set-new")
@@ -80,16 +79,14 @@ def diff(
         check_target(out, force=force)
     known = catalog(hunts or ())
     before, after = find_hunt(old, known), find_hunt(new or old, known)
-    with open_stage(
+    with _staged(
         events or (), recording, (before, after), window=window, now=now, dialect=dialect,
         zone=time_zone, quiet=quiet,
     ) as stage:  # fmt: skip
         shared = list(set_ or ())
         one = stage.render(before, read_values([*shared, *(set_old or ())]))
         other = stage.render(after, read_values([*shared, *(set_new or ())]))
-        found = compare(one, other, stage.records.ask)
-        unknown = [*stage.records.unknown(one), *stage.records.unknown(other)]
-        found.unknown += dict.fromkeys(unknown)
+        found = stage.compare(one, other)
         if not quiet:
             print_lines([f"{stage.rows} events, {other.window}"], to_stderr=True)
     write_text(_text(found, format_), out, force=force)
@@ -111,6 +108,7 @@ def _text(found: Comparison, format_: str) -> str:
 def sweep(
     hunt: o.HuntName,
     events: o.EventsOrSample = None,
+    external: o.External = None,
     recording: o.SourceRowsOf = None,
     dialect: o.Dialect = None,
     set_: o.Settings = None,
@@ -122,14 +120,16 @@ def sweep(
     quiet: o.Quiet = False,
 ) -> int:
     """Count a hunt's hits for each value of a parameter, such as --set Threshold=1..10."""
+    from qakhunt.backends.engine.external import give_external
     from qakhunt.testing.records import find_hunt
     from qakhunt.testing.sweep import sweep as run_sweep
     from qakhunt.testing.sweep import sweep_document, sweep_lines, values_of
 
+    give_external(external)
     found = find_hunt(hunt, catalog(hunts or ()))
     name, text, fixed = _swept(set_ or ())
     values = values_of(found, name, text)
-    with open_stage(
+    with _staged(
         events or (), recording, (found,), window=window, now=now, dialect=dialect, zone=time_zone,
         quiet=quiet or as_json,
     ) as stage:  # fmt: skip
@@ -165,28 +165,8 @@ def _swept(settings: Sequence[str]) -> tuple[str, str, dict[str, str]]:
     return name, text, {other: value for other, value in values.items() if other != name}
 
 
-@dataclass(frozen=True)
-class Stage:
-    """Opened records, and the clock and window under which hunts are rendered."""
-
-    records: EventSource
-    rows: int
-    now: Instant
-    window: str | Window
-    zone: Any
-
-    def render(self, hunt: Hunt, values: Mapping[str, Any]) -> RenderedQuery:
-        """The hunt under this clock and window."""
-        from qakhunt.hunts.render import render
-
-        return render(
-            hunt, now=self.now, product=self.records.product, parameters=values,
-            window=self.window, zone=self.zone,
-        )  # fmt: skip
-
-
 @contextmanager
-def open_stage(
+def _staged(
     events: Sequence[str],
     recording: Path | None,
     hunts: Sequence[Hunt],
@@ -197,34 +177,19 @@ def open_stage(
     zone: str | None,
     quiet: bool,
 ) -> Iterator[Stage]:
-    """Load events once; without a window, all of them are looked at, as of their end.
+    """The stage of the options as given; the bundled sample by default."""
+    from qakhunt.run.sample import sample_events
+    from qakhunt.testing.stage import open_stage
 
-    A recording brings its own clock and window.
-    """
     if recording is not None and (events or now):
         other = "--events" if events else "--now"
         raise UsageError(f"--recording and {other} exclude each other")
     zone_of_days = read_zone(zone)
     with ExitStack() as stack:
         with working("loading events", quiet=quiet):
-            records, own_now = _opened(stack, events, recording, dialect)
-        span, rows = records.span(hunts)
-        moment = own_now or (read_now(now) if now else span.end)
-        yield Stage(records, rows, moment, window or span, zone_of_days)
-
-
-def _opened(
-    stack: ExitStack, events: Sequence[str], recording: Path | None, dialect: str | None
-) -> tuple[EventSource, Instant | None]:
-    """The records, closed with the stack, and the clock that a recording brings."""
-    if recording is not None:
-        from qakhunt.testing.records import RecordedSource
-
-        product = read_product(dialect) if dialect else None
-        source = stack.enter_context(RecordedSource(recording, product))
-        return source, source.now
-    from qakhunt.run.sample import sample_events
-    from qakhunt.testing.records import Records
-
-    inputs = list(events) or sample_events()
-    return stack.enter_context(Records(inputs, read_product(dialect))), None
+            stage = stack.enter_context(open_stage(
+                events or sample_events(), hunts, recording=recording, window=window,
+                product=read_product(dialect) if dialect else None,
+                now=read_now(now) if now else None, zone=zone_of_days,
+            ))  # fmt: skip
+        yield stage

@@ -116,7 +116,7 @@ def clouds(incomplete: str) -> Found:
 
 
 def _config(ctx: typer.Context) -> Config | None:
-    from qakhunt.run.source import read_config
+    from qakhunt.run.config import read_config
 
     return read_config(_config_path(ctx))
 

@@ -12,16 +12,19 @@ import typer
 from qakhunt.cli import complete
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
-from qakhunt.cli.output import print_json, print_lines, write_text
+from qakhunt.cli.output import print_json, print_lines, screen, write_text
 from qakhunt.core.errors import ExitCode, UsageError
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.config import user_folder
+from qakhunt.run.config import read_config, user_folder
 from qakhunt.run.execution import in_order
 from qakhunt.run.request import HuntRequest, read_now, rendered_hunts
 from qakhunt.run.settings import shown
-from qakhunt.run.source import Choice, chosen_profiles, read_config
+from qakhunt.run.source import Choice, chosen_profiles
+from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from qakhunt.kql.values import Instant
     from qakhunt.run.config import Config
     from qakhunt.run.doctor import Check
@@ -220,22 +223,25 @@ def doctor(
     file = read_config(config)
     chosen = chosen_profiles(file, Choice(profile or (), group, all_profiles))
     live = LiveBackends(moment, trusted_hosts=trust_host or ())
+    checks: list[Check] = []
     try:
-        checks: list[Check] = []
         works = [partial(_examine, settings, live, moment) for settings in chosen]
-        for found in in_order(_AT_ONCE, works):
+        for settings, found in zip(chosen, in_order(_AT_ONCE, works), strict=True):
             checks += found
             if not as_json:
-                _show(found)
+                print_lines(_lines(found) if len(chosen) == 1 else [_summary(settings, found)])
+                sys.stdout.flush()
     finally:
         live.close()
+    if as_json:
+        print_json({"checks": [asdict(check) for check in checks]})
+    elif len(chosen) > 1:
+        _show_failures(checks)
     missing = file.missing_tenants() if file is not None and all_profiles else []
     print_lines(
         (f"warning: expected tenant without a profile: {tenant}" for tenant in missing),
         to_stderr=True,
     )
-    if as_json:
-        print_json({"checks": [asdict(check) for check in checks]})
     failed = any(check.grade == "failed" for check in checks)
     return ExitCode.CHECK_FAILED if failed else ExitCode.OK
 
@@ -250,9 +256,45 @@ def _examine(settings: ProfileSettings, live: LiveBackends, now: Instant) -> lis
     return list(examine(settings, live, hunts))
 
 
-def _show(checks: list[Check]) -> None:
+def _lines(checks: Sequence[Check]) -> Iterator[str]:
+    """Every check of a profile."""
     for check in checks:
-        hints = [f"         {check.hint}"] if check.hint and check.grade != "ok" else []
-        line = f"{check.grade.value:<8} {check.profile}  {check.name}: {check.words}"
-        print_lines([line, *hints])
-    sys.stdout.flush()
+        yield f"{check.grade.value:<8} {check.profile}  {check.name}: {check.said}"
+        if check.hint and check.grade != "ok":
+            yield f"         {check.hint}"
+
+
+def _summary(settings: ProfileSettings, checks: Sequence[Check]) -> str:
+    """One line for a profile: the worst grade and what has it."""
+    from qakhunt.answers.ledger import target_label
+
+    label = target_label(settings.name, settings.profile.tenant, None)
+    for grade in ("failed", "warning"):
+        names = dict.fromkeys(check.name for check in checks if check.grade == grade)
+        if names:
+            return f"{grade:<8} {label}  {', '.join(names)}"
+    return f"{'ok':<8} {label}  {count(len(checks), 'check')}"
+
+
+def _show_failures(checks: Sequence[Check]) -> None:
+    """A table of what went wrong: one row per reason, with its profiles."""
+    from qakhunt.reports.console import show_problems, unpadded
+    from qakhunt.reports.summary import Problem, alike
+
+    found = [
+        Problem(
+            tuple(dict.fromkeys(check.profile for check in group)), group[0].name,
+            f"{group[0].grade.value}: {group[0].words}", group[0].hint, differ,
+        )
+        for group, differ in alike(
+            [check for check in checks if check.grade != "ok"],
+            lambda check: (check.name, check.grade.value, check.words, check.hint),
+        )
+    ]  # fmt: skip
+    console = screen()
+    with unpadded(console):
+        show_problems(found, console)
+    profiles = {check.profile for check in checks}
+    failed = {check.profile for check in checks if check.grade == "failed"}
+    print(f"{len(failed):,} of {count(len(profiles), 'profile')} failed", end="")
+    print("; 'qakhunt doctor --profile NAME' shows every check of one" if found else "")

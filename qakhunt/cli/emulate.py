@@ -34,6 +34,10 @@ def emulate(
     no_faults: Annotated[
         bool, Panel.events("--no-faults", help="Leave out the scenario's faults and throttles.")
     ] = False,
+    no_limits: Annotated[
+        bool,
+        Panel.server("--no-limits", help="Do not throttle as the services document, for speed."),
+    ] = False,
     now: o.Now = None,
     host: Annotated[
         str, Panel.server("--host", metavar="ADDRESS", help="Address to listen on.")
@@ -77,7 +81,9 @@ def emulate(
     loaded = _loaded(events, scenario).at(now)
     if no_faults:
         loaded = loaded.without_faults()
-    emulator = Emulator(loaded, host=host, port=port, tls=tls, ca_file=ca_file)
+    emulator = Emulator(
+        loaded, host=host, port=port, tls=tls, ca_file=ca_file, limits=not no_limits
+    )
 
     def ready() -> None:
         print(json.dumps(emulator.ready_line()), flush=True)

@@ -73,9 +73,10 @@ def evaluate(
     """Measure hunts on labelled events: recall, false alerts, lost events, time.
 
     Without HUNT: the set qakbot. A manifest says what each file holds; without one,
-    public sets are known by name. Generated bursts, modelled administration and the
-    sequences held back from tuning are added unless --generated is 0; what was held
-    back is counted apart.
+    public sets are known by name. Generated bursts, modelled administration, chains of
+    published campaigns and the sequences held back from tuning are added unless
+    --generated is 0; what was held back is counted apart, and so is what triage makes
+    of a burst hunt's alerts.
     """
     chosen = chosen_format(format_, FORMATS, as_json=as_json)
     sets = _sets(labelled or (), generated, seed)
@@ -95,6 +96,7 @@ def evaluate(
 
 
 def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSet]:
+    from qakhunt.testing.chains import chain_sets
     from qakhunt.testing.generator import generate, held_back
     from qakhunt.testing.labelled import load_labelled
 
@@ -106,7 +108,7 @@ def _sets(folders: Sequence[Path], generated: int, seed: int) -> list[LabelledSe
             if one.label == "benign" and one.origin == "captured"
             for row in one.rows
         ]
-        sets += [*generate(seed, generated, benign), *held_back(benign)]
+        sets += [*generate(seed, generated, benign), *held_back(benign), *chain_sets()]
     if not sets:
         raise UsageError("nothing to measure on", hint="name a folder with --labelled")
     names = [one.name for one in sets]
@@ -131,7 +133,7 @@ def _measure(
     moment = read_now(now)
     with working("measuring", quiet=quiet) as say:
         evidence = measure(
-            found, sets, seed=seed, repeats=repeats,
+            found, sets, seed=seed, repeats=repeats, triage=True,
             progress=lambda text: say(for_terminal(text)),
         )  # fmt: skip
     return document(evidence, sets, now=moment, seed=seed, repeats=repeats)
@@ -200,8 +202,8 @@ def _rendering_tables(hunt: Document) -> Iterator[Any]:
     """
     from rich.table import Table
 
-    from qakhunt.testing.evidence import PARTS, percent, share_of
-    from qakhunt.testing.labelled import TUNING
+    from qakhunt.testing.evidence import percent, share_of
+    from qakhunt.testing.labelled import PARTS, TUNING
 
     lost = {(e["rendering"], e["origin"], e["percent"]): share_of(e) for e in hunt["loss"]}
     times = {(e["rendering"], e["origin"]): e for e in hunt["seconds_to_detection"]}

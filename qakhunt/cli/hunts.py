@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from qakhunt.backends.kusto_query import DIALECT, PRODUCT, RefusedQuery, refuse_for_lake
-from qakhunt.cli import checks, complete
+from qakhunt.cli import checks, complete, rules
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import chosen_format, json_text, print_json, print_lines, screen, write_text
@@ -19,7 +19,14 @@ from qakhunt.core.errors import NotAvailableError
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.run.request import HuntRequest, catalog, read_now, read_product, rendered_hunts
+from qakhunt.run.request import (
+    HuntRequest,
+    catalog,
+    read_now,
+    read_product,
+    read_values,
+    rendered_hunts,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -28,6 +35,7 @@ if TYPE_CHECKING:
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.reports.software import SoftwareCoverage
 
 app = o.new_app(no_args_is_help=True)
 _LONG = 80
@@ -37,7 +45,7 @@ _FORMATS = ("table", "json", "navigator")
 
 @app.callback()
 def hunts() -> None:
-    """List, show, create and check hunts."""
+    """List, show, create, check, export and import hunts."""
 
 
 def render(
@@ -65,7 +73,7 @@ def render(
     """Print a hunt's KQL, ready to paste into the portal. Without a name: the Qakbot hunt."""
     request = HuntRequest(
         [hunt] if hunt else (), hunts or (), command or (), commands, add_command or (),
-        threshold, set_ or (), window, time_zone,
+        threshold, read_values(set_ or ()), window, time_zone,
     )  # fmt: skip
     product = PRODUCT if dialect == DIALECT else read_product(dialect)
     found = rendered_hunts(request, now=read_now(now), product=product, strict=False)
@@ -216,11 +224,10 @@ def _evidence_lines(hunt: Hunt) -> tuple[str, ...]:
     return (*stale, *lines_of(found))
 
 
-def _technique(technique: str) -> str:
-    from qakhunt.hunts.command_catalogue import families
+def _technique(identifier: str) -> str:
+    from qakhunt.triage.hit_report import technique
 
-    name = families().techniques.get(technique)
-    return f"{technique} {name}" if name else technique
+    return f"{identifier} {technique(identifier).name}".rstrip()
 
 
 def _parameter_lines(hunt: Hunt) -> list[str]:
@@ -262,27 +269,44 @@ def _window_line(hunt: Hunt) -> str:
 
 @app.command()
 def coverage(
+    software: Annotated[
+        o.Text,
+        Panel.target(
+            "--software", metavar="ID", help="Show ATT&CK's list of a malware, as S0650, beside it."
+        ),
+    ] = None,
     hunts: o.HuntFolders = None,
     format_: Annotated[str, o.text_format(*_FORMATS)] = "table",
     out: o.Out = None,
     as_json: o.AsJson = False,
     force: o.Force = False,
 ) -> None:
-    """Show which ATT&CK techniques the hunts on this machine search for."""
+    """Show which ATT&CK techniques the hunts on this machine search for.
+
+    With --software: each technique that ATT&CK lists for the malware, with the hunts for
+    it or the reason why there is none.
+    """
     from qakhunt.reports.navigator import coverage_layer, layer_text
+    from qakhunt.reports.software import coverage_of
 
     found = catalog(hunts or ()).all()
+    listed = coverage_of(software, found) if software else None
     format_ = chosen_format(format_, _FORMATS, as_json=as_json)
     if out is not None and format_ == "table":
         format_ = "navigator"
     if format_ == "table":
-        _coverage_table(found)
+        _software_table(listed) if listed else _coverage_table(found)
         return
-    text = layer_text(coverage_layer(found)) if format_ == "navigator" else _coverage_json(found)
+    if format_ == "navigator":
+        named = {name for t in listed.techniques for name in t.hunts} if listed else None
+        shown = [hunt for hunt in found if named is None or hunt.name in named]
+        text = layer_text(coverage_layer(shown))
+    else:
+        text = _coverage_json(found, listed)
     write_text(text, out, force=force, private=False)
 
 
-def _coverage_json(hunts: Sequence[Hunt]) -> str:
+def _coverage_json(hunts: Sequence[Hunt], listed: SoftwareCoverage | None) -> str:
     from qakhunt.reports.navigator import techniques_of
     from qakhunt.triage.hit_report import technique
 
@@ -293,7 +317,27 @@ def _coverage_json(hunts: Sequence[Hunt]) -> str:
                 {"id": identifier, "name": technique(identifier).name, "hunts": names}
                 for identifier, names in techniques_of(hunts).items()
             ],
+            **({"software": listed.document()} if listed else {}),
         }
+    )
+
+
+def _software_table(listed: SoftwareCoverage) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column("Technique", no_wrap=True)
+    table.add_column("Name", overflow="fold")
+    table.add_column("Hunts, or why there is none", overflow="fold")
+    for one in listed.techniques:
+        hunts = Text("\n".join(map(for_terminal, one.hunts)))
+        table.add_row(one.id, Text(one.name), hunts if one.hunts else Text(one.gap, style="dim"))
+    console = screen()
+    console.print(table)
+    console.print(
+        f"{listed.id} {listed.name}, ATT&CK {listed.version}: "
+        f"{listed.hunted} of {len(listed.techniques)} techniques are hunted"
     )
 
 
@@ -303,6 +347,7 @@ def _coverage_table(hunts: Sequence[Hunt]) -> None:
 
     from qakhunt.hunts.command_catalogue import families
     from qakhunt.reports.navigator import techniques_of
+    from qakhunt.reports.software import coverage_of, lists
     from qakhunt.triage.hit_report import technique
     from qakhunt.triage.words import count
 
@@ -322,6 +367,12 @@ def _coverage_table(hunts: Sequence[Hunt]) -> None:
     console.print(f"{count(len(found), 'technique')}, {count(looking, 'hunt')}")
     if absent:
         console.print("known discovery commands, but no hunt looks for: " + ", ".join(absent))
+    for identifier in lists().software:
+        listed = coverage_of(identifier, hunts)
+        console.print(
+            f"of ATT&CK's {len(listed.techniques)} techniques of {identifier}: {listed.hunted}; "
+            f"--software {identifier} shows each"
+        )
 
 
 @app.command()
@@ -336,14 +387,14 @@ def new(
 ) -> None:
     """Write a commented hunt to start from, with two test cases that pass."""
     from qakhunt.core.writing import check_target
-    from qakhunt.hunts.skeleton import cases, check_name, skeleton
+    from qakhunt.hunts.hunt_template import cases, check_name, template
 
     check_name(name)
     path, tests = folder / f"{name}.yaml", folder / "tests" / f"{name}.yaml"
     check_target(path, force=force)
     tests.parent.mkdir(exist_ok=True)
     check_target(tests, force=force)
-    write_text(skeleton(name), path, force=force, private=False)
+    write_text(template(name), path, force=force, private=False)
     write_text(cases(name), tests, force=force, private=False)
     print(path)
     print(tests)
@@ -352,3 +403,5 @@ def new(
 
 
 app.command("lint")(checks.lint)
+app.command("export")(rules.export)
+app.command("import")(rules.import_rules)

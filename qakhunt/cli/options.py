@@ -135,6 +135,13 @@ SourceRowsOf = Annotated[
     File,
     Panel.events("--recording", metavar="DIR", help="Use the source rows of this recording."),
 ]
+External = Annotated[
+    Texts,
+    Panel.events(
+        "--external", metavar="URL=PATH",
+        help="File for an address of externaldata, or a folder with host/path; repeatable.",
+    ),
+]  # fmt: skip
 DateOrder = Annotated[
     Text,
     Panel.events(
@@ -269,7 +276,7 @@ FormatName = Annotated[
     Text,
     Panel.output(
         "--format", metavar="NAME", autocompletion=complete.formats,
-        help="table, json, ndjson, csv, parquet, markdown, html, chat or navigator.",
+        help="table, json, ndjson, csv, parquet, markdown, html, chat, navigator or ocsf.",
     ),
 ]  # fmt: skip
 Out = Annotated[
@@ -297,7 +304,8 @@ Sinks = Annotated[
     Panel.schedule(
         "--sink", metavar="SINK", autocompletion=complete.sinks,
         help="Send findings to a sink of the configuration, or to KIND:ADDRESS with the kind "
-        "file, webhook, teams, log-analytics or smtp, or to stdout; repeatable.",
+        "file, webhook, teams, log-analytics, sentinel-incident or smtp, or to stdout; "
+        "repeatable.",
     ),
 ]  # fmt: skip
 SuppressionsFile = Annotated[

@@ -15,12 +15,13 @@ from qakhunt.answers.run_result import DEFAULT_LIMIT
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines, screen
-from qakhunt.cli.run import collect_context, exit_code, read_around, read_slice, report_failures
+from qakhunt.cli.run import exit_code, report_failures
 from qakhunt.core.errors import ExitCode, UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.window import PUBLISHED
+from qakhunt.run.hunting import collect_context, read_around, read_slice
 from qakhunt.run.progress import Shown, progress_of, working
-from qakhunt.run.request import HuntRequest, read_input_options
+from qakhunt.run.request import HuntRequest, read_input_options, read_values
 from qakhunt.run.source import Choice, Source, SourceOptions, choose_source
 from qakhunt.triage.words import count
 
@@ -44,6 +45,7 @@ def record(
     config: o.ConfigPath = None,
     trust_host: o.TrustedHosts = None,
     events: o.Events = None,
+    external: o.External = None,
     dialect: o.Dialect = None,
     memory_limit: o.MemoryLimit = None,
     command: o.Commands = None,
@@ -89,14 +91,14 @@ def record(
         raise UsageError("--key is for pseudonyms, and --keep-names makes none")
     check_place(out, private=keep_names, force=force)
     request = HuntRequest(
-        hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone,
+        hunt or (), hunts or (), command or (), commands, add_command or (), threshold,
+        read_values(set_ or ()), window, time_zone,
     )  # fmt: skip
     source = choose_source(
         SourceOptions(
             backend, events or (), dialect, now, timeout, config,
             Choice(profile or (), group, all_profiles), trust_host or (), read_slice(slice_),
-            memory_limit=memory_limit,
+            memory_limit=memory_limit, external=external or (),
         ),
         os.environ,
     )  # fmt: skip
@@ -181,7 +183,9 @@ def _report(result: RunResult, missing: list[LedgerLine]) -> None:
 
     show_account(result, screen(to_stderr=True))
     if missing:
-        words = f"{count(len(missing), 'stretch', 'stretches')} of source rows did not come whole"
+        words = (
+            f"{count(len(missing), 'time range', 'time ranges')} of source rows did not come whole"
+        )
         print_lines([f"warning: {words}: {missing[0].detail}"], to_stderr=True)
 
 

@@ -6,7 +6,6 @@ import os
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 from qakhunt.answers.ledger import Verdict
@@ -17,27 +16,28 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import Output, present, print_json, print_lines, screen
 from qakhunt.core.errors import ExitCode, QakhuntError, UsageError
 from qakhunt.hunts.window import PUBLISHED
-from qakhunt.kql.values import TICKS_PER_DAY, Timespan
+from qakhunt.run.hunting import hunt as hunt_in
+from qakhunt.run.hunting import read_around, read_slice
 from qakhunt.run.log import RunLog, read_log_format
 from qakhunt.run.progress import Shown, progress_of
 from qakhunt.run.request import (
     HuntRequest,
     read_deadline,
     read_input_options,
+    read_values,
     read_zone,
-    seconds_left,
 )
 from qakhunt.run.source import Choice, Source, SourceOptions, choose_source
 from qakhunt.schedule.options import ScheduleOptions, open_job
 from qakhunt.triage.words import count, short_list
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Iterator, Sequence
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.backends.engine.inputs import InputOptions
-    from qakhunt.run.plan import Forecast, PlanLine
-    from qakhunt.run.slicing.strategies import SliceRequest
+    from qakhunt.kql.values import Timespan
+    from qakhunt.run.plan import Forecast, LineForecast
     from qakhunt.schedule.job import Job
 
 
@@ -52,6 +52,7 @@ def run(
     recording: o.RecordingPath = None,
     on_source: o.OnSource = False,
     events: o.Events = None,
+    external: o.External = None,
     strict: o.Strict = False,
     date_order: o.DateOrder = None,
     max_expanded: o.MaxExpanded = None,
@@ -137,8 +138,8 @@ def run(
         sinks=sink or (), zone=time_zone, plan_only=explain or dry_run,
     )  # fmt: skip
     request = HuntRequest(
-        hunt or (), hunts or (), command or (), commands, add_command or (), threshold, set_ or (),
-        window, time_zone, config,
+        hunt or (), hunts or (), command or (), commands, add_command or (), threshold,
+        read_values(set_ or ()), window, time_zone, config,
     )  # fmt: skip
     around = read_around(context)
     source = choose_source(
@@ -146,7 +147,7 @@ def run(
             backend, events or (), dialect, now, timeout, config,
             Choice(profile or (), group, all_profiles), trust_host or (), read_slice(slice_),
             read_deadline(deadline), recording=recording, on_source=on_source,
-            memory_limit=memory_limit,
+            memory_limit=memory_limit, external=external or (),
             inputs=_input_options(events, time_zone, date_order, max_expanded, strict=strict),
             announce=view.format is None and not quiet and not sys.stdout.isatty(),
         ),
@@ -165,9 +166,9 @@ def run(
         return ExitCode.OK
     try:
         with open_job(schedule, log, source) if schedule.wanted else nullcontext() as job:
-            result = _hunt(source, request, schedule, job, log, shown, partial(
-                collect_context, around=around, limit=context_hits
-            ))  # fmt: skip
+            result = _hunt(
+                source, request, schedule, job, log, shown, around, context_hits
+            )  # fmt: skip
             _present(
                 result, view, log, to_stdout="stdout" in schedule.sinks,
                 suppressed=show_suppressed, known=show_known,
@@ -216,31 +217,15 @@ def _input_options(
 
 def _hunt(
     source: Source, request: HuntRequest, schedule: ScheduleOptions, job: Job | None, log: RunLog,
-    shown: Shown, collect: Callable[[RunResult, Sequence[PlanLine]], None],
+    shown: Shown, around: Timespan | None, limit: int,
 ) -> RunResult:  # fmt: skip
     """Run the plan as a job where there is one, else plainly."""
-    from qakhunt.run.execution import RunOptions, execute
-
-    suppressions = schedule.read_suppressions()
-    with (
-        progress_of(shown) as progress,
-        source.opened(schedule.request(request), progress.say, progress.waited) as plan,
-    ):
-        progress.planned(plan)
-        log.event("run started", lines=len(plan), state=schedule.state)
-
-        def ask(lines: Sequence[PlanLine]) -> RunResult:
-            return execute(lines, RunOptions(
-                progress.both(lambda _, line: log.line(line)), progress.expected,
-                seconds_left(source.until),
-            ))  # fmt: skip
-
-        result = job.run(plan, ask) if job else ask(plan)
-        if job is None:
-            suppressions.apply(result, log.now)
-        collect(result, plan)
-    result.sample, result.clouds = source.sample, source.clouds
-    return result
+    conduct = schedule.conduct(job, log)
+    with progress_of(shown) as progress:
+        return hunt_in(
+            source, schedule.request(request), progress, answered=lambda _, line: log.line(line),
+            conduct=conduct, around=around, limit=limit,
+        )  # fmt: skip
 
 
 def _present(
@@ -263,43 +248,6 @@ def _present(
     report_failures(result)
 
 
-def read_slice(text: str | None) -> SliceRequest | None:
-    """How to slice. Raises UsageError."""
-    if text is None:
-        return None
-    from qakhunt.run.slicing.strategies import read_slices
-
-    try:
-        return read_slices(text)
-    except ValueError as problem:
-        raise UsageError(f"--slice: {problem}") from None
-
-
-def read_around(text: str | None) -> Timespan | None:
-    """How long before and after a hit to look. Raises UsageError."""
-    if text is None:
-        return None
-    try:
-        around = Timespan.parse(text)
-    except ValueError:
-        raise UsageError(f"--context {text!r}: expected a time such as 30m or 2h") from None
-    if not 0 < around.ticks <= TICKS_PER_DAY:
-        raise UsageError(f"--context {text}: expected more than nothing, up to a day")
-    return around
-
-
-def collect_context(
-    result: RunResult, plan: Sequence[PlanLine], around: Timespan | None, limit: int,
-    only: int | None = None,
-) -> None:  # fmt: skip
-    """Collect into ``result`` where it is wanted and something was found."""
-    if around is None or not result.hits or result.interrupted:
-        return
-    from qakhunt.run.collector import collect
-
-    collect(result, plan, around=around, limit=limit, only=only)
-
-
 def _show_plan(found: Forecast, *, explain: bool, dry_run: bool, as_json: bool) -> None:
     if as_json:
         from qakhunt.run.plan import plan_document
@@ -313,33 +261,42 @@ def _show_plan(found: Forecast, *, explain: bool, dry_run: bool, as_json: bool) 
 
 
 def _plan_lines(found: Forecast) -> list[str]:
-    lines = []
+    """One entry per target and kind of question: hunts that are asked alike stand together."""
+    alike: dict[tuple[object, ...], list[LineForecast]] = {}
     for entry in found.lines:
-        target = entry.line.target
-        label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
-        if entry.missing:
-            lines.append(
-                f"{entry.line.rendered.hunt.name} on {label}: not queried: {entry.missing}"
-            )
-            continue
-        text = f"{entry.line.rendered.hunt.name} on {label} ({entry.line.backend.name}): "
-        text += count(len(entry.slices), "call")
-        if len(entry.slices) > 1:
-            text += f", {entry.slices[0]} to {entry.slices[-1]}"
-        text += f"; {entry.probes} more to check the coverage"
-        lines.append(text)
-        if entry.billed:
-            tables = ", ".join(entry.tables) or "tables that the query does not name"
-            window = entry.line.rendered.window
-            lines.append(f"  billed by the gigabyte, size unknown: {tables}, {window}")
-        if entry.note:
-            lines.append(f"  not sliced: {entry.note}")
+        how = (entry.missing, entry.slices, entry.note, entry.billed, entry.line.rendered.window)
+        alike.setdefault((entry.line.target, entry.line.backend.name, how), []).append(entry)
+    lines: list[str] = []
+    for entries in alike.values():
+        lines += _plan_entry(entries)
     for quota in found.quotas:
         lines.append(f"{quota.whose}: {count(quota.calls, 'call')} of {quota.limit}")
     total = sum(len(entry.slices) for entry in found.lines)
     targets = len({entry.line.target for entry in found.lines})
     lines.append(f"{count(targets, 'target')}, {count(total, 'call')}; nothing was queried")
     return lines
+
+
+def _plan_entry(entries: Sequence[LineForecast]) -> Iterator[str]:
+    first = entries[0]
+    target, slices = first.line.target, first.slices
+    label = " ".join(filter(None, [target.profile, target.tenant, target.workspace]))
+    hunts = [entry.line.rendered.hunt.name for entry in entries]
+    asked = hunts[0] if len(hunts) == 1 else count(len(hunts), "hunt")
+    if first.missing:
+        yield f"{asked} on {label}: not queried: {first.missing}"
+        return
+    text = f"{asked} on {label} ({first.line.backend.name}): "
+    text += count(len(slices) * len(hunts), "call")
+    if len(slices) > 1:
+        text += f", {slices[0]} to {slices[-1]}"
+    yield f"{text}; {sum(entry.probes for entry in entries)} more to check the coverage"
+    if first.billed:
+        tables = dict.fromkeys(table for entry in entries for table in entry.tables)
+        named = ", ".join(tables) or "tables that the query does not name"
+        yield f"  billed by the gigabyte, size unknown: {named}, {first.line.rendered.window}"
+    if first.note:
+        yield f"  not sliced: {first.note}"
 
 
 def report_failures(result: RunResult) -> None:

@@ -10,9 +10,10 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_lines
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import DEFAULT_HUNT
+from qakhunt.run.config import read_config
 from qakhunt.run.progress import working
 from qakhunt.run.request import catalog, read_length, read_now
-from qakhunt.run.source import Choice, read_config
+from qakhunt.run.source import Choice
 
 app = o.new_app(help="Build a runbook for Azure Automation.")
 

@@ -14,14 +14,15 @@ from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
-from qakhunt.run.source import Choice, chosen_profiles, read_config
+from qakhunt.run.config import read_config
+from qakhunt.run.source import Choice, chosen_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
     from qakhunt.backends.auth.identity import Identity
-    from qakhunt.backends.auth.interactive import Analysts
+    from qakhunt.backends.auth.interactive import InteractiveSignIns
 
 OWN_TENANT = "organizations"
 CloudOption = Annotated[
@@ -59,17 +60,17 @@ def login(
     trust_host: o.TrustedHosts = None,
 ) -> None:  # fmt: skip
     """Sign in as an analyst. One sign-in serves every tenant that knows you."""
-    from qakhunt.backends.auth.interactive import MEMORY, Analysts
+    from qakhunt.backends.auth.interactive import MEMORY, InteractiveSignIns
 
     identity, scope = _identity(
         config, profile, tenant=tenant, client_id=client_id, cloud=cloud, trusted=trust_host or ()
     )
     chosen = _store(store, identity)
-    with closing(Analysts(identity, chosen)) as analysts:
+    with closing(InteractiveSignIns(identity, chosen)) as sign_ins:
         if browser:
-            name = analysts.sign_in_by_browser(scope)
+            name = sign_ins.sign_in_by_browser(scope)
         else:
-            name = analysts.sign_in_by_code(scope, _show)
+            name = sign_ins.sign_in_by_code(scope, _show)
     print(f"signed in as {for_terminal(name)}")
     if chosen == MEMORY:
         print("kept in memory: the next command asks again", file=sys.stderr)
@@ -83,11 +84,11 @@ def accounts(
     as_json: o.AsJson = False,
 ) -> None:
     """List the analysts who are signed in on this machine; in every cloud by default."""
-    with closing(_kept(config, profile, cloud, trust_host)) as analysts:
-        found = analysts.accounts()
+    with closing(_kept(config, profile, cloud, trust_host)) as sign_ins:
+        found = sign_ins.accounts()
         if as_json:
             listed = [{"account": one.name, "tenant": one.tenant} for one in found]
-            print_json({"store": analysts.store, "accounts": listed})
+            print_json({"store": sign_ins.store, "accounts": listed})
             return
     for one in found:
         authority = "" if one.authority == "login.microsoftonline.com" else f", {one.authority}"
@@ -110,8 +111,8 @@ def logout(
     The tokens are removed here. Entra ID keeps the session until it expires or an
     administrator revokes it.
     """
-    with closing(_kept(config, profile, cloud, trust_host)) as analysts:
-        gone = analysts.sign_out(account)
+    with closing(_kept(config, profile, cloud, trust_host)) as sign_ins:
+        gone = sign_ins.sign_out(account)
     if account is not None and not gone:
         raise UsageError(f"{account} is not signed in", hint="'qakhunt accounts' lists who is")
     print_lines(f"signed out {name}" for name in gone)
@@ -127,12 +128,12 @@ def logout(
 
 def _kept(
     config: Path | None, profiles: list[str] | None, cloud: str | None, trusted: list[str] | None
-) -> Analysts:
+) -> InteractiveSignIns:
     """The sign-ins of a profile's or cloud's authority; without either, all that are kept."""
-    from qakhunt.backends.auth.interactive import Analysts
+    from qakhunt.backends.auth.interactive import InteractiveSignIns
 
     identity, _ = _identity(config, profiles, cloud=cloud, trusted=trusted or ())
-    return Analysts(identity, everywhere=not profiles and cloud is None)
+    return InteractiveSignIns(identity, everywhere=not profiles and cloud is None)
 
 
 def _identity(
@@ -182,7 +183,7 @@ def _store(wanted: str | None, identity: Identity) -> str | None:
         MEMORY,
         PLAIN,
         STORES,
-        Analysts,
+        InteractiveSignIns,
         encrypted_persistence,
     )
 
@@ -192,7 +193,7 @@ def _store(wanted: str | None, identity: Identity) -> str | None:
         )
     if identity.cache is None or wanted in (PLAIN, MEMORY):
         return wanted
-    if Analysts(identity).store == PLAIN and wanted is None:
+    if InteractiveSignIns(identity).store == PLAIN and wanted is None:
         return PLAIN
     identity.cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     if encrypted_persistence(identity.cache) is not None:

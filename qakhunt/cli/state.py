@@ -13,8 +13,8 @@ from qakhunt.cli import complete
 from qakhunt.cli import options as o
 from qakhunt.cli.output import print_lines
 from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.run.config import read_config
 from qakhunt.run.request import read_length, read_now
-from qakhunt.run.source import read_config
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -159,10 +159,11 @@ def _lines(document: dict[str, Any]) -> list[str]:
         label = entry["workspace"] or entry["customer"]
         lines.append(
             f"{entry['hunt']} on {label} ({entry['product']}): complete until "
-            f"{short(entry['watermark'])}, {len(entry['owed'])} owed, {len(entry['lost'])} lost"
+            f"{short(entry['watermark'])}, {len(entry['owed'])} in the backlog, "
+            f"{len(entry['lost'])} lost"
         )
         lines += [
-            f"  owed {short(w['start'])} to {short(w['end'])}, tried {w['attempts']} times: "
+            f"  backlog {short(w['start'])} to {short(w['end'])}, tried {w['attempts']} times: "
             f"{w['reason']}"
             for w in entry["owed"]
         ]

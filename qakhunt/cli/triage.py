@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 from qakhunt.answers.ledger import Verdict
 from qakhunt.answers.run_result import DEFAULT_LIMIT
+from qakhunt.backends.engine.external import give_external
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import Output, present, screen
 from qakhunt.cli.report import read_portals
-from qakhunt.cli.run import collect_context, read_around
 from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.run.hunting import collect_context, read_around
 from qakhunt.run.saved import reopened
 from qakhunt.triage.words import count
 
@@ -28,6 +29,7 @@ def triage(
     config: o.ConfigPath = None,
     trust_host: o.TrustedHosts = None,
     events: o.Events = None,
+    external: o.External = None,
     memory_limit: o.MemoryLimit = None,
     timeout: o.Timeout = None,
     context: o.Around = None,
@@ -57,6 +59,7 @@ def triage(
         raise UsageError(f"--hit {hit}: the result has {count(len(result.hits), 'hit')}")
     if _may_ask(result, around, events):
         limit_memory(memory_limit)
+        give_external(external)
         with reopened(
             result, events, timeout=timeout, config=config, trusted_hosts=trust_host or (),
             quiet=quiet,

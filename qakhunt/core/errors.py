@@ -41,15 +41,15 @@ class ExitCode(IntEnum):
     USAGE = 2
     """Usage, configuration, hunt file or recorded events: nothing was asked."""
     NOTHING_ANSWERED = 3
-    """Nothing answered, or another run holds the state."""
+    """Nothing answered, another run holds the state, or a rule was not deployed."""
     INCOMPLETE = 4
     """Incomplete: something did not answer completely."""
     REJECTED = 5
-    """The query was rejected by every line."""
+    """The query was rejected by every line, or a rule by its service."""
     DELIVERY_FAILED = 6
     """A delivery failed; 4, 10 and 14 come before it."""
     HITS = 10
-    """Hits with `--fail-on-hits`, or `diff` found a difference."""
+    """Hits with `--fail-on-hits`, or `diff` or `deploy --diff` found a difference."""
     HITS_INCOMPLETE = 14
     """Hits and incomplete, with `--fail-on-hits`."""
     BUG = 70

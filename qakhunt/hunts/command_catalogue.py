@@ -24,7 +24,8 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     """One thing that a discovery command teaches its author, however it is spelled.
 
     ``arguments`` is an RE2 expression that must match all of the normalised
-    arguments; ``files`` are file names without ``.exe``.
+    arguments; ``files`` are file names without ``.exe``; ``malware`` names the malware
+    whose reports list it, where those of other malware do not.
     """
 
     title: str
@@ -36,6 +37,7 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True, dict=True)
     core: bool = False
     anchor: bool = False
     remote: bool = False
+    malware: str = ""
 
     @cached_property
     def pattern(self) -> str:
@@ -61,10 +63,11 @@ class Spelling(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Parents(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """File names of processes that issue commands."""
+    """File names of processes that issue commands; ``malware``: whose host one is alone."""
 
     shells: tuple[str, ...]
     injected: tuple[str, ...]
+    malware: dict[str, str] = {}
 
 
 class Families(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

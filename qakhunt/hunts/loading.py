@@ -15,7 +15,7 @@ import msgspec
 
 from qakhunt.core.documents import Document, convert, parse_yaml, read_text
 from qakhunt.core.errors import HuntError, SourceLocation, nearest
-from qakhunt.hunts.model import EntityMapping, Hunt, HuntFile, Notes, QueryPlace
+from qakhunt.hunts.model import EntityMapping, Hunt, HuntFile, Notes, QueryPlace, RuleKeys
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,6 +29,12 @@ _PUBLIC_KEYS = frozenset(
     incidentConfiguration suppressionDuration suppressionEnabled sentinelEntitiesMappings
     version kind metadata tags author previousVersions""".split()  # noqa: SIM905
 )
+
+
+_RULE_KEYS = (
+    "queryPeriod", "queryFrequency", "triggerOperator", "triggerThreshold", "customDetails",
+    "eventGroupingSettings",
+)  # fmt: skip
 
 
 def load_hunt(path: Path, source: str = "file", number: int = 1) -> Hunt:
@@ -81,12 +87,28 @@ def _load_yaml(path: Path, source: str) -> Hunt:
         notes=model.qakhunt or Notes(),
         source=source,
         period="" if model.queryPeriod is None else str(model.queryPeriod),
+        rule=_rule_keys(model),
+    )
+
+
+def _rule_keys(model: HuntFile) -> RuleKeys:
+    """Those that are what they should be: a hunt is not refused for what only a rule needs."""
+    details, grouping = model.customDetails, model.eventGroupingSettings
+    kind = grouping.get("aggregationKind") if isinstance(grouping, dict) else None
+    threshold = model.triggerThreshold
+    return RuleKeys(
+        frequency=None if model.queryFrequency is None else str(model.queryFrequency),
+        operator=None if model.triggerOperator is None else str(model.triggerOperator),
+        threshold=threshold if isinstance(threshold, int) else None,
+        details={str(n): str(c) for n, c in details.items()} if isinstance(details, dict) else None,
+        grouping=None if kind is None else str(kind),
     )
 
 
 def _public_keys(value: dict[str, Any]) -> dict[str, Any]:
     """What others wrote, as it should be: only the query has to be right to be asked."""
-    kept: dict[str, Any] = {"query": value["query"], "queryPeriod": value.get("queryPeriod")}
+    kept: dict[str, Any] = {"query": value["query"]}
+    kept |= {key: value.get(key) for key in _RULE_KEYS}
     for key in ("id", "name", "description", "severity", "version"):
         found = value.get(key)
         kept[key] = "" if found is None else str(found)

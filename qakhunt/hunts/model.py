@@ -7,13 +7,16 @@ qakhunt reads stands under its one key ``qakhunt:``.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from qakhunt.core.errors import SourceLocation
 from qakhunt.kql import schema
 from qakhunt.kql.schema import ProductName  # noqa: TC001 - msgspec reads it at run time
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 LOG_ANALYTICS = schema.SENTINEL.name
 PRODUCTS = tuple(schema.PRODUCTS)
@@ -111,7 +114,23 @@ class HuntFile(msgspec.Struct, frozen=True):
     requiredDataConnectors: list[Any] | None = None  # noqa: N815
     tags: list[Any] | None = None
     queryPeriod: Any = None  # noqa: N815
+    queryFrequency: Any = None  # noqa: N815
+    triggerOperator: Any = None  # noqa: N815
+    triggerThreshold: Any = None  # noqa: N815
+    customDetails: Any = None  # noqa: N815
+    eventGroupingSettings: Any = None  # noqa: N815
     qakhunt: Notes | None = None
+
+
+@dataclass(frozen=True)
+class RuleKeys:
+    """What the file says of an analytics rule, as written: None for what it does not say."""
+
+    frequency: str | None = None
+    operator: str | None = None
+    threshold: int | None = None
+    details: Mapping[str, str] | None = None
+    grouping: str | None = None
 
 
 @dataclass(frozen=True)
@@ -157,6 +176,7 @@ class Hunt:
     notes: Notes = field(default_factory=Notes)
     source: str = "file"
     period: str = ""
+    rule: RuleKeys = RuleKeys()
     remarks: tuple[str, ...] = ()
 
     @property

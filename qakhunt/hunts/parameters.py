@@ -132,7 +132,9 @@ def _known(parameters: Mapping[str, Parameter]) -> str:
 def _check_bounds(hunt: Hunt, parameter: Parameter, value: Any) -> None:
     notes = hunt.notes.parameters.get(parameter.name)
     if parameter.role == "commands":
-        if not isinstance(value, list) or not value:
+        if not isinstance(value, list):
+            raise ValueError(f"expected a list of commands, not {value!r}")
+        if not value:
             raise ValueError("the command list is empty")
         if not all(isinstance(entry, str) and entry.strip() for entry in value):
             raise ValueError("every entry of the command list must be text")

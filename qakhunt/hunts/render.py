@@ -15,7 +15,14 @@ from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind, parameters_of, place_of, script_of
 from qakhunt.hunts.product import product_edits
 from qakhunt.hunts.time_filters import NotEvaluable, evaluate
-from qakhunt.hunts.window import PUBLISHED, account, bound_lets, published, resolve
+from qakhunt.hunts.window import (
+    PUBLISHED,
+    account,
+    bound_lets,
+    length_text,
+    published,
+    resolve,
+)
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.literal import encode
 from qakhunt.kql.syntax import Call
@@ -28,7 +35,7 @@ if TYPE_CHECKING:
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.syntax import Node
-    from qakhunt.kql.values import Instant, Window
+    from qakhunt.kql.values import Instant, Timespan, Window
 
 
 @dataclass(frozen=True)
@@ -78,11 +85,7 @@ def render(
     Raises UsageError for a value that does not fit, HuntError for a hunt that
     cannot be rendered, NotAvailableError for a product that it cannot serve.
     """
-    if product not in hunt.products:
-        raise NotAvailableError(
-            f"{hunt.name} is not available for {product}",
-            hint=f"it is written for {', '.join(hunt.products)}",
-        )
+    check_product(hunt, product)
     script = script_of(hunt)
     values = bind(hunt, parameters or {})
     notes = []
@@ -111,6 +114,40 @@ def render(
         hunt, product, text, window, now, values, hunt_hash, _sha256(text), tuple(warnings),
         tuple(edits), (*notes, *looked_at.notes), looked_at.partial,
     )  # fmt: skip
+
+
+def render_living(
+    hunt: Hunt,
+    period: Timespan,
+    *,
+    product: str = LOG_ANALYTICS,
+    parameters: Mapping[str, Any] | None = None,
+) -> str:
+    """The query of a rule that looks back ``period`` from whenever it runs.
+
+    Its window lets become ``ago(period)`` and ``now()``; nothing is rendered as an instant.
+    Raises what ``render`` raises.
+    """
+    check_product(hunt, product)
+    script = script_of(hunt)
+    edits = _parameter_edits(hunt, bind(hunt, parameters or {}))
+    if hunt.notes.window is not None:
+        lets = bound_lets(hunt, hunt.notes.window)
+        texts = (f"ago({length_text(period)})", "now()")
+        edits += [
+            Edit(let.value.start, let.value.end, text)
+            for let, text in zip(lets, texts, strict=True)
+        ]
+    return apply(hunt.query, [*edits, *product_edits(hunt, script, edits, product)])
+
+
+def check_product(hunt: Hunt, product: str) -> None:
+    """Raises NotAvailableError for a product that the hunt is not written for."""
+    if product not in hunt.products:
+        raise NotAvailableError(
+            f"{hunt.name} is not available for {product}",
+            hint=f"it is written for {', '.join(hunt.products)}",
+        )
 
 
 def _sha256(text: str) -> str:

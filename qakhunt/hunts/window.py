@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.core.errors import HuntError, UsageError
 from qakhunt.hunts.parameters import place_of, script_of
 from qakhunt.hunts.time_filters import NotEvaluable, Reach, evaluate, time_filters
-from qakhunt.kql.values import TICK, Instant, Timespan, Window
+from qakhunt.kql.literal import encode
+from qakhunt.kql.values import TICK, TICKS_PER_DAY, Instant, Timespan, Window
 from qakhunt.kql.visitors import are_several, is_unbounded, is_unknown, query_sources
 
 if TYPE_CHECKING:
@@ -139,12 +140,29 @@ def read_period(text: str) -> Timespan | None:
 
 def length(start: Instant, end: Instant) -> str:
     """The time between, as KQL writes it (``7d``, ``36h``), or the start where it is odd."""
-    ticks = end.ticks - start.ticks
+    return _in_units(end.since(start)) or f"time from {start}"
+
+
+def length_text(span: Timespan) -> str:
+    """A length as KQL writes it: ``7d``, ``36h``, or a literal of the type timespan."""
+    return _in_units(span) or encode(span, "timespan")
+
+
+def _in_units(span: Timespan) -> str:
     for unit, most in (("d", 36500), ("h", 72), ("m", 120)):
-        count, rest = divmod(ticks, Timespan.parse(f"1{unit}").ticks)
+        count, rest = divmod(span.ticks, Timespan.parse(f"1{unit}").ticks)
         if not rest and 0 < count <= most:
             return f"{count}{unit}"
-    return f"time from {start}"
+    return ""
+
+
+def iso_length(span: Timespan) -> str:
+    """A length as Azure writes it, in whole seconds: ``P14D``, ``PT1H30M``."""
+    rest = span.ticks // TICKS_PER_DAY * TICKS_PER_DAY
+    days, seconds = span.ticks // TICKS_PER_DAY, int(Timespan(span.ticks - rest).seconds)
+    hours, minutes, seconds = seconds // 3600, seconds // 60 % 60, seconds % 60
+    clock = "".join(f"{n}{u}" for n, u in ((hours, "H"), (minutes, "M"), (seconds, "S")) if n)
+    return f"P{f'{days}D' if days else ''}{f'T{clock}' if clock else ''}"
 
 
 def _named(hunt: Hunt, notes: WindowNotes, now: Instant, parameters: Mapping[str, Any]) -> Window:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Node(msgspec.Struct, frozen=True, eq=False):
-    """A stretch ``[start, end)`` of the text and what it is made of."""
+    """A span ``[start, end)`` of the text and what it is made of."""
 
     start: int
     end: int

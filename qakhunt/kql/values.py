@@ -214,7 +214,7 @@ TICK = Timespan(1)
 
 
 class Window(msgspec.Struct, frozen=True):
-    """A half-open stretch of time in UTC: ``start <= t < end``."""
+    """A half-open time range in UTC: ``start <= t < end``."""
 
     start: Instant
     end: Instant

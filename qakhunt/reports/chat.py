@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING
 
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.details import clock
-from qakhunt.reports.summary import faults, one_window
+from qakhunt.reports.summary import faults, one_window, problems, warning_lines
 from qakhunt.reports.view import cut, report_view
 from qakhunt.triage.words import count
 
@@ -41,13 +41,15 @@ def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
         lines.append(f"... and {count(len(view.findings) - MOST, 'further finding')}")
     for table in view.tables:
         lines += _rows(table)
-    missing = faults(result)
+    missing = problems(result.ledger.lines)
     if missing:
-        lines.append(f"not looked at completely: {count(len(missing), 'question')}")
-        lines += [plain(f"- {line.label}: {line.status.value}") for line in missing[:MOST]]
-    lines += [plain(f"warning: {text}") for text in result.warnings[:MOST]]
-    if len(result.warnings) > MOST:
-        lines.append(f"... and {count(len(result.warnings) - MOST, 'further warning')}")
+        failed = count(len(faults(result)), "query", "queries")
+        lines.append(f"not looked at completely: {failed}")
+        lines += [plain(f"- {cut(problem.sentence, 300)}") for problem in missing[:MOST]]
+    warnings = warning_lines(result)
+    lines += [plain(f"warning: {text}") for text in warnings[:MOST]]
+    if len(warnings) > MOST:
+        lines.append(f"... and {count(len(warnings) - MOST, 'further warning')}")
     window = f"{clock(result.window.start)[:16]} to {clock(result.window.end)[:16]} UTC"
     names = ", ".join(dict.fromkeys(rendered.hunt.name for rendered in result.rendered))
     lines.append(plain(f"{names}; {window if one_window(result) else 'each its own window'}"))

@@ -14,18 +14,21 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from qakhunt.answers.findings import EPISODE_GAP
 from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.summary import (
     context_lines,
     coverage_lines,
+    coverage_rows,
     delivery_line,
-    faults,
+    problems,
     verdict_line,
+    warning_lines,
 )
 from qakhunt.reports.view import cut, report_view, suppressed_view
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.words import count, prose
+from qakhunt.triage.words import count, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,10 +36,15 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from qakhunt.answers.run_result import RunResult
+    from qakhunt.reports.summary import CoverageRow, Problem
     from qakhunt.reports.view import FindingView, HitView, OwnTable, ReportView
 
-WIDE = 80
+WIDE, WIDE_ENOUGH = 80, 110
 LONGEST = 400
+MOST_WHOLE = 10
+"""Findings that are shown with their commands."""
+_INDENT = (0, 0, 0, 2)
+_GAP = span(EPISODE_GAP.seconds)
 _RIGHT = (0, 3)
 _STYLES = {
     Verdict.CLEAN: "bold green",
@@ -46,6 +54,7 @@ _STYLES = {
 }
 KIND_STYLES = {
     Kind.QAKBOT: "bold red",
+    Kind.LOADER: "bold red",
     Kind.INVENTORY: "bold blue",
     Kind.ADMINISTRATION: "bold blue",
     Kind.UNCLEAR: "bold yellow",
@@ -86,19 +95,54 @@ def show_account(result: RunResult, console: Console) -> None:
 
 
 def _account(result: RunResult, console: Console) -> None:
-    troubled = len(faults(result))
-    lines = coverage_lines(result)
-    for number, line in enumerate(lines):
-        indented(console, line, "yellow" if number >= len(lines) - troubled else "dim")
+    for line in coverage_lines(result):
+        indented(console, line, "dim")
+    rows = coverage_rows(result)
+    if len(rows) > 1:
+        console.print(Padding(_tenants(rows, console.width), _INDENT, expand=False))
+    show_problems(problems(result.ledger.lines), console)
     for delivery in result.deliveries:
         indented(console, delivery_line(delivery), "red" if delivery.failed else "dim")
     for number, line in enumerate(context_lines(result)):
         indented(console, line, "yellow" if number else "dim")
-    for warning in result.warnings:
-        indented(console, f"warning: {prose(warning)}", "yellow")
+    for warning in warning_lines(result):
+        indented(console, f"warning: {warning}", "yellow")
     if result.sample:
         indented(console, "This is the bundled sample: synthetic events, not your tenants.", "cyan")
     console.print(Text(for_terminal(verdict_line(result)), _STYLES[result.verdict]))
+
+
+def _tenants(rows: Sequence[CoverageRow], width: int) -> Table:
+    """One line per tenant; its source records where there is room."""
+    grid = Table(box=None, header_style="dim", pad_edge=False, padding=(0, 2, 0, 0))
+    grid.add_column("Tenant", overflow="fold")
+    grid.add_column("Complete", no_wrap=True)
+    grid.add_column("Hits", justify="right")
+    sources = width >= WIDE_ENOUGH and any(row.source for row in rows)
+    if sources:
+        grid.add_column("Source records")
+    for row in rows:
+        style = "dim" if row.complete == row.queries else "yellow"
+        complete = f"{row.complete:,} of {row.queries:,}"
+        cells = [row.tenant, complete, row.hits, *([row.source] if sources else [])]
+        grid.add_row(*(_text(cell, style) for cell in cells))
+    return grid
+
+
+def show_problems(found: Sequence[Problem], console: Console) -> None:
+    """What is not complete, and why: a sentence for one, else a table."""
+    if len(found) == 1 or console.width < WIDE:
+        for problem in found:
+            indented(console, problem.sentence, "yellow")
+    elif found:
+        grid = Table(box=None, header_style="yellow", pad_edge=False, padding=(0, 2, 0, 0))
+        grid.add_column("Not complete", overflow="fold", max_width=console.width // 2)
+        grid.add_column("Why", overflow="fold")
+        for problem in found:
+            where = _text(problem.places)
+            where.append("\n").append_text(_text(problem.asked, "dim"))
+            grid.add_row(where, _text(problem.reason, "yellow"))
+        console.print(Padding(grid, _INDENT, expand=False))
 
 
 def indented(console: Console, text: str, style: str, by: int = 2) -> None:
@@ -112,12 +156,20 @@ def _show_hits(view: ReportView, console: Console) -> None:
     if view.findings:
         several = len(hunts) > 1
         title = count(len(view.findings), "finding") if several else titles.get(hunts.pop(), "")
-        console.print(Text(for_terminal(title), style="bold"))
+        heading = Text(for_terminal(title), style="bold")
+        if any(len(finding.hits) > 1 for finding in view.findings):
+            heading.append(f"  hits on one device up to {_GAP} apart are one", "not bold dim")
+        console.print(heading)
         columns = _Columns(view.findings, console.width)
         if columns.fit:
             console.print(columns.heading(), no_wrap=True)
-        for finding in view.findings:
-            _show_finding(finding, columns, console, titles if several else {})
+        for at, finding in enumerate(view.findings):
+            shown = titles if several else {}
+            _show_finding(finding, columns, console, shown, whole=at < MOST_WHOLE)
+        left = len(view.findings) - MOST_WHOLE
+        if left > 0:
+            rest = f"the commands of the other {left:,}: --out FILE.html, or 'qakhunt triage'"
+            console.print(_text(rest, "dim"))
         console.print()
     for table in view.tables:
         heading = Text(for_terminal(table.title), style="bold")
@@ -131,11 +183,11 @@ class _Columns:
 
     def __init__(self, findings: Sequence[FindingView], width: int) -> None:
         self.fit = width >= WIDE
-        self.gap = 2 if width >= 110 else 1
+        self.gap = 2 if width >= WIDE_ENOUGH else 1
         views = [finding.worst for finding in findings]
         number = max(len(str(view.hit_report.number)) for view in views)
-        when = 30 if width >= 110 else 17
-        assessment = 24 if width >= 110 else 13
+        when = 30 if width >= WIDE_ENOUGH else 17
+        assessment = 24 if width >= WIDE_ENOUGH else 13
         left = width - number - 8 - when - assessment - 5 * self.gap
         device = max(6, *(len(for_terminal(view.device)) for view in views))
         account = max(7, *(len(for_terminal(view.hit.account or "-")) for view in views))
@@ -169,40 +221,63 @@ class _Columns:
 
 
 def _show_finding(
-    finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str]
-) -> None:
-    for number, view in enumerate(finding.hits):
-        hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
-        device = _text(view.device, "" if number else "bold")
-        when = f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
-        distinct = "-" if hit.distinct is None else f"{hit.distinct:,}"
-        if columns.fit:
-            cells = [
-                Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
-                Text(distinct), Text(when), Text(view.title, style),
-            ]  # fmt: skip
-            console.print(columns.row(cells))
-        else:
-            console.print(Text(f"{view.hit_report.number}. ").append_text(device))
-            facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
-            indented(console, f"{hit.account or '-'}, {facts}", "")
-            indented(console, f"{when} UTC", "")
-            console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
-        by = columns.indent if columns.fit else 2
-        where = f"{titles[hit.hunt]}, {view.place}" if hit.hunt in titles else view.place
-        if number == 0 and len(finding.hunts) > 1:
-            where += f", {len(finding.hunts)} hunts agree"
-        lines = [_text(where, "dim"), *_commands(view, console.width - by)]
-        if max(line.cell_len for line in lines) <= console.width - by:
-            console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
-        else:
-            console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
+    finding: FindingView, columns: _Columns, console: Console, titles: dict[str, str], *,
+    whole: bool,
+) -> None:  # fmt: skip
+    """The worst hit as a row; beneath it the hunts that agree and the commands of all hits."""
+    view = finding.worst
+    hit, style = view.hit, KIND_STYLES[view.hit_report.assessment.kind]
+    device, distinct = _text(view.device, "bold"), _distinct(finding)
+    if columns.fit:
+        cells = [
+            Text(str(view.hit_report.number), "dim"), device, _text(hit.account),
+            Text(distinct), Text(_when(view)), Text(view.title, style),
+        ]  # fmt: skip
+        console.print(columns.row(cells))
+    else:
+        console.print(Text(f"{view.hit_report.number}. ").append_text(device))
+        facts = f"{distinct} distinct, {'-' if hit.total is None else hit.total} in total"
+        indented(console, f"{hit.account or '-'}, {facts}", "")
+        indented(console, f"{_when(view)} UTC", "")
+        console.print(Padding(Text(view.title, style), (0, 0, 0, 2), expand=False))
+    by = columns.indent if columns.fit else 2
+    lines = list(_found_by(finding, titles))
+    lines = [*lines, *_commands(finding, console.width - by)] if whole else lines[:1]
+    if max(line.cell_len for line in lines) <= console.width - by:
+        console.print(Text("\n").join(Text(" " * by).append_text(line) for line in lines))
+    else:
+        console.print(Padding(Group(*lines), (0, 0, 0, by), expand=False))
 
 
-def _commands(view: HitView, width: int) -> Iterator[Text]:
-    """The commands with their techniques, side by side where they are short."""
+def _distinct(finding: FindingView) -> str:
+    return "-" if finding.distinct is None else f"{finding.distinct:,}"
+
+
+def _when(view: HitView) -> str:
+    return f"{view.seen}{f', {view.length}' if view.length != '-' else ''}"
+
+
+def _found_by(finding: FindingView, titles: dict[str, str]) -> Iterator[Text]:
+    """Where it was found and by which hunts; of several hits each with its number."""
+    view = finding.worst
+    if len(finding.hits) == 1:
+        title = titles.get(view.hit.hunt)
+        yield _text(f"{title}, {view.place}" if title else view.place, "dim")
+        return
+    agree = f"{len(finding.hunts)} hunts agree" if len(finding.hunts) > 1 else ""
+    yield _text(", ".join(filter(None, [view.place, agree])), "dim")
+    for one in sorted(finding.hits, key=lambda v: v.hit_report.number):
+        title = titles.get(one.hit.hunt, one.hit.hunt)
+        elsewhere = f", {one.place}" if not view.place.startswith(one.place) else ""
+        yield _text(f"hit {one.hit_report.number}: {title}{elsewhere}", "dim")
+
+
+def _commands(finding: FindingView, width: int) -> Iterator[Text]:
+    """The commands of all hits, each once, with their techniques, side by side where short."""
+    fullest = sorted(finding.hits, key=lambda v: -len(v.hit.commands))
+    commands = {command.line: command for view in fullest for command in view.hit.commands}
     items = []
-    for command in view.hit.commands:
+    for command in commands.values():
         items.append((_text(cut(command.line, LONGEST)), " ".join(command.techniques)))
     longest = max((text.cell_len for text, _ in items), default=0)
     techniques = max((len(more) for _, more in items), default=0)

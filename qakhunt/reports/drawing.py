@@ -56,7 +56,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Overview:
-    """The stretch around a hit; ``band`` is where its commands lie, as start and width."""
+    """The time range around a hit; ``band`` is where its commands lie, as start and width."""
 
     lanes: tuple[Lane, ...]
     ticks: tuple[Tick, ...]
@@ -66,7 +66,7 @@ class Overview:
 
 
 def overview(hit_report: HitReport) -> Overview | None:
-    """The drawing of the whole stretch looked at, or None where nothing lies in it."""
+    """The drawing of the whole time range looked at, or None where nothing lies in it."""
     moments = hit_report.moments
     context = hit_report.context
     if not moments or context is None or not context.looked or hit_report.zero is None:

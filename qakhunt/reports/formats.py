@@ -124,12 +124,13 @@ def _csv_line(cells: list[str]) -> bytes:
     return (",".join(cells) + "\r\n").encode("utf-8", "surrogatepass")
 
 
-def _writer(module: str) -> Writer:
-    """The writer of a module that is loaded when it is first used."""
+def _writer(module: str, about: str) -> Writer:
+    """The writer of a module that is loaded when it is first used; ``about`` is its entry."""
 
     def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
         import_module(f"qakhunt.reports.{module}").write(result, out, options)
 
+    write.__doc__ = about
     return write
 
 
@@ -140,16 +141,19 @@ def write_parquet(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
     out.write(parquet_bytes(flat_table(result)))
 
 
+_OCSF = "One finding a line, as Detection Finding of OCSF 1.8.0; the run's ledger is not in it."
+
 FORMATS: dict[str, Format] = {
     format_.name: format_
     for format_ in (
         Format("json", (".json",), write_json),
         Format("ndjson", (".ndjson", ".jsonl"), write_ndjson),
         Format("csv", (".csv",), write_csv),
-        Format("markdown", (".md", ".markdown"), _writer("markdown_report")),
-        Format("html", (".html", ".htm"), _writer("html_report")),
-        Format("chat", (".txt",), _writer("chat")),
-        Format("navigator", (), _writer("navigator")),
+        Format("markdown", (".md", ".markdown"), _writer("markdown_report", "The report.")),
+        Format("html", (".html", ".htm"), _writer("html_report", "The report, as one file.")),
+        Format("chat", (".txt",), _writer("chat", "A few lines for a message.")),
+        Format("navigator", (), _writer("navigator", "Seen techniques, as an ATT&CK layer.")),
+        Format("ocsf", (), _writer("ocsf", _OCSF)),
         Format("parquet", (".parquet",), write_parquet, text=False),
     )
 }

@@ -18,9 +18,8 @@ from qakhunt.answers.ledger import Verdict
 from qakhunt.core.safe_text import for_terminal, lines_for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.drawing import overview
-from qakhunt.reports.summary import context_lines, one_window
+from qakhunt.reports.summary import context_lines, coverage_lines, one_window, warning_lines
 from qakhunt.reports.view import (
-    MOST_IN_FULL,
     cut,
     distinct,
     report_view,
@@ -29,7 +28,7 @@ from qakhunt.reports.view import (
     tree_lines,
 )
 from qakhunt.triage.assessment import Kind
-from qakhunt.triage.hit_report import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines, stage_lines
 from qakhunt.triage.words import count, offset, prose
 
 if TYPE_CHECKING:
@@ -41,6 +40,7 @@ if TYPE_CHECKING:
 
 MOST_ROWS, _MOST_FAULTS = 200, 30
 _MOST_EVENTS = 160
+_MOST_IN_A_NOTEBOOK = 100
 # Fields that are cut elsewhere are shorter; this is the bound of all others.
 _LONGEST = 5000
 _LOOKS = {
@@ -51,6 +51,7 @@ _LOOKS = {
 }
 _KIND_LOOKS = {
     Kind.QAKBOT: "bad",
+    Kind.LOADER: "bad",
     Kind.INVENTORY: "calm",
     Kind.ADMINISTRATION: "calm",
     Kind.UNCLEAR: "open",
@@ -71,9 +72,17 @@ def write(result: RunResult, out: IO[bytes], options: ExportOptions) -> None:
         out.write(part.encode("utf-8", "backslashreplace"))
 
 
+def notebook_html(result: RunResult) -> str:
+    """The verdict, what is not complete and the findings, as a piece of HTML."""
+    template = _environment().get_template("notebook.html")
+    return template.render(
+        result=result, view=report_view(result), warnings=warning_lines(result),
+        lines=coverage_lines(result), most=_MOST_IN_A_NOTEBOOK,
+    )  # fmt: skip
+
+
 def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
     details, context = view.details, result.context
-    rest = view.hits[MOST_IN_FULL:]
     return {
         "css": _style()[0],
         "css_hash": _style()[1],
@@ -85,20 +94,22 @@ def _values(result: RunResult, view: ReportView) -> dict[str, Any]:
         "tlp_words": TLP.get(details.tlp, ""),
         "verdict_look": _LOOKS[result.verdict],
         "one_window": one_window(result),
-        "pages": [rest[at : at + 100] for at in range(0, len(rest), 100)],
+        "pages": [view.rest[at : at + 100] for at in range(0, len(view.rest), 100)],
+        "warnings": warning_lines(result),
+        "coverage_lines": coverage_lines(result),
         "context_words": context_lines(result)[:1],
         "sources": any(row.source for row in view.coverage),
         "context_queries": distinct(q.rendered for q in context.queries) if context else [],
         "most_rows": MOST_ROWS,
         "most_faults": _MOST_FAULTS,
         # What a hit's own part asks for.
-        "full": MOST_IN_FULL,
         "overview": overview,
         "events": lambda hit_report: timeline(hit_report, details, fold=False, most=_MOST_EVENTS),
         "tree": lambda hit_report: (
             [*tree_lines(hit_report.processes)] if hit_report.processes else []
         ),
         "rarity": rarity_lines,
+        "stages": stage_lines,
         "table_words": table_words,
     }
 

@@ -12,10 +12,10 @@ from qakhunt.answers.cells import to_text
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.reports.details import TLP, clock
 from qakhunt.reports.formats import flat_table
-from qakhunt.reports.summary import context_lines
-from qakhunt.reports.view import MOST_IN_FULL, report_view, timeline, tree_lines
+from qakhunt.reports.summary import context_lines, coverage_lines, warning_lines
+from qakhunt.reports.view import report_view, timeline, tree_lines
 from qakhunt.triage.assessment import Side
-from qakhunt.triage.hit_report import rarity_lines
+from qakhunt.triage.hit_report import rarity_lines, stage_lines
 from qakhunt.triage.words import count, offset, prose, short_list
 
 if TYPE_CHECKING:
@@ -49,10 +49,10 @@ def _lines(result: RunResult, details: ReportDetails) -> Iterator[str]:
         yield from (f"{number}. {_text(step)}" for number, step in enumerate(steps, 1))
     for table in view.tables:
         yield from _own(table)
-    for hit in view.hits[:MOST_IN_FULL]:
+    for hit in view.hits:
         yield from _hit(hit, details)
-    if len(view.hits) > MOST_IN_FULL:
-        rest = count(len(view.hits) - MOST_IN_FULL, "further hit")
+    if view.rest:
+        rest = count(len(view.rest), "further hit")
         yield from ["", f"{rest} in the table below alone."]
     yield from ["", "## Result", ""]
     yield from _result_table(result)
@@ -68,10 +68,8 @@ def _head(view: ReportView) -> Iterator[str]:
         yield from [f"**TLP:{for_markdown(details.tlp)}** {for_markdown(TLP[details.tlp])}", ""]
     yield from [f"# {_text(result.rendered[0].hunt.title)}", ""]
     yield from [f"**{_text(view.verdict)}**", "", view.explained, ""]
-    windows = (f"{r.hunt.name}: {r.window.start} to {r.window.end} (UTC)" for r in result.rendered)
-    yield from (f"- {_text(line)}" for line in dict.fromkeys(windows))
-    yield from (f"- {_text(line)}" for line in context_lines(result))
-    yield from (f"- warning: {_prose(line)}" for line in result.warnings)
+    yield from (f"- {_text(line)}" for line in [*coverage_lines(result), *context_lines(result)])
+    yield from (f"- warning: {_text(line)}" for line in warning_lines(result))
     if result.sample:
         yield "- This is the bundled sample: synthetic events, not your tenants."
     for label, value in details.labelled():
@@ -80,11 +78,13 @@ def _head(view: ReportView) -> Iterator[str]:
 
 def _coverage(view: ReportView) -> Iterator[str]:
     yield from ["", "## Coverage", ""]
-    yield _row(["Tenant", "Queries", "Hits", "Source records", "Not covered"])
-    yield "| --- " * 5 + "|"
+    yield _row(["Tenant", "Queries", "Hits", "Source records"])
+    yield "| --- " * 4 + "|"
     for row in view.coverage:
-        missing = "; ".join(f"{where}: {why}" for where, why in row.missing)
-        yield _row([row.tenant, row.answers, f"{row.hits:,}", row.source or "-", missing or "-"])
+        yield _row([row.tenant, row.answers, row.hits, row.source or "-"])
+    if view.problems:
+        yield from ["", "Not covered:", ""]
+        yield from (f"- {_text(problem.sentence)}" for problem in view.problems)
 
 
 def _findings(view: ReportView) -> Iterator[str]:
@@ -137,6 +137,11 @@ def _hit(view: HitView, details: ReportDetails) -> Iterator[str]:
     yield from (f"- {_SIDES[r.side]}: {_text(r.text)}" for r in assessment.reasons)
     yield from (f"- not looked at: {_prose(text)}" for text in assessment.not_looked_at)
     yield from ["", _text(assessment.caution), ""]
+    stages = stage_lines(hit_report)
+    if stages:
+        yield from ["On this device, within a day", ""]
+        yield from (f"- {_text(line)}" for line in stages)
+        yield ""
     yield from _commands(hit_report)
     if hit_report.moments:
         yield from ["", "Timeline", ""]

@@ -66,6 +66,8 @@ def _show(hit_report: HitReport, console: Console, *, full: bool) -> None:
     limit = _LONG if full else _SHORT
     _head(hit_report, console)
     _assessment(hit_report, console)
+    if hit_report.stages:
+        _stages(hit_report, console, limit)
     if hit_report.commands:
         _commands(hit_report, console, limit)
     else:
@@ -135,6 +137,25 @@ def _item(console: Console, mark: str, text: str, style: str = "") -> None:
 def _heading(console: Console, text: str, note: str = "") -> None:
     console.print()
     console.print(Text(text, "bold").append(f"  {note}" if note else "", "dim not bold"))
+
+
+def _stages(hit_report: HitReport, console: Console, limit: int) -> None:
+    """What other hunts saw on the device within a day, as one timeline."""
+    zero = hit_report.hit.first_seen
+    assert zero is not None  # noqa: S101 - a hit without a time has no stages
+    _heading(console, "On this device", f"UTC, offsets from {zero.short()}; *: this hit")
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for stage in hit_report.stages:
+        own = stage.number == hit_report.number
+        what = Text(for_terminal(stage.title), "bold" if own else "")
+        if stage.said:
+            what.append(f"  {_cut(stage.said, limit)}", "dim")
+        number = f"{'*' if own else ' '} hit {stage.number}"
+        grid.add_row(Text(offset(stage.at.since(zero)), "dim"), Text(number), what)
+    console.print(Padding(grid, (0, 0, 0, 2)))
 
 
 def _commands(hit_report: HitReport, console: Console, limit: int) -> None:

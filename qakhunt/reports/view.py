@@ -16,7 +16,7 @@ from qakhunt.answers.ledger import Verdict, target_label
 from qakhunt.answers.table import unique_names
 from qakhunt.kql.values import Instant
 from qakhunt.reports.details import ReportDetails, clock
-from qakhunt.reports.summary import coverage_rows, faults, verdict_line
+from qakhunt.reports.summary import coverage_rows, faults, problems, verdict_line
 from qakhunt.triage.assessment import Kind, table_name
 from qakhunt.triage.hit_report import hit_reports
 from qakhunt.triage.process_tree import asides, branch, tree_rows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.hits import Hit
     from qakhunt.answers.run_result import RunResult
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.reports.summary import CoverageRow
+    from qakhunt.reports.summary import CoverageRow, Problem
     from qakhunt.triage.hit_report import HitReport
     from qakhunt.triage.process_tree import HitProcesses
     from qakhunt.triage.timeline import Entry
@@ -134,8 +134,9 @@ class ReportView:
     """What a report holds, from the decision to the detail.
 
     ``steps`` follow from the result, ``hunt_steps`` are what the hunts advise. ``hits``
-    have commands or events around them to show; ``tables`` are the hits of hunts without
-    a mapping. ``queries`` has each text once.
+    have commands or events around them to show: those of ``rest`` in short, since their
+    finding has a worse one; ``tables`` are the hits of hunts without a mapping.
+    ``queries`` has each text once.
     """
 
     result: RunResult
@@ -143,12 +144,14 @@ class ReportView:
     verdict: str
     explained: str
     coverage: tuple[CoverageRow, ...]
+    problems: tuple[Problem, ...]
     findings: tuple[FindingView, ...]
     steps: tuple[str, ...]
     hunt_steps: tuple[str, ...]
     queries: tuple[RenderedQuery, ...]
     hits: tuple[HitView, ...]
     tables: tuple[OwnTable, ...]
+    rest: tuple[HitView, ...]
 
 
 def report_view(
@@ -170,11 +173,14 @@ def report_view(
     tables = _own_tables(own)
     shown = {hit_report.number for hit_report in own}
     findings = _findings(result, [v for v in views if v.hit_report.number not in shown])
+    further = {id(view) for finding in findings for view in finding.hits[1:]}
+    full = [view for view in views if id(view) not in further]
+    rest = full[MOST_IN_FULL:] + [view for view in views if id(view) in further]
     return ReportView(
         result, details, verdict_line(result), _EXPLAINED[result.verdict],
-        tuple(coverage_rows(result)), tuple(findings),
+        tuple(coverage_rows(result)), tuple(problems(result.ledger.lines)), tuple(findings),
         tuple(_next_steps(result, findings, tables)), _hunt_steps(result),
-        distinct(result.rendered), tuple(views), tuple(tables),
+        distinct(result.rendered), tuple(full[:MOST_IN_FULL]), tuple(tables), tuple(rest),
     )  # fmt: skip
 
 
@@ -274,7 +280,7 @@ def _next_steps(
 
 def _step(kind: Kind, views: Sequence[HitView], *, fetched: bool) -> str:
     devices = short_list(list(dict.fromkeys(view.device for view in views)))
-    if kind is Kind.QAKBOT:
+    if kind.malware:
         accounts = list(dict.fromkeys(view.hit.account for view in views if view.hit.account))
         reset = f" and reset {short_list(accounts)}" if accounts else ""
         return (

@@ -6,7 +6,9 @@ variable, the path of a certificate, the address of a Key Vault secret.
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -21,6 +23,7 @@ from qakhunt.backends.profile import Authority, CaFile, CloudName, Profile, Sign
 from qakhunt.backends.services import service_named
 from qakhunt.core.documents import Document, convert, read_text
 from qakhunt.core.errors import ConfigError, UsageError, nearest
+from qakhunt.core.safe_text import for_terminal
 from qakhunt.core.toml_document import parse_toml
 from qakhunt.kql.values import Timespan
 from qakhunt.triage.entities import RESOURCE_HINT, is_workspace_resource
@@ -206,6 +209,11 @@ def check_file(file: ConfigFile, document: Document, *, local: bool) -> None:
                     f"the group {name!r} names no profile {member!r}", location=place,
                     hint=nearest(member, file.profiles),
                 )  # fmt: skip
+            if file.profiles[member].write:
+                raise ConfigError(
+                    f"the group {name!r} names {member!r}, which writes rules and runs no hunts",
+                    location=place, hint="a group is of profiles that hunt",
+                )  # fmt: skip
     for tenant in file.expected_tenants:
         _check_guid("expected_tenants", tenant, document.locate(("expected_tenants",)))
     default = file.default_profile
@@ -254,7 +262,9 @@ def check_profile(profile: Profile, locate: Locate) -> None:
                 location=locate("workspace_resources", guid), hint=RESOURCE_HINT,
             )  # fmt: skip
     _check_database_keys(service, profile, locate)
-    for key in ("graph_endpoint", "log_analytics_endpoint", "cluster", "authority"):
+    for key in (
+        "graph_endpoint", "log_analytics_endpoint", "arm_endpoint", "cluster", "authority",
+    ):  # fmt: skip
         if "@" in (getattr(profile, key) or ""):
             raise ConfigError(
                 f"{key}: a name or password does not belong into an address",
@@ -270,15 +280,21 @@ def check_profile(profile: Profile, locate: Locate) -> None:
                 hint="records are counted by the hour: 24h, 72h or 7d",
             )  # fmt: skip
     try:
-        place = service.place(profile)
+        place = (service.rule_service() if profile.write else service).place(profile)
     except ConfigError as problem:
-        raise ConfigError(problem.message, location=locate("cloud"), hint=problem.hint) from None
+        key = "write" if profile.write and not service.rules else "cloud"
+        raise ConfigError(problem.message, location=locate(key), hint=problem.hint) from None
+    if profile.write and profile.sign_in_settings.kind == "default":
+        raise ConfigError(
+            "write: a profile that writes names a sign-in of its own", location=locate("write"),
+            hint="sign_in with the kind of an identity that may write; 'default' would take any",
+        )  # fmt: skip
     on_this_machine = place.own is not None and is_loopback(urlsplit(place.own).hostname or "")
     if profile.sign_in_settings.kind == "none" and not on_this_machine:
         raise ConfigError(
             "sign_in: none is for services on this machine alone", location=locate("sign_in"),
-            hint="such as the emulator: log_analytics_endpoint, graph_endpoint or cluster on "
-            "localhost",
+            hint="such as the emulator: log_analytics_endpoint, graph_endpoint, arm_endpoint or "
+            "cluster on localhost",
         )  # fmt: skip
     _check_sign_in(profile.sign_in_settings, lambda *key: locate("sign_in", *key))
 
@@ -418,7 +434,7 @@ class Config:
 
     def missing_tenants(self) -> list[str]:
         """Expected tenants that no profile covers."""
-        covered = {profile.tenant.casefold() for profile in self.profiles.values()}
+        covered = {one.tenant.casefold() for one in self.profiles.values() if not one.write}
         return [t for t in self.file.expected_tenants if t.casefold() not in covered]
 
     def select(
@@ -432,7 +448,7 @@ class Config:
                 raise UsageError(
                     f"{self.path} has no profiles", hint="'qakhunt config show' lists what it has"
                 )
-            return list(self.profiles)
+            return [name for name, one in self.profiles.items() if not one.write]
         if group is not None:
             if group not in self.file.groups:
                 raise _unknown("group", group, self.file.groups)
@@ -480,3 +496,14 @@ def parse_config(text: str, path: Path, *, local: bool = False) -> Config:
     file = msgspec.structs.replace(file, profiles=profiles)
     check_file(file, document, local=local)
     return Config(file, document, path, local)
+
+
+def read_config(option: Path | None) -> Config | None:
+    """The configuration, or None where there is none. A file merely found here is announced."""
+    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
+    if found is None:
+        return None
+    path, local = found
+    if local:
+        print(f"using {for_terminal(str(path))}, found in the current folder", file=sys.stderr)
+    return load_config(path, local=local)

@@ -112,7 +112,7 @@ class CoverageQuery:
     def read(self, table: ResultTable, *, now: Instant, longest: Timespan) -> Coverage:
         """What the one row says. Raises UnsoundAnswer where it is not what was asked for.
 
-        ``longest`` is the longest stretch without records that is no gap. What is younger
+        ``longest`` is the longest time range without records that is no gap. What is younger
         at ``now`` than the product's usual delay is not missed.
         """
         if len(table) != 1:
@@ -144,7 +144,7 @@ class CoverageQuery:
         gaps = []
         for hour, following in pairwise(hours):
             start, stop = (self._first_hour + Timespan(n * _HOUR) for n in (hour + 1, following))
-            # The record before it is older, so that this is a part of a longer stretch.
+            # The record before it is older, so that this is a part of a longer time range.
             if stop > start and stop.since(start) >= longest:
                 gaps.append(Window(start, stop))
         return gaps
@@ -313,7 +313,7 @@ def _gap_words(table: str, gaps: Sequence[Window]) -> str:
         f"({span(longest.end.since(longest.start).seconds)})"
     )
     if len(gaps) > 1:
-        words += f" nor in {count(len(gaps) - 1, 'shorter stretch', 'shorter stretches')}"
+        words += f" nor in {count(len(gaps) - 1, 'shorter time range', 'shorter time ranges')}"
     return words
 
 

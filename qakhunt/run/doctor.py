@@ -47,13 +47,19 @@ class Grade(str, Enum):
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the doctor's account."""
+    """One line of the doctor's account; ``place`` is the table and workspace it is about."""
 
     profile: str
     name: str
     grade: Grade
     words: str
     hint: str = ""
+    place: str = ""
+
+    @property
+    def said(self) -> str:
+        """What was found, and where."""
+        return f"{self.place}: {self.words}" if self.place else self.words
 
 
 def examine(
@@ -61,6 +67,9 @@ def examine(
 ) -> Iterator[Check]:
     """All checks of a profile. ``hunts`` say which tables and columns it takes."""
     name = settings.name
+    if settings.profile.write:
+        yield from _rules(settings, live)
+        return
     try:
         address = address_of(settings.profile, live.trusted_hosts)
         backend = live.open(settings)
@@ -78,6 +87,18 @@ def examine(
             yield from _table(backend, target, table, wanted, live.now)
         if not number and backend.clock_skew is not None:
             yield _clock(name, backend.clock_skew)
+
+
+def _rules(settings: ProfileSettings, live: LiveBackends) -> Iterator[Check]:
+    """What a profile that writes can be seen to do without writing: read the rules."""
+    name = settings.name
+    for form in service_named(settings.profile.backend).rule_service().forms:
+        try:
+            for store in live.open_rules(settings, form):
+                words = f"{store.label} has {len(store.all())}; whether more can be written is seen"
+                yield Check(name, form, Grade.OK, f"{words} when one is")
+        except QakhuntError as problem:
+            yield Check(name, form, Grade.FAILED, problem.message, problem.hint or "")
 
 
 def _described(settings: ProfileSettings, address: Address) -> str:
@@ -147,27 +168,28 @@ def _table(
 ) -> Iterator[Check]:
     window = Window(now - LOOK_BACK, now)
     place = f"{table} in {target.workspace}" if target.workspace else table
+
+    def check(name: str, grade: Grade, words: str, hint: str = "") -> Check:
+        return Check(target.profile, name, grade, words, hint, place)
+
     answer = backend.ask(Question(f"{table}\n| take 0\n", window, target, (table,)))
     if answer.table is None:
-        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {answer.detail}",
-                    answer.hint)  # fmt: skip
+        yield check("permission", Grade.FAILED, answer.detail, answer.hint)
         return
     query = CoverageQuery(table, backend.product, window)
     covered = backend.ask(Question(query.text, window, target, (table,)))
     if covered.table is not None and other_workspace(covered.table, target.workspace):
-        yield Check(target.profile, "permission", Grade.FAILED, f"{place}: {covered.detail}",
-                    covered.hint)  # fmt: skip
+        yield check("permission", Grade.FAILED, covered.detail, covered.hint)
         return
-    yield Check(target.profile, "permission", Grade.OK, f"may read {place}")
+    yield check("permission", Grade.OK, "may be read")
     missing = sorted(wanted - set(answer.table.names))
     if missing:
-        yield Check(target.profile, "columns", Grade.FAILED,
-                    f"{place} lacks {', '.join(missing)}",
+        yield check("columns", Grade.FAILED, f"lacks {', '.join(missing)}",
                     "is this the table that the data connector fills?")  # fmt: skip
     else:
-        yield Check(target.profile, "columns", Grade.OK, f"{place} has the {len(wanted)} needed")
+        yield check("columns", Grade.OK, f"has the {len(wanted)} needed")
     yield _round_trip(target, answer)
-    yield _data(target, place, query, covered, now)
+    yield check("data", *_data(query, covered, now))
 
 
 def _round_trip(target: Target, answer: Answer) -> Check:
@@ -178,29 +200,24 @@ def _round_trip(target: Target, answer: Answer) -> Check:
     return Check(target.profile, "round trip", grade, words)
 
 
-def _data(target: Target, place: str, query: CoverageQuery, covered: Answer, now: Instant) -> Check:
+def _data(query: CoverageQuery, covered: Answer, now: Instant) -> tuple[Grade, str, str]:
+    """How the data is, in words, and the fix."""
     if covered.table is None or covered.status is not Status.COMPLETE:
-        return Check(
-            target.profile, "data", Grade.FAILED, f"{place}: {covered.detail}", covered.hint
-        )
+        return Grade.FAILED, covered.detail, covered.hint
     try:
         seen = query.read(covered.table, now=now, longest=LOOK_BACK).source
     except UnsoundAnswer as problem:
-        words = f"{place}: the service answered the coverage check with {problem}"
-        return Check(target.profile, "data", Grade.FAILED, words)
+        return Grade.FAILED, f"the service answered the coverage check with {problem}", ""
     if not seen.rows:
-        return Check(
-            target.profile, "data", Grade.FAILED, f"{place}: no records in seven days",
-            "is the data connector on?",
-        )  # fmt: skip
-    words = f"{place}: {seen.rows:,} records of {seen.devices:,} devices in seven days"
+        return Grade.FAILED, "no records in seven days", "is the data connector on?"
+    words = f"{seen.rows:,} records of {seen.devices:,} devices in seven days"
     if seen.last is None:
-        return Check(target.profile, "data", Grade.OK, words)
+        return Grade.OK, words, ""
     age = now.since(seen.last)
     words += f", the newest {_length(age)} old"
     if age > _OLD:
-        return Check(target.profile, "data", Grade.WARNING, words, "has the connector stopped?")
-    return Check(target.profile, "data", Grade.OK, words)
+        return Grade.WARNING, words, "has the connector stopped?"
+    return Grade.OK, words, ""
 
 
 def _length(span: Timespan) -> str:

@@ -195,7 +195,9 @@ class _Run:
         for number, line in enumerate(self.plan):
             name = line.rendered.hunt.name
             rendered.setdefault(f"{name}/{line.rendered.product}", line.rendered)
-            found = self.line_results.get(number) or self.lines[number].abandoned(stopped)
+            found = self.line_results.get(number) or self.lines[number].abandoned(
+                stopped, columns_known=name in columns
+            )
             # What several lines share stands with the first of the plan.
             checks = [answer for answer in found.checks if id(answer) not in accounted]
             accounted.update(map(id, checks))
@@ -387,8 +389,12 @@ class _LineRun:
         ]
         return ResultTable(table.columns, rows)
 
-    def abandoned(self, why: str) -> LineResult:
-        """The line as it stands when the run ends before it did."""
+    def abandoned(self, why: str, *, columns_known: bool) -> LineResult:
+        """The line as it stands when the run ends before it did.
+
+        Slices without a row are brought together for their columns alone: with many
+        tenants, Ctrl-C would take minutes.
+        """
         answered = any(entry.status in ANSWERED for entry in self.entries.values())
         for path in self.waiting | (set() if self.slices else set(self.begin())):
             hint = LONGER if why == OUT_OF_TIME else ""
@@ -396,7 +402,7 @@ class _LineRun:
             entry = self._entry(self.slices[path], missing)
             self.entries[path] = _with_divided(entry, self._divided.get(path, []))
         found = LineResult([self.entries[path] for path in sorted(self.entries)])
-        if answered:
+        if answered and not (columns_known and not any(line.rows for line in found.lines)):
             found = self._joined()
         if self._line.strategy is None and all(e.status is Status.COMPLETE for e in found.lines):
             words = f"{why} before it was known whether there was anything to look at"

@@ -1,6 +1,6 @@
 """From profiles to the backends that ask them: what is shared, and between which.
 
-Profiles that sign in as the same identity share its tokens and its pace.
+Profiles that sign in as the same identity share its tokens and its rate limit.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from qakhunt.backends.auth.identity import Identity, checked_authority
 from qakhunt.backends.auth.interactive import cache_folder
 from qakhunt.backends.base import LONGEST_GAP
 from qakhunt.backends.clouds import check_endpoint, cloud_named
-from qakhunt.backends.pace import Gate, SystemClock
+from qakhunt.backends.rate_limiter import RateLimiter, SystemClock
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.services import RunLimits, Service, service_named
-from qakhunt.backends.transport import Transport, shared_connections
+from qakhunt.backends.transport import Transport, pipeline_client, shared_connections
 from qakhunt.core.errors import ConfigError
 from qakhunt.run.config import length_of_time
 
@@ -29,8 +29,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from qakhunt.backends.base import Backend
-    from qakhunt.backends.pace import Clock
     from qakhunt.backends.profile import Limits, Profile
+    from qakhunt.backends.rate_limiter import Clock
+    from qakhunt.backends.rule_store import RuleStore
+    from qakhunt.backends.services import Place
     from qakhunt.backends.transport import OnWait
     from qakhunt.kql.values import Instant
     from qakhunt.run.settings import ProfileSettings
@@ -38,6 +40,8 @@ if TYPE_CHECKING:
 
 LONGEST_WAIT = 600
 """Seconds that a query may run where the profile does not say less."""
+_RULE_CALLS, _RULE_SILENCE = 60, 90.0
+"""Calls about rules in a minute, far below both services' limits; seconds without an answer."""
 
 
 @dataclass(frozen=True)
@@ -67,8 +71,9 @@ class LiveBackends:
     ask: Callable[[str], None] | None = None
     cache: Path | None = field(default_factory=cache_folder)
     _tokens: dict[Identity, TokenSource] = field(default_factory=dict)
-    _gates: dict[Any, Gate] = field(default_factory=dict)
+    _limiters: dict[Any, RateLimiter] = field(default_factory=dict)
     _open: list[Backend] = field(default_factory=list)
+    _transports: list[Transport] = field(default_factory=list)
     _connections: Any = field(default_factory=shared_connections)
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -79,29 +84,59 @@ class LiveBackends:
 
     def _opened(self, settings: ProfileSettings) -> Backend:
         profile = settings.profile
+        if profile.write:
+            raise ConfigError(
+                f"profile {settings.name}: it may write rules, so it runs no hunts",
+                hint="hunts run with profiles that only read; 'qakhunt deploy' takes this one",
+            )
         service, address = service_named(profile.backend), address_of(profile, self.trusted_hosts)
-        if profile.ca_file:
-            _check_ca_file(settings.name, profile.ca_file)
-        tokens = self.tokens(profile, address)
-        client = service.open_client(
-            tokens, address.endpoint, address.scope, ca_file=profile.ca_file,
-            connections=self._connections,
-        )  # fmt: skip
         wait = profile.limits.server_wait or LONGEST_WAIT
         silence = service.read_timeout(wait)
         if self.timeout is not None:
             wait = min(wait, max(1, math.ceil(self.timeout)))
-        transport = Transport(
-            client, address.endpoint, self._gate(service, profile, address), self.clock,
-            read_timeout=silence, timeout=self.timeout, limits=_retry_limits(profile.limits),
-            deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
-        )  # fmt: skip
+        limits = _retry_limits(profile.limits)
+        limiter = self._limiter(service, profile, address)
+        transport = self._transport(
+            settings, address, service.open_client, limiter, silence, limits
+        )
         kept = profile.retention and length_of_time("retention", profile.retention)
         gap = profile.longest_gap and length_of_time("longest_gap", profile.longest_gap)
         run = RunLimits(self.now, wait, kept or None, gap or LONGEST_GAP)
         backend = service.open_backend(transport, profile, run)
         self._open.append(backend)
         return backend
+
+    def open_rules(self, settings: ProfileSettings, form: str) -> list[RuleStore]:
+        """The stores of a profile's rules of one form. Raises ConfigError; nothing is asked yet."""
+        profile = settings.profile
+        service = service_named(profile.backend).rule_service()
+        address = _checked_address(profile, service.place(profile), self.trusted_hosts)
+        limits = _retry_limits(profile.limits)
+        limiter = RateLimiter(self.clock, concurrency=1, calls=_RULE_CALLS, per=60.0)
+        transport = self._transport(
+            settings, address, pipeline_client, limiter, _RULE_SILENCE, limits
+        )
+        with self._lock:
+            self._transports.append(transport)
+        return service.open(transport, profile, form)
+
+    def _transport(
+        self, settings: ProfileSettings, address: Address, open_client: Callable[..., Any],
+        limiter: RateLimiter, silence: float, limits: RetryLimits,
+    ) -> Transport:  # fmt: skip
+        profile = settings.profile
+        if profile.ca_file:
+            _check_ca_file(settings.name, profile.ca_file)
+        tokens = self.tokens(profile, address)
+        client = open_client(
+            tokens, address.endpoint, address.scope, ca_file=profile.ca_file,
+            connections=self._connections,
+        )  # fmt: skip
+        return Transport(
+            client, address.endpoint, limiter, self.clock,
+            read_timeout=silence, timeout=self.timeout, limits=limits,
+            deadline=self.deadline, on_wait=self.on_wait, renew=tokens.renew,
+        )  # fmt: skip
 
     def tokens(self, profile: Profile, address: Address) -> TokenSource:
         """The tokens of the profile's identity in its tenant."""
@@ -119,30 +154,35 @@ class LiveBackends:
         self.clock.stop()
         for backend in self._open:
             backend.close()
+        for transport in self._transports:
+            transport.close()
         for source in self._tokens.values():
             source.close()
         self._connections.close()
 
-    def _gate(self, service: Service, profile: Profile, address: Address) -> Gate:
-        """One pace for an identity, or where the limits are the tenant's, in each tenant."""
+    def _limiter(self, service: Service, profile: Profile, address: Address) -> RateLimiter:
+        """One rate limiter for an identity, or for a tenant whose limits they are."""
         key: tuple[Any, ...] = (address, profile.sign_in_settings)
         if service.rate.per_tenant:
             key = (*key, profile.tenant)
-        if key not in self._gates:
+        if key not in self._limiters:
             limits = profile.limits
-            self._gates[key] = Gate(
+            self._limiters[key] = RateLimiter(
                 self.clock, concurrency=limits.concurrency or service.rate.concurrency,
                 calls=limits.calls or service.rate.calls,
                 per=limits.per_seconds or service.rate.per_seconds,
             )  # fmt: skip
-        return self._gates[key]
+        return self._limiters[key]
 
 
 def address_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Address:
     """Where the profile's service is. Raises ConfigError for a host that may see no token."""
+    return _checked_address(profile, service_named(profile.backend).place(profile), trusted_hosts)
+
+
+def _checked_address(profile: Profile, place: Place, trusted_hosts: Collection[str]) -> Address:
     cloud = cloud_named(profile.cloud)
     authority = checked_authority(profile.authority, cloud.authority, trusted_hosts)
-    place = service_named(profile.backend).place(profile)
     endpoint = check_endpoint(place.endpoint, place.hosts, trusted_hosts)
     return Address(endpoint, place.scope, authority)
 

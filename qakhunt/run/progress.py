@@ -12,12 +12,16 @@ from qakhunt.core.safe_text import for_terminal
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from qakhunt.answers.ledger import LedgerLine
     from qakhunt.run.plan import PlanLine
 
     Progress = Callable[[PlanLine, LedgerLine], None]
+
+
+MOST_SHOWN = 15
+"""Profiles under way that the display names."""
 
 
 class Shown(Enum):
@@ -102,9 +106,32 @@ class _Tally:
     troubled: int = 0
     waiting: str = ""
 
+    @classmethod
+    def sum_of(cls, tallies: Iterable[_Tally]) -> _Tally:
+        """All of them together."""
+        total = cls()
+        for tally in tallies:
+            total.queries += max(tally.queries, tally.answered)
+            total.answered += tally.answered
+            total.rows += tally.rows
+            total.troubled += tally.troubled
+        return total
+
+    @property
+    def done(self) -> bool:
+        """Whether all that is known of was answered."""
+        return bool(self.queries) and self.answered >= self.queries
+
+    @property
+    def words(self) -> str:
+        """How much was answered, to stand after a name."""
+        said = f": {self.answered:,} of {max(self.queries, self.answered):,} answered"
+        said += f", {count(self.rows, 'row')}"
+        return said + (f", {self.troubled:,} incomplete" if self.troubled else "")
+
 
 class Display(Silent):
-    """One line per profile on a terminal: answers, rows, and what it waits for."""
+    """On a terminal, the sum and one line per profile under way: answers, rows, its wait."""
 
     def __init__(self, status: Any) -> None:
         self._status = status
@@ -146,11 +173,16 @@ class Display(Silent):
         from rich.text import Text
 
         text = Text(self._message)
-        if len(self._tallies) > 1 or any(t.waiting for t in self._tallies.values()):
-            for name, tally in list(self._tallies.items())[:40]:
-                done = f"{tally.answered} of {max(tally.queries, tally.answered)} answered"
-                row = f"\n  {for_terminal(name)}: {done}, {tally.rows} rows"
-                text.append(row + (f", {tally.troubled} incomplete" if tally.troubled else ""))
+        under_way = [(n, t) for n, t in self._tallies.items() if t.waiting or not t.done]
+        if len(self._tallies) > 1:
+            done = len(self._tallies) - len(under_way)
+            total = f": {done} of {count(len(self._tallies), 'profile')} done"
+            text.append(total + _Tally.sum_of(self._tallies.values()).words)
+        # Those that wait or fail stand first: a screen holds a few.
+        under_way.sort(key=lambda entry: (not entry[1].waiting, not entry[1].answered))
+        if len(self._tallies) > 1 or any(tally.waiting for _, tally in under_way):
+            for name, tally in under_way[:MOST_SHOWN]:
+                text.append(f"\n  {for_terminal(name)}{tally.words}")
                 if tally.waiting:
                     text.append(f", {for_terminal(tally.waiting)}", "yellow")
         self._status.update(text)

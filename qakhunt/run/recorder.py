@@ -23,7 +23,7 @@ from qakhunt.backends.recordings.manifest import (
     SourceFilter,
 )
 from qakhunt.backends.replay import origin_of, span_of
-from qakhunt.hunts.feed import Feed
+from qakhunt.hunts.source_query import SourceQuery
 from qakhunt.kql.schema import TIME_COLUMN, columns
 from qakhunt.kql.values import Timespan, Window
 from qakhunt.run.coverage_check import CoverageQuery
@@ -109,8 +109,8 @@ class Recorder:
             columns=kept, detail=self._sentence(entry.detail),
         ))  # fmt: skip
 
-    def filter_of(self, product: str, table: str, queries: Iterable[str]) -> Feed:
-        """The feed that is fetched of a table; the manifest says what it lets through."""
+    def filter_of(self, product: str, table: str, queries: Iterable[str]) -> SourceQuery:
+        """The source that is fetched of a table; the manifest says what it lets through."""
         alternatives = default_filter(table, product, queries)
         stored = alternatives
         if self._redactor:
@@ -119,7 +119,7 @@ class Recorder:
         self._filters[product, table] = SourceFilter(product, table, stored)
         time_column = TIME_COLUMN[product]
         cut = time_column if time_column in columns(product, table) else None
-        return Feed(table, cut, as_kql(alternatives))
+        return SourceQuery(table, cut, as_kql(alternatives))
 
     def origin(self, target: Target) -> Origin:
         """Whose answer, under pseudonyms where there are any."""
@@ -224,9 +224,9 @@ class _SourceRecords(SourceQueries):
     """Source queries of one table whose records go into files of the recording."""
 
     def __init__(
-        self, recorder: Recorder, feed: Feed, window: Window, span: Timespan, queries: str
+        self, recorder: Recorder, source: SourceQuery, window: Window, span: Timespan, queries: str
     ) -> None:
-        super().__init__([feed], window, span)
+        super().__init__([source], window, span)
         self._recorder, self._queries = recorder, queries
         self.files: dict[Window, tuple[str, tuple[str, ...]]] = {}
         """Time range -> the file's name and its columns."""
@@ -248,7 +248,7 @@ def fetch_source_rows(
     groups: dict[tuple[str, Target], list[PlanLine]] = {}
     for line in plan:
         groups.setdefault((line.rendered.product, line.target), []).append(line)
-    feeds = _feeds(recorder, plan)
+    source_queries = _source_queries(recorder, plan)
     checks: list[PlanLine] = []
     sources: dict[tuple[str, ...], tuple[PlanLine, _SourceRecords]] = {}
     for (product, target), lines in groups.items():
@@ -263,7 +263,9 @@ def fetch_source_rows(
                 for one, text in texts.items()
                 if not recorder.has(product, Question(text, one, target, (table,)))
             ]
-            strategy = _SourceRecords(recorder, feeds[product, table], window, span, queries)
+            strategy = _SourceRecords(
+                recorder, source_queries[product, table], window, span, queries
+            )
             source = _line(lines[0], table, "", window, strategy)
             sources[_key(table, target, source.backend.name)] = source, strategy
     if not sources:
@@ -298,8 +300,10 @@ def _line(
     return PlanLine(rendered, backend, line.target, strategy=source or Unsliced(rendered))
 
 
-def _feeds(recorder: Recorder, plan: Sequence[PlanLine]) -> dict[tuple[str, str], Feed]:
-    """One feed for each product and table, whatever the target."""
+def _source_queries(
+    recorder: Recorder, plan: Sequence[PlanLine]
+) -> dict[tuple[str, str], SourceQuery]:
+    """One source for each product and table, whatever the target."""
     tables = dict.fromkeys(
         (line.rendered.product, table) for line in plan for table in line.rendered.tables
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.backends.recordings.store import Recording
 from qakhunt.core.errors import RecordingError, UsageError
@@ -34,14 +34,13 @@ class ReplaySource:
     """The answers of a recording, at the recording's own ``now``."""
 
     sample = False
-    config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
     def __init__(
         self, folder: Path, *, on_source: bool, now: str | None, until: float = float("inf"),
-        timeout: float | None = None,
+        timeout: float | None = None, config: Path | None = None,
     ) -> None:  # fmt: skip
-        self.until, self._timeout = until, timeout
+        self.until, self._timeout, self._config = until, timeout, config
         self._recording = Recording.open(folder)
         self._manifest = self._recording.manifest
         self._on_source = on_source
@@ -53,6 +52,13 @@ class ReplaySource:
                 f"{folder}: the recording has no source rows",
                 hint="record with --source-rows to run changed hunts on it",
             )
+
+    @property
+    def config(self) -> Config | None:
+        """Read when a job asks for it: plain replays need none."""
+        from qakhunt.run.config import read_config
+
+        return read_config(self._config)
 
     @contextmanager
     def opened(
@@ -142,8 +148,8 @@ class ReplaySource:
 
     def _meant_for(self, hunt: Hunt, recorded: RecordedHunt, request: HuntRequest) -> HuntRequest:
         """The request with those of its options that the hunt takes."""
-        values = {} if request.names else dict(recorded.parameters)
-        values.update(text.partition("=")[::2] for text in request.settings)
+        values: dict[str, Any] = {} if request.names else dict(recorded.parameters)
+        values.update(request.settings)
         known = parameters_of(hunt)
         takes_commands = hunt.parameter_with_role("commands")
         takes_threshold = hunt.parameter_with_role("threshold")
@@ -152,7 +158,7 @@ class ReplaySource:
             window = f"{recorded.window.start}/{recorded.window.end}"
         return replace(
             request, names=[str(hunt.path)], window=window,
-            settings=[f"{name}={value}" for name, value in values.items() if name in known],
+            settings={name: value for name, value in values.items() if name in known},
             commands=request.commands if takes_commands else (),
             commands_file=request.commands_file if takes_commands else None,
             added_commands=request.added_commands if takes_commands else (),

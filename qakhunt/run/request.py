@@ -9,7 +9,7 @@ import datetime as dt
 import os
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -28,7 +28,7 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.run.config import find_config, user_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
 
@@ -47,7 +47,7 @@ class HuntRequest:
     commands_file: Path | None = None
     added_commands: Sequence[str] = ()
     threshold: int | None = None
-    settings: Sequence[str] = ()
+    settings: Mapping[str, Any] = field(default_factory=dict)
     window: str = PUBLISHED
     time_zone: str | None = None
     config: Path | None = None
@@ -160,18 +160,22 @@ def rendered_hunts(
 
     ``strict`` refuses a threshold that no hit can exceed; otherwise it is warned of.
     """
-    hunts = catalog(request.folders, request.config).find_all(request.names)
     zone = read_zone(request.time_zone)
-    refuse_unused(request, hunts)
-    settings = _settings(request, hunts)
     found = []
-    for hunt in hunts:
-        values = _values(request, hunt, settings)
+    for hunt, values in hunts_with_values(request):
         rendered = render(
             hunt, now=now, product=product, parameters=values, window=request.window, zone=zone
         )
         found.append((rendered, _hopeless_threshold(rendered, strict=strict)))
     return found
+
+
+def hunts_with_values(request: HuntRequest) -> list[tuple[Hunt, dict[str, Any]]]:
+    """The hunts that the request names, each with the parameters that it sets."""
+    hunts = catalog(request.folders, request.config).find_all(request.names)
+    refuse_unused(request, hunts)
+    settings = _settings(request, hunts)
+    return [(hunt, _values(request, hunt, settings)) for hunt in hunts]
 
 
 def refuse_oversized_hunt(rendered: RenderedQuery) -> None:
@@ -199,19 +203,18 @@ def read_values(settings: Sequence[str]) -> dict[str, str]:
     return values
 
 
-def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> dict[str, str]:
+def _settings(request: HuntRequest, hunts: Sequence[Hunt]) -> Mapping[str, Any]:
     known = {name for hunt in hunts for name in parameters_of(hunt)}
-    settings = read_values(request.settings)
-    for name in settings:
+    for name in request.settings:
         if name not in known:
             raise UsageError(
                 f"no parameter named {name!r}",
                 hint=nearest(name, known) or f"parameters: {', '.join(sorted(known)) or 'none'}",
             )
-    return settings
+    return request.settings
 
 
-def _values(request: HuntRequest, hunt: Hunt, settings: dict[str, str]) -> dict[str, Any]:
+def _values(request: HuntRequest, hunt: Hunt, settings: Mapping[str, Any]) -> dict[str, Any]:
     parameters = parameters_of(hunt)
     values: dict[str, Any] = {n: v for n, v in settings.items() if n in parameters}
     listed = hunt.parameter_with_role("commands")

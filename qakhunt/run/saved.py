@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Target
 from qakhunt.core.errors import UsageError
+from qakhunt.run.config import read_config
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.progress import working
 from qakhunt.run.request import read_now
-from qakhunt.run.source import Choice, chosen_profiles, read_config
+from qakhunt.run.source import Choice, chosen_profiles
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -7,17 +7,17 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Target
+from qakhunt.backends.engine.external import give_external
 from qakhunt.backends.engine.inputs import InputOptions
 from qakhunt.backends.engine.limits import limit_memory
 from qakhunt.backends.services import MODULES, service_named
 from qakhunt.core.errors import UsageError, nearest
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
-from qakhunt.run.config import Config, find_config, length_of_time, load_config, user_folder
+from qakhunt.run.config import Config, length_of_time, read_config, user_folder
 from qakhunt.run.plan import PlanLine
 from qakhunt.run.request import (
     HuntRequest,
@@ -36,6 +36,7 @@ from qakhunt.run.settings import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from contextlib import AbstractContextManager
+    from pathlib import Path
 
     from qakhunt.answers.run_result import Clouds
     from qakhunt.hunts.render import RenderedQuery
@@ -60,17 +61,6 @@ class Choice:
 
     def __bool__(self) -> bool:
         return bool(self.names) or self.group is not None or self.everything
-
-
-def read_config(option: Path | None) -> Config | None:
-    """The configuration, or None where there is none. A file merely found here is announced."""
-    found = find_config(option, os.environ, folder=user_folder(), current=Path.cwd())
-    if found is None:
-        return None
-    path, local = found
-    if local:
-        print(f"using {for_terminal(str(path))}, found in the current folder", file=sys.stderr)
-    return load_config(path, local=local)
 
 
 def chosen_profiles(
@@ -110,6 +100,7 @@ class SourceOptions:
     recording: Path | None = None
     on_source: bool = False
     memory_limit: str | None = None
+    external: Sequence[str] = ()
     inputs: InputOptions = field(default_factory=InputOptions)
     announce: bool = False
     """Whether stderr names assumptions about the events: no screen will."""
@@ -118,14 +109,18 @@ class SourceOptions:
 class Source(Protocol):
     """Where answers come from: its ``now``, and a plan while it is open.
 
-    ``until`` is the moment of ``time.monotonic`` at which no more queries start.
+    ``config`` has a job's sinks and its identity, whatever answers. ``until`` is the
+    moment of ``time.monotonic`` at which no more queries start.
     """
 
     now: Instant
     until: float
     sample: bool
-    config: Config | None
     clouds: dict[str, Clouds]
+
+    @property
+    def config(self) -> Config | None:
+        """The configuration, or None where there is none."""
 
     def opened(
         self, request: HuntRequest, say: Callable[[str], None], on_wait: OnWait | None
@@ -136,6 +131,7 @@ class Source(Protocol):
 def choose_source(options: SourceOptions, environment: Mapping[str, str]) -> Source:
     """Choose by the options, then by the configuration; with neither, the sample."""
     limit_memory(options.memory_limit)
+    give_external(options.external)
     if options.backend is not None and options.backend not in BACKENDS:
         raise UsageError(
             f"no backend named {options.backend!r}",
@@ -171,7 +167,7 @@ def _replay(options: SourceOptions) -> Source:
             raise UsageError(f"{option} is not for a recording, which has its own")
     return ReplaySource(
         options.recording, on_source=options.on_source, now=options.now, until=options.deadline,
-        timeout=options.timeout,
+        timeout=options.timeout, config=options.config,
     )  # fmt: skip
 
 
@@ -185,7 +181,6 @@ def _refuse_profiles(options: SourceOptions) -> None:
 class LocalSource:
     """The embedded engine over event files, else over the sample with its own ``now``."""
 
-    config: Config | None = None
     clouds: dict[str, Clouds] = {}  # noqa: RUF012 - no service is queried
 
     def __init__(self, options: SourceOptions) -> None:
@@ -197,6 +192,11 @@ class LocalSource:
         given = options.now or (sample_now().isoformat() if self.sample else None)
         self.now = read_now(given)
         self._product = read_product(options.dialect)
+
+    @property
+    def config(self) -> Config | None:
+        """Read when a job asks for it: plain runs need none."""
+        return read_config(self._options.config)
 
     @contextmanager
     def opened(

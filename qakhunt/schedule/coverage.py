@@ -1,9 +1,9 @@
-"""The backlog: what was looked at completely, what is owed, what a run must query: pure rules.
+"""The backlog: what was queried completely, what was not, what a run must query: pure rules.
 
 A run asks its *own* window: from the lookback before the last complete answer until
-now. So it holds what failed since, and every stretch as long as the lookback lies
+now. So it holds what failed since, and every time range as long as the lookback lies
 whole in one window. After a long outage that window would be too large to answer;
-then it is bounded, and the windows before it are *owed*, a backlog that is filled oldest
+then it is bounded, and the windows before it are the *backlog*, which is filled oldest
 first.
 
 How far back it looks is the hunt's lookback and each product's late data. Log Analytics
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
 
 Windows = tuple[Window, ...]
 """A set of time: disjoint half-open windows in ascending order."""
-MOST_OWED = 48
-MOST_MADE_UP = 7
-"""Owed windows that one run makes up for one key, by default."""
+MAX_BACKLOG = 48
+MAX_BACKFILL = 7
+"""Windows of the backlog that one run queries for one key, by default."""
 SKEW = Timespan.parse("5m")
 
 
@@ -52,7 +52,7 @@ class CoverageKey:
 
 
 @dataclass(frozen=True)
-class Owed:
+class BacklogWindow:
     """A window still to be answered: since when, how often tried, and why it failed."""
 
     window: Window
@@ -71,7 +71,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class Coverage:
-    """The account of one key. ``owed`` is oldest first; ``hunt`` is its name when last run.
+    """The account of one key. ``backlog`` is oldest first; ``hunt`` is its name when last run.
 
     ``begun`` is where the first run began to look; ``reread`` is when all that the
     product holds was last looked at completely.
@@ -80,7 +80,7 @@ class Coverage:
     key: CoverageKey
     hunt: str = ""
     covered: Windows = ()
-    owed: tuple[Owed, ...] = ()
+    backlog: tuple[BacklogWindow, ...] = ()
     lost: tuple[Lost, ...] = ()
     begun: Instant | None = None
     reread: Instant | None = None
@@ -93,23 +93,23 @@ class Coverage:
 
     @property
     def watermark(self) -> Instant | None:
-        """Up to here nothing is owed that was never looked at; None before the first answer."""
+        """All before it was queried completely or is lost; None before the first answer."""
         if not self.covered:
             return None
-        missing = subtract((owed.window for owed in self.owed), self.covered)
+        missing = subtract((entry.window for entry in self.backlog), self.covered)
         return min([self.covered[-1].end, *(window.start for window in missing)])
 
 
 @dataclass(frozen=True)
 class Due:
-    """What a run asks for one key: ``own`` first, then ``made_up``, oldest first.
+    """What a run asks for one key: ``own`` first, then ``backfill``, oldest first.
 
-    ``coverage`` is the account with everything owed as it now stands.
+    ``coverage`` is the account with the whole backlog as it now stands.
     """
 
     coverage: Coverage
     own: Window
-    made_up: tuple[Window, ...]
+    backfill: tuple[Window, ...]
     lost: Windows
     warnings: tuple[str, ...] = ()
 
@@ -125,7 +125,7 @@ class Outcome:
 
 def due(
     coverage: Coverage, *, now: Instant, lookback: Timespan, rule: Product,
-    most: int = MOST_MADE_UP,
+    most: int = MAX_BACKFILL,
 ) -> Due:  # fmt: skip
     """The windows that a run at ``now`` asks."""
     coverage, warnings = _trusted(coverage, now)
@@ -134,61 +134,61 @@ def due(
     needed = _needed(coverage, now, lookback, rule)
     longest = max(Timespan(2 * span.ticks), rule.reread or span)
     own = Window(max(needed, oldest, now - longest), now)
-    owed = [*coverage.owed, *_never_asked(coverage, Window(needed, now), own, lookback, span)]
-    kept, aged = _aged(owed, oldest)
+    backlog = [*coverage.backlog, *_never_asked(coverage, Window(needed, now), own, lookback, span)]
+    kept, aged = _aged(backlog, oldest)
     if coverage.reached and coverage.reached < oldest:
         aged.append(Window(coverage.reached, oldest))
     lost = subtract(aged, coverage.covered)
     kept = _distinct(kept)
-    made_up = [entry.window for entry in kept if not within(entry.window, own)]
+    backfill = [entry.window for entry in kept if not within(entry.window, own)]
     coverage = replace(
-        coverage, owed=tuple(kept), asked=now, begun=coverage.begun or own.start,
+        coverage, backlog=tuple(kept), asked=now, begun=coverage.begun or own.start,
         lost=coverage.lost + tuple(Lost(window, now) for window in lost),
     )  # fmt: skip
-    return Due(coverage, own, tuple(made_up[:most]), lost, warnings)
+    return Due(coverage, own, tuple(backfill[:most]), lost, warnings)
 
 
 def settle(
     due_: Due, outcomes: Sequence[Outcome], *, now: Instant, lookback: Timespan, rule: Product
 ) -> Coverage:
-    """The account after a run: what was answered is covered, what was not is owed."""
+    """The account after a run: what was answered is covered, what was not joins the backlog."""
     coverage = due_.coverage
     done = [outcome.window for outcome in outcomes if outcome.complete]
     failed = {outcome.window: outcome for outcome in outcomes if not outcome.complete}
-    owed: list[Owed] = []
-    for entry in coverage.owed:
+    backlog: list[BacklogWindow] = []
+    for entry in coverage.backlog:
         if any(within(entry.window, window) for window in done):
             continue
         tried = failed.get(entry.window)
-        owed.append(
+        backlog.append(
             replace(entry, attempts=entry.attempts + 1, reason=tried.reason) if tried else entry
         )
     if due_.own in failed:
-        owed.append(Owed(due_.own, now, 1, failed[due_.own].reason))
+        backlog.append(BacklogWindow(due_.own, now, 1, failed[due_.own].reason))
     reread = coverage.reread
     if rule.reread and any(w.start <= now - rule.reread and w.end == now for w in done):
         reread = now
     return replace(
         coverage, covered=union([*coverage.covered, *done]),
-        owed=tuple(_thinned(_distinct(owed), lookback)), reread=reread,
+        backlog=tuple(_thinned(_distinct(backlog), lookback)), reread=reread,
     )  # fmt: skip
 
 
 def _trusted(coverage: Coverage, now: Instant) -> tuple[Coverage, tuple[str, ...]]:
     """The account without anything that lies in the future."""
     future = [
-        *(w.end for w in coverage.covered), *(entry.window.end for entry in coverage.owed)
+        *(w.end for w in coverage.covered), *(entry.window.end for entry in coverage.backlog)
     ]  # fmt: skip
     latest = max(future, default=now)
     reread = coverage.reread if coverage.reread and coverage.reread <= now else None
     begun = coverage.begun if coverage.begun and coverage.begun < now else None
-    owed = tuple(
+    backlog = tuple(
         replace(entry, window=Window(entry.window.start, min(entry.window.end, now)))
-        for entry in coverage.owed
+        for entry in coverage.backlog
         if entry.window.start < now
     )
     trusted = replace(
-        coverage, covered=before(coverage.covered, now), owed=owed, reread=reread, begun=begun
+        coverage, covered=before(coverage.covered, now), backlog=backlog, reread=reread, begun=begun
     )
     if latest <= now + SKEW:
         return trusted, ()
@@ -221,28 +221,30 @@ def _reread_due(coverage: Coverage, now: Instant, rule: Product) -> bool:
 
 def _never_asked(
     coverage: Coverage, needed: Window, own: Window, lookback: Timespan, span: Timespan
-) -> list[Owed]:
+) -> list[BacklogWindow]:
     """Windows over the hole that outages left before ``own``, none longer than two spans.
 
-    They overlap, so that every stretch of the lookback lies whole in one of them.
+    They overlap, so that every time range of the lookback lies whole in one of them.
     """
     if needed.start >= own.start or coverage.reached is None:
         return []
     last = min(own.start + lookback, own.end)
-    tiles: list[Owed] = []
+    tiles: list[BacklogWindow] = []
     start = needed.start
     while True:
         end = min(start + Timespan(2 * span.ticks), last)
-        tiles.append(Owed(Window(start, end), needed.end, 0, "no run asked for it"))
+        tiles.append(BacklogWindow(Window(start, end), needed.end, 0, "no run asked for it"))
         if end >= last:
             return tiles
         start = start + span
 
 
-def _aged(owed: Iterable[Owed], oldest: Instant) -> tuple[list[Owed], list[Window]]:
-    """What of ``owed`` the product still holds, and the windows that it no longer does."""
+def _aged(
+    backlog: Iterable[BacklogWindow], oldest: Instant
+) -> tuple[list[BacklogWindow], list[Window]]:
+    """What of ``backlog`` the product still holds, and the windows that it no longer does."""
     kept, aged = [], []
-    for entry in owed:
+    for entry in backlog:
         if entry.window.start < oldest:
             aged.append(Window(entry.window.start, min(entry.window.end, oldest)))
         rest = after(entry.window, oldest)
@@ -251,14 +253,14 @@ def _aged(owed: Iterable[Owed], oldest: Instant) -> tuple[list[Owed], list[Windo
     return kept, aged
 
 
-def _oldest_first(entry: Owed) -> tuple[int, int]:
+def _oldest_first(entry: BacklogWindow) -> tuple[int, int]:
     return entry.window.start.ticks, -entry.window.end.ticks
 
 
-def _distinct(owed: Iterable[Owed]) -> list[Owed]:
+def _distinct(backlog: Iterable[BacklogWindow]) -> list[BacklogWindow]:
     """Oldest first, without windows that another one contains."""
-    kept: list[Owed] = []
-    for entry in sorted(owed, key=_oldest_first):
+    kept: list[BacklogWindow] = []
+    for entry in sorted(backlog, key=_oldest_first):
         outer = next(
             (i for i, other in enumerate(kept) if within(entry.window, other.window)), None
         )
@@ -272,26 +274,26 @@ def _distinct(owed: Iterable[Owed]) -> list[Owed]:
     return kept
 
 
-def _thinned(owed: list[Owed], lookback: Timespan) -> list[Owed]:
-    """No more than ``MOST_OWED``, as long as neighbours overlap by the lookback.
+def _thinned(backlog: list[BacklogWindow], lookback: Timespan) -> list[BacklogWindow]:
+    """No more than ``MAX_BACKLOG``, as long as neighbours overlap by the lookback.
 
     A long outage of a frequent job would otherwise owe thousands of windows that
     differ by minutes. Where nothing can be left out, nothing is.
     """
-    while len(owed) > MOST_OWED:
+    while len(backlog) > MAX_BACKLOG:
         overlaps = [
-            (owed[i - 1].window.end.ticks - owed[i + 1].window.start.ticks, i)
-            for i in range(1, len(owed) - 1)
+            (backlog[i - 1].window.end.ticks - backlog[i + 1].window.start.ticks, i)
+            for i in range(1, len(backlog) - 1)
         ]
         widest, position = max(overlaps)
         if widest < lookback.ticks:
             break
-        del owed[position]
-    return owed
+        del backlog[position]
+    return backlog
 
 
 def lookback_of(hunt: Hunt) -> Timespan:
-    """The stretch that a run of this hunt queries at least.
+    """The time range that a run of this hunt queries at least.
 
     Raises HuntError for a hunt that itself says when it looks, since the state would
     hold for looked at what its filters left out, and for a lookback that is no length.

@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import DeliveryLine, Verdict
 from qakhunt.core.errors import StateError
-from qakhunt.schedule.coverage import MOST_MADE_UP
-from qakhunt.schedule.findings import News, finding_document, judge, reported_findings
+from qakhunt.schedule.coverage import MAX_BACKFILL
+from qakhunt.schedule.findings import FindingState, finding_document, judge, reported_findings
 from qakhunt.schedule.sinks.base import Documents, NotTaken, Report
 from qakhunt.schedule.store import RunRecord
 from qakhunt.schedule.store_file import in_memory
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from qakhunt.schedule.sinks.base import Sink
     from qakhunt.schedule.store import Message, Store
 
-MOST_TOLD = 2000
+MAX_REPORTED = 2000
 """Findings that one run reports where there is a state; the next run reports the rest."""
 TRIES = 4
 _PAUSES = (1.0, 4.0, 15.0)
@@ -54,7 +54,7 @@ class JobOptions:
     """How a job behaves. ``every`` is when the next run is expected after this one.
 
     ``repeat_after`` is when a finding that is still there is reported again;
-    ``most_made_up`` bounds the owed windows asked per hunt and workspace.
+    ``max_backfill`` bounds the windows of the backlog queried per hunt and workspace.
     ``out_of_time`` ends the asking, ``too_late`` the delivering.
     """
 
@@ -65,29 +65,29 @@ class JobOptions:
     repeat_after: Timespan
     every: Timespan
     heartbeat: bool = False
-    most_made_up: int = MOST_MADE_UP
+    max_backfill: int = MAX_BACKFILL
     out_of_time: Callable[[], bool] = lambda: False
     too_late: Callable[[], bool] = lambda: False
-    most_told: int = MOST_TOLD
+    max_reported: int = MAX_REPORTED
     suppressions: Suppressions = field(default_factory=Suppressions)
 
 
 def report(
     result: RunResult, store: Store, sinks: Sequence[Sink], options: JobOptions,
-    coverages: Sequence[Coverage], made_up: frozenset[int] = frozenset(),
+    coverages: Sequence[Coverage], backfill: frozenset[int] = frozenset(),
 ) -> RunResult:  # fmt: skip
     """Judge the hits, keep everything in one transaction, then deliver."""
     hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
     options.suppressions.apply(result, options.now)
-    findings, remembered = _judged(result, hunts, store, options, made_up)
+    findings, remembered = _judged(result, hunts, store, options, backfill)
     reported = [finding for finding in findings if finding.reported]
-    if coverages and len(reported) > options.most_told:
+    if coverages and len(reported) > options.max_reported:
         result.warnings.append(
-            f"{options.most_told} of {len(reported)} findings are reported now, the rest by the "
+            f"{options.max_reported} of {len(reported)} findings are reported now, the rest by the "
             "next runs"
         )
-        waiting = {finding.fingerprint for finding in reported[options.most_told :]}
-        reported = reported[: options.most_told]
+        waiting = {finding.fingerprint for finding in reported[options.max_reported :]}
+        reported = reported[: options.max_reported]
         remembered = [known for known in remembered if known.reported_as not in waiting]
     result.hits = [hit for finding in findings for hit in finding.hits]
     known = {id(hit) for finding in findings if not finding.reported for hit in finding.hits}
@@ -133,19 +133,19 @@ def deliver_once(
 
 def _judged(
     result: RunResult, hunts: Mapping[str, Hunt], store: Store, options: JobOptions,
-    made_up: frozenset[int],
+    backfill: frozenset[int],
 ) -> tuple[list[ReportedFinding], list[Known]]:  # fmt: skip
     found = reported_findings(result.hits, hunts)
     known = store.known([mark for finding in found for mark in finding.members])
     judged = list(judge(found, known, now=options.now, repeat_after=options.repeat_after))
     remembered = [entry for _, entries in judged for entry in entries]
-    return [_shown(finding, made_up) for finding, _ in judged], remembered
+    return [_shown(finding, backfill) for finding, _ in judged], remembered
 
 
-def _shown(finding: ReportedFinding, made_up: frozenset[int]) -> ReportedFinding:
-    """Without what an owed window repeats of a hit that the current window shows."""
+def _shown(finding: ReportedFinding, backfill: frozenset[int]) -> ReportedFinding:
+    """Without what a window of the backlog repeats of a hit that the current window shows."""
     members = {
-        mark: tuple(hit for hit in hits if id(hit) not in made_up) or hits
+        mark: tuple(hit for hit in hits if id(hit) not in backfill) or hits
         for mark, hits in finding.members.items()
     }
     return replace(finding, members=members)
@@ -155,14 +155,14 @@ def _numbers(
     findings: Sequence[ReportedFinding], result: RunResult, coverages: Sequence[Coverage],
     options: JobOptions,
 ) -> dict[str, Any]:  # fmt: skip
-    counts = {news.value: 0 for news in News}
+    counts = {news.value: 0 for news in FindingState}
     for finding in findings:
-        counts[finding.news.value] += 1
+        counts[finding.state.value] += 1
     return {
         "run": options.run_id,
         "findings": counts,
         "suppressed": result.suppressed,
-        "owed": sum(len(coverage.owed) for coverage in coverages),
+        "owed": sum(len(coverage.backlog) for coverage in coverages),
         "lost": sum(1 for line in result.ledger.lines if line.slice == "lost"),
     }
 

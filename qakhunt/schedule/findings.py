@@ -39,13 +39,13 @@ MOST_COMMANDS = 100
 """Rows and commands that a finding's document shows; it counts them all."""
 
 
-class News(str, Enum):
-    """What a run has to say of a finding."""
+class FindingState(str, Enum):
+    """How a finding compares with what was reported before."""
 
     NEW = "new"
-    GROWN = "grown"
-    AGAIN = "again"
-    KNOWN = "known"
+    CHANGED = "grown"
+    REPEATED = "again"
+    EXISTING = "known"
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class ReportedFinding:
     fingerprint: str
     members: Mapping[str, tuple[Hit, ...]]
     by_name: Mapping[str, Hunt]
-    news: News = News.NEW
+    state: FindingState = FindingState.NEW
     revision: int = 1
     new_commands: tuple[str, ...] = field(default=())
 
@@ -88,7 +88,7 @@ class ReportedFinding:
     @property
     def reported(self) -> bool:
         """Whether this run reports it."""
-        return self.news is not News.KNOWN
+        return self.state is not FindingState.EXISTING
 
     @property
     def hits(self) -> list[Hit]:
@@ -126,7 +126,7 @@ def judge(
     findings: Sequence[ReportedFinding], known: Mapping[str, Known], *, now: Instant,
     repeat_after: Timespan,
 ) -> Iterator[tuple[ReportedFinding, list[Known]]]:  # fmt: skip
-    """Each finding with its news, and what to remember once it is on its way.
+    """Each finding with its state, and what to remember once it is on its way.
 
     A finding keeps the fingerprint that it was first reported under. Where one came
     apart, the part that has the hit of that fingerprint keeps it.
@@ -155,17 +155,17 @@ def _judge(
         for mark, hits in finding.members.items()
     )
     if not before:
-        news, fresh = News.NEW, ()
+        state, fresh = FindingState.NEW, ()
     elif fresh or grown:
-        news = News.GROWN
+        state = FindingState.CHANGED
     elif now.since(max(entry.last_reported for entry in before)) >= repeat_after:
-        news = News.AGAIN
+        state = FindingState.REPEATED
     else:
         revision = max(entry.revision for entry in before)
         unchanged = [replace(entry, last_seen=now) for entry in before]
-        return replace(finding, news=News.KNOWN, revision=revision), unchanged
+        return replace(finding, state=FindingState.EXISTING, revision=revision), unchanged
     revision = max((entry.revision for entry in before), default=0) + 1
-    judged = replace(finding, news=news, revision=revision, new_commands=fresh)
+    judged = replace(finding, state=state, revision=revision, new_commands=fresh)
     return judged, [
         _remembered(judged, mark, hits, known.get(mark), now)
         for mark, hits in finding.members.items()
@@ -201,7 +201,7 @@ def finding_document(finding: ReportedFinding, *, run_id: str, now: Instant) -> 
         "id": finding.id,
         "fingerprint": finding.fingerprint,
         "revision": finding.revision,
-        "news": finding.news.value,
+        "news": finding.state.value,
         "reported_at": now.isoformat(),
         "run": run_id,
         "hunt": hunts[0],

@@ -123,13 +123,13 @@ def run_scheduled(
     """
     unfinished = store.begin(options.run_id, options.now)
     asked = [_asked(line, store, options) for line in plan]
-    result, made_up = _ask_all(asked, ask, options.now, options.out_of_time)
+    result, backfill = _ask_all(asked, ask, options.now, options.out_of_time)
     result.warnings += store.warnings
     if store.backlog_unknown:
         result.ledger.lines += [_unknown(entry, store, options.now) for entry in asked]
     result.warnings += [f"the run of {run.started} came to no end" for run in unfinished]
     coverages = _settled(asked, options)
-    return report(result, store, sinks, options, coverages, made_up)
+    return report(result, store, sinks, options, coverages, backfill)
 
 
 def run_once(
@@ -150,7 +150,7 @@ def _asked(line: PlanLine, store: Store, options: JobOptions) -> _Asked:
     lookback = lookback_of(rendered.hunt)
     coverage = replace(store.coverage(key), hunt=rendered.hunt.name)
     rule = _rule(line, options.now)
-    found = due(coverage, now=options.now, lookback=lookback, rule=rule, most=options.most_made_up)
+    found = due(coverage, now=options.now, lookback=lookback, rule=rule, most=options.max_backfill)
     return _Asked(line, key, lookback, rule, found)
 
 
@@ -164,15 +164,17 @@ def _rule(line: PlanLine, now: Instant) -> Product:
 def _ask_all(
     asked: Sequence[_Asked], ask: Ask, now: Instant, out_of_time: Callable[[], bool]
 ) -> tuple[RunResult, frozenset[int]]:
-    """Own windows first, then the owed ones, oldest first, round by round.
+    """Own windows first, then those of the backlog, oldest first, round by round.
 
-    Also the ``id`` of each hit that an owed window gave.
+    Also the ``id`` of each hit that a window of the backlog gave.
     """
     result = _round([(entry, entry.due.own) for entry in asked], ask)
-    made_up: set[int] = set()
-    for number in range(max(len(entry.due.made_up) for entry in asked)):
+    backfill: set[int] = set()
+    for number in range(max(len(entry.due.backfill) for entry in asked)):
         due_now = [
-            (entry, entry.due.made_up[number]) for entry in asked if number < len(entry.due.made_up)
+            (entry, entry.due.backfill[number])
+            for entry in asked
+            if number < len(entry.due.backfill)
         ]
         answerable = [(entry, window) for entry, window in due_now if entry.refused is None]
         if out_of_time():
@@ -180,7 +182,7 @@ def _ask_all(
             continue
         if answerable:
             more = _round(answerable, ask)
-            made_up |= set(map(id, more.hits))
+            backfill |= set(map(id, more.hits))
             result = _joined(result, more)
         result.ledger.lines += [
             _not_run(entry.refused, window) for entry, window in due_now if entry.refused
@@ -189,7 +191,7 @@ def _ask_all(
         result.warnings += entry.due.warnings
         result.ledger.lines += [_lost(entry, window) for window in entry.due.lost]
     result.now = now
-    return result, frozenset(made_up)
+    return result, frozenset(backfill)
 
 
 def _round(entries: Sequence[tuple[_Asked, Window]], ask: Ask) -> RunResult:
@@ -234,10 +236,10 @@ def _joined(first: RunResult, more: RunResult) -> RunResult:
 
 
 def _not_run(refused: LedgerLine, window: Window) -> LedgerLine:
-    """The line of an owed window that was not asked for: the current one was refused."""
+    """The line of a window of the backlog that was not queried: the current one was refused."""
     return replace(
         refused, window=window, status=Status.NOT_RUN, hint="", rejected=False, rows=0,
-        detail="still owed: the current window was not answered either",
+        detail="still in the backlog: the current window was not answered either",
         bytes=0, attempts=0, waits=(), request_ids=(), elapsed=0.0, source=None,
     )  # fmt: skip
 
@@ -256,7 +258,9 @@ def _unknown(entry: _Asked, store: Store, now: Instant) -> LedgerLine:
 
 
 def _too_late(entry: _Asked, window: Window) -> LedgerLine:
-    return _line(entry, window, "owed", Status.NOT_RUN, "still owed: the run's time was up")
+    return _line(
+        entry, window, "owed", Status.NOT_RUN, "still in the backlog: the run's time was up"
+    )
 
 
 def _lost(entry: _Asked, window: Window) -> LedgerLine:

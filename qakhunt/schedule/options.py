@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
+    from qakhunt.answers.run_result import RunResult
+    from qakhunt.run.hunting import Ask, Conduct
     from qakhunt.run.log import RunLog
+    from qakhunt.run.plan import PlanLine
     from qakhunt.run.request import HuntRequest
     from qakhunt.run.source import Source
     from qakhunt.schedule.job import Job
@@ -68,6 +71,20 @@ class ScheduleOptions:
     def read_suppressions(self) -> Suppressions:
         """The suppressions of the file. Raises UsageError."""
         return load_suppressions(self.suppressions) if self.suppressions else Suppressions()
+
+    def conduct(self, job: Job | None, log: RunLog) -> Conduct:
+        """Runs a plan as the job where there is one, else plainly. Raises UsageError."""
+        suppressions = self.read_suppressions()
+
+        def conduct(plan: Sequence[PlanLine], ask: Ask) -> RunResult:
+            log.event("run started", lines=len(plan), state=self.state)
+            if job is not None:
+                return job.run(plan, ask)
+            result = ask(plan)
+            suppressions.apply(result, log.now)
+            return result
+
+        return conduct
 
 
 @contextlib.contextmanager

@@ -69,7 +69,7 @@ def state_document(store: Store) -> dict[str, Any]:
                 "owed": [
                     {"start": moment(o_.window.start), "end": moment(o_.window.end),
                      "since": moment(o_.since), "attempts": o_.attempts, "reason": o_.reason}
-                    for o_ in entry.owed
+                    for o_ in entry.backlog
                 ],
                 "lost": [
                     {"start": moment(lost.window.start), "end": moment(lost.window.end),

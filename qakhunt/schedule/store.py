@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import StateError
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed
+from qakhunt.schedule.coverage import BacklogWindow, Coverage, CoverageKey, Lost
 from qakhunt.schedule.findings import Known
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ class Store:
         covered = self._rows(
             'SELECT start, "end" FROM covered WHERE coverage = ? ORDER BY start', id_
         )
-        owed = self._rows(
+        backlog = self._rows(
             'SELECT start, "end", since, attempts, reason FROM owed WHERE coverage = ? '
             'ORDER BY start, "end" DESC', id_
         )  # fmt: skip
@@ -217,7 +217,10 @@ class Store:
         return Coverage(
             CoverageKey(hunt_hash, product, customer, workspace), hunt,
             covered=tuple(window(*row) for row in covered),
-            owed=tuple(Owed(window(a, b), Instant(since), n, why) for a, b, since, n, why in owed),
+            backlog=tuple(
+                BacklogWindow(window(a, b), Instant(since), n, why)
+                for a, b, since, n, why in backlog
+            ),
             lost=tuple(Lost(window(a, b), Instant(found)) for a, b, found in lost),
             begun=instant(begun), reread=instant(reread), asked=instant(asked),
         )  # fmt: skip
@@ -331,7 +334,7 @@ class Store:
                 "lost": sql("DELETE FROM lost WHERE found < ?", limit),
                 "deliveries": sql("DELETE FROM outbox WHERE delivered < ?", limit),
             }
-        with self._told():
+        with self._state_errors():
             self._connection.execute("VACUUM")
         self._saved()
         return done
@@ -343,7 +346,7 @@ class Store:
         def sql(text: str, *values: Any) -> int:
             return self._connection.execute(text, values).rowcount
 
-        with self._told():
+        with self._state_errors():
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield sql
@@ -356,11 +359,11 @@ class Store:
             self._saved()
 
     def _rows(self, text: str, *values: Any) -> list[Any]:
-        with self._told():
+        with self._state_errors():
             return self._connection.execute(text, values).fetchall()
 
     @contextlib.contextmanager
-    def _told(self) -> Iterator[None]:
+    def _state_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as problem:
@@ -460,10 +463,10 @@ def write_coverage(sql: Callable[..., int], coverage: Coverage) -> None:
     of = f"(SELECT id FROM coverage WHERE {KEY})"  # noqa: S608
     for window in coverage.covered:
         sql(f"INSERT INTO covered VALUES({of}, ?, ?)", *names, window.start.ticks, window.end.ticks)
-    for owed in coverage.owed:
+    for entry in coverage.backlog:
         sql(
-            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, owed.window.start.ticks,
-            owed.window.end.ticks, owed.since.ticks, owed.attempts, owed.reason,
+            f"INSERT INTO owed VALUES({of}, ?, ?, ?, ?, ?)", *names, entry.window.start.ticks,
+            entry.window.end.ticks, entry.since.ticks, entry.attempts, entry.reason,
         )  # fmt: skip
     for lost in coverage.lost:
         sql(

@@ -58,7 +58,7 @@ def open_blob(
         closing.append(notes.close)
         for kept in folder.glob("state.db.damaged-*"):
             name = url + kept.name.removeprefix("state.db")
-            with _told(url), blob_client(name, environment, credential, verify) as aside:
+            with _state_errors(url), blob_client(name, environment, credential, verify) as aside:
                 aside.upload_blob(kept.read_bytes(), overwrite=True)
             store.warnings = [w.replace(kept.name, name.rpartition("/")[2]) for w in store.warnings]
         if not held.created and not had_content:
@@ -103,7 +103,7 @@ def read_blob(
     try:
         beside = blob_client(url + NOTES, environment, credential, verify, retries=RETRIES)
         notes = _Notes(beside, url)
-        with contextlib.closing(notes), _told(url):
+        with contextlib.closing(notes), _state_errors(url):
             confirmed = notes.read()
             with blob_client(url, environment, credential, verify, retries=RETRIES) as client:
                 try:
@@ -133,7 +133,7 @@ class _Notes:
         """What an earlier run noted; a line cut short was not confirmed."""
         from azure.core.exceptions import ResourceNotFoundError
 
-        with _told(self._url):
+        with _state_errors(self._url):
             try:
                 data: bytes = self._client.download_blob().readall()
             except ResourceNotFoundError:
@@ -143,7 +143,7 @@ class _Notes:
 
     def add(self, note: dict[str, Any]) -> None:
         """Note one."""
-        with _told(self._url):
+        with _state_errors(self._url):
             if not self.waiting:
                 self._client.create_append_blob()
                 self.waiting = True
@@ -153,7 +153,7 @@ class _Notes:
         """The state's blob has them all."""
         if not self.waiting:
             return
-        with _told(self._url):
+        with _state_errors(self._url):
             self._client.delete_blob()
         self.waiting = False
 
@@ -175,7 +175,7 @@ class _Held:
 
     def fetch(self, path: Path) -> bool:
         """Write the blob's bytes to ``path``; whether there were any."""
-        with _told(self._url):
+        with _state_errors(self._url):
             data = self._client.download_blob(lease=self._lease).readall()
         if data:
             path.write_bytes(data)
@@ -183,19 +183,19 @@ class _Held:
 
     def send(self, path: Path) -> None:
         """Replace the blob by the file. Fails when the lease is no longer ours."""
-        with _told(self._url), path.open("rb") as stream:
+        with _state_errors(self._url), path.open("rb") as stream:
             self._client.upload_blob(stream, overwrite=True, lease=self._lease)
 
     def release(self) -> None:
         """Let others have it."""
         self._stop.set()
-        with contextlib.suppress(StateError), _told(self._url):
+        with contextlib.suppress(StateError), _state_errors(self._url):
             self._lease.release()
 
     def _acquire(self, create: bool) -> Any:
         from azure.core.exceptions import HttpResponseError, ResourceExistsError
 
-        with _told(self._url):
+        with _state_errors(self._url):
             if not self._client.exists():
                 if not create:
                     raise StateError(
@@ -224,7 +224,7 @@ class _Held:
 
 
 @contextlib.contextmanager
-def _told(url: str) -> Iterator[None]:
+def _state_errors(url: str) -> Iterator[None]:
     from azure.core.exceptions import AzureError, HttpResponseError
 
     try:

@@ -81,7 +81,7 @@ def open_unlocked(path: Path, name: str, now: Instant) -> Store:
         store = Store(_connect(path, name), name)
         store.warnings.append(
             f"the state {name} was damaged ({problem}); it is kept as {kept.name} and a new one "
-            "was begun: what was owed or undelivered before is unknown, and findings are "
+            "was begun: what was in the backlog or undelivered before is unknown, and findings are "
             "reported anew"
         )
         store.backlog_unknown = "the state was damaged"

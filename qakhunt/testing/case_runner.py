@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import Column, ResultTable
     from qakhunt.hunts.model import Hunt
-    from qakhunt.testing.cases import Case, Expectation, Rows
+    from qakhunt.testing.cases import Case, Expectation, Rows, Suite
 
 
 _TIMES = tuple(TIME_COLUMN.values())
@@ -461,16 +461,23 @@ class CaseRunner:
         return self._sessions[product]
 
 
-def run_cases(
-    cases: Iterable[Case], runner: CaseRunner, done: Callable[[CaseResult], None] | None = None
-) -> Iterator[CaseResult]:
+def run_cases(cases: Iterable[Case], runner: CaseRunner) -> Iterator[CaseResult]:
     """Every case in every product that it names, in order."""
     for case in cases:
         for product in case.products:
-            result = runner.run(case, product)
-            if done:
-                done(result)
-            yield result
+            yield runner.run(case, product)
+
+
+def run_suites(
+    suites: Iterable[Suite], say: Callable[[str], None] = lambda _: None
+) -> list[CaseResult]:
+    """All cases of the suites; ``say`` gets what is tested now."""
+    results: list[CaseResult] = []
+    with CaseRunner() as runner:
+        for suite in suites:
+            say(f"testing {suite.hunt.name}")
+            results += run_cases(suite.cases, runner)
+    return results
 
 
 def _judge_error(expected: str | None, problem: QakhuntError) -> list[Difference]:

@@ -7,7 +7,7 @@ hunt's result must be.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from inspect import cleandoc
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,10 +175,11 @@ def cases_beside(hunt: Hunt) -> Path:
     return Path(hunt.path).parent / FOLDER / f"{hunt.name}.yaml"
 
 
-def find_suites(wanted: Sequence[str], catalog: Catalog) -> list[Suite]:
+def find_suites(wanted: Sequence[str], catalog: Catalog, select: str | None = None) -> list[Suite]:
     """The suites of hunts, hunt files, case files and folders; none named: of all hunts.
 
-    Raises UsageError for a hunt without cases, CaseError for a broken file.
+    Only cases with ``select`` in the name of their hunt or their own, in any case. Raises
+    UsageError for a hunt without cases or where nothing is left, CaseError for a broken file.
     """
     paths: dict[Path, None] = {}
     for text in wanted:
@@ -189,7 +190,20 @@ def find_suites(wanted: Sequence[str], catalog: Catalog) -> list[Suite]:
             beside = path.parent / FOLDER / f"{path.stem}.yaml"
             if beside.is_file():
                 paths[beside] = None
-    return [load_suite(path, catalog) for path in paths]
+    return _selected([load_suite(path, catalog) for path in paths], select)
+
+
+def _selected(suites: Sequence[Suite], text: str | None) -> list[Suite]:
+    wanted = (text or "").casefold()
+    chosen = []
+    for suite in suites:
+        cases = tuple(c for c in suite.cases if wanted in f"{suite.hunt.name} {c.name}".casefold())
+        if cases:
+            chosen.append(replace(suite, cases=cases))
+    if not chosen:
+        hint = f"no hunt or case has {text!r} in its name" if text else "no hunt has cases"
+        raise UsageError("no test cases to run", hint=hint)
+    return chosen
 
 
 def _case_paths(text: str, catalog: Catalog) -> list[Path]:

@@ -256,7 +256,7 @@ def _with_events(change: HitChange, old: HitEvents | None, new: HitEvents | None
 
 
 def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[EventRow]:
-    """The events of both sides in time order, each once per time it occurs."""
+    """The events of both versions in time order, each once per time it occurs."""
     shared = Counter(map(_event_key, old)) & Counter(map(_event_key, new))
     found = []
     for counted_by, events in ((CountedBy.OLD, old), (CountedBy.NEW, new)):

@@ -23,7 +23,9 @@ from qakhunt.hunts.parameters import query_tokens
 from qakhunt.hunts.render import render
 from qakhunt.kql.schema import PRODUCTS, SENTINEL, TIME_COLUMN, columns
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
+from qakhunt.testing.confusion import judge
 from qakhunt.testing.labelled import (
+    HELD_BACK,
     KIN,
     POSITIVE,
     SOUGHT,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from qakhunt.backends.engine.session import Session
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.testing.confusion import Judged
     from qakhunt.testing.labelled import Burst, Row
 
     Progress = Callable[[str], None]
@@ -109,6 +112,7 @@ class HuntEvidence:
     hunt: Hunt
     rendered: RenderedQuery
     sets: list[SetOutcome] = field(default_factory=list)
+    judged: list[Judged] = field(default_factory=list)
     losses: dict[tuple[str, str, int], Share] = field(default_factory=dict)
     seconds: dict[tuple[str, str], list[float]] = field(default_factory=dict)
 
@@ -162,9 +166,10 @@ def evaluate(
     seed: int,
     repeats: int = REPEATS,
     losses: Sequence[int] = LOSSES,
+    triage: bool = False,
     progress: Progress | None = None,
 ) -> list[HuntEvidence]:
-    """Measure every hunt on every set."""
+    """Measure every hunt on every set, and on request what triage makes of its alerts."""
     evidence = [HuntEvidence(hunt, _rendered(hunt, _span(sets).end)) for hunt in hunts]
     jobs = list(_jobs(sets, seed, repeats, losses))
     named = _named_columns(hunts)
@@ -180,6 +185,8 @@ def evaluate(
                     _measure(one, session, window, chosen)
     for one in evidence:
         _count_vanished(one, jobs)
+        if triage:
+            one.judged = [j for split in (TUNING, HELD_BACK) for j in judge(one.hunt, sets, split)]
         one.sets.sort(
             key=lambda o: (o.split != TUNING, o.label != POSITIVE, o.label, o.origin, o.name)
         )

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError
-from qakhunt.testing.labelled import HELD_BACK, KIN, POSITIVE, TUNING
+from qakhunt.testing.confusion_report import confusion_table, taken_for_malware
+from qakhunt.testing.labelled import HELD_BACK, KIN, PARTS, POSITIVE, TUNING
 from qakhunt.testing.statistics import Share
 
 if TYPE_CHECKING:
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from qakhunt.testing.evaluation import HuntEvidence, SetOutcome
     from qakhunt.testing.labelled import LabelledSet
 
-SCHEMA = "qakhunt.evaluate/2"
+SCHEMA = "qakhunt.evaluate/3"
 FOLDER = "evidence"
 
 _BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
@@ -105,6 +106,14 @@ def _hunt_entry(one: HuntEvidence) -> Document:
                 "median": round(middle, 3), "longest": round(longest, 3),
             }
             for (rendering, origin), (middle, longest) in sorted(one.time_to_detection().items())
+        ],
+        "triage": [
+            {
+                "split": judged.split, "label": judged.label, "origin": judged.origin,
+                "thresholds": "lowered" if judged.lowered else "published",
+                "context": judged.context, "alerts": judged.alerts, "kinds": dict(judged.kinds),
+            }
+            for judged in one.judged
         ],
         "sets": [_outcome(outcome) for outcome in one.sets if outcome.split == TUNING],
         "limits": list(one.hunt.notes.limits),
@@ -245,7 +254,6 @@ def evidence_of(hunt: Hunt) -> Document | None:
 
 
 _ORIGINS = ("captured", "reconstructed", "modelled")
-PARTS = {TUNING: "for tuning", HELD_BACK: "held back"}
 
 
 def words_of(found: Document) -> list[str]:
@@ -275,7 +283,8 @@ def _sums(hunt: Document, split: str) -> list[str]:
             parts = by_title.setdefault(title, [])
             if share.tried:
                 parts.append(f"{counted(share)} {origin}")
-    return [f"{title}: {', '.join(parts)}" for title, parts in by_title.items() if parts]
+    said = [f"{title}: {', '.join(parts)}" for title, parts in by_title.items() if parts]
+    return [*said, *taken_for_malware(hunt, split)]
 
 
 def _total(shares: Mapping[str, Share]) -> Share:
@@ -326,8 +335,8 @@ def markdown(found: Document) -> str:
                 if any(cell != "-" for cell in cells):
                     row = " | ".join([f"`{hunt['name']}`", part, origin, *cells])
                     lines.append(f"| {row} |")
-    lines += ["", *_foot(found)]
-    return "\n".join(lines) + "\n"
+    lines += ["", *_foot(found), "", *confusion_table(found["hunts"])]
+    return "\n".join(lines).rstrip("\n") + "\n"
 
 
 def _cells(hunt: Document, split: str, origin: str) -> list[str]:

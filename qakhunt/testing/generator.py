@@ -163,7 +163,7 @@ def recipes(name: str = "bursts.yaml") -> Bursts:
 
 
 @dataclass
-class _Process:
+class Process:
     """A running process, as its children's records name it."""
 
     id: int
@@ -171,10 +171,10 @@ class _Process:
     line: str
     folder: str
     began: Instant
-    parent: _Process | None = None
+    parent: Process | None = None
 
 
-class _Device:
+class Device:
     """Writes the records of one device."""
 
     def __init__(self, name: str, account: str, chance: random.Random) -> None:
@@ -183,19 +183,19 @@ class _Device:
         self.ids = iter(range(chance.randrange(1000, 3000), 10**9, 4))
 
     def process(
-        self, file: str, line: str, folder: str, began: Instant, parent: _Process | None = None
-    ) -> _Process:
-        return _Process(next(self.ids), file, line, folder, began, parent)
+        self, file: str, line: str, folder: str, began: Instant, parent: Process | None = None
+    ) -> Process:
+        return Process(next(self.ids), file, line, folder, began, parent)
 
     def start(
         self,
         at: Instant,
         file: str,
         line: str,
-        by: _Process,
+        by: Process,
         folder: str = SYSTEM32,
         original: str = "",
-    ) -> _Process:
+    ) -> Process:
         """A process that ``by`` starts, and its record; ``original`` where it was renamed."""
         made = self.process(file, line, folder, at, by)
         grand = by.parent
@@ -270,7 +270,7 @@ def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) 
     rows: list[Row] = []
     bursts = []
     for number in range(count):
-        device = _Device(
+        device = Device(
             f"{rendering}-{number:03d}", chance.choice(["user1", "user2", "system"]), chance
         )
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
@@ -297,7 +297,7 @@ def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: in
     rows: list[Row] = []
     bursts = []
     for number in range(count):
-        device = _Device(f"{name}-{rendering}-{number:03d}", "user1", chance)
+        device = Device(f"{name}-{rendering}-{number:03d}", "user1", chance)
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
         loader = device.process("rundll32.exe", "rundll32.exe x.dll,#1", SYSTEM32, at)
         host = chance.choice(behaviour.parents)
@@ -316,7 +316,7 @@ def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: in
     )  # fmt: skip
 
 
-def _burst(device: _Device, sequence: Order, rendering: str, at: Instant) -> None:
+def _burst(device: Device, sequence: Order, rendering: str, at: Instant) -> None:
     chance = device.chance
     issuer = _issuer(device, sequence, rendering, at)
     domain = chance.choice(["contoso.example", "corp.fabrikam.example"])
@@ -329,7 +329,7 @@ def _burst(device: _Device, sequence: Order, rendering: str, at: Instant) -> Non
         _command(device, issuer, name, issued, rendering, at + _seconds(offset))
 
 
-def _issuer(device: _Device, sequence: Order, rendering: str, at: Instant) -> _Process:
+def _issuer(device: Device, sequence: Order, rendering: str, at: Instant) -> Process:
     chance = device.chance
     long_ago = at - _seconds(chance.uniform(60, 5000))
     loader = device.process("regsvr32.exe", "regsvr32.exe -s calc.dat", SYSTEM32, long_ago)
@@ -360,7 +360,7 @@ def _offsets(sequence: Order, chance: random.Random) -> list[float]:
 
 
 def _command(
-    device: _Device, issuer: _Process, family: str, issued: str, rendering: str, at: Instant
+    device: Device, issuer: Process, family: str, issued: str, rendering: str, at: Instant
 ) -> None:
     """One command's process, its wrapper's and that of the net1 that a net starts."""
     by = issuer
@@ -381,7 +381,7 @@ def _command(
 
 
 def _noise(
-    device: _Device, background: Sequence[Row], at: Instant, chance: random.Random
+    device: Device, background: Sequence[Row], at: Instant, chance: random.Random
 ) -> list[Row]:
     """Benign rows of other times and devices, moved to this one."""
     if not background:
@@ -422,7 +422,7 @@ def _intrusions(
         chance = _chance(f"{seed}/{name}")
         account = "system" if case.account == "system" else "user1"
         key = title.replace(", ", "-").replace(" ", "-").lower()
-        device = _Device(f"{key}-{number:02d}", account, chance)
+        device = Device(f"{key}-{number:02d}", account, chance)
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
         _intrude(device, case, data.orders[case.order].steps if case.order else case.steps, at)
         times = [row["Timestamp"] for row in device.rows]
@@ -438,7 +438,7 @@ def _intrusions(
     )  # fmt: skip
 
 
-def _intrude(device: _Device, case: Intrusion, steps: Sequence[str], at: Instant) -> None:
+def _intrude(device: Device, case: Intrusion, steps: Sequence[str], at: Instant) -> None:
     chance = device.chance
     loader = _ancestor(device, case.by, at - _seconds(chance.uniform(60, 5000)))
     began = at - _seconds(20)
@@ -503,7 +503,7 @@ _SHELLED = ("cmd", "conhost", "forfiles", "cmd-in-powershell")
 """Ways whose innermost wrapper runs a command of cmd.exe's own by itself."""
 
 
-def _issue(device: _Device, by: _Process, step: str, via: str, at: Instant, names: _Names) -> None:
+def _issue(device: Device, by: Process, step: str, via: str, at: Instant, names: _Names) -> None:
     """One command in its wrappers, its own process, and the net1 that a net starts."""
     if via in _SHELLED:
         step = step.removeprefix("cmd /c ")
@@ -525,7 +525,7 @@ def _file_of(step: str) -> str:
 
 
 def _program(
-    device: _Device, by: _Process, step: str, rendering: str, at: Instant, file: str
+    device: Device, by: Process, step: str, rendering: str, at: Instant, file: str
 ) -> None:
     """The process of a command, and the net1 that a net starts.
 
@@ -549,7 +549,7 @@ def _program(
         device.start(at + _seconds(0.015), "net1.exe", f"net1{gap}{rest}", made)
 
 
-def _ancestor(device: _Device, line: str, began: Instant) -> _Process:
+def _ancestor(device: Device, line: str, began: Instant) -> Process:
     """A process that is known by its line alone."""
     file = line.replace('"', "").split()[0]
     return device.process(file, line, SYSTEM32, began)
@@ -561,7 +561,7 @@ def _benign(title: str, program: Program, seed: str, split: Split = TUNING) -> L
     key = title.partition(", ")[2].replace(" ", "-")
     for number in range(3):
         account = "system" if program.account == "system" else "user1"
-        device = _Device(f"{key}-{number}", account, chance)
+        device = Device(f"{key}-{number}", account, chance)
         first = BASE + _seconds(chance.uniform(0, 2 * 86_400))
         ancestor = _ancestor(device, program.by, first)
         for round_ in range(program.repeats):
@@ -577,7 +577,7 @@ def _benign(title: str, program: Program, seed: str, split: Split = TUNING) -> L
     )  # fmt: skip
 
 
-def _run(device: _Device, parent: _Process, step: str, via: str, at: Instant) -> None:
+def _run(device: Device, parent: Process, step: str, via: str, at: Instant) -> None:
     """One command of a program; one that begins with cmd /c has a shell of its own."""
     by, rendering = parent, via
     if via == "cmd" or step.startswith("cmd /c "):
@@ -600,7 +600,7 @@ def _administrators(seed: int) -> Iterator[LabelledSet]:
         chance = _chance(f"{seed}/administrator/{name}")
         rows: list[Row] = []
         for number, chosen in enumerate(combinations(issued, 3)):
-            device = _Device(f"admin-{name}-{number:03d}", "adm-hale", chance)
+            device = Device(f"admin-{name}-{number:03d}", "adm-hale", chance)
             at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
             logon = device.process("userinit.exe", "userinit.exe", SYSTEM32, at)
             shell = device.process(file, line, "C:\\Windows", at, logon)

@@ -46,6 +46,16 @@ SOUGHT = (POSITIVE, KIN)
 TUNING: Final = "tuning"
 HELD_BACK: Final = "held-back"
 
+LABELS: Final = {
+    POSITIVE: "Qakbot",
+    KIN: "other malware",
+    "benign": "administration",
+    "unrelated": "other intrusions",
+}
+"""Labels in words."""
+PARTS: Final = {TUNING: "for tuning", HELD_BACK: "held back"}
+"""Splits in words."""
+
 Label = Literal["qakbot", "kin", "benign", "unrelated"]
 Origin = Literal["captured", "reconstructed", "modelled"]
 Split = Literal["tuning", "held-back"]

@@ -206,13 +206,13 @@ class MutantResult:
     """A mutant and the case that killed it, or why it may live; both None: a gap."""
 
     mutant: Mutant
-    killer: str | None
+    killed_by: str | None
     explained: str | None = None
 
     @property
     def is_gap(self) -> bool:
         """Whether no case notices and nobody says why."""
-        return self.killer is None and self.explained is None
+        return self.killed_by is None and self.explained is None
 
 
 @dataclass(frozen=True)
@@ -237,31 +237,31 @@ def mutate(suite: Suite, say: Callable[[str], None] | None = None) -> Mutation:
     results = []
     used: set[str] = set()
     every = mutants(suite.hunt)
-    pairs = zip(every, killers(suite, every), strict=True)
-    for number, (mutant, killer) in enumerate(pairs, 1):
+    pairs = zip(every, killing_cases(suite, every), strict=True)
+    for number, (mutant, killed_by) in enumerate(pairs, 1):
         if say:
             say(f"{suite.hunt.name}: change {number} of {len(every)}")
-        entry = _explanation(suite, mutant) if killer is None else None
+        entry = _explanation(suite, mutant) if killed_by is None else None
         if entry is not None:
             used.add(entry.mutant)
-        results.append(MutantResult(mutant, killer, entry.reason if entry else None))
+        results.append(MutantResult(mutant, killed_by, entry.reason if entry else None))
     idle = tuple(entry.mutant for entry in suite.survivors if entry.mutant not in used)
     return Mutation(suite, tuple(results), idle)
 
 
-def killers(suite: Suite, every: Sequence[Mutant]) -> Generator[str | None, None, None]:
+def killing_cases(suite: Suite, every: Sequence[Mutant]) -> Generator[str | None, None, None]:
     """The name of a case that fails with each mutant, in order; None where all pass."""
     processes = min(os.cpu_count() or 1, MOST_PROCESSES, len(every) // WORTH_A_PROCESS)
     if processes < 2:
         with CaseRunner() as runner:
-            yield from map(_Judge(suite, runner).killer, every)
+            yield from map(_Judge(suite, runner).killed_by, every)
         return
     # Spawned, since the engine's threads do not survive a fork.
     pool = ProcessPoolExecutor(
         processes, multiprocessing.get_context("spawn"), _start_worker, (suite,)
     )
     try:
-        yield from pool.map(_killer, every)
+        yield from pool.map(_killed_by, every)
     except BrokenProcessPool:
         raise EngineError("a process that ran the changed queries ended") from None
     finally:
@@ -277,9 +277,9 @@ def _start_worker(suite: Suite) -> None:
     _judge = _Judge(suite, runner)
 
 
-def _killer(mutant: Mutant) -> str | None:
+def _killed_by(mutant: Mutant) -> str | None:
     assert _judge is not None  # noqa: S101 - the pool starts its workers
-    return _judge.killer(mutant)
+    return _judge.killed_by(mutant)
 
 
 class _Judge:
@@ -303,7 +303,7 @@ class _Judge:
         except QakhuntError as problem:
             return _is_expected(case, problem)
 
-    def killer(self, mutant: Mutant) -> str | None:
+    def killed_by(self, mutant: Mutant) -> str | None:
         """Name of the first case that fails with the mutant."""
         try:
             for number in sorted(self._kills, key=lambda n: -self._kills[n]):
@@ -357,7 +357,7 @@ def mutation_lines(found: Mutation) -> list[str]:
         elif one.explained is not None:
             lines += [f"explained {where}", f"    {one.explained}"]
     lines += [f"IDLE {found.suite.path}: no survivor is called {name!r}" for name in found.idle]
-    killed = sum(one.killer is not None for one in found.results)
+    killed = sum(one.killed_by is not None for one in found.results)
     explained = sum(one.explained is not None for one in found.results)
     gaps = len(found.results) - killed - explained
     lines.append(
@@ -381,5 +381,5 @@ def mutation_document(found: Sequence[Mutation]) -> dict[str, Any]:
 def _outcome(result: MutantResult) -> MutantOutcome:
     mutant, place = result.mutant, result.mutant.location
     return MutantOutcome(
-        mutant.description, place.path, place.line, result.killer, result.explained
+        mutant.description, place.path, place.line, result.killed_by, result.explained
     )

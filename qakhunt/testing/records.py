@@ -65,6 +65,7 @@ class Records:
         self.product = product
         self.session = Session(inputs, product)
         self.timeout = timeout
+        self._doubts: dict[str, None] = {}
 
     def __enter__(self) -> Records:
         return self
@@ -75,18 +76,24 @@ class Records:
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
         """Answer a text under a rendering's clock and window. Raises RejectedError."""
         try:
-            return self.session.ask(
+            answer = self.session.ask(
                 text, now=rendered.now, window=rendered.window, timeout=self.timeout
             )
         except EngineRefused as problem:
             is_own = text == rendered.text and problem.line
             place = rendered.locate(problem.line, problem.column) if is_own else None
             raise RejectedError(problem.message, location=place, hint=problem.hint) from None
+        if text == rendered.text:
+            self._doubts.update(
+                (f"{rendered.hunt.name}: {one}", None) for one in self.session.unknown
+            )
+        return answer
 
     def unknown(self, rendered: RenderedQuery) -> list[str]:
         """Why an answer to the query is no proof."""
         skipped = self.session.inputs.skipped
-        return [*([skipped] if skipped else []), *gaps(self.ask, rendered)]
+        found = gaps(self.ask, rendered)
+        return [*([skipped] if skipped else []), *self._doubts, *found]
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The window that just holds every record of the hunts' tables, and how many there are."""
@@ -132,7 +139,7 @@ class RecordedSource:
         self._files = [file for file in manifest.source if file.product == self.product]
         self._window = window_of(manifest.window)
         self._rows = RecordedRows(recording, self.product, self.now)
-        self._doubts: dict[str, None] = {}
+        self._ambiguities: dict[str, None] = {}
 
     def __enter__(self) -> RecordedSource:
         return self
@@ -157,7 +164,7 @@ class RecordedSource:
                 place = rendered.locate(*answer.place) if is_own and answer.place else None
                 raise RejectedError(answer.detail, location=place, hint=answer.hint or None)
             if is_own and answer.detail:
-                self._doubts[f"{rendered.hunt.name}: {answer.detail}"] = None
+                self._ambiguities[f"{rendered.hunt.name}: {answer.detail}"] = None
             columns = columns or answer.table.columns
             rows += answer.table.rows
         if columns is None:
@@ -165,9 +172,9 @@ class RecordedSource:
         return ResultTable(columns, rows)
 
     def unknown(self, rendered: RenderedQuery) -> list[str]:
-        """Why what was asked so far is no proof: filters, columns and stretches left out."""
+        """Why what was asked so far is no proof: filters, columns and time ranges left out."""
         found = gaps(self.ask, rendered)
-        return [*self._doubts, *found]
+        return [*self._ambiguities, *found]
 
     def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
         """The recording's own window, and how many source rows it has."""

@@ -22,7 +22,8 @@ from qakhunt.triage.evidence import (
     encoded,
     without_arguments,
 )
-from qakhunt.triage.words import count, span
+from qakhunt.triage.stages import joined
+from qakhunt.triage.words import count, short_list, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -35,6 +36,7 @@ class Kind(str, Enum):
     """What a hit resembles, the most suspicious first."""
 
     QAKBOT = "consistent_with_qakbot"
+    LOADER = "consistent_with_loader_discovery"
     UNCLEAR = "cannot_tell"
     ADMINISTRATION = "resembles_administration"
     INVENTORY = "resembles_inventory"
@@ -44,15 +46,22 @@ class Kind(str, Enum):
         """0 for the most suspicious."""
         return list(Kind).index(self)
 
+    @property
+    def malware(self) -> bool:
+        """Whether it is malware that the hit resembles."""
+        return self in (Kind.QAKBOT, Kind.LOADER)
+
 
 TITLES = {
     Kind.QAKBOT: "Consistent with Qakbot, as other loaders are too",
+    Kind.LOADER: "Consistent with loader discovery (Qakbot, Pikabot, IcedID, ...)",
     Kind.INVENTORY: "Resembles inventory",
     Kind.ADMINISTRATION: "Resembles administration",
     Kind.UNCLEAR: "Cannot tell",
 }
 _CAUTIONS = {
     Kind.QAKBOT: "The commands alone do not name the malware: other loaders run the same ones.",
+    Kind.LOADER: "The commands alone do not name the malware, and an operator may type them.",
     Kind.INVENTORY: "This does not clear the device: a name can be taken, and attackers imitate.",
     Kind.ADMINISTRATION: "This does not clear the device: attackers imitate administrators.",
     Kind.UNCLEAR: "Nothing here clears the device, and nothing convicts it.",
@@ -113,12 +122,21 @@ def _anchors(burst: Burst) -> int:
 
 
 def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
-    burst = evidence.burst
+    return _full(evidence.burst, wanted, anchors)
+
+
+def _full(burst: Burst | None, wanted: int, anchors: int) -> bool:
     return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
 
 
 def _injected(evidence: Evidence) -> bool:
-    return bool(evidence.injected) and _at_least(evidence, 4, 1)
+    return bool(evidence.injected) and _at_least(evidence, 3, 1)
+
+
+def _beyond(burst: Burst | None) -> bool:
+    """Whether a family of the burst asks about other computers or the domain."""
+    known = families().families
+    return any(known[name].remote for name in (burst.families if burst else ()))
 
 
 def _lookup(evidence: Evidence) -> bool:
@@ -130,18 +148,33 @@ def _lookup(evidence: Evidence) -> bool:
 
 def _by_no_shell(evidence: Evidence) -> bool:
     burst = evidence.burst
-    known = burst is not None and burst.issuer is not None and not burst.by_shell
-    return known and not evidence.administrative and _at_least(evidence, 4, 2)
+    if burst is None or burst.issuer is None or burst.by_shell or evidence.administrative:
+        return False
+    file = burst.issuer.process.file.casefold()
+    bare = without_arguments(burst.issuer) and file != "explorer.exe"
+    return _at_least(evidence, 4, 2) and (bare or _beyond(burst))
 
 
 def _by_shell(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    return shell and not evidence.administrative and _at_least(evidence, 5, 2)
+    enough = _at_least(evidence, 5, 2) or _at_least(evidence, 4, 4)
+    return shell and not evidence.administrative and enough and _beyond(evidence.burst)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
     unknown = evidence.burst is not None and evidence.burst.issuer is None
     return unknown and _at_least(evidence, 5, 2)
+
+
+def _by_several(evidence: Evidence) -> bool:
+    burst = evidence.together
+    return not evidence.administrative and _full(burst, 7, 4) and _beyond(burst)
+
+
+def _points_to_qakbot(evidence: Evidence) -> bool:
+    """The lookup, two families of no other loader, or a delivery chain and what follows it."""
+    own = evidence.points_to.get("Qakbot", ())
+    return evidence.lookup or len(own) >= 2 or joined(evidence.stages)
 
 
 def _agent(evidence: Evidence) -> bool:
@@ -169,11 +202,21 @@ def _by_hand(evidence: Evidence) -> bool:
     return shell and evidence.gap is not None and evidence.gap > BY_HAND
 
 
+def _stages(evidence: Evidence) -> bool:
+    return joined(evidence.stages)
+
+
 CRITERIA = (
     Criterion(
         Kind.QAKBOT,
-        "a host that Qakbot injects, started by its bare name, issued at least four families "
-        "within 15 minutes, itself or through a shell, one of them rare in inventories",
+        "on one device within a day, a library was loaded as delivery chains do or code was "
+        "injected, and another hunt saw what follows it",
+        _stages,
+    ),
+    Criterion(
+        Kind.QAKBOT,
+        "a host that Qakbot or its kin injects, started by its bare name, issued at least three "
+        "families within 15 minutes, itself or through a shell, one of them rare in inventories",
         _injected,
     ),
     Criterion(
@@ -186,13 +229,15 @@ CRITERIA = (
     Criterion(
         Kind.QAKBOT,
         "a process that is no shell and no management agent issued at least four families within "
-        "15 minutes, two of them rare in inventories",
+        "15 minutes, two of them rare in inventories, and was started without arguments or asked "
+        "about other computers or the domain",
         _by_no_shell,
     ),
     Criterion(
         Kind.QAKBOT,
         "a shell issued at least five families within 15 minutes, two of them rare in "
-        "inventories, at no person's console and for no management agent or help-desk tool",
+        "inventories, or four that all are, one of them about other computers or the domain, at no "
+        "person's console and for no management agent or help-desk tool",
         _by_shell,
     ),
     Criterion(
@@ -200,6 +245,13 @@ CRITERIA = (
         "at least five families within 15 minutes, two of them rare in inventories, and no record "
         "of who issued them",
         _by_nobody_known,
+    ),
+    Criterion(
+        Kind.QAKBOT,
+        "several processes, none enough by itself, issued at least seven families within 15 "
+        "minutes, four of them rare in inventories, one about other computers or the domain, at no "
+        "person's console and for no management agent or help-desk tool",
+        _by_several,
     ),
     Criterion(Kind.INVENTORY, "an agent known to run such commands issued them", _agent),
     Criterion(
@@ -230,9 +282,11 @@ NONE_HOLDS = "none of the stated criteria holds"
 def assess(
     evidence: Evidence, context: HitContext | None, processes: HitProcesses | None
 ) -> Assessment:
-    """The first criterion that holds decides; the reasons tell the rest."""
+    """The first criterion that holds decides; the reasons say the rest."""
     met = next((c for c in CRITERIA if c.holds(evidence)), None)
     kind = met.kind if met else Kind.UNCLEAR
+    if kind is Kind.QAKBOT and not _points_to_qakbot(evidence):
+        kind = Kind.LOADER
     return Assessment(
         kind=kind,
         criterion=met.text if met else NONE_HOLDS,
@@ -245,7 +299,7 @@ def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
     """Facts that speak for malware or against it, turned to the assessment's side."""
     suspicious = [*_suspicious(evidence)]
     harmless = [*_harmless(evidence)]
-    pro, contra = (suspicious, harmless) if kind is Kind.QAKBOT else (harmless, suspicious)
+    pro, contra = (suspicious, harmless) if kind.malware else (harmless, suspicious)
     if kind is Kind.UNCLEAR:
         both = [Reason(Side.OPEN, text) for text in [*suspicious, *harmless]]
         return [*both, *(Reason(Side.OPEN, text) for text in _open(evidence))]
@@ -258,18 +312,24 @@ def _reasons(kind: Kind, evidence: Evidence) -> list[Reason]:
 
 def _suspicious(evidence: Evidence) -> list[str]:
     said = []
-    burst = evidence.burst
-    if burst is not None and len(burst.families) >= 3:
-        found = count(len(burst.families), "family", "families")
-        said.append(
-            f"{found} of commands within {span(burst.seconds)}"
-            + (f", from {_name(burst)}" if burst.issuer else "")
-        )
-    if evidence.lookup:
+    if joined(evidence.stages):
+        steps = dict.fromkeys(stage.title for stage in evidence.stages)
+        said.append(f"steps on this device within a day: {'; '.join(steps)}")
+    for burst in (evidence.burst, evidence.together):
+        if burst is not None and len(burst.families) >= 3:
+            found = count(len(burst.families), "family", "families")
+            by = f", from {_name(burst)}" if burst.issuer else ""
+            several = ", from several processes" if burst is evidence.together else ""
+            said.append(f"{found} of commands within {span(burst.seconds)}{by or several}")
+    if evidence.lookup and "Qakbot" not in evidence.points_to:
         said.append("the DNS lookup of domain controllers that Qakbot makes")
     anchors = [_lower(families().families[name].title) for name in evidence.anchors]
     if anchors:
         said.append(f"commands that are rare in inventories: {'; '.join(anchors)}")
+    said += [
+        f"{malware}'s by public reports: {short_list([_lower(what) for what in found], 2)}"
+        for malware, found in evidence.points_to.items()
+    ]
     for node in evidence.injected:
         said.append(
             f"{node.process.file} was started without arguments, as a host of injected code is"
@@ -285,7 +345,7 @@ def _suspicious(evidence: Evidence) -> list[str]:
 
 
 def _lower(title: str) -> str:
-    return title[:1].lower() + title[1:]
+    return title if title[1:2].isupper() else title[:1].lower() + title[1:]
 
 
 def _harmless(evidence: Evidence) -> list[str]:
@@ -318,17 +378,23 @@ def _harmless(evidence: Evidence) -> list[str]:
             )
         elif rarity.days > 2:
             said.append(f"{rarity.value} issues such commands here on {count(rarity.days, 'day')}")
-    if not evidence.anchors:
+    if evidence.families and not evidence.anchors:
         said.append("none of the commands is rare in inventories")
     return list(dict.fromkeys(said))
 
 
 def _open(evidence: Evidence) -> list[str]:
     said = []
+    if evidence.by_device:
+        said.append(
+            "no one process issued enough: the hunt counted by device and account (Tier device)"
+        )
     if not evidence.issuers:
         said.append("which process issued the commands is not known")
     if not evidence.timed:
         said.append("only the times of the first and the last command are known")
+    if evidence.burst is not None and not evidence.points_to:
+        said.append("nothing here distinguishes Qakbot from other loaders")
     if not evidence.families:
         said.append("no command belongs to a known family")
     return said

@@ -85,7 +85,7 @@ class Portals:
     def device_timeline(
         self, device_id: str, tenant: str | None, start: Instant, end: Instant
     ) -> str | None:
-        """The device's timeline in the Defender portal over a stretch of time."""
+        """The device's timeline in the Defender portal over a time range."""
         portal = DEFENDER_PORTALS[self.cloud or PUBLIC]
         if portal is None or not _DEVICE_ID.fullmatch(device_id):
             return None

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.triage.process_tree import HitProcesses
+    from qakhunt.triage.stages import Stage
 
     _Timed = tuple[Instant, Command, Node | None]
 
@@ -64,7 +65,7 @@ _SERVICE_PARENTS = frozenset(("services.exe", "svchost.exe", "taskeng.exe", "tas
 
 @dataclass(frozen=True)
 class Burst:
-    """The fullest stretch of 15 minutes from one process: its families, and its length.
+    """The fullest 15 minutes from one process: its families, and its length.
 
     ``issuer`` is None where nothing recorded says who issued them.
     """
@@ -87,8 +88,10 @@ class Evidence:
     """Measurements of one hit.
 
     ``timed`` says that the time of each command is known, not the first and last alone;
-    without it ``burst`` is the whole hit where that is short, else None. ``gap`` is the
-    median time between commands in seconds; ``days`` are those from first to last.
+    without it ``burst`` is the whole hit where that is short, else None. ``together`` is the
+    fullest stretch of the commands of several processes. ``gap`` is the median time between
+    commands in seconds; ``days`` are those from first to last. ``by_device`` says that the hunt
+    counted the commands of a whole device, where no one process issued enough.
     """
 
     commands: tuple[Command, ...]
@@ -97,6 +100,7 @@ class Evidence:
     lookup: bool
     timed: bool
     burst: Burst | None
+    together: Burst | None
     gap: float | None
     days: float
     day_count: int
@@ -106,6 +110,9 @@ class Evidence:
     management: str | None = None
     help_desk: str | None = None
     console: bool = False
+    by_device: bool = False
+    stages: tuple[Stage, ...] = ()
+    """What hunts saw on the device within a day, the hit itself among it."""
 
     @property
     def administrative(self) -> bool:
@@ -120,6 +127,24 @@ class Evidence:
         """
         found = {id(host): host for node in self.issuers if (host := _injected_host(node))}
         return tuple(found.values())
+
+    @property
+    def points_to(self) -> dict[str, list[str]]:
+        """Malware -> the families and hosts that its public reports have, and no other's."""
+        found: dict[str, list[str]] = {}
+        known = families()
+        burst = self.together or self.burst
+        for name in burst.families if burst else self.families:
+            if known.families[name].malware:
+                found.setdefault(known.families[name].malware, []).append(
+                    known.families[name].title
+                )
+        hosts = {name.casefold(): malware for name, malware in known.parents.malware.items()}
+        for node in self.injected:
+            if node.process.file.casefold() in hosts:
+                of = hosts[node.process.file.casefold()]
+                found.setdefault(of, []).append(f"the host {node.process.file}")
+        return found
 
     def counted(self, kind: str) -> tuple[Rarity, ...]:
         """The counts of one kind."""
@@ -144,6 +169,7 @@ def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | 
         anchors=tuple(family for family in found if known[family].anchor),
         lookup="nslookup_srv" in found,
         timed=bool(timed),
+        together=_fullest_of_one(timed, None) if timed and len(issuers) > 1 else None,
         burst=_fullest(timed) if timed else _whole(found, hit, length, issuers),
         gap=gap,
         days=length / TICKS_PER_DAY,
@@ -153,6 +179,7 @@ def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | 
         rarity=context.rarity if context else (),
         management=_named_ancestor(issuers, MANAGEMENT),
         help_desk=_named_ancestor(issuers, HELP_DESK),
+        by_device=text(hit.row, "Tier") == "device",
         console=any(_at_console(node) for node in issuers) and (gap is None or gap > BY_HAND),
     )
 
@@ -186,7 +213,8 @@ def _injected_host(node: Node) -> Node | None:
     file = host.process.file.casefold()
     if file == "explorer.exe":
         return host if "\\syswow64" in host.process.folder.casefold() else None
-    return host if file in families().parents.injected else None
+    known = {name.casefold() for name in families().parents.injected}
+    return host if file in known else None
 
 
 def _named_ancestor(issuers: Sequence[Node], names: Mapping[str, str]) -> str | None:
@@ -248,17 +276,20 @@ def _whole(found: tuple[str, ...], hit: Hit, length: int, issuers: Sequence[Node
 
 
 def _fullest(timed: Sequence[_Timed]) -> Burst:
-    by_issuer: dict[int, list[_Timed]] = {}
+    # A host of injected code may be started anew for each command.
+    by_issuer: dict[object, list[_Timed]] = {}
     for entry in timed:
-        by_issuer.setdefault(id(entry[2]), []).append(entry)
-    bursts = [_fullest_of_one(entries) for entries in by_issuer.values()]
+        host = _injected_host(entry[2]) if entry[2] else None
+        key = host.process.file.casefold() if host else id(entry[2])
+        by_issuer.setdefault(key, []).append(entry)
+    bursts = [_fullest_of_one(entries, entries[0][2]) for entries in by_issuer.values()]
     return max(bursts, key=lambda burst: len(burst.families), default=Burst((), 0.0))
 
 
-def _fullest_of_one(timed: Sequence[_Timed]) -> Burst:
-    best = Burst((), 0.0, timed[0][2])
+def _fullest_of_one(timed: Sequence[_Timed], issuer: Node | None) -> Burst:
+    best = Burst((), 0.0, issuer)
     start = 0
-    for end, (at, _, issuer) in enumerate(timed):
+    for end, (at, _, _) in enumerate(timed):
         while at.ticks - timed[start][0].ticks > BURST:
             start += 1
         inside = timed[start : end + 1]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from qakhunt.hunts.attack import attack
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
@@ -13,9 +14,10 @@ from qakhunt.triage.assessment import Assessment, assess
 from qakhunt.triage.entities import CLOUDS, Entity, Place, Portals, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.process_tree import HitProcesses, hit_processes
+from qakhunt.triage.stages import stages_of
 from qakhunt.triage.time_ranges import earlier, hull, later
 from qakhunt.triage.timeline import Moment, moments_of
-from qakhunt.triage.words import count
+from qakhunt.triage.words import count, offset
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity, RunResult
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.triage.stages import Stage
     from qakhunt.triage.timeline import Moment
 
 
@@ -64,9 +67,12 @@ class CommandNote:
         return f"counted by {names} alone" if names else "not counted by the hunt"
 
 
+_SHOWN = 160
+
+
 def technique(identifier: str) -> Technique:
     """The technique of that id."""
-    name = families().techniques.get(identifier, "")
+    name = families().techniques.get(identifier) or attack().techniques.get(identifier, "")
     page = "/".join(["https://attack.mitre.org/techniques", *identifier.split(".")])
     return Technique(identifier, name, f"{page}/")
 
@@ -108,6 +114,24 @@ def _note(hit: Hit, command: Command, runs: Sequence[Moment], *, counted: bool) 
         counted=counted,
         counted_by=tuple(by),
     )
+
+
+def stage_lines(hit_report: HitReport) -> list[str]:
+    """What hunts saw on the device within a day, in order, with offsets from the hit."""
+    zero = hit_report.hit.first_seen
+    if zero is None:
+        return []
+    return [
+        f"{offset(stage.at.since(zero))}, "
+        + ("this hit" if stage.number == hit_report.number else f"hit {stage.number}")
+        + f": {stage.title}"
+        + (f" ({_start(stage.said)})" if stage.said else "")
+        for stage in hit_report.stages
+    ]
+
+
+def _start(text: str) -> str:
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
 def rarity_lines(hit_report: HitReport) -> list[str]:
@@ -157,6 +181,7 @@ class HitReport:
     commands: tuple[CommandNote, ...]
     assessment: Assessment
     portals: Portals
+    stages: tuple[Stage, ...] = ()
 
     @cached_property
     def entities(self) -> list[Entity]:
@@ -198,9 +223,11 @@ def hit_reports(result: RunResult, portals: Portals | None = None) -> list[HitRe
     }
     counted = _counted(result, read)
     by_hunt = {rendered.hunt.name: rendered for rendered in result.rendered}
+    stages = stages_of(result)
     return [
         _hit_report(number, hit, by_hunt.get(hit.hunt), contexts.get(number), read.get(number),
-                 counted.get((hit.profile, hit.device), {}), _portals(result, hit, portals))
+                 counted.get((hit.profile, hit.device), {}), _portals(result, hit, portals),
+                 stages.get(number + 1, ()))
         for number, hit in enumerate(result.hits)
     ]  # fmt: skip
 
@@ -227,6 +254,7 @@ def _hit_report(
     processes: HitProcesses | None,
     counted: Mapping[tuple[Instant, str], Sequence[str]],
     portals: Portals,
+    stages: tuple[Stage, ...],
 ) -> HitReport:
     there = context if context is not None and not context.missing else None
     moments: list[Moment] = []
@@ -240,8 +268,11 @@ def _hit_report(
         processes=processes,
         moments=tuple(moments),
         commands=tuple(notes_of(hit, moments)),
-        assessment=assess(evidence_of(hit, there, processes), context, processes),
+        assessment=assess(
+            replace(evidence_of(hit, there, processes), stages=stages), context, processes
+        ),
         portals=portals,
+        stages=stages,
     )
 
 

@@ -110,7 +110,7 @@ def entries(moments: Sequence[Moment], *, fold: bool) -> list[Entry]:
 
 
 def _between(before: Instant | None, run: Sequence[Moment], after: Instant) -> list[Entry]:
-    """What stands between two shown moments: folded events, a quiet stretch, or nothing."""
+    """What stands between two shown moments: folded events, a quiet period, or nothing."""
     start = before or (run[0].event.at if run else after)
     length = after.since(start)
     if run:
@@ -145,7 +145,7 @@ def _related(event: Event, theirs: set[tuple[int | None, str, Instant | None]]) 
 
 
 def gap_words(gap: Gap) -> str:
-    """A quiet or folded stretch in words."""
+    """A quiet or folded period in words."""
     if isinstance(gap, Folded):
         events = count(len(gap.moments), "event")
         return f"{events} of other processes in {span(gap.length.seconds)}"

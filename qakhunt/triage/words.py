@@ -1,4 +1,4 @@
-"""Numbers and stretches of time in words, the same on screen and in reports."""
+"""Numbers and time ranges in words, the same on screen and in reports."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
 from qakhunt.backends.base import Answer, Question
-from qakhunt.backends.pace import Gate
+from qakhunt.backends.rate_limiter import RateLimiter
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.core.errors import UnansweredError
@@ -94,7 +94,7 @@ class Live:
             connections=connections,
         )  # fmt: skip
         transport = Transport(
-            client, endpoint, Gate(self.clock, concurrency=2, calls=100, per=1.0), self.clock,
+            client, endpoint, RateLimiter(self.clock, concurrency=2, calls=100, per=1.0), self.clock,
             read_timeout=read_timeout, longest_read=longest_read, deadline=deadline,
             limits=RetryLimits(**limits), jitter=lambda: 1.0, renew=self.tokens.renew,
             on_wait=lambda *told: self.waits.append(told),

@@ -17,7 +17,7 @@ from azure.core.credentials import AccessTokenInfo
 
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn, checked_authority, claims_of
-from qakhunt.backends.auth.interactive import Analysts
+from qakhunt.backends.auth.interactive import InteractiveSignIns
 from qakhunt.backends.auth.workload import seconds_of
 from qakhunt.core.errors import ConfigError, UnansweredError
 from qakhunt.testing.emulator.replies import AADSTS
@@ -340,7 +340,7 @@ def test_one_sign_in_of_an_analyst_serves_many_tenants(
     emulator: Emulator, clean: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     shown: list[str] = []
-    analysts = Analysts(identity(emulator, HOME, kind="login", cache=tmp_path), "plain")
+    analysts = InteractiveSignIns(identity(emulator, HOME, kind="login", cache=tmp_path), "plain")
     assert analysts.sign_in_by_code(LOG_ANALYTICS, shown.append) == "analyst@contoso.example"
     assert "enter the code" in shown[0]
     assert [account.name for account in analysts.accounts()] == ["analyst@contoso.example"]
@@ -364,7 +364,7 @@ def test_a_rejected_token_of_an_analyst_is_renewed(
     emulator: Emulator, clean: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     who = identity(emulator, HOME, kind="login", cache=tmp_path)
-    analysts = Analysts(who, "plain")
+    analysts = InteractiveSignIns(who, "plain")
     analysts.sign_in_by_code(GRAPH, lambda _: None)
     analysts.close()
     source = TokenSource(who)

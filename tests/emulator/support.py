@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket
 import ssl
+import subprocess
+import sys
 import urllib.error
 import urllib.parse
 import urllib.request
 import uuid
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.testing.emulator.scenario import LoadedScenario, Scenario, Tenant, Workspace
+from tests.support.cli import ROOT
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from qakhunt.testing.emulator.server import Emulator
 
@@ -25,6 +30,7 @@ NOW = "2026-11-01T00:00:00Z"
 GRAPH = "https://graph.microsoft.com"
 LOG_ANALYTICS = "https://api.loganalytics.io"
 APP = "11111111-2222-4333-8444-555555555555"
+SECRET = "Pl4nted~secret.of_the-program"
 
 
 def guid(*parts: object) -> str:
@@ -173,3 +179,38 @@ def fetch_url(url: str, ca: Path) -> bytes:
     context = ssl.create_default_context(cafile=str(ca))
     with urllib.request.urlopen(url, context=context, timeout=30) as answer:
         return bytes(answer.read())
+
+
+@contextmanager
+def emulated(home: Path, names: Iterable[str], *options: str) -> Iterator[dict[str, Any]]:
+    """The emulator as a process of its own, and a configuration that points at it.
+
+    It serves ``scenario.yaml`` of the folder, whose tenants have those names.
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qakhunt", "emulate", "--scenario", str(home / "scenario.yaml"),
+         "--port", "0", "--tls", "--ca-file", str(home / "ca.pem"), *options],
+        stdout=subprocess.PIPE, text=True, cwd=ROOT,
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        line: dict[str, Any] = json.loads(process.stdout.readline())
+        configure(home, names, line["url"])
+        yield line
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+    assert process.returncode == 0
+
+
+def configure(home: Path, names: Iterable[str], url: str) -> None:
+    """Every tenant has a profile of each service, except one that is only expected."""
+    profiles = "".join(
+        f'[profiles.{name}-{backend}]\nbackend = "{backend}"\ntenant = "{guid("tenant", name)}"\n'
+        f'workspaces = ["{guid("workspace", name)}"]\nca_file = "{home / "ca.pem"}"\n'
+        f'authority = "{url}"\nlog_analytics_endpoint = "{url}"\ngraph_endpoint = "{url}"\n'
+        f'sign_in = {{kind = "client-secret", client_id = "{APP}", client_secret_env = "PLANTED"}}\n'
+        for name in names
+        for backend in ("log-analytics", "defender")
+    )
+    (home / "config.toml").write_text(profiles)

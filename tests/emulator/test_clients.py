@@ -18,7 +18,9 @@ from azure.identity import (
     WorkloadIdentityCredential,
 )
 from azure.monitor.query import (
+    LogsBatchQuery,
     LogsQueryClient,
+    LogsQueryError,
     LogsQueryPartialResult,
     LogsQueryResult,
     LogsQueryStatus,
@@ -118,6 +120,25 @@ def test_the_sdk_s_time_span_is_honoured(emulator: Emulator) -> None:
     rows = [list(row) for row in first_table(answer).rows]
     first = day + dt.timedelta(hours=8, microseconds=123456)
     assert rows == [[guid("workspace", "home"), 8, first]]
+
+
+def test_the_sdk_s_batch_is_answered_query_by_query(emulator: Emulator) -> None:
+    texts = ("DeviceProcessEvents | count", "Nonesuch | count")
+    wanted = [("home", text) for text in texts] + [("small", "print 1")]
+    with logs_client(emulator, secret_credential(emulator, "home")) as client:
+        answers = client.query_batch([
+            LogsBatchQuery(workspace_id=guid("workspace", name), query=text, timespan=OCTOBER)
+            for name, text in wanted
+        ])  # fmt: skip
+    good, unknown, foreign = answers
+    assert not isinstance(good, LogsQueryError)
+    assert first_table(good).rows[0][0] == 40
+    assert isinstance(unknown, LogsQueryError)
+    assert isinstance(foreign, LogsQueryError)
+    assert "Failed to resolve table or column expression named 'Nonesuch'" in str(unknown)
+    assert foreign.code == "InsufficientAccessError"
+    calls = [call for call in emulator.calls if call.query in texts]
+    assert {call.status for call in calls[-2:]} == {200, 400}
 
 
 def test_the_sdk_sees_a_partial_error(emulator: Emulator) -> None:

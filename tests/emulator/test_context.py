@@ -9,8 +9,7 @@ from urllib.parse import quote
 import pytest
 
 from qakhunt.run.sample import sample_events
-from tests.emulator.support import APP, guid
-from tests.emulator.test_whole_program import SECRET, emulated
+from tests.emulator.support import APP, SECRET, emulated, guid
 from tests.support.cli import Finished, qakhunt
 from tests.support.triage import sample_result
 
@@ -35,7 +34,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         f"now: {NOW}\napps: [{{client_id: {APP}, secret: {SECRET}}}]\ntenants:\n"
         f"  - id: {TENANT}\n    events: {json.dumps(events)}\n    workspaces: [{{id: {WORKSPACE}}}]\n"
     )
-    with emulated(folder):
+    with emulated(folder, ["well"]):
         with (folder / "config.toml").open("a", encoding="utf-8") as config:
             for name in ("well-log-analytics", "well-defender"):
                 config.write(f"[profiles.{name}.workspace_resources]\n{WORKSPACE} = {RESOURCE!r}\n")

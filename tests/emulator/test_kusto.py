@@ -12,7 +12,7 @@ from base64 import b64decode
 from concurrent.futures import ThreadPoolExecutor
 from gzip import decompress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import pytest
@@ -106,7 +106,7 @@ def test_the_vendors_client_sends_a_time_scope_and_a_limit_as_text(
 ) -> None:
     from azure.kusto.data import ClientRequestProperties
 
-    properties: Any = ClientRequestProperties()
+    properties = cast("Any", ClientRequestProperties)()
     properties.set_option("servertimeout", dt.timedelta(minutes=4))
     assert '"servertimeout": "0:04:00"' in properties.to_json()
     properties.set_option("query_datetimescope_column", "TimeGenerated")
@@ -477,10 +477,10 @@ def test_what_the_lake_lacks_is_refused_at_its_line_with_exit_code_5(
 def test_the_doctor_knows_the_lake(home: Path, open_emulator: Emulator) -> None:
     done = program(home, open_emulator, "doctor")
     assert "kusto, 1 workspace" in done.out
-    assert f"may read DeviceProcessEvents in {HOME}" in done.out
+    assert f"permission: DeviceProcessEvents in {HOME}: may be read" in done.out
     assert done.code == 1, "the newest record is older than seven days"
     cluster = program(home, open_emulator, "doctor", profile="cluster")
-    assert "may read DeviceProcessEvents" in cluster.out
+    assert "permission: DeviceProcessEvents: may be read" in cluster.out
 
 
 def test_a_recorded_run_is_replayed(home: Path, open_emulator: Emulator) -> None:

@@ -206,7 +206,7 @@ def test_changes_run_on_the_source_rows_and_say_what_these_do_not_hold(
     recording = Recording.open(folder)
     assert {one.table for one in recording.manifest.filters} == {"DeviceProcessEvents"}
 
-    more = replayed(folder, HuntRequest(settings=["Least=9999"]), on_source=True)
+    more = replayed(folder, HuntRequest(settings={"Least": "9999"}), on_source=True)
     assert (len(more.hits), more.verdict.value) == (0, "clean")
 
     changed = tmp_path / "changed.kql"

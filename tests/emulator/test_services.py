@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.ledger import Target
 from qakhunt.answers.response import decode_error
 from qakhunt.backends.base import Question
 from qakhunt.kql.values import TICK, Instant, Window
+from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.scenario import Limits, Tenant, Workspace, single_tenant
 from qakhunt.testing.emulator.server import Emulator
 from qakhunt.testing.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
@@ -242,3 +247,73 @@ def test_any_token_is_let_in_where_there_is_no_scenario_but_none_is_not(events: 
 
 def test_what_is_not_served_is_not_found(emulator: Emulator) -> None:
     assert fetch(emulator, "/v1/nothing/here", authorization="Bearer x")[0] == 404
+
+
+# As the services answer
+
+
+@pytest.mark.parametrize(
+    ("query", "what", "operator", "name"),
+    [
+        ("Nonesuch | take 1", "table or column", "take", "Nonesuch"),
+        ("DeviceProcessEvents\n| where Nope == 1", "column or scalar", "where", "Nope"),
+        ("DeviceProcessEvents | join (Gone) on DeviceId", "table or column", "join", "Gone"),
+    ],
+)
+def test_an_unknown_name_is_refused_in_the_services_words(
+    emulator: Emulator, query: str, what: str, operator: str, name: str
+) -> None:
+    words = f"Failed to resolve {what} expression named '{name}'"
+    refused = logs(emulator, "plain", query)
+    inner = refused.json()["error"]["innererror"]["innererror"]
+    assert (inner["code"], inner["message"]) == ("SEM0100", f"'{operator}' operator: {words}")
+    assert hunting(emulator, "plain", query).json()["error"]["message"].startswith(words)
+
+
+def test_every_answer_has_the_services_own_request_id(emulator: Emulator) -> None:
+    for ask, header in ((logs, "x-ms-request-id"), (hunting, "request-id")):
+        ids = [ask(emulator, "plain", query).headers[header] for query in (COUNT, COUNT, "|")]
+        assert len(set(ids)) == 3
+    refused = logs(emulator, "plain", "|")
+    assert refused.headers["x-ms-request-id"] == refused.json()["error"]["correlationId"]
+
+
+def test_decimals_and_null_dynamics_are_typed_as_the_engine_types_them(emulator: Emulator) -> None:
+    answer = logs(emulator, "plain", "print a = decimal(1.50), b = dynamic(null), c = dynamic([])")
+    (table,) = answer.json()["tables"]
+    assert [column["type"] for column in table["columns"]] == ["decimal", "dynamic", "dynamic"]
+    assert table["rows"] == [["1.5", "", "[]"]]
+    found = wire_log_analytics.decode(answer.body).table
+    assert found.rows == [(Decimal("1.5"), None, [])]
+
+
+def test_the_metadata_of_a_workspace_names_tables_and_columns(emulator: Emulator) -> None:
+    path = f"/v1/workspaces/{guid('workspace', 'plain')}/metadata"
+    assert fetch(emulator, path)[0] == 401
+    bearer = f"Bearer {token(emulator, guid('tenant', 'plain'), LOG_ANALYTICS)}"
+    found = json.loads(fetch(emulator, path, authorization=bearer)[2])
+    by_name = {table["name"]: table for table in found["tables"]}
+    assert by_name["DeviceProcessEvents"]["hasData"]
+    assert {"name": "ProcessCommandLine", "type": "string"} in by_name["DeviceProcessEvents"][
+        "columns"
+    ]
+    assert not by_name["SecurityEvent"]["hasData"]
+
+
+@pytest.mark.parametrize(("service", "most", "seconds"), [(logs, 200, 30), (hunting, 45, 60)])
+def test_the_documented_rates_hold_unless_they_are_left_out(
+    events: str, service: Any, most: int, seconds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = SkippingClock(Instant.parse(NOW).to_datetime().timestamp())
+    scenario = scenario_of(tenant_of("plain", events), tenant_of("other", events), now=NOW)
+    with Emulator(scenario, clock=clock, limits=True) as served:
+        issue = served.emulation.issuer.issue
+        monkeypatch.setattr(served.emulation.issuer, "issue", partial(issue, appid="one app"))
+        asked = [service(served, "plain", "print 1") for _ in range(most + 1)]
+        assert [answer.status for answer in asked] == [200] * most + [429]
+        assert 0 < int(asked[-1].headers["retry-after"]) <= seconds
+        # An identity is throttled across tenants, a tenant is throttled alone.
+        other = 429 if service is logs else 200
+        assert service(served, "other", "print 1").status == other
+        clock.skip(seconds)
+        assert service(served, "plain", "print 1").status == 200

@@ -115,7 +115,7 @@ def test_state_deliveries_and_ledger_agree(week: Week) -> None:
         assert store.pending() == []
         for coverage in store.coverages():
             assert coverage.watermark == after(6, 1)
-            assert (coverage.owed, coverage.lost) == ((), ())
+            assert (coverage.backlog, coverage.lost) == ((), ())
         revisions = {known.reported_as: known.revision for known in store.known().values()}
         assert sum(revisions.values()) == len(set(told["file"]))
     with contextlib.closing(sqlite3.connect(week.state)) as connection:

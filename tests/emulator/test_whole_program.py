@@ -7,20 +7,27 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.emulator.support import APP, fetch_url, guid, process_events, write_events
+import qakhunt as python
+from tests.emulator.support import (
+    APP,
+    SECRET,
+    configure,
+    emulated,
+    fetch_url,
+    guid,
+    process_events,
+    write_events,
+)
 from tests.support.cli import ROOT, Finished, qakhunt
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
-SECRET = "Pl4nted~secret.of_the-program"
 NOW = "2026-10-20T00:00:00Z"
 WELL, BUSY, SHAKY, CLOSED, EMPTY, LOST = (
     "well", "busy", "shaky", "closed", "empty", "lost",
@@ -66,38 +73,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@contextmanager
-def emulated(home: Path, *options: str) -> Iterator[dict[str, Any]]:
-    """The emulator as a process of its own, and a configuration that points at it."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "qakhunt", "emulate", "--scenario", str(home / "scenario.yaml"),
-         "--port", "0", "--tls", "--ca-file", str(home / "ca.pem"), *options],
-        stdout=subprocess.PIPE, text=True, cwd=ROOT,
-    )  # fmt: skip
-    try:
-        assert process.stdout is not None
-        line: dict[str, Any] = json.loads(process.stdout.readline())
-        configure(home, line["url"])
-        yield line
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
-    assert process.returncode == 0
-
-
-def configure(home: Path, url: str) -> None:
-    """Every tenant has a profile of each service, except one that is only expected."""
-    profiles = "".join(
-        f'[profiles.{name}-{backend}]\nbackend = "{backend}"\ntenant = "{guid("tenant", name)}"\n'
-        f'workspaces = ["{guid("workspace", name)}"]\nca_file = "{home / "ca.pem"}"\n'
-        f'authority = "{url}"\nlog_analytics_endpoint = "{url}"\ngraph_endpoint = "{url}"\n'
-        f'sign_in = {{kind = "client-secret", client_id = "{APP}", client_secret_env = "PLANTED"}}\n'
-        for name in FAULTS
-        for backend in ("log-analytics", "defender")
-    )
-    (home / "config.toml").write_text(profiles)
-
-
 def run(home: Path, *options: str) -> Any:
     arguments = [
         "run", str(home / "who.yaml"), "--all-profiles", "--config", str(home / "config.toml"),
@@ -124,19 +99,27 @@ EXPECTED = {
 
 @dataclass(frozen=True)
 class Troubled:
-    """One run with every fault on: the program's end, its export and the emulator's account."""
+    """One run with every fault on: the program's end, its export and the emulator's account.
+
+    ``doctor`` is what the doctor said of all profiles afterwards.
+    """
 
     done: Finished
+    doctor: Finished
     found: dict[str, Any]
     calls: list[dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
 def troubled(home: Path) -> Troubled:
-    with emulated(home) as line:
+    with emulated(home, FAULTS) as line:
         done = run(home, "--fail-on-hits", "--out", str(home / "out.json"))
         calls = json.loads(fetch_url(f"{line['url']}/emulator/calls", home / "ca.pem"))
-    return Troubled(done, json.loads((home / "out.json").read_text()), calls)
+        doctor = qakhunt(
+            "doctor", "--all-profiles", "--config", str(home / "config.toml"), "--now", NOW,
+            env={"PLANTED": SECRET, "COLUMNS": "200"},
+        )  # fmt: skip
+    return Troubled(done, doctor, json.loads((home / "out.json").read_text()), calls)
 
 
 def test_one_tenant_s_trouble_is_its_own(troubled: Troubled) -> None:
@@ -166,15 +149,43 @@ def test_nothing_is_asked_again_once_it_answered(troubled: Troubled) -> None:
 def test_the_account_says_who_did_not_answer_and_why(troubled: Troubled) -> None:
     account = troubled.done.err
     assert "INCOMPLETE: 9 hits on 9 devices; not everything was looked at" in account
+    lines = (" ".join(line.split()) for line in account.splitlines())
+    rows = {line.partition("-")[0]: line for line in lines if " of 2 " in line}
     for name, (status, _, words) in EXPECTED.items():
-        if status != "complete":
-            told = [line for line in account.splitlines() if guid("workspace", name) in line]
-            assert [words in line for line in told] == [True, True]
+        complete = 2 if status == "complete" else 0
+        assert f"{guid('tenant', name)}) {complete} of 2" in rows[name]
+        said = [line for line in account.splitlines() if f"{name}-" in line and ": " in line]
+        assert bool(said) == (status != "complete"), name
+        assert all(words in line for line in said)
 
 
-def test_without_faults_everything_is_looked_at(home: Path) -> None:
-    with emulated(home, "--no-faults"):
+def test_the_doctor_sums_up_each_profile_and_says_each_reason_once(troubled: Troubled) -> None:
+    doctor = troubled.doctor
+    assert doctor.code == 1
+    lines = doctor.out.splitlines()
+    summaries = [line for line in lines if line.split()[0] in ("ok", "warning", "failed")]
+    assert len(summaries) == 2 * len(FAULTS)
+    tenant = guid("tenant", CLOSED)
+    assert f"failed   {CLOSED}-defender ({tenant})  permission" in summaries
+    assert doctor.out.count("the client secret has expired") == 1
+    assert doctor.out.count("holds no records") <= 1
+    assert any(f"{LOST}-log-analytics, {LOST}-defender" in line for line in lines)
+    assert lines[-1].startswith("6 of 12 profiles failed; ")
+
+
+def test_without_faults_everything_is_looked_at(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", SECRET)
+    with emulated(home, FAULTS, "--no-faults"):
         done = run(home, "--json")
+        own = python.run(
+            home / "who.yaml", profile=["well-log-analytics", "busy-defender"], now=NOW,
+            config=home / "config.toml", window="2026-10-01/2026-10-15",
+        )  # fmt: skip
+    assert [line.status.value for line in own.ledger.lines] == ["complete", "complete"]
+    assert {hit.profile for hit in own.hits} == {"well-log-analytics", "busy-defender"}
+    assert len(own.hits) == 2 * 3
     found = json.loads(done.out)
     assert (found["verdict"], done.code) == ("hits", 0)
     assert {entry["status"] for entry in found["ledger"]} == {"complete"}
@@ -182,7 +193,7 @@ def test_without_faults_everything_is_looked_at(home: Path) -> None:
 
 
 def test_with_nobody_there_nothing_answered(home: Path) -> None:
-    configure(home, "https://127.0.0.1:9")
+    configure(home, FAULTS, "https://127.0.0.1:9")
     done = run(home, "--json", "--deadline", "1s")
     assert done.code == 3
     assert json.loads(done.out)["verdict"] == "failed"
@@ -194,7 +205,7 @@ def test_a_run_killed_while_it_waits_leaves_nothing(home: Path, tmp_path: Path) 
     scenario = (home / "scenario.yaml").read_text()
     (home / "scenario.yaml").write_text(scenario.replace(FAULTS[BUSY], lasting))
     try:
-        with emulated(home) as line:
+        with emulated(home, FAULTS) as line:
             process = subprocess.Popen(
                 [sys.executable, "-m", "qakhunt", "run", str(home / "who.yaml"), "--profile",
                  "busy-log-analytics", "--config", str(home / "config.toml"), "--now", NOW,

@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from unittest import mock
 
+from tests.golden.python_page import python_api
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
@@ -285,12 +287,14 @@ OPERATORS = {
     "extend": "extend x = 1",
     "project": "project DeviceName",
     "project-away": "project-away DeviceName",
+    "project-away with patterns": "project-away Initiating*",
     "project-keep": "project-keep DeviceName",
     "project-rename": "project-rename Device = DeviceName",
     "project-reorder": "project-reorder DeviceName",
     "summarize": "summarize n = count() by DeviceName",
     "sort, order": "sort by TimeGenerated asc",
     "top": "top 1 by TimeGenerated",
+    "top by several keys": "top 1 by DeviceName asc, TimeGenerated",
     "top-nested": "top-nested 1 of DeviceName by count()",
     "top-hitters": "top-hitters 1 of DeviceName",
     "take, limit": "take 1",
@@ -299,20 +303,28 @@ OPERATORS = {
     "join": "join kind=inner (DeviceProcessEvents | distinct DeviceName) on DeviceName",
     "lookup": "lookup (DeviceProcessEvents | distinct DeviceName) on DeviceName",
     "union": "union DeviceProcessEvents",
+    "union of unlike types": "project x = 1 | union (DeviceProcessEvents | project x = DeviceName)",
     "mv-expand": "extend a = dynamic([1, 2]) | mv-expand a",
+    "mv-expand of an expression": "mv-expand split(ProcessCommandLine, ' ')",
     "mv-apply": "extend a = dynamic([1, 2]) | mv-apply a on (summarize n = sum(toint(a)))",
     "parse": "parse ProcessCommandLine with * 'who' Rest",
     "parse-where": "parse-where ProcessCommandLine with * 'who' Rest",
     "parse-kv": "parse-kv ProcessCommandLine as (a: string) with (pair_delimiter=' ')",
     "make-series": "make-series n = count() on TimeGenerated step 1d",
-    "evaluate": "extend b = dynamic({'a': 1}) | evaluate bag_unpack(b)",
-    "invoke": "invoke FileProfile(SHA1)",
-    "serialize": "serialize n = row_number()",
+    "evaluate bag_unpack": "extend b = dynamic({'a': 1}) | evaluate bag_unpack(b)",
+    "evaluate pivot": "project DeviceName, ActionType | evaluate pivot(ActionType)",
+    "evaluate narrow": "project DeviceName | evaluate narrow()",
+    "evaluate, other plugins": "evaluate basket()",
+    "invoke FileProfile": "invoke FileProfile(SHA1)",
+    "invoke of another function": "invoke DeviceProfile(DeviceId)",
+    "serialize": "serialize",
+    "serialize with columns": "serialize n = row_number()",
     "as": "as T",
     "getschema": "getschema",
     "partition": "partition by DeviceName (take 1)",
     "scan": "scan with (step s: true;)",
     "search": "search 'whoami'",
+    "a term in any column": "where * has 'whoami'",
     "reduce": "reduce by ProcessCommandLine",
     "facet": "facet by DeviceName",
     "fork": "fork (count) (take 1)",
@@ -326,11 +338,14 @@ OTHERS = {
     "let with a table": "let T = DeviceProcessEvents | take 1; T",
     "let with a function": "let f = (x: string) { strlen(x) }; DeviceProcessEvents | extend n = f(DeviceName)",
     "let with a function that gives a table": "let f = () { DeviceProcessEvents }; f() | count",
+    "let with a function that takes a table": "let f = (T: (DeviceName: string), n: long) { T | take n }; DeviceProcessEvents | invoke f(1)",
+    "names that differ in case only": "DeviceProcessEvents | extend devicename = tolower(DeviceName)",
     "print": "print x = 1",
     "range": "range x from 1 to 3 step 1",
     "datatable": "datatable (x: int) [1, 2]",
     "externaldata": "externaldata (x: string) ['https://example.invalid/x.csv']",
     "find": "find in (DeviceProcessEvents) where DeviceName == 'pc1'",
+    "search in": "search in (DeviceProcessEvents) 'whoami'",
     "union as the source": "union DeviceProcessEvents, DeviceProcessEvents",
     "union in brackets as the source": "(union DeviceProcessEvents, DeviceProcessEvents)",
     "toscalar": "let n = toscalar(DeviceProcessEvents | count); print n",
@@ -359,6 +374,25 @@ OTHERS = {
 """Other construct -> a whole query with it."""
 
 
+APPROXIMATIONS = """\
+### Approximated
+
+- `ingestion_time()` is the record's own time, and the verdict is `incomplete`.
+- `FileProfile()` enriches every record, whatever number it is given; a file of which there are
+  several records has one of them.
+- `sample` and `sample-distinct` give the first rows, not random ones.
+- A union takes `int` and `long` for one type; Kusto splits the column.
+- `search` and `find` without tables cover the tables that are loaded.
+- `bag_unpack()` and `pivot()` without a schema take their columns from the records at hand, in
+  the order of their names, as the services do; at most 1,000.
+- A subquery of `mv-apply` and `partition` may filter, extend, project, summarize, count, sort,
+  take, parse, expand and be made distinct; other operators are refused there.
+- `isfuzzy=true` leaves out a table that is not known, and the verdict is `incomplete`.
+- A function with a table in it is put in where it is called, at most 200 times.
+"""
+"""What is answered near enough, and how it differs."""
+
+
 def kql() -> str:
     """What the embedded engine answers and refuses, found by asking it, and its limits."""
     from duckdb_kql.translate import functions
@@ -383,11 +417,12 @@ def kql() -> str:
         "Log Analytics and Defender run any KQL that they accept: qakhunt sends the query as it "
         "is. The embedded engine (`--backend local`, test cases, `diff`, replays on source rows) "
         "translates KQL to SQL and supports what this page lists. Anything else is refused by "
-        "name, with its line; nothing is skipped. The refusal of a construct that the query needs "
+        "name, with its line; nothing is skipped. What only the service knows is null, and the "
+        "verdict says so: those rows say *incomplete without*. The refusal of a construct that the query needs "
         "on recorded events is `QH501` in `qakhunt hunts lint`.\n\n"
         "## Operators and constructs\n\nEach row was found by running the example.\n\n"
         f"{_table(('Construct', 'Answers', 'Example'), rows)}\n"
-        f"## Functions\n\nBeside those above:\n\n{_names(sorted(functions.SCALAR_FUNCTIONS))}\n\n"
+        f"{APPROXIMATIONS}\n## Functions\n\nBeside those above:\n\n{_names(sorted(functions.SCALAR_FUNCTIONS))}\n\n"
         f"## Aggregates\n\n{_names(sorted(functions.AGGREGATE_FUNCTIONS))}\n\n"
         f"## Limits\n\nA query beyond one of these is refused with the limit's name.\n\n"
         f"{_table(('Limit', 'Value'), sizes)}\n"
@@ -396,6 +431,7 @@ def kql() -> str:
 
 
 def _refusals(queries: dict[str, str]) -> dict[str, str]:
+    from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.backends.engine.session import EngineRefused, Session
     from qakhunt.kql.values import Instant, Window
 
@@ -408,10 +444,15 @@ def _refusals(queries: dict[str, str]) -> dict[str, str]:
             '"ProcessCommandLine": "whoami /all"}\n',
             encoding="utf-8",
         )
-        session = Session([str(events)], "log-analytics")
+        listed = Path(folder) / "x.csv"
+        listed.write_text("a\n", encoding="utf-8")
+        files = ExternalFiles([f"https://example.invalid/x.csv={listed}"])
+        session = Session([str(events)], "log-analytics", external=files)
         for name, query in queries.items():
             try:
                 session.ask(query, now=now, window=Window(start, now))
+                if session.unknown:
+                    found[name] = _incomplete(session.unknown[0])
             except EngineRefused as problem:
                 words = problem.message.partition("\n")[0]
                 words = words.replace("the embedded engine does not support ", "")
@@ -419,6 +460,11 @@ def _refusals(queries: dict[str, str]) -> dict[str, str]:
                 found[name] = "**no**" if named else f"**no**: {_cell(words)}"
         session.close()
     return found
+
+
+def _incomplete(words: str) -> str:
+    given = re.search(r"--events \w+=PATH", words)
+    return f"incomplete without `{given[0]}`" if given else f"incomplete: {_cell(words)}"
 
 
 def _cell(text: str) -> str:
@@ -442,6 +488,13 @@ def emulator() -> str:
     return (ROOT / "qakhunt" / "testing" / "emulator" / "README.md").read_text(encoding="utf-8")
 
 
+def s0650_page() -> str:
+    """S0650's techniques beside the hunts."""
+    from tests.golden import s0650
+
+    return s0650.page()
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "guides/emulator.md": emulator,
     "reference/commands.md": commands,
@@ -450,7 +503,9 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/formats.md": formats,
     "reference/json.md": json_schemas,
     "reference/lint-rules.md": lint_rules,
+    "reference/s0650.md": s0650_page,
     "reference/kql.md": kql,
+    "reference/python.md": python_api,
 }
 """Page under docs -> what writes it; ``kql`` needs the embedded engine."""
 

@@ -10,23 +10,28 @@ from qakhunt.answers.run_document import json_schema
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
+from qakhunt.run import config
+from qakhunt.testing.contracts import DOCUMENTS, schema_of
 from qakhunt.testing.evidence import evidence_of, joined, markdown, replace_block
 from tests.golden import house, reference
 from tests.golden.readme import SCREEN, screen
 from tests.golden.walkthrough import TUTORIALS, carried_out
 
 FOLDER = Path(__file__).parent
-SCHEMA = FOLDER.parents[1] / "qakhunt" / "data" / "run.schema.json"
+DATA = FOLDER.parents[1] / "qakhunt" / "data"
 EVIDENCE = reference.DOCS / "explanation" / "evidence.md"
 NOW = Instant.parse("2026-11-05T09:00:00Z")
 
 
 def main() -> None:
-    """Rendered hunts, the schema of a run, the picture, and the program's part of docs/.
+    """Rendered hunts, JSON Schemas, the picture, and the program's part of docs/.
 
     The reference before the tutorials, whose commands are carried out: half a minute each.
     """
-    _write(SCHEMA, json.dumps(json_schema(), indent=2) + "\n")
+    schemas = {"run": json_schema(), "config": config.json_schema()}
+    schemas |= {name: schema_of(name) for name in DOCUMENTS}
+    for name, schema in schemas.items():
+        _write(DATA / f"{name}.schema.json", json.dumps(schema, indent=2) + "\n")
     for hunt in Catalog().all():
         for product in hunt.products:
             text = render(hunt, now=NOW, product=product).text
@@ -48,7 +53,7 @@ def main() -> None:
 
 def _with_evidence(page: str) -> str:
     """The page with the table of what ``qakhunt evaluate --record`` wrote beside the hunts."""
-    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot", "s0650"])]
     return replace_block(page, markdown(joined([part for part in recorded if part])))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,9 +11,11 @@ import pytest
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.run_result import Rarity
 from qakhunt.answers.table import Column
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import Instant
 from qakhunt.triage.assessment import CRITERIA, TITLES, Assessment, Kind
 from qakhunt.triage.hit_report import hit_reports
+from tests.conftest import ROOT
 from tests.support.triage import (
     at,
     burst,
@@ -50,10 +53,21 @@ def test_the_lookup_needs_three_families() -> None:
     assert kind_of([LOOKUP, "arp -a", "arp -a -v"]) is not Kind.QAKBOT
 
 
-def test_a_process_that_is_no_shell_needs_four_families_and_an_anchor() -> None:
-    assert kind_of(["whoami /all", "arp -a", "route print", "ipconfig /all"]) is Kind.QAKBOT
-    assert kind_of(["whoami /all", "arp -a", "route print"]) is not Kind.QAKBOT
-    assert kind_of(["netstat -nao", "arp -a", "route print", "ipconfig /all"]) is not Kind.QAKBOT
+def test_an_injected_host_needs_three_families_and_an_anchor() -> None:
+    assert kind_of(["whoami /all", "arp -a", "route print"]) is Kind.QAKBOT
+    assert kind_of(["whoami /all", "arp -a"]) is Kind.UNCLEAR
+    assert kind_of(["netstat -nao", "arp -a", "route print", "ipconfig /all"]) is Kind.UNCLEAR
+
+
+def test_another_process_needs_four_families_two_anchors_and_a_look_beyond_the_device() -> None:
+    program = {"issuer": ("tool.exe", "tool.exe -q", 700, -60)}
+    four = ["whoami /all", "net view", "arp -a", "route print"]
+    assert kind_of(four, **program) is Kind.QAKBOT
+    assert kind_of(four[:3], **program) is Kind.UNCLEAR
+    assert kind_of(["netstat -nao", *four[1:]], **program) is Kind.UNCLEAR
+    own = ["whoami /all", "net localgroup", "arp -a", "route print"]
+    assert kind_of(own, **program) is Kind.UNCLEAR
+    assert kind_of(own, issuer=("tool.exe", "tool.exe", 700, -60)) is Kind.QAKBOT
 
 
 def test_a_shell_needs_five_families_and_two_anchors() -> None:
@@ -61,6 +75,39 @@ def test_a_shell_needs_five_families_and_two_anchors() -> None:
     assert kind_of(five, issuer=SHELL) is Kind.QAKBOT
     assert kind_of(five[:4], issuer=SHELL) is not Kind.QAKBOT
     assert kind_of(["whoami /all", "netstat -nao", *five[2:]], issuer=SHELL) is not Kind.QAKBOT
+    own = ["whoami /all", "net localgroup", *five[2:]]
+    assert kind_of(own, issuer=SHELL) is Kind.UNCLEAR  # nothing about other computers
+    rare = ["whoami /all", "nltest /dclist:", "nltest /domain_trusts", "net group x /domain"]
+    assert kind_of(rare, issuer=SHELL) is Kind.LOADER
+    assert kind_of([*rare[:3], "arp -a"], issuer=SHELL) is Kind.UNCLEAR
+
+
+SEVEN = ["whoami /all", "net view", "net localgroup", LOOKUP, "arp -a", "route print", "net share"]
+
+
+def by_many(commands: list[str], file: str, line: str) -> Kind:
+    """The assessment of commands each of which has an issuing process of its own."""
+    records = [
+        record
+        for number, command in enumerate(commands)
+        for record in burst([command], issuer=(file, line, 800 + 4 * number, -60.0 - number))
+    ]
+    return hit_report_of(records, commands=commands).assessment.kind
+
+
+def test_several_processes_need_seven_families_and_four_anchors_together() -> None:
+    assert by_many(SEVEN, "dllhost.exe", "dllhost.exe x") is Kind.QAKBOT
+    assert by_many(SEVEN[:6], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    fewer = ["netstat -nao", *SEVEN[1:]]
+    assert by_many(fewer, "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    own = ["cmd /c set" if line == "net view" else line for line in SEVEN if line is not LOOKUP]
+    assert (
+        by_many([*own, "net config workstation"], "dllhost.exe", "dllhost.exe x") is not Kind.QAKBOT
+    )
+    # An injected host that is started anew for each command is one issuer.
+    assert by_many(["whoami /all", "arp -a", "route print"], "wermgr.exe", "wermgr.exe") is (
+        Kind.QAKBOT
+    )
 
 
 def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
@@ -69,10 +116,38 @@ def test_when_nobody_is_known_to_have_issued_them_as_for_a_shell() -> None:
     assert kind_of(five[:4], issuer=None, before=None) is not Kind.QAKBOT
 
 
+ICED = ["WMIC /Namespace:\\\\root\\SecurityCenter2 Path AntiVirusProduct Get *", "ipconfig /all",
+        "systeminfo", "net config workstation", "nltest /domain_trusts"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("commands", "issuer", "kind", "said"),
+    [
+        (ICED, "rundll32.exe x.dll,#1", Kind.LOADER, "IcedID's by public reports: antivirus product by WMIC"),
+        (ICED[1:], "rundll32.exe x.dll,#1", Kind.LOADER, "IcedID, TrickBot, Ursnif"),
+        ([*ICED, "cmd /c set"], "rundll32.exe x.dll,#1", Kind.LOADER, "Qakbot's by public reports"),
+        ([*ICED, "cmd /c set", "arp -a"], "rundll32.exe x.dll,#1", Kind.QAKBOT, "Qakbot's by public reports"),
+        ([*ICED, LOOKUP], "rundll32.exe x.dll,#1", Kind.QAKBOT, "Qakbot's by public reports"),
+        (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "SearchProtocolHost.exe",
+         Kind.LOADER, "Pikabot's by public reports: the host SearchProtocolHost.exe"),
+        (["whoami /all", "ipconfig /all", "netstat -nao", "net view"], "msdt.exe x", Kind.LOADER,
+         "nothing here distinguishes Qakbot from other loaders"),
+    ],
+)  # fmt: skip
+def test_a_loader_is_named_by_what_distinguishes_it(
+    commands: list[str], issuer: str, kind: Kind, said: str
+) -> None:
+    found = assessed(commands, issuer=(issuer.split()[0], issuer, 700, -60))
+    assert found.kind is kind
+    assert any(said in reason.text for reason in found.reasons)
+    assert "do not name the malware" in found.caution
+    assert kind is Kind.QAKBOT or "(Qakbot, Pikabot, IcedID, ...)" in found.title
+
+
 def test_a_burst_is_fifteen_minutes_from_one_process() -> None:
     four = ["whoami /all", "arp -a", "route print", "ipconfig /all"]
-    assert kind_of(four, gap=300) is Kind.QAKBOT  # 900 s from first to last
-    assert kind_of(four, gap=301) is not Kind.QAKBOT
+    assert kind_of(four[:3], gap=450) is Kind.QAKBOT  # 900 s from first to last
+    assert kind_of(four[:3], gap=451) is not Kind.QAKBOT
     two = [
         *burst(four[:2]),
         *burst(four[2:], issuer=("other.exe", "other.exe x", 5, -9)),
@@ -123,12 +198,12 @@ def test_a_shell_at_a_persons_pace_resembles_administration() -> None:
     three = ["ipconfig /all", "whoami /all", "net localgroup"]
     assert kind_of(three, issuer=SHELL, gap=15) is Kind.ADMINISTRATION
     assert kind_of(three, issuer=SHELL, gap=2) is Kind.UNCLEAR
-    assert kind_of(three, gap=15) is Kind.UNCLEAR
+    assert kind_of(three, issuer=("tool.exe", "tool.exe -q", 700, -60), gap=15) is Kind.UNCLEAR
 
 
 def test_every_kind_says_what_it_does_not_say() -> None:
     assert set(TITLES) == set(Kind)
-    assert {criterion.kind for criterion in CRITERIA} | {Kind.UNCLEAR} == set(Kind)
+    assert {c.kind for c in CRITERIA} | {Kind.LOADER, Kind.UNCLEAR} == set(Kind)
     for criterion in CRITERIA:
         assert criterion.text[0].islower()
     for commands in (["arp -a"], ["whoami /all", "net view", LOOKUP]):
@@ -183,6 +258,24 @@ def test_the_issuer_that_the_row_names_counts_without_context() -> None:
                   InitiatingProcessParentFileName="explorer.exe") is Kind.UNCLEAR  # fmt: skip
 
 
+def test_a_hit_by_device_says_so() -> None:
+    for tier, said in (("device", True), ("issuer", False)):
+        result = result_with(None, commands=FIVE, last=at(30))
+        hit = result.hits[0]
+        result.hits[0] = replace(
+            hit, columns=(*hit.columns, Column("Tier", "string")), cells=(*hit.cells, tier)
+        )
+        reasons = hit_reports(result)[0].assessment.reasons
+        assert any("Tier device" in reason.text for reason in reasons) is said
+
+
+def test_the_guide_states_every_criterion() -> None:
+    page = (ROOT / "docs" / "guides" / "triage.md").read_text(encoding="utf-8")
+    stated = re.findall(r"^\| ([^|]+?) \| ([^|]+?) \|$", page, re.MULTILINE)[1:]
+    titles = [TITLES[c.kind].replace(", as other loaders are too", "") for c in CRITERIA]
+    assert stated[: len(CRITERIA)] == list(zip(titles, (c.text for c in CRITERIA), strict=True))
+
+
 def test_a_renamed_program_counts_by_its_original_name() -> None:
     records = burst(FIVE[:3])
     for number, (name, rest) in enumerate((("ROUTE.EXE", "print"), ("ipconfig.exe", "/all"))):
@@ -193,6 +286,14 @@ def test_a_renamed_program_counts_by_its_original_name() -> None:
     commands = [*FIVE[:3], "C:\\Temp\\zz.exe print", "C:\\Temp\\zz.exe /all"]
     found = hit_report_of(records, commands=commands).assessment
     assert any("5 families" in reason.text for reason in found.reasons)
+
+
+@pytest.mark.parametrize("host", families().parents.injected)
+def test_every_host_of_the_catalogue_counts_as_injected(host: str) -> None:
+    issuer = (host, host, 700, -60)
+    found = assessed(FIVE[2:], issuer=issuer, rarity=(Rarity("issuer", host, 400, 90, 30),))
+    assert found.kind is Kind.UNCLEAR  # too few families, and prevalence says nothing of it
+    assert any(f"{host} was started without arguments" in r.text for r in found.reasons)
 
 
 def test_prevalence_never_outweighs_an_injected_host() -> None:

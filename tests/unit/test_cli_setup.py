@@ -22,7 +22,7 @@ from tests.support.events import FOUR, event, write_ndjson
 TENANT = "aaaaaaaa-0000-4000-8000-000000000001"
 WORKSPACE = "bbbbbbbb-0000-4000-8000-000000000001"
 GROUPS = {
-    "hunts": ("list", "show", "new", "lint", "coverage"),
+    "hunts": ("list", "show", "new", "lint", "coverage", "export", "import"),
     "config": ("init", "example", "show", "schema"),
     "state": ("show", "check", "reset", "prune"),
     "suppress": ("add", "list"),

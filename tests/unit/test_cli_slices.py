@@ -43,7 +43,7 @@ def test_explain_says_which_way_is_exact_and_why_another_is_not(tmp_path: Path) 
     told = qakhunt("run", str(path), "--explain")
     assert told.code == 0
     assert "by device: not exact: the summarize does not group by DeviceName" in told.out
-    assert "feed of DeviceProcessEvents" in told.out
+    assert "source query of DeviceProcessEvents" in told.out
 
 
 def test_a_slice_that_is_none_is_one_clear_error() -> None:

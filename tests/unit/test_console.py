@@ -13,8 +13,8 @@ from qakhunt.answers.table import Column
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.reports.console import show
 from tests.support.events import FOUR, event, run_on, write_ndjson
+from tests.support.hostile import HOSTILE, result_of
 from tests.support.triage import own_result, result_with
-from tests.unit.test_formats import HOSTILE, result_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
@@ -141,3 +141,62 @@ def test_hits_on_one_device_are_one_finding_where_they_overlap(tmp_path: Path) -
     (finding,) = report_view(both).findings
     assert len(finding.hits) == 2
     assert "2 hunts agree" in screen(both, 120)
+
+
+def many_tenants(tenants: int, slices: int) -> RunResult:
+    """A run interrupted early: one tenant denies access, one is throttled, most were not asked."""
+    from dataclasses import replace
+
+    from qakhunt.answers.ledger import Status
+
+    result = result_of([])
+    first = result.ledger.lines[0]
+    result.interrupted = True
+    result.ledger.lines = [
+        replace(
+            first, profile=f"customer{t:02}", tenant=f"aaaaaaaa-0000-4000-8000-{t:012}",
+            workspace=f"bbbbbbbb-0000-4000-8000-{t:012}", slice=f"slice {n}", status=status,
+            detail=detail,
+        )
+        for t in range(tenants)
+        for n in range(slices)
+        for status, detail in [
+            (Status.FAILED, "no permission") if t == 3
+            else (Status.FAILED, f"throttled {n} times, HTTP 429") if t == 4
+            else (Status.COMPLETE, "") if t < 3 else (Status.NOT_RUN, "interrupted")
+        ]
+    ]  # fmt: skip
+    label = f"{first.hunt} on {result.ledger.lines[0].label}"
+    result.warnings = [f"{label}: {n} of 30 slices" for n in range(9)] + ["the clock is wrong"]
+    return result
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_fifty_tenants_are_a_line_each_and_a_row_for_each_reason(width: int) -> None:
+    text = screen(many_tenants(50, 30), width)
+    lines = text.splitlines()
+    assert len(lines) < 90
+    assert all(len(line) <= width and line == line.rstrip() for line in lines)
+    for t, said in ((0, "30 of 30"), (3, "0 of 30"), (49, "0 of 30")):
+        assert f"customer{t:02} (bbbbbbbb-0000-4000-8000-{t:012})  {said}" in text
+    flat = " ".join(text.split())
+    assert "1,350 queries" in flat
+    assert flat.count("interrupted") == flat.count("no permission") == 1
+    assert flat.count("HTTP 429") == 1
+    assert flat.count("alike") == 2
+    assert "9 queries of" in flat
+    assert any(line.startswith("  next: ") for line in lines[-3:])
+
+
+def test_the_reasons_of_a_status_code_stay_apart() -> None:
+    result = many_tenants(2, 4)
+    from dataclasses import replace
+
+    from qakhunt.answers.ledger import Status
+    from qakhunt.reports.summary import problems
+
+    lines = [
+        replace(line, status=Status.FAILED, detail=f"HTTP {500 + n}, {n} times")
+        for n, line in enumerate(result.ledger.lines)
+    ]
+    assert len(problems(lines)) == 8

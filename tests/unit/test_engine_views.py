@@ -163,17 +163,22 @@ def test_a_column_that_may_not_exist(
 
 
 @pytest.mark.parametrize(
-    ("query", "words"),
+    ("query", "expected"),
     [
-        ('summarize count() | project column_ifexists("count_", 0)', "count_ exists here is not"),
-        ("extend f = column_ifexists(FileName, 0)", "needs a column's name as a literal"),
-        ('join (DeviceFileEvents) on DeviceId | project column_ifexists("ProcessId", 0)',
-         "ProcessId exists here is not known"),
+        ('summarize count() | project column_ifexists("count_", 0)', [(1,)]),
+        ('summarize count() | project column_ifexists("FileName", 7)', [(7,)]),
+        ('join kind=leftouter (DeviceFileEvents | project DeviceId, ReportId) on DeviceId '
+         '| project x = tostring(column_ifexists("ReportId1", "none"))', [("",)]),
     ],
 )  # fmt: skip
-def test_a_column_that_cannot_be_told_to_exist_is_refused(
-    tmp_path: Path, query: str, words: str
+def test_a_column_behind_other_operators_is_known(
+    tmp_path: Path, query: str, expected: list[tuple[Any, ...]]
 ) -> None:
     path = write_ndjson(tmp_path / "e.ndjson", [event("x")])
-    with pytest.raises(EngineRefused, match=words):
-        ask(path, f"DeviceProcessEvents | {query}")
+    assert rows(path, f"DeviceProcessEvents | {query}") == expected
+
+
+def test_a_column_asked_for_without_its_name_is_refused(tmp_path: Path) -> None:
+    path = write_ndjson(tmp_path / "e.ndjson", [event("x")])
+    with pytest.raises(EngineRefused, match="needs a column's name as a literal"):
+        ask(path, "DeviceProcessEvents | extend f = column_ifexists(FileName, 0)")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from qakhunt.answers.cells import to_json_line
 from qakhunt.core.errors import UsageError
@@ -17,6 +18,7 @@ from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.command_catalogue import RENDERINGS, families
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
+from qakhunt.testing.confusion import Judged
 from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
 from qakhunt.testing.evidence import (
     document,
@@ -28,6 +30,7 @@ from qakhunt.testing.evidence import (
     raised_of,
     recall_of,
     replace_block,
+    words_of,
 )
 from qakhunt.testing.generator import generate, held_back, recipes
 from qakhunt.testing.labelled import Burst, LabelledSet, load_labelled
@@ -37,7 +40,7 @@ from tests.support.cli import qakhunt
 
 NOW = Instant.parse("2026-11-24T00:00:00Z")
 START = Instant.parse("2026-10-05T10:00:00Z")
-QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot"])]
+QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot", "s0650"])]
 
 # Fires on two distinct command lines of a device.
 TWO = """
@@ -353,7 +356,7 @@ def test_wilsons_interval(share: Share, low: float, high: float) -> None:
 
 
 def some_document() -> dict[str, Any]:
-    loaded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot"])]
+    loaded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot", "s0650"])]
     return joined([part for part in loaded if part])
 
 
@@ -406,7 +409,7 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.code == 0, done.err
     whole = json.loads(done.out)
-    assert whole["schema"] == "qakhunt.evaluate/2"
+    assert whole["schema"] == "qakhunt.evaluate/3"
     assert whole["date"] == "2026-11-24"
     recall = recall_of(whole["hunts"][0])
     assert {name: (share.found, share.tried) for name, share in recall.items()} == dict.fromkeys(
@@ -415,12 +418,16 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
     assert sum(s.tried for s in recall_of(whole["hunts"][0], split="held-back").values()) == len(
         recipes("held_back.yaml").qakbot
     )
+    manifest = sets / "manifest.yaml"
+    listed = yaml.safe_load(manifest.read_text(encoding="utf-8"))["sets"]
+    few = [*listed[:3], *(s for s in listed if s["split"] == "held-back" and "conhost" in str(s))]
+    manifest.write_text(yaml.safe_dump({"sets": few}), encoding="utf-8")
     shown = qakhunt(
         "evaluate", str(tmp_path / "two.kql"), "--labelled", str(sets), "--generated", "0",
         "--repeats", "1", "--now", "2026-11-24", "--quiet",
     )  # fmt: skip
     assert shown.code == 0, shown.err
-    tuned, _, hidden = shown.out.partition("  held back  ")
+    tuned, _, hidden = shown.out.rpartition("  held back ")
     assert "for tuning" in tuned
     assert "conhost" in hidden
     assert "false alert in held back" not in shown.out
@@ -435,7 +442,15 @@ def test_the_command_measures_what_it_wrote(tmp_path: Path) -> None:
 @pytest.mark.engine
 def test_a_document_names_its_data(tmp_path: Path) -> None:
     sets = [labelled("positive", "qakbot", rows("a", 0, 7), rendering="direct")]
-    evidence = evaluate([two(tmp_path)], sets, seed=3, repeats=2, losses=(50,))
+    evidence = evaluate([two(tmp_path)], sets, seed=3, repeats=2, losses=(50,), triage=True)
+    assert evidence[0].judged == []  # it has no thresholds to lower
+    loader, unclear = "consistent_with_loader_discovery", "cannot_tell"
+    evidence[0].judged = [
+        Judged("held-back", "kin", "modelled", False, False, {loader: 1, unclear: 1}),
+        Judged("held-back", "kin", "modelled", False, True, {loader: 2}),
+        Judged("held-back", "kin", "modelled", True, True, {loader: 9}),
+        Judged("tuning", "benign", "modelled", True, True, {unclear: 3}),
+    ]
     whole = document(evidence, sets, now=NOW, seed=3, repeats=2)
     assert (whole["seed"], whole["data"][0]["name"], whole["data"][0]["bursts"]) == (
         3,
@@ -446,3 +461,9 @@ def test_a_document_names_its_data(tmp_path: Path) -> None:
     assert "| `two` | for tuning | captured | 1 of 1 | - |" in text
     assert "Measured 2026-11-24" in text
     assert "positive (a test)" in text
+    assert (
+        "| `two` | held back | modelled | other malware | published | - | 1 / 2 | 1 / 0 |" in text
+    )
+    assert "| `two` | for tuning | modelled | administration | lowered | - | - | 0 / 3 |" in text
+    said = "triage takes for malware, of alerts on other malware (modelled): 2 of 2 with context, 1 of 2 without context"
+    assert any(said in line for line in words_of(whole))

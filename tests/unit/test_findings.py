@@ -20,8 +20,8 @@ from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.run.sample import sample_events
 from qakhunt.schedule.findings import (
+    FindingState,
     Known,
-    News,
     ReportedFinding,
     finding_document,
     judge,
@@ -111,8 +111,8 @@ def test_a_hunt_that_joins_a_finding_makes_it_grow_and_keeps_its_name() -> None:
     joining = hit_at("2026-10-14T09:12:00Z", name=BURST)
     (grown,), known = judged([first, joining], known)
     (settled,), known = judged([joining, first], known)
-    assert [f.news for f in (new, still, grown, settled)] == [
-        News.NEW, News.KNOWN, News.GROWN, News.KNOWN,
+    assert [f.state for f in (new, still, grown, settled)] == [
+        FindingState.NEW, FindingState.EXISTING, FindingState.CHANGED, FindingState.EXISTING,
     ]  # fmt: skip
     assert {f.fingerprint for f in (new, still, grown, settled)} == {new.fingerprint}
     document = finding_document(grown, run_id="run", now=NOW)
@@ -128,7 +128,7 @@ def test_the_parts_of_a_finding_that_came_apart_are_both_reported() -> None:
     more = make_hit(commands=("net view", "nltest /domain_trusts", "a", "b", "c"))
     grown = [replace(hit, commands=more.commands, distinct=9) for hit in (late, early)]
     parts, _ = judged(grown, known)
-    assert [part.news for part in parts] == [News.GROWN, News.GROWN]
+    assert [part.state for part in parts] == [FindingState.CHANGED, FindingState.CHANGED]
     assert len({part.id for part in parts}) == 2
     assert one.fingerprint in {part.fingerprint for part in parts}
 

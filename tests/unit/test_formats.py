@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qakhunt.answers.cells import to_text
-from qakhunt.answers.hits import hits_of
-from qakhunt.answers.ledger import Ledger, LedgerLine, Status, Target
 from qakhunt.answers.run_result import RunResult
-from qakhunt.answers.table import Column, ResultTable
+from qakhunt.answers.table import Column
 from qakhunt.core.safe_text import (
     for_csv,
     for_json,
@@ -26,49 +23,10 @@ from qakhunt.core.safe_text import (
     for_terminal,
 )
 from qakhunt.core.writing import whole_file
-from qakhunt.hunts.catalog import Catalog
-from qakhunt.hunts.render import render
-from qakhunt.kql.values import Instant, Timespan
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes, flat_table
-from tests.support.events import MISSION, NOW
-
-HOSTILE = [
-    "=cmd|' /C calc'!A0", "+1+1", "-2+3", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "'quoted", "\uff1d1",
-    "\x1b[2J\x1b]0;pwned\x07", "[bold]x[/bold]", "<script>alert(1)</script>", "| a | b |", "a,b;c",
-    "![x](http://e)", "`code`", "**b**", "\u202eexe.txt", "\x00", "line\nbreak", "\"quote\"", "\u2028",
-    "\x9b31m", "\u200b", "{{x}}", "$(x)", "a" * 40_000,
-]  # fmt: skip
-
-COLUMNS = (
-    Column("DeviceName", "string"), Column("AccountName", "string"), Column("N", "long"),
-    Column("R", "real"), Column("D", "decimal"), Column("B", "bool"), Column("T", "datetime"),
-    Column("S", "timespan"), Column("G", "guid"), Column("CommandLineList", "dynamic"),
-    Column("N", "int"), Column("hunt", "string"),
-)  # fmt: skip
-ROWS: list[tuple[Any, ...]] = [
-    (
-        "d", "a", -5, float("nan"), Decimal("-1.10"), True,
-        Instant.parse("2026-10-01T00:00:00.1234567Z"), Timespan.parse("-1.02:03:04"),
-        "74be27de-1e4e-49d9-b579-fe0b331d3642", ["x", {"k": [1, None]}], 3, "own",
-    ),
-    (None, "", None, None, None, None, None, None, None, None, None, ""),
-    *((text, text, 1, 1.5, Decimal(2), False, Instant.parse("9999-12-31"), Timespan(1), None,
-       [text], 1, text) for text in HOSTILE),
-]  # fmt: skip
-
-
-def result_of(rows: list[tuple[Any, ...]], columns: tuple[Column, ...] = COLUMNS) -> RunResult:
-    rendered = render(Catalog().find(MISSION)[0], now=NOW)
-    line = LedgerLine(
-        MISSION, "p", None, "w", "whole window", rendered.window, "local", rendered.query_hash,
-        Status.COMPLETE, rows=len(rows),
-    )  # fmt: skip
-    hits = hits_of(rendered.hunt, Target("p", None, "w"), ResultTable(columns, rows))
-    return RunResult(
-        now=NOW, window=rendered.window, rendered=(rendered,), ledger=Ledger([line]), hits=hits,
-        columns={MISSION: columns},
-    )  # fmt: skip
+from tests.support.events import MISSION
+from tests.support.hostile import ROWS, result_of
 
 
 def exported(name: str, result: RunResult, **options: Any) -> bytes:
@@ -154,7 +112,7 @@ def test_without_hits_a_file_is_still_written(name: str) -> None:
     if name == "parquet":
         pytest.importorskip("duckdb")
     data = exported(name, result_of([]))
-    if name == "ndjson":
+    if name in ("ndjson", "ocsf"):
         assert data == b""
     elif name == "json":
         assert json.loads(data)["hits"] == []

@@ -8,10 +8,10 @@ import pytest
 
 from qakhunt.core.errors import HuntError, QakhuntError, UsageError
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.hunt_template import template
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
-from qakhunt.hunts.skeleton import skeleton
 from qakhunt.kql.values import Instant
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
@@ -173,8 +173,8 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
     assert problem.value.hint == "did you mean 'qakbot-post-compromise-commands'?"
 
 
-def test_the_skeleton_passes_its_own_checks(tmp_path: Path) -> None:
-    hunt = load_hunt(write(tmp_path, "my-hunt.yaml", skeleton("my-hunt")))
+def test_the_template_passes_its_own_checks(tmp_path: Path) -> None:
+    hunt = load_hunt(write(tmp_path, "my-hunt.yaml", template("my-hunt")))
     assert hunt.title == "My hunt"
     for product in hunt.products:
         assert render(hunt, now=NOW, product=product).text

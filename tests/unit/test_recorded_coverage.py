@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from qakhunt.backends.recordings.coverage import columns_missing, pseudonym_doubts
+from qakhunt.backends.recordings.coverage import columns_missing, pseudonym_ambiguities
 from qakhunt.backends.recordings.redact import literal_words
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
@@ -84,12 +84,12 @@ def test_comparisons_that_pseudonyms_may_decide_otherwise(
     condition: str, recorded: bool, changed: bool
 ) -> None:
     query = f"DeviceProcessEvents | where {condition}"
-    assert bool(pseudonym_doubts(query, "log-analytics", literal_words([query]))) is recorded
-    assert bool(pseudonym_doubts(query, "log-analytics", ())) is changed
+    assert bool(pseudonym_ambiguities(query, "log-analytics", literal_words([query]))) is recorded
+    assert bool(pseudonym_ambiguities(query, "log-analytics", ())) is changed
 
 
 @pytest.mark.parametrize("hunt", Catalog().find_all(["qakbot"]), ids=lambda hunt: str(hunt.name))
 def test_the_built_in_hunts_find_on_a_redacted_recording_what_they_found(hunt: Any) -> None:
     for product in hunt.products:
         text = render(hunt, now=Instant.parse("2026-11-01"), product=product).text
-        assert not pseudonym_doubts(text, product, literal_words([text]))
+        assert not pseudonym_ambiguities(text, product, literal_words([text]))

@@ -29,8 +29,8 @@ from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.markdown_report import _fenced
 from qakhunt.reports.navigator import coverage_layer, techniques_of
 from tests.support.cli import ROOT
+from tests.support.hostile import ROWS, result_of
 from tests.support.triage import COLUMNS, burst, result_with, sample_result
-from tests.unit.test_formats import ROWS, result_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult
@@ -98,7 +98,7 @@ def test_hunts_with_windows_of_their_own_are_not_given_one() -> None:
     both = replace(result, rendered=(one, other))
     assert "each its own window" in exported(both, "chat")
     assert "each hunt in its own window" in exported(both, "navigator")
-    assert "each hunt&#39;s own, in the table below" in exported(both, "html").replace("'", "&#39;")
+    assert "each hunt&#39;s own, under Coverage" in exported(both, "html").replace("'", "&#39;")
     assert "each its own window" not in exported(result, "chat")
 
 

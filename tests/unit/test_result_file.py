@@ -18,8 +18,8 @@ from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.triage.hit_report import hit_reports
 from tests.support.cli import ROOT, qakhunt
+from tests.support.hostile import COLUMNS, ROWS, result_of
 from tests.support.triage import burst, result_with, sample_document, sample_json, sample_result
-from tests.unit.test_formats import COLUMNS, ROWS, result_of
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult

@@ -104,6 +104,16 @@ def test_sign_ins_that_cannot_are_refused_at_their_line(
     assert caught.value.location.line == line
 
 
+def test_without_a_schedule_section_the_job_is_the_accounts_managed_identity() -> None:
+    text = PROFILE.format(sign_in='kind = "managed-identity"', backend="log-analytics",
+                          tenant=HOME, home="")  # fmt: skip
+    minimal = text.replace('[schedule]\nsign_in = "managed-identity"\n', "")
+    assert "schedule" not in minimal
+    payload = payload_of(parse_config(minimal, Path("config.toml")), job())
+    carried = parse_config(payload.config, Path("config.toml")).file.schedule
+    assert carried.sign_in_settings.kind == "managed-identity"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -207,6 +217,15 @@ def test_the_bicep_is_bicep() -> None:
         "Microsoft.Automation/automationAccounts/schedules",
     } <= kinds  # fmt: skip
     assert text.count("{") == text.count("}")
+
+
+def test_a_ready_template_is_no_file_and_needs_no_signing_secret() -> None:
+    text = PROFILE.format(sign_in='kind = "managed-identity"', backend="defender",
+                          tenant=HOME, home=f'tenant = "{HOME}"')  # fmt: skip
+    sink = '[sinks.slack]\nkind = "webhook"\nurl_env = "SLACK_URL"\ntemplate = "slack"\n'
+    payload = payload_of(parse_config(text + sink, Path("c")), job(sinks=["slack"]))
+    assert payload.variables == ("SLACK_URL",)
+    assert parse_config(payload.config, Path("c")).file.sinks["slack"]["template"] == "slack"
 
 
 def test_hostile_values_survive_in_the_carried_configuration() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from qakhunt.kql.schema import PRODUCTS, Product
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import (
-    MOST_OWED,
+    MAX_BACKLOG,
     Coverage,
     CoverageKey,
     Due,
@@ -37,27 +37,27 @@ def run_once(
     coverage: Coverage, now: Instant, ok: bool, lookback: Timespan, rule: Product
 ) -> tuple[Due, Coverage]:
     asked = due(coverage, now=now, lookback=lookback, rule=rule)
-    outcomes = [Outcome(window, ok, "" if ok else "503") for window in (asked.own, *asked.made_up)]
+    outcomes = [Outcome(window, ok, "" if ok else "503") for window in (asked.own, *asked.backfill)]
     return asked, settle(asked, outcomes, now=now, lookback=lookback, rule=rule)
 
 
 def test_first_run_asks_the_lookback() -> None:
     asked, after = run_once(Coverage(KEY), START, True, days(30), LOG_ANALYTICS)
     assert asked.own == Window(START - days(30), START)
-    assert asked.made_up == ()
+    assert asked.backfill == ()
     assert after.watermark == START
-    assert after.owed == ()
+    assert after.backlog == ()
 
 
 def test_a_failed_window_is_asked_again_by_the_next_run() -> None:
     _, first = run_once(Coverage(KEY), START, True, days(1), LOG_ANALYTICS)
     failed, second = run_once(first, START + days(1), False, days(1), LOG_ANALYTICS)
-    assert [owed.window for owed in second.owed] == [failed.own]
-    assert second.owed[0].reason == "503"
+    assert [entry.window for entry in second.backlog] == [failed.own]
+    assert second.backlog[0].reason == "503"
     assert second.watermark == START
     again, third = run_once(second, START + days(2), True, days(1), LOG_ANALYTICS)
-    assert any(within(failed.own, window) for window in (again.own, *again.made_up))
-    assert third.owed == ()
+    assert any(within(failed.own, window) for window in (again.own, *again.backfill))
+    assert third.backlog == ()
     assert third.watermark == START + days(2)
 
 
@@ -93,18 +93,18 @@ def test_a_long_outage_is_made_up_oldest_first_within_the_bound() -> None:
     _, coverage = run_once(Coverage(KEY), START, True, HOUR, LOG_ANALYTICS)
     now = START + days(40)
     asked = due(coverage, now=now, lookback=HOUR, rule=LOG_ANALYTICS, most=3)
-    assert len(asked.made_up) == 3
-    assert list(asked.made_up) == sorted(asked.made_up, key=lambda w: w.start)
-    assert asked.made_up[0].start <= START
-    assert len(asked.coverage.owed) > 3
-    looked = {asked.own, *asked.made_up}
+    assert len(asked.backfill) == 3
+    assert list(asked.backfill) == sorted(asked.backfill, key=lambda w: w.start)
+    assert asked.backfill[0].start <= START
+    assert len(asked.coverage.backlog) > 3
+    looked = {asked.own, *asked.backfill}
     for step in range(1, 12):
-        outcomes = [Outcome(window, True) for window in (asked.own, *asked.made_up)]
+        outcomes = [Outcome(window, True) for window in (asked.own, *asked.backfill)]
         coverage = settle(asked, outcomes, now=now, lookback=HOUR, rule=LOG_ANALYTICS)
         now = START + days(40 + step)
         asked = due(coverage, now=now, lookback=HOUR, rule=LOG_ANALYTICS, most=3)
-        looked |= {asked.own, *asked.made_up}
-    assert asked.made_up == ()
+        looked |= {asked.own, *asked.backfill}
+    assert asked.backfill == ()
     assert subtract([Window(START, now)], looked) == ()
 
 
@@ -122,7 +122,7 @@ def test_a_failed_window_that_aged_out_is_lost_only_where_nobody_looked() -> Non
     _, coverage = run_once(Coverage(KEY), START, False, days(30), DEFENDER)
     asked, coverage = run_once(coverage, START + days(2), True, days(30), DEFENDER)
     assert asked.lost == (Window(START - days(30), START - days(28)),)
-    assert coverage.owed == ()
+    assert coverage.backlog == ()
     asked, coverage = run_once(coverage, START + days(3), True, days(30), DEFENDER)
     assert asked.lost == ()
     assert len(coverage.lost) == 1
@@ -160,13 +160,13 @@ def test_every_instant_is_looked_at_or_reported_lost(
     for hours, ok in [*runs, *[(1, True)] * 20]:
         now = now + Timespan(hours * HOUR.ticks)
         asked, coverage = run_once(coverage, now, ok, lookback, rule)
-        assert len(coverage.owed) <= MOST_OWED + 1
+        assert len(coverage.backlog) <= MAX_BACKLOG + 1
         first = first or asked.own.start
         lost += asked.lost
         if ok:
-            looked += [asked.own, *asked.made_up]
+            looked += [asked.own, *asked.backfill]
     assert first is not None
-    assert coverage.owed == ()
+    assert coverage.backlog == ()
     assert subtract([Window(first, now)], [*looked, *lost]) == ()
     assert coverage.watermark == now
     for window in lost:
@@ -188,7 +188,7 @@ def test_every_stretch_of_the_lookback_is_seen_whole(
         asked, coverage = run_once(coverage, now, ok, lookback, rule)
         first = first or asked.own.start
         if ok:
-            looked += [asked.own, *asked.made_up]
+            looked += [asked.own, *asked.backfill]
     assert first is not None
     total = now.since(first).ticks - lookback.ticks
     start = first + Timespan(data.draw(st.integers(0, total)))

@@ -191,7 +191,7 @@ def test_a_tenant_without_records_is_never_clean_and_stays_owed(laboratory: Labo
     )
     result = laboratory.run(START + DAY)
     assert result.verdict is Verdict.INCOMPLETE
-    assert len(laboratory.store.coverages()[0].owed) == 1
+    assert len(laboratory.store.coverages()[0].backlog) == 1
 
 
 def test_suppressed_findings_are_counted_and_told_when_the_suppression_expires(

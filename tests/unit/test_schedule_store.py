@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from qakhunt.core.errors import ExitCode, StateBusyError, StateError
 from qakhunt.kql.values import Instant, Timespan, Window
-from qakhunt.schedule.coverage import Coverage, CoverageKey, Lost, Owed, union
+from qakhunt.schedule.coverage import BacklogWindow, Coverage, CoverageKey, Lost, union
 from qakhunt.schedule.store import Message, RunRecord, Store, connect
 from qakhunt.schedule.store_file import open_file
 from tests.support import crash_points
@@ -33,10 +33,10 @@ COVERAGES = st.builds(
     key=st.builds(CoverageKey, st.text(), st.text(), st.text(), st.text()),
     hunt=st.text(),
     covered=st.lists(WINDOWS, max_size=4).map(union),
-    owed=st.lists(
-        st.builds(Owed, WINDOWS, INSTANTS, st.integers(0, 99), st.text()),
+    backlog=st.lists(
+        st.builds(BacklogWindow, WINDOWS, INSTANTS, st.integers(0, 99), st.text()),
         max_size=3, unique_by=lambda owed: owed.window,
-    ).map(lambda owed: tuple(sorted(owed, key=lambda o: (o.window.start, -o.window.end.ticks)))),
+    ).map(lambda backlog: tuple(sorted(backlog, key=lambda o: (o.window.start, -o.window.end.ticks)))),
     lost=st.lists(st.builds(Lost, WINDOWS, INSTANTS), max_size=1).map(tuple),
     begun=st.none() | INSTANTS,
     reread=st.none() | INSTANTS,

@@ -76,6 +76,22 @@ def test_exit_codes_and_json_of_a_scheduled_run(
     assert second["deliveries"][0]["messages"] == 0
 
 
+def test_sinks_and_schedule_of_the_configuration_serve_recorded_events_too(
+    events: Path, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spool, config = tmp_path / "spool.ndjson", tmp_path / "config.toml"
+    config.write_text(f'[sinks.spool]\nkind = "file"\npath = "{spool.as_posix()}"\n')
+    arguments = ["--state", str(state), "--sink", "spool", "--heartbeat"]
+    assert run(events, *arguments) == 2
+    assert "no sink named 'spool'" in capsys.readouterr().err
+    assert run(events, *arguments, "--config", str(config)) == 0
+    sent = [json.loads(line)["schema"] for line in spool.read_text().splitlines()]
+    assert sent == ["qakhunt.finding/1", "qakhunt.heartbeat/1"]
+    config.write_text('[schedule]\nsign_in = "nobody"\n')
+    assert run(events, *arguments, "--config", str(config)) == 2
+    assert "config.toml:2" in capsys.readouterr().err
+
+
 def test_new_findings_fail_with_fail_on_hits(events: Path, state: Path) -> None:
     assert run(events, "--state", str(state), "--fail-on-hits") == 10
 

@@ -414,4 +414,12 @@ def test_unknown_sinks_and_settings_are_one_clear_error() -> None:
 
 
 def test_every_kind_is_in_the_table_once() -> None:
-    assert set(KINDS) == {"file", "stdout", "webhook", "teams", "log-analytics", "smtp"}
+    assert set(KINDS) == {
+        "file",
+        "stdout",
+        "webhook",
+        "teams",
+        "log-analytics",
+        "sentinel-incident",
+        "smtp",
+    }

@@ -14,6 +14,7 @@ from qakhunt.reports.triage_console import show_triage
 from qakhunt.triage.hit_report import hit_reports
 from tests.support.cli import qakhunt
 from tests.support.events import FOUR, event, write_ndjson
+from tests.support.hostile import BAD, hostile
 from tests.support.triage import (
     burst,
     hit_report_of,
@@ -23,7 +24,6 @@ from tests.support.triage import (
     sample_json,
     sample_result,
 )
-from tests.unit.test_html_report import BAD, hostile
 
 if TYPE_CHECKING:
     from qakhunt.answers.run_result import RunResult

@@ -115,14 +115,14 @@ def credential(identity: Identity) -> Any:
 def _default(identity: Identity) -> Any:
     from azure.identity import DefaultAzureCredential
 
-    from qakhunt.backends.auth.interactive import Analysts
+    from qakhunt.backends.auth.interactive import InteractiveSignIns
 
-    analysts = Analysts(identity)
+    sign_ins = InteractiveSignIns(identity)
     try:
-        if analysts.accounts():
+        if sign_ins.accounts():
             return _login(identity)
     finally:
-        analysts.close()
+        sign_ins.close()
     return DefaultAzureCredential(
         additionally_allowed_tenants=["*"], process_timeout=30, **identity.options
     )

@@ -1,4 +1,4 @@
-"""Analysts: one sign-in of a person serves many tenants, kept in an encrypted cache.
+"""InteractiveSignIns: one sign-in of a person serves many tenants, kept in an encrypted cache.
 
 Where the machine has no keyring, the cache is kept as plain text only when the person
 says so, else in memory for as long as the program runs.
@@ -41,7 +41,7 @@ class Account:
     authority: str
 
 
-class Analysts:
+class InteractiveSignIns:
     """The sign-ins of people on this machine.
 
     ``store`` is where a new sign-in is kept; left out, where the others are, else
@@ -260,13 +260,13 @@ class AnalystCredential:
 
     def __init__(self, identity: Identity) -> None:
         self._identity = identity
-        self._analysts = Analysts(identity)
+        self._sign_ins = InteractiveSignIns(identity)
         self._lock = threading.Lock()
         self._renew = False
 
     def close(self) -> None:
         """Close the connections."""
-        self._analysts.close()
+        self._sign_ins.close()
 
     def renew(self) -> None:
         """The next token is a fresh one."""
@@ -277,8 +277,8 @@ class AnalystCredential:
         scope = scopes[0]
         claims = (options or {}).get("claims")
         with self._lock:
-            if self._identity.ask and not self._analysts.accounts():
-                self._analysts.sign_in_by_code(scope, self._identity.ask)
-            found = self._analysts.token(scope, claims, renew=self._renew)
+            if self._identity.ask and not self._sign_ins.accounts():
+                self._sign_ins.sign_in_by_code(scope, self._identity.ask)
+            found = self._sign_ins.token(scope, claims, renew=self._renew)
             self._renew = False
             return found

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.backends.engine import membership
 from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.limits import MAX_RANGE, TOO_LARGE
+from qakhunt.backends.engine.sql_types import SQL_TYPES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 # 0001-01-01 to 1970-01-01 in microseconds.
-_KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
+KUSTO_EPOCH = 719_162 * 86_400 * 1_000_000
 
 # One element as JSON: a time as Kusto writes it, all else as DuckDB does.
 _TIMESPAN = (
@@ -79,6 +80,9 @@ _SORT = (
 )
 
 
+_DECIMAL = f"TRY_CAST({{0}} AS {SQL_TYPES['decimal']})"
+
+
 @cache
 def install() -> None:
     """Replace the table entries, once per process."""
@@ -100,6 +104,7 @@ def install() -> None:
             scalars[name] = functions.FunctionSpec(name, "template", _PARSE_JSON, (1,))
     for name, template in _NULL_TESTS.items():
         scalars[name] = functions.FunctionSpec(name, "template", template, (1,))
+    scalars["todecimal"] = functions.FunctionSpec("todecimal", "template", _DECIMAL, (1,))
     # Without a modulus the value itself would be seen, and it is not Kusto's: still refused.
     for name in ("hash", "hash_xxhash64"):
         scalars[name] = functions.FunctionSpec(name, "template", _HASH, (2,))
@@ -108,6 +113,7 @@ def install() -> None:
         scalars[f"array_sort_{name}"] = functions.FunctionSpec(
             f"array_sort_{name}", "template", template, (1,)
         )
+    _type_literals(translate)
     _correct_bin(translate)
     _stream_ranges(translate)
     _fill_outer_joins(translate)
@@ -142,7 +148,7 @@ def _last(values: str) -> str:
     return f"CASE WHEN {values} >= {MAX_RANGE} THEN error('{_TOO_LONG_A_RANGE}') ELSE b END"
 
 
-_SINCE = f"(epoch_us(v) + {_KUSTO_EPOCH}) // epoch_us(r) * epoch_us(r) - {_KUSTO_EPOCH}"
+_SINCE = f"(epoch_us(v) + {KUSTO_EPOCH}) // epoch_us(r) * epoch_us(r) - {KUSTO_EPOCH}"
 MACROS = (
     f"CREATE MACRO kql_bin(v TIMESTAMP, r INTERVAL) AS make_timestamp({_SINCE}), "
     "(v INTERVAL, r INTERVAL) AS to_microseconds("
@@ -163,6 +169,29 @@ MACROS = (
     "CAST(floor((b - a) / s) AS BIGINT)), lambda i: a + i * s))",
 )
 """Statements for each connection: only DuckDB knows whether a value is a time or a span."""
+
+
+def _type_literals(translate: Any) -> None:
+    """``decimal(1.5)`` is no real, and ``dynamic(null)`` no text: services name the type."""
+    from duckdb_kql import ir, lower
+
+    typed, render = lower._typed_literal, translate.render_literal
+
+    def typed_literal(node: Any, kind: str, read: Any) -> Any:
+        if lower._cls(node) == "DecimalLiteralExpression":
+            return typed(node, "decimal", str)
+        return typed(node, kind, read)
+
+    def render_literal(literal: ir.Literal) -> str:
+        if literal.kind == "dynamic" and literal.value is None:
+            return f"CAST(NULL AS {SQL_TYPES['dynamic']})"
+        if literal.kind == "decimal":
+            value = "" if literal.value is None else str(literal.value)
+            return _DECIMAL.format(translate.quote_string(value))
+        return render(literal)  # type: ignore[no-any-return]
+
+    replaced: Any = lower
+    replaced._typed_literal, translate.render_literal = typed_literal, render_literal
 
 
 def _correct_bin(translate: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.cells import to_json_value
@@ -45,6 +46,14 @@ def _timespan(cell: Any) -> Timespan | None:
     return Timespan.from_timedelta(cell)
 
 
+def _decimal(cell: Decimal | None) -> Decimal | None:
+    """Without the zeros that DuckDB's scale adds."""
+    if cell is None:
+        return None
+    whole = cell == cell.to_integral_value()
+    return cell.quantize(Decimal(1)) if whole else cell.normalize()
+
+
 def _dynamic(cell: Any) -> Any:
     if isinstance(cell, str):
         return json.loads(cell)
@@ -68,5 +77,6 @@ _READERS: dict[str, Callable[[Any], Any]] = {
     "guid": lambda cell: None if cell is None else str(cell),
     "datetime": _datetime,
     "timespan": _timespan,
+    "decimal": _decimal,
     "dynamic": _dynamic,
 }

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from qakhunt.kql.schema import Columns
     from qakhunt.kql.syntax import Node, Operator
 
-_MISSING_COLUMN = re.compile(r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" referenced')
+_MISSING_COLUMN = re.compile(
+    r'[Rr]eferenced column "([^"]+)"|Column "([^"]+)" (?:referenced|in EXCLUDE list not found)'
+)
 _MISSING_TABLE = re.compile(r"Table with name (.+?) does not exist")
 _NO_OVERLOAD = re.compile(r"No function matches the given name and argument types '(.+?)\((.*)\)'")
 _NO_MACRO = re.compile(r"Macro kql_(\w+)\(\) does not support")

@@ -6,12 +6,14 @@ to the window. After the views exist DuckDB may read those files and nothing els
 
 from __future__ import annotations
 
+import json
 import shutil
 import sys
 import tempfile
 import threading
 import time
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,15 +21,17 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import aggregates, corrections, limits
 from qakhunt.backends.engine.decoding import decode_rows
-from qakhunt.backends.engine.dialect import Unreadable, refuse_wrong_case, respell
+from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.explaining import explain, placed, unreadable
+from qakhunt.backends.engine.external import ExternalFiles, external_files
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal
+from qakhunt.backends.engine.rewriting.spelling import without_mark
+from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal, typed
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
+from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
-from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
 
@@ -35,6 +39,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.backends.engine.memory import MemoryTable
+    from qakhunt.backends.engine.rewriting.plan import Plan
+    from qakhunt.backends.engine.rewriting.reading import Reading
     from qakhunt.kql.values import Instant, Window
 
 _MOST_TRANSLATIONS = 1000
@@ -73,9 +79,10 @@ class Session:
 
     Not safe for use from several threads at once. ``close`` removes its
     temporary folder. ``shapes`` gives tables exactly these columns instead of
-    those of the product's schema. ``timeout`` is in seconds, for reading the inputs.
-    ``inputs``
-    has what was left out of them. Raises EngineTimeout.
+    those of the product's schema. ``external`` are files for addresses, those given to
+    this process by default. ``timeout`` is in seconds, for reading the inputs.
+    ``inputs`` has what was left out of them; ``unknown`` says after a question what
+    its answer depends on that was not given. Raises EngineTimeout.
     """
 
     inputs: InputAccount
@@ -88,16 +95,18 @@ class Session:
         *,
         timeout: float | None = None,
         options: InputOptions | None = None,
+        external: ExternalFiles | None = None,
     ) -> None:
         self._duckdb = require_engine()
+        self.external = external or external_files()
+        self._kept: dict[tuple[Any, ...], str] = {}
         self.product = product
-        self._told_to_stop = threading.Event()
+        self._stop_requested = threading.Event()
         self._shapes = dict(shapes or {})
         self._folder = Path(tempfile.mkdtemp(prefix="qakhunt-"))
         self._closed = False
         try:
-            self._connection = self._duckdb.connect(":memory:")
-            self._prepare()
+            self._connection = self._open()
             with self._within(timeout, "reading the events"):
                 self._sources = self._limited(
                     lambda: self._load(inputs, options or InputOptions()), timeout
@@ -108,8 +117,9 @@ class Session:
             raise
         self._views: dict[str, Columns] = {}
         self._shown: tuple[Window, str | None] | None = None
-        self._translations: dict[tuple[str, Instant], Any] = {}
-        self._readings: dict[str, tuple[list[Edit], str]] = {}
+        self._translations: dict[tuple[Any, ...], Any] = {}
+        self._readings: dict[tuple[str, Instant], Reading] = {}
+        self.unknown: tuple[str, ...] = ()
         self._memory: dict[str, MemoryTable] = {}
         self._supplied: set[str] = set()
 
@@ -131,12 +141,12 @@ class Session:
     def interrupt(self) -> None:
         """Stop the query that runs, if one does; safe to call from another thread."""
         if not self._closed:
-            self._told_to_stop.set()
+            self._stop_requested.set()
             self._connection.interrupt()
 
     def _limited(self, work: Callable[[], Result], timeout: float | None) -> Result:
-        self._told_to_stop.clear()
-        return limited(work, timeout, self._connection.interrupt, self._told_to_stop)
+        self._stop_requested.clear()
+        return limited(work, timeout, self._connection.interrupt, self._stop_requested)
 
     @contextmanager
     def _within(self, timeout: float | None, what: str) -> Iterator[None]:
@@ -144,7 +154,7 @@ class Session:
         try:
             yield
         except (Stopped, self._duckdb.InterruptException):
-            if timeout is None or self._told_to_stop.is_set():
+            if timeout is None or self._stop_requested.is_set():
                 raise EngineTimeout(f"{what} was interrupted") from None
             raise EngineTimeout(
                 f"{what} took longer than {timeout:g} s",
@@ -156,18 +166,23 @@ class Session:
                 hint="raise --memory-limit or narrow the window",
             ) from None
 
-    def _prepare(self) -> None:
+    def _open(self) -> Any:
+        # Kept at once, so that it is closed whatever interrupts the rest.
+        self._connection = connection = self._duckdb.connect(":memory:")
         for statement in (
             f"SET memory_limit={literal(memory_limit())}",
             "SET TimeZone='UTC'",
             f"SET temp_directory={literal(str(self._folder / 'spill'))}",
             "SET python_enable_replacements=false",
             "SET autoinstall_known_extensions=false",
-            "SET enable_progress_bar=false",
             *aggregates.MACROS,
             *corrections.MACROS,
         ):
-            self._connection.execute(statement)
+            connection.execute(statement)
+        # A notebook without ipywidgets has no progress bar and refuses the setting.
+        with suppress(self._duckdb.InvalidInputException):
+            connection.execute("SET enable_progress_bar=false")
+        return connection
 
     def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
         from qakhunt.backends.engine.loading import Loader
@@ -260,6 +275,25 @@ class Session:
             self._views.pop(table, None)
             self._shown = None
 
+    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
+        """The name of a relation of texts, read as the columns' types; each kept once."""
+        data = json.dumps(rows)
+        key = data, *columns.items()
+        if key not in self._kept:
+            name = f"_external_{len(self._kept) + 1}"
+            cells = ", ".join(f"r[{at + 1}] AS {identifier(n)}" for at, n in enumerate(columns))
+            types = ", ".join(
+                f"{_external_cell(name, kind)} AS {identifier(name)}"
+                for name, kind in columns.items()
+            )
+            self._connection.execute(
+                f"CREATE TABLE {identifier(name)} AS SELECT {types} FROM (SELECT {cells} FROM "
+                "(SELECT unnest(from_json(?, '[[\"VARCHAR\"]]')) AS r))",
+                [data],
+            )
+            self._kept[key] = name
+        return self._kept[key]
+
     def forget(self) -> None:
         """Let go of the translations of past queries; the records stay."""
         self._translations.clear()
@@ -281,37 +315,58 @@ class Session:
         ``text``, or EngineTimeout.
         """
         self._show(window, workspace)
-        edits: list[Edit] = []
+        readings: list[Reading] = []
         _prepare_translator()
 
-        def translation() -> tuple[Any, str]:
+        def translation() -> tuple[Any, Reading]:
             refuse_oversized(text)
-            changes, engine_text = self._readable(text)
-            edits.extend(changes)
-            self._supply_named_tables(engine_text)
-            self._connection.execute("BEGIN TRANSACTION READ ONLY")
-            return self._translate(engine_text, now), engine_text
+            self.supply_named_tables(text)
+            try:
+                return self._translation(text, now, readings)
+            except UnionClash:
+                self._end_transaction()
+                return self._translation(text, now, readings, split_unions=True)
 
         started = time.monotonic()
         try:
             with self._within(timeout, "the query"):
-                translated, engine_text = self._translated(translation, timeout)
+                translated, reading = self._translated(translation, timeout)
+                self.unknown = tuple(reading.plan.unknown)
                 left = None if timeout is None else timeout - (time.monotonic() - started)
-                return self._limited(lambda: self._execute(translated, engine_text, now), left)
+                return self._limited(lambda: self._execute(translated, reading.plan, now), left)
         except Unreadable as problem:
             line, column = 0, 0
             if problem.offset is not None:
-                line, column = LineIndex(text).locate(original_offset(edits, problem.offset))
+                at = readings[-1].origin(problem.offset) if readings else problem.offset
+                line, column = LineIndex(text).locate(at)
             raise EngineRefused(problem.message, line, column, problem.hint) from None
         finally:
             self._end_transaction()
+
+    def _translation(
+        self, text: str, now: Instant, readings: list[Reading], *, split_unions: bool = False
+    ) -> tuple[Any, Reading]:
+        """The query rewritten, which is put to ``readings``, and translated."""
+        from qakhunt.backends.engine.host import SessionHost
+        from qakhunt.backends.engine.rewriting.reading import read
+
+        readings.clear()
+        reading = None if split_unions else self._readings.get((text, now))
+        if reading is None:
+            reading = read(text, SessionHost(self, now), split_unions=split_unions)
+            if not reading.plan.volatile:
+                self._readings[text, now] = reading
+        readings.append(reading)
+        self.supply_named_tables(reading.plan.text)
+        self._connection.execute("BEGIN TRANSACTION READ ONLY")
+        return self._translate(reading.plan, now), reading
 
     def _translated(self, work: Callable[[], Result], timeout: float | None) -> Result:
         most = limits.MAX_TRANSLATION
         try:
             return self._limited(work, most if timeout is None else min(timeout, most))
         except Stopped:
-            if self._told_to_stop.is_set() or (timeout is not None and timeout <= most):
+            if self._stop_requested.is_set() or (timeout is not None and timeout <= most):
                 raise
             raise Unreadable(
                 "the query is too large for the embedded engine, "
@@ -322,14 +377,6 @@ class Session:
     def _end_transaction(self) -> None:
         with suppress(self._duckdb.TransactionException):  # none has begun
             self._connection.rollback()
-
-    def _readable(self, text: str) -> tuple[list[Edit], str]:
-        """The text as the translator reads it right, and the edits that made it so."""
-        if text not in self._readings:
-            edits = respell(text, self._views)
-            refuse_wrong_case(text, self._views)
-            self._readings[text] = edits, apply(text, edits)
-        return self._readings[text]
 
     def _show(self, window: Window, workspace: str | None) -> None:
         if self._shown == (window, workspace):
@@ -350,35 +397,58 @@ class Session:
         else:
             self._views[name] = without_case_twins(columns(self.product, name))
 
-    def _translate(self, text: str, now: Instant) -> Any:
-        key = (text, now)
+    def _translate(self, plan: Plan, now: Instant) -> Any:
+        key = (plan.text, now, *(stage.sql for stage in plan.stages))
         if key not in self._translations:
             if len(self._translations) >= _MOST_TRANSLATIONS:
                 self._translations.clear()
-            self._translations[key] = self._fresh_translation(text, now)
+            self._translations[key] = self._fresh_translation(plan, now)
         return self._translations[key]
 
-    def _fresh_translation(self, text: str, now: Instant) -> Any:
+    def _fresh_translation(self, plan: Plan, now: Instant) -> Any:
+        from qakhunt.backends.engine import unions
+
+        found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
+        parameters = {**plan.parameters, **found.parameters}
+        unions.refuse_clashes(
+            found.unions, lambda sql: self.columns_of(parameters, plan.select(sql), plan.text)
+        )
+        sql = plan.select(found.sql)
+        return replace(found, sql=sql, parameters=_used(parameters, sql))
+
+    def sql_of(
+        self, text: str, now: Instant, stages: Mapping[str, Columns], *, steady: bool = True
+    ) -> Any:
+        """A query that may read ``stages`` as tables, translated. Raises Unreadable."""
         import duckdb_kql
 
-        from qakhunt.backends.engine import unions
         from qakhunt.backends.engine.translation import refusals, translate
 
         moment = now.to_datetime().replace(tzinfo=None)
 
         def translated(part: str) -> Any:
             with refusals(part):
-                return translate(duckdb_kql, part, self._views, moment)
+                views = {**self._views, **stages}
+                return translate(duckdb_kql, part, views, moment, steady=steady)
 
-        with placed(text, translated), refusals(text):
-            found = translated(text)
-            unions.refuse_clashes(found.unions, partial(self._columns_of, text, found.parameters))
-            return found
+        with placed(text, translated):
+            return translated(text)
 
-    def _columns_of(self, text: str, parameters: dict[str, Any], sql: str) -> list[tuple[str, str]]:
-        used = {name: value for name, value in parameters.items() if f"${name}" in sql}
+    @property
+    def known_tables(self) -> Mapping[str, Columns]:
+        """Every table that a query may read."""
+        return self._views
+
+    def rows_of(self, parameters: Mapping[str, Any], sql: str) -> list[tuple[Any, ...]]:
+        """The rows of one SELECT."""
+        return self._select(sql, _used(parameters, sql)).fetchall()  # type: ignore[no-any-return]
+
+    def columns_of(
+        self, parameters: Mapping[str, Any], sql: str, text: str
+    ) -> list[tuple[str, str]]:
+        """Names and DuckDB types of a SELECT's columns, made of the query ``text``."""
         try:
-            found = self._select(sql, used, "LIMIT 0").description
+            found = self._select(sql, _used(parameters, sql), "LIMIT 0").description
         except self._duckdb.Error as problem:
             raise unreadable(explain(problem, self._views, text), text) from None
         return [(row[0], str(row[1])) for row in found]
@@ -390,8 +460,8 @@ class Session:
             raise Unreadable("a hunt is one query and may read the loaded tables only", None)
         return self._connection.execute(statements[0], parameters or None)
 
-    def _supply_named_tables(self, text: str) -> None:
-        """Tables of the schema that the query names but no input holds are empty."""
+    def supply_named_tables(self, text: str) -> None:
+        """Tables of the schema that a query names but no input holds are empty."""
         for name, kinds in self._views.items():
             if name in self._sources or name in self._supplied or name not in text:
                 continue
@@ -404,26 +474,28 @@ class Session:
             )
             self._supplied.add(name)
 
-    def _execute(self, translated: Any, text: str, now: Instant) -> ResultTable:
+    def _execute(self, translated: Any, plan: Plan, now: Instant) -> ResultTable:
         duckdb = self._duckdb
         try:
             result = self._select(translated.sql, translated.parameters)
-            columns = tuple(Column(d[0], kql_type(str(d[1]))) for d in result.description)
+            columns = tuple(
+                Column(without_mark(d[0]), kql_type(str(d[1]))) for d in result.description
+            )
             return ResultTable(columns, decode_rows(columns, result.fetchall()))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except duckdb.Error as problem:
-            found = explain(problem, self._views, text)
-            raise unreadable(found, text, partial(self._runs, now)) from None
+            found = explain(problem, self._views, plan.text)
+            raise unreadable(found, plan.text, partial(self._runs, plan, now)) from None
 
-    def _runs(self, now: Instant, text: str) -> bool:
-        """Whether DuckDB runs the query; what is not translated is no fault of its."""
+    def _runs(self, plan: Plan, now: Instant, text: str) -> bool:
+        """Whether DuckDB runs a part of the plan; what is not translated is no fault of its."""
         duckdb = self._duckdb
         self._end_transaction()
         self._connection.execute("BEGIN TRANSACTION READ ONLY")
         try:
-            translated = self._fresh_translation(text, now)
-            self._select(translated.sql, translated.parameters).fetchall()
+            found = self.sql_of(text, now, plan.columns, steady=False)
+            self.rows_of({**plan.parameters, **found.parameters}, plan.select(found.sql))
         except (duckdb.InterruptException, duckdb.OutOfMemoryException):
             raise
         except duckdb.Error:
@@ -444,6 +516,15 @@ def _prepare_translator() -> None:
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))
+
+
+def _external_cell(name: str, kind: str) -> str:
+    sql = typed(name, SQL_TYPES[kind])
+    return f"coalesce({sql}, '')" if kind == "string" else sql
+
+
+def _used(parameters: Mapping[str, Any], sql: str) -> dict[str, Any]:
+    return {name: value for name, value in parameters.items() if f"${name}" in sql}
 
 
 def _converts(sql_type: str, kind: str) -> bool:

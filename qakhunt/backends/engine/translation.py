@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.backends.engine import rendering
 from qakhunt.backends.engine.dialect import Unreadable, offset_of
 from qakhunt.backends.engine.limits import refuse_long_sql
-from qakhunt.backends.engine.unions import Arms, watched
+from qakhunt.backends.engine.unions import Arms, UnionClash, watched
 from qakhunt.kql.tokens import LineIndex
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _LAST_SORT = re.compile(r"(FROM (_\w+) ORDER BY [^\n]*?)( LIMIT \d+)?\)\n(SELECT \* FROM \w+)\Z")
 _FUNCTION = re.compile(r"(?:function|aggregate):(\w+)")
+_TWINS = re.compile(r"columns '([^']*)' and '([^']*)' differ only in case")
 _EXPECTING = re.compile(r"\s+expecting \{.*", re.DOTALL)
 
 
@@ -34,14 +35,19 @@ class Translation:
 
 
 def translate(
-    duckdb_kql: Any, text: str, views: Mapping[str, Columns], now: dt.datetime
+    duckdb_kql: Any,
+    text: str,
+    views: Mapping[str, Columns],
+    now: dt.datetime,
+    *,
+    steady: bool = True,
 ) -> Translation:
-    """SQL whose rows come in one order on every run."""
+    """SQL whose rows come in one order on every run, where ``steady``."""
     schema = {name: list(columns) for name, columns in views.items()}
     _refuse_commands(text)
     with watched() as unions, rendering.watched(text, views):
         result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
-    sql = _steady(str(result))
+    sql = _steady(str(result)) if steady else str(result)
     refuse_long_sql(sql)
     return Translation(sql, dict(result.parameters), tuple(unions))
 
@@ -84,6 +90,12 @@ def refusals(text: str) -> Iterator[None]:
             f"the embedded engine does not support {construct or problem.construct}", offset, hint
         ) from None
     except duckdb_kql.KqlSchemaError as problem:
+        twins = _TWINS.search(str(problem.hint or ""))
+        if twins:
+            raise UnionClash(
+                f"the columns {twins[1]!r} and {twins[2]!r} differ in case only",
+                offset_of(text, twins[2]), hint="rename one of them with project-rename",
+            ) from None  # fmt: skip
         raise Unreadable(
             f"no table or column named {problem.name!r}", offset_of(text, problem.name)
         ) from None

@@ -25,6 +25,10 @@ _unions: ContextVar[list[Arms] | None] = ContextVar("unions", default=None)
 _lets: ContextVar[tuple[Any, ...]] = ContextVar("lets", default=())
 
 
+class UnionClash(Unreadable):
+    """Branches of a union give a column two types."""
+
+
 @cache
 def install() -> None:
     """Hook into the translator, once per process."""
@@ -88,7 +92,7 @@ def refuse_clashes(
             for name, sql_type in describe(arm):
                 kind = kql_type(sql_type).replace("int", "long")
                 if types.setdefault(name, kind) != kind:
-                    raise Unreadable(
+                    raise UnionClash(
                         f"the union's branches give the column {name!r} two types, "
                         f"{types[name]} and {kind}; Kusto would split it",
                         None,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
 from qakhunt.hunts.command_catalogue import families
-from qakhunt.hunts.feed import NoFeed, conditions
+from qakhunt.hunts.source_query import NoSourceQuery, conditions
 from qakhunt.kql.literal import encode
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
@@ -69,7 +69,7 @@ def default_filter(table: str, product: str, queries: Iterable[str]) -> Alternat
     for query in queries:
         try:
             found.update(dict.fromkeys(conditions(query, product).get(table, [])))
-        except NoFeed:
+        except NoSourceQuery:
             return ((),)
     return ((),) if () in found else tuple(found)
 
@@ -87,17 +87,19 @@ def outside(query: str, product: str, filters: dict[str, Alternatives]) -> list[
     """Why the query may match records that the filters of its tables kept out."""
     try:
         needed = conditions(query, product)
-    except NoFeed as problem:
+    except NoSourceQuery as problem:
         return [str(problem)]
-    doubts = []
+    ambiguities = []
     for table, places in needed.items():
         if table not in filters:
-            doubts.append(f"{table} was not recorded")
+            ambiguities.append(f"{table} was not recorded")
             continue
         for place in places:
             if not _is_inside(place, filters[table]):
-                doubts.append(f"it may match {table} outside the recorded filter: {_short(place)}")
-    return list(dict.fromkeys(doubts))
+                ambiguities.append(
+                    f"it may match {table} outside the recorded filter: {_short(place)}"
+                )
+    return list(dict.fromkeys(ambiguities))
 
 
 def _short(place: Conditions) -> str:
@@ -251,27 +253,27 @@ _MEASURES = frozenset(["strlen", "substring", "indexof", "countof", "reverse"])
 _LONGEST_TEXT = 60
 
 
-def pseudonym_doubts(query: str, product: str, kept: Collection[str]) -> list[str]:
+def pseudonym_ambiguities(query: str, product: str, kept: Collection[str]) -> list[str]:
     """What the query compares with names. ``kept`` are words of the recorded literals."""
     script = parse(query)
     named = {node.name for node in find(script, Name)} & tables(product).keys()
     own = {name for table in named for name in columns(product, table)}
     lets = {let.name: let.value for let in script.lets if isinstance(let.value, Literal)}
-    doubts: dict[str, None] = {}
+    ambiguities: dict[str, None] = {}
     for node in script.walk():
         if isinstance(node, Call) and node.name in _MEASURES and node.arguments:
             of = node.arguments[0]
             if isinstance(of, Name) and of.name in own:
-                doubts[f"{node.name} of {of.name}, whose words are pseudonyms"] = None
+                ambiguities[f"{node.name} of {of.name}, whose words are pseudonyms"] = None
         if not isinstance(node, Comparison) or node.positive not in _COMPARED:
             continue
         if node.left.parts and node.left.tokens[-1].text not in {*own, ")"}:
             continue
         for text in _compared(node.right, lets):
-            if _is_doubtful(text, node.positive, kept):
+            if _is_ambiguous(text, node.positive, kept):
                 shown = text if len(text) <= _LONGEST_TEXT else text[: _LONGEST_TEXT - 3] + "..."
-                doubts[f"{node.operator} {shown!r}, which pseudonyms may stand for"] = None
-    return list(doubts)
+                ambiguities[f"{node.operator} {shown!r}, which pseudonyms may stand for"] = None
+    return list(ambiguities)
 
 
 def _compared(node: Node, lets: dict[str, Literal]) -> Iterator[str]:
@@ -284,7 +286,7 @@ def _compared(node: Node, lets: dict[str, Literal]) -> Iterator[str]:
         yield from literal.strings
 
 
-def _is_doubtful(text: str, operator: str, kept: Collection[str]) -> bool:
+def _is_ambiguous(text: str, operator: str, kept: Collection[str]) -> bool:
     words = [match[0].replace("^", "").casefold() for match in WORD.finditer(text)]
     readable = vocabulary()
     if operator in _INSIDE:

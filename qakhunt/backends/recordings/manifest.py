@@ -26,7 +26,7 @@ _FAMILY, _, _VERSION = SCHEMA.rpartition("/")
 
 
 class Span(msgspec.Struct, frozen=True):
-    """A half-open stretch of time, as ISO 8601 texts with seven digits."""
+    """A half-open time range, as ISO 8601 texts with seven digits."""
 
     start: str
     end: str
@@ -103,7 +103,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
 
 
 class SourceFile(msgspec.Struct, frozen=True):
-    """Records of one table and stretch of time; ``file`` is None where none were got.
+    """Records of one table and time range; ``file`` is None where none were got.
 
     ``status`` is as in the ledger: only ``complete`` has all that the filter lets through.
     """

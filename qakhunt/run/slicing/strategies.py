@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import Question
 from qakhunt.core.errors import QakhuntError
-from qakhunt.hunts.feed import Feed, NoFeed, feeds
+from qakhunt.hunts.source_query import NoSourceQuery, SourceQuery, source_queries
 from qakhunt.kql.edits import original_offset
 from qakhunt.kql.tokens import LineIndex
 from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan, Window
@@ -219,28 +219,32 @@ class SourceQueries(SliceStrategy):
     """The records of tables, time range by time range: queries of their own, halved by time."""
 
     def __init__(
-        self, found: Iterable[Feed], window: Window, span: Timespan, shortest: Timespan = SHORTEST
+        self,
+        found: Iterable[SourceQuery],
+        window: Window,
+        span: Timespan,
+        shortest: Timespan = SHORTEST,
     ) -> None:
-        self._feeds, self._window = tuple(found), window
+        self._sources, self._window = tuple(found), window
         self._span, self._shortest = span, shortest
 
     def slices(self) -> list[Slice]:
         return [
-            self._slice(feed, part)
-            for feed in self._feeds
-            for part in (ranges(self._window, self._span) if feed.time_column else [self._window])
+            self._slice(source, part)
+            for source in self._sources
+            for part in (ranges(self._window, self._span) if source.time_column else [self._window])
         ]
 
     def halves(self, one: Slice) -> list[Slice]:
-        feed: Feed = one.key
-        parts = halves(one.window, self._shortest) if feed.time_column else []
-        return [self._slice(feed, part) for part in parts]
+        source: SourceQuery = one.key
+        parts = halves(one.window, self._shortest) if source.time_column else []
+        return [self._slice(source, part) for part in parts]
 
-    def _slice(self, feed: Feed, part: Window) -> Slice:
-        label = str(part) if feed.time_column else "whole table"
-        if len(self._feeds) > 1:
-            label = f"{feed.table} {label}"
-        return Slice(label, feed.query(part), part, (feed.table,), feed, None)
+    def _slice(self, source: SourceQuery, part: Window) -> Slice:
+        label = str(part) if source.time_column else "whole table"
+        if len(self._sources) > 1:
+            label = f"{source.table} {label}"
+        return Slice(label, source.query(part), part, (source.table,), source, None)
 
     def joined(self) -> ResultTable | None:
         return None
@@ -253,14 +257,14 @@ class ByTime(SourceQueries):
     """Fetches what the query reads; the unchanged query then runs in the embedded engine."""
 
     def __init__(
-        self, rendered: RenderedQuery, found: Iterable[Feed], request: SliceRequest
+        self, rendered: RenderedQuery, found: Iterable[SourceQuery], request: SliceRequest
     ) -> None:
-        from qakhunt.backends.engine.feed_store import FeedStore
+        from qakhunt.backends.engine.record_store import RecordStore
 
         span = request.span or _fraction(rendered.window, request.shortest)
         super().__init__(found, rendered.window, span, request.shortest)
         self._rendered, self._most_rows = rendered, request.most_rows
-        self._store = FeedStore(rendered.product)
+        self._store = RecordStore(rendered.product)
 
     def keep(self, one: Slice, table: ResultTable) -> None:
         self._store.add(one.key.table, table)
@@ -320,7 +324,7 @@ class Sliceability:
     """
 
     by_device: Partition | None
-    by_time: tuple[Feed, ...] | None
+    by_time: tuple[SourceQuery, ...] | None
     not_by_device: str = ""
     not_by_time: str = ""
 
@@ -358,11 +362,11 @@ class Sliceability:
         lines = [f"by device: {device}"]
         if self.by_time is None:
             return [*lines, f"by time: not exact: {self.not_by_time}"]
-        lines.append("by time: exact: the feeds below are fetched, the query runs over them here")
-        for feed in self.by_time:
-            condition = " ".join(feed.condition.split()) if feed.condition else "all records"
-            whole = "" if feed.time_column else " (no time column: fetched at once)"
-            lines.append(f"    feed of {feed.table}{whole}: {condition}")
+        lines.append("by time: exact: the query runs here over the records of these source queries")
+        for source in self.by_time:
+            condition = " ".join(source.condition.split()) if source.condition else "all records"
+            whole = "" if source.time_column else " (no time column: fetched at once)"
+            lines.append(f"    source query of {source.table}{whole}: {condition}")
         return lines
 
 
@@ -371,7 +375,7 @@ def sliceability(
 ) -> Sliceability:
     """Check each wanted strategy; the engine is asked only for the one by time."""
     partition: Partition | None = None
-    found: tuple[Feed, ...] | None = None
+    found: tuple[SourceQuery, ...] | None = None
     not_by_device = not_by_time = "not looked at"
     if DEVICES in wanted:
         try:
@@ -380,11 +384,11 @@ def sliceability(
             not_by_device = str(problem)
     if TIME in wanted:
         try:
-            found, not_by_time = feeds(rendered.text, rendered.product), ""
-        except NoFeed as problem:
+            found, not_by_time = source_queries(rendered.text, rendered.product), ""
+        except NoSourceQuery as problem:
             not_by_time = str(problem)
     if found is not None:
-        from qakhunt.backends.engine.feed_store import refusal
+        from qakhunt.backends.engine.record_store import refusal
 
         not_by_time = (
             refusal(rendered.text, rendered.product, now=rendered.now, window=rendered.window) or ""

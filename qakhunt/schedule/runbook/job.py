@@ -20,7 +20,7 @@ from qakhunt.answers.ledger import Status, Verdict
 from qakhunt.core.errors import ConfigError, QakhuntError, UsageError
 from qakhunt.run.config import Config, parse_config
 from qakhunt.run.log import RunLog
-from qakhunt.run.request import HuntRequest, read_deadline, seconds_left
+from qakhunt.run.request import HuntRequest, read_deadline
 from qakhunt.run.slicing.strategies import AUTO, SliceRequest
 from qakhunt.run.source import Choice, LiveSource, SourceOptions
 from qakhunt.schedule.options import ScheduleOptions, open_job
@@ -116,7 +116,7 @@ def _laid_down(files: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunResult:
-    from qakhunt.run.execution import RunOptions, execute
+    from qakhunt.run.hunting import hunt
 
     config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
     source = LiveSource(
@@ -134,20 +134,11 @@ def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunRes
     )  # fmt: skip
     options.check(sample=False)
     reporter = _Reporter()
-
-    def ask(lines: Sequence[PlanLine]) -> RunResult:
-        return execute(lines, RunOptions(reporter, deadline=seconds_left(source.until)))
-
     request = options.request(HuntRequest(settings.hunts, [folder / "hunts"]))
     with contextlib.ExitStack() as stack:
         log = RunLog(source.now, as_json=False)
         job = stack.enter_context(open_job(options, log, source)) if options.wanted else None
-        plan = stack.enter_context(source.opened(request, lambda _: None, None))
-        if job is not None:
-            return job.run(plan, ask)
-        result = ask(plan)
-        options.read_suppressions().apply(result, log.now)
-        return result
+        return hunt(source, request, answered=reporter, conduct=options.conduct(job, log))
 
 
 def _choice(config: Config, names: Sequence[str]) -> Choice:

@@ -10,17 +10,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.backends.auth.identity import SignIn
 from qakhunt.backends.services import service_named
 from qakhunt.core.documents import read_text
 from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.schedule.azure_blob import check_blob_url, is_blob_url
 from qakhunt.schedule.coverage import lookback_of
 from qakhunt.schedule.sinks import KINDS, sink_settings
+from qakhunt.schedule.sinks.templates import READY
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from qakhunt.backends.auth.identity import SignIn
     from qakhunt.backends.profile import Profile
     from qakhunt.core.errors import SourceLocation
     from qakhunt.hunts.model import Hunt
@@ -93,7 +94,7 @@ def payload_of(config: Config, job: Job) -> Payload:
     sinks = _sinks(config, job)
     values = _carried(config, job, files)
     sign_ins = [p.sign_in_settings for p in profiles.values()]
-    sign_ins.append(config.file.schedule.sign_in_settings)
+    sign_ins.append(_own_sign_in(config))
     variables, vaults = _secrets(sign_ins, [settings for _, settings in sinks.values()])
     extras = ["blob"] if job.state is not None else []
     extras += [kind.extra for kind, _ in sinks.values() if kind.extra]
@@ -116,6 +117,8 @@ def _secrets(
             value, stem = getattr(settings, name), name.rpartition("_")[0]
             if value and name.endswith("_vault"):
                 vaults.append(value)
+            elif name == "secret_env" and not getattr(settings, "signs", True):
+                continue
             elif value and name.endswith("_env") and not getattr(settings, f"{stem}_vault"):
                 variables.append(value)
     for sign_in in sign_ins:
@@ -142,10 +145,17 @@ def _check(config: Config, job: Job) -> None:
         check_blob_url(job.state, "--state")
     if job.heartbeat and not job.sinks:
         raise UsageError("--heartbeat needs a --sink to go to", hint="or say --no-heartbeat")
-    schedule, locate = config.file.schedule, config.document.locate
-    _check_sign_in("schedule", schedule.sign_in_settings, locate(("schedule", "sign_in")))
+    place = config.document.locate(("schedule", "sign_in"))
+    _check_sign_in("[schedule]", _own_sign_in(config), place)
     for name in job.profiles:
         _check_profile(name, config.profiles[name], config)
+
+
+def _own_sign_in(config: Config) -> SignIn:
+    """Who the job is towards Azure: the automation account's identity, unless it says otherwise."""
+    if "sign_in" in config.document.value.get("schedule", {}):
+        return config.file.schedule.sign_in_settings
+    return SignIn(kind="managed-identity")
 
 
 def _check_profile(name: str, profile: Profile, config: Config) -> None:
@@ -156,6 +166,11 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
     app whose secret lies in a Key Vault or an Automation variable.
     """
     sign_in, locate = profile.sign_in_settings, config.document.locate
+    if profile.write:
+        raise ConfigError(
+            f"profile {name}: it may write rules, so it runs no hunts",
+            location=locate(("profiles", name, "write")),
+        )
     _check_sign_in(f"profile {name}", sign_in, locate(("profiles", name, "sign_in")))
     if sign_in.kind != "managed-identity" or service_named(profile.backend).foreign_tokens:
         return
@@ -164,7 +179,8 @@ def _check_profile(name: str, profile: Profile, config: Config) -> None:
         raise ConfigError(
             f"profile {name}: whether the managed identity is of tenant {profile.tenant} is "
             "not known",
-            location=place, hint="say which tenant it lives in: [schedule] tenant = ...",
+            location=place,
+            hint=f'if it is, say so: [schedule] with tenant = "{profile.tenant}"; {_FEDERATED}',
         )  # fmt: skip
     if profile.tenant.casefold() != home.casefold():
         raise ConfigError(
@@ -240,8 +256,10 @@ def _carried(config: Config, job: Job, files: dict[str, str]) -> dict[str, Any]:
     """The configuration's values that the job uses, paths replaced by carried files."""
     raw = config.document.value
     values: dict[str, Any] = {
-        key: raw[key] for key in ("expected_tenants", "schedule") if key in raw
+        "schedule": {"sign_in": "managed-identity", **raw.get("schedule", {})}
     }
+    if "expected_tenants" in raw:
+        values["expected_tenants"] = raw["expected_tenants"]
     values["profiles"] = {name: raw["profiles"][name] for name in job.profiles}
     values["groups"] = {
         name: members
@@ -258,7 +276,7 @@ def _carried(config: Config, job: Job, files: dict[str, str]) -> dict[str, Any]:
 def _with_files(value: Any, files: dict[str, str], key: str = "") -> Any:
     if isinstance(value, dict):
         return {name: _with_files(item, files, name) for name, item in value.items()}
-    if key not in ("ca_file", "template"):
+    if key not in ("ca_file", "template") or (key == "template" and value in READY):
         return value
     path = Path(value)
     name = f"{len(files)}-{path.name}"

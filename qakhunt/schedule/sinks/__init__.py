@@ -11,7 +11,7 @@ from qakhunt.core.documents import convert_value
 from qakhunt.core.errors import ConfigError, SourceLocation, UsageError, nearest
 from qakhunt.run.config import Schedule
 from qakhunt.schedule.azure_blob import credential_of
-from qakhunt.schedule.sinks import files, log_analytics, mail, web
+from qakhunt.schedule.sinks import files, log_analytics, mail, sentinel, web
 from qakhunt.schedule.sinks.base import SinkContext, resolve_reference
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 KINDS: dict[str, SinkKind] = {
     kind.name: kind
     for kind in (
-        files.FILE, files.STDOUT, web.WEBHOOK, web.TEAMS, log_analytics.LOG_ANALYTICS, mail.SMTP
+        files.FILE, files.STDOUT, web.WEBHOOK, web.TEAMS, log_analytics.LOG_ANALYTICS,
+        sentinel.SENTINEL_INCIDENT, mail.SMTP,
     )
 }  # fmt: skip
 

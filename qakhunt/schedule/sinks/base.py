@@ -198,9 +198,10 @@ def _from_vault(address: str, settings: Schedule) -> str:
 
 # Templates: values are put into the parsed template, so no value changes its shape.
 # "${device}" as a whole text keeps the value's type; inside other text it becomes text.
-# Names reach inward with dots: ${hunt.title}.
+# Names reach inward with dots: ${hunt.title}. ${device:150} is cut to 150 characters, and the
+# items of a list then stand on lines of their own: ${commands:3000}.
 
-_NAME = re.compile(r"\$\{([A-Za-z_][\w.]*)\}")
+_NAME = re.compile(r"\$\{([A-Za-z_][\w.]*)(?::(\d{1,6}))?\}")
 
 
 def load_template(path: Path) -> Any:
@@ -217,7 +218,7 @@ def load_template(path: Path) -> Any:
 
 def check_names(template: Any, known: Collection[str], where: str) -> None:
     """Refuse, before any run, a name that no document has."""
-    for name in sorted(set(_NAME.findall(json.dumps(template)))):
+    for name in sorted({name for name, _ in _NAME.findall(json.dumps(template))}):
         if name.partition(".")[0] not in known:
             raise ConfigError(
                 f"{where}: the template uses ${{{name}}}, which no finding has",
@@ -242,15 +243,26 @@ def fill(
     if not isinstance(part, str):
         return part
     whole = _NAME.fullmatch(part)
-    if whole:
+    if whole and not whole[2]:
         value = lookup(values, whole[1])
         return shown(kind, value) if isinstance(value, str) else value
-    return _NAME.sub(lambda match: shown(kind, _text(lookup(values, match[1]))), part)
+    return _NAME.sub(lambda match: _filled(match, values, lambda one: shown(kind, one)), part)
+
+
+def _filled(match: re.Match[str], values: dict[str, Any], shown: Callable[[str], str]) -> str:
+    """What a name inside of text becomes, within the length that it asks for."""
+    value = lookup(values, match[1])
+    if not match[2]:
+        return shown(_text(value))
+    items = value if isinstance(value, list) else [value]
+    text = "\n".join(shown(_text(item)) for item in items)
+    most = int(match[2])
+    return text if len(text) <= most else f"{text[: max(most - 3, 0)]}..."
 
 
 def fill_text(text: str, values: dict[str, Any], shown: Callable[[str], str]) -> str:
     """One line of text with its names replaced."""
-    return _NAME.sub(lambda match: shown(_text(lookup(values, match[1]))), text)
+    return _NAME.sub(lambda match: _filled(match, values, shown), text)
 
 
 def lookup(values: Any, name: str) -> Any:

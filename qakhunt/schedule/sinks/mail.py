@@ -17,7 +17,7 @@ from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
-from qakhunt.reports.summary import coverage_lines, verdict_line
+from qakhunt.reports.summary import coverage_lines, problems, verdict_line
 from qakhunt.schedule.sinks.base import (
     LOOPBACK,
     NotTaken,
@@ -99,7 +99,8 @@ class MailSink(Sink):
         if self._settings.report == "markdown":
             mail.set_content(content.decode("utf-8", "replace"), cte="base64")
         else:
-            lines = [verdict_line(report.result), *coverage_lines(report.result), "",
+            failed = [found.sentence for found in problems(report.result.ledger.lines)]
+            lines = [verdict_line(report.result), *coverage_lines(report.result), *failed, "",
                      "The report is attached; it opens without a network."]  # fmt: skip
             mail.set_content("\n".join(map(for_terminal, lines)) + "\n", cte="base64")
             mail.add_attachment(

@@ -38,6 +38,7 @@ from qakhunt.schedule.sinks.base import (
     reference,
     to_json,
 )
+from qakhunt.schedule.sinks.templates import READY, ReadyTemplate, ready_template, with_values
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -50,18 +51,33 @@ WHOLE_SECONDS = 60
 _MOST_BYTES = 64 * 1024
 MOST_CARD_BYTES = 24_000
 """Teams takes about 28 KB a message; its own wrapping needs some of them."""
+_SECRET = "QAKHUNT_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 _PLAIN = ("TextRun", "CodeBlock")
 
 
 class WebhookSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The address and the secret, or where they are found: never the secret itself."""
+    """The address and the secrets, or where they are found: never a secret itself.
+
+    ``template`` is a file, or the name of a ready one; ``values`` are its ``${values.NAME}``.
+    ``authorization`` is the whole header that Jira or ServiceNow signs in by.
+    """
 
     url: str | None = None
     url_env: str | None = None
     url_vault: str | None = None
-    secret_env: str = "QAKHUNT_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+    secret_env: str = _SECRET
     secret_vault: str | None = None
+    authorization_env: str | None = None
+    authorization_vault: str | None = None
     template: str | None = None
+    values: dict[str, str] = {}
+
+    @property
+    def signs(self) -> bool:
+        """Whether requests are signed: not for a receiver that checks none, unless asked for."""
+        named = self.secret_vault is not None or self.secret_env != _SECRET
+        unchecked = self.template in READY or bool(reference(self, "authorization"))
+        return named or not unchecked
 
 
 class TeamsSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,8 +99,11 @@ class _WebSink(Sink):
             context.secret(where) if where else settings.url or "", f"sink {name}"
         )
         self._session = new_session(context.verify)
-        self._template = load_template(Path(settings.template)) if settings.template else None
+        self._template = self._loaded(settings.template) if settings.template else None
         check_names(self._template, FIELDS, f"sink {name}")
+
+    def _loaded(self, template: str) -> Any:
+        return load_template(Path(template))
 
     def close(self) -> None:
         """Close the connections."""
@@ -92,31 +111,63 @@ class _WebSink(Sink):
 
 
 class WebhookSink(_WebSink):
-    """One signed request per finding: a ``qakhunt.finding/1`` or the filled template."""
+    """One request per finding: a ``qakhunt.finding/1`` or the filled template.
+
+    It is signed, unless it is for a receiver that checks no signature: one of a ready template
+    or with a sign-in of its own, where no secret is named.
+    """
 
     def __init__(
         self, name: str, settings: WebhookSettings, context: SinkContext,
         seconds: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
+        self._ready: ReadyTemplate | None = None
+        self._values = dict(settings.values)
         super().__init__(name, settings, context)
-        self._key = signing_key(context.secret(reference(settings, "secret") or ""), name)
+        where = reference(settings, "authorization")
+        self._authorization = context.secret(where) if where else None
+        self._key: bytes | None = None
+        if settings.signs:
+            self._key = signing_key(context.secret(reference(settings, "secret") or ""), name)
         self._seconds = seconds
+
+    def _loaded(self, template: str) -> Any:
+        self._ready = ready_template(template, self._values, f"sink {self.name}")
+        loaded = self._ready.body if self._ready else super()._loaded(template)
+        return with_values(loaded, self._values, f"sink {self.name}")
 
     def body(self, finding: dict[str, Any]) -> bytes:
         """The document, or the template with its values."""
         if self._template is None:
             return to_json(finding)
-        return to_json(fill(self._template, finding, lambda _kind, text: text))
+        shown = for_terminal if self._ready else str
+        return to_json(fill(self._template, finding, lambda _kind, text: shown(text)))
+
+    def heartbeat(self, document: dict[str, Any]) -> list[Message]:
+        """The document; in the receiver's form for a ready template, which may have none."""
+        if self._ready is not None and self._ready.heartbeat is None:
+            return []
+        return super().heartbeat(document)
+
+    def heartbeat_body(self, document: dict[str, Any]) -> bytes:
+        """A heartbeat's message."""
+        if self._ready is None:
+            return super().heartbeat_body(document)
+        filled = fill(self._ready.heartbeat, document, lambda _kind, text: for_terminal(text))
+        return to_json(filled)
 
     def send(self, message: Message) -> None:
-        """Post it, signed."""
-        stamp = str(int(self._seconds()))
-        headers = {
-            "webhook-id": message.key,
-            "webhook-timestamp": stamp,
-            "webhook-signature": signature(self._key, message.key, stamp, message.payload),
-            "Idempotency-Key": message.key,
-        }
+        """Post it, signed where the receiver checks it."""
+        headers = {"Idempotency-Key": message.key}
+        if self._key is not None:
+            stamp = str(int(self._seconds()))
+            headers |= {
+                "webhook-id": message.key,
+                "webhook-timestamp": stamp,
+                "webhook-signature": signature(self._key, message.key, stamp, message.payload),
+            }
+        if self._authorization is not None:
+            headers["Authorization"] = self._authorization
         post(self._session, self._url, message.payload, headers)
 
 

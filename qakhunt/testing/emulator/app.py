@@ -14,8 +14,9 @@ import http
 import socket
 import struct
 import threading
+import uuid
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -25,7 +26,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.routing import Route
 
 from qakhunt.answers.cells import WireError, decode_body
-from qakhunt.testing.emulator import identity
+from qakhunt.testing.emulator import detections, identity
+from qakhunt.testing.emulator.arm import ResourceManager
 from qakhunt.testing.emulator.faults import FAULTS, Delivery, Fault, Situation
 from qakhunt.testing.emulator.identity import (
     Entra,
@@ -37,6 +39,7 @@ from qakhunt.testing.emulator.identity import (
 from qakhunt.testing.emulator.kusto import KustoService, as_version_1
 from qakhunt.testing.emulator.queries import ROWS, Asked, EventStore, Query, QueryServices
 from qakhunt.testing.emulator.replies import (
+    REQUEST_ID,
     Reply,
     aadsts_reply,
     error_reply,
@@ -78,14 +81,18 @@ class Door:
 class Emulation:
     """One scenario being served: its events, its script and its account of calls."""
 
-    def __init__(self, loaded: LoadedScenario, clock: Clock, door: Door) -> None:
+    def __init__(
+        self, loaded: LoadedScenario, clock: Clock, door: Door, *, limits: bool = False
+    ) -> None:
         scenario = loaded.scenario
         self.clock = clock
         self.store = EventStore()
         self.issuer = Issuer(clock, scenario.token_seconds, scenario.any_token)
         self.queries = QueryServices(loaded, self.store, self.issuer)
         self.kusto = KustoService(self.queries, self.store, self.issuer)
-        self.script = Script(self.queries.tenants)
+        self.resources = ResourceManager(self.queries, self.issuer)
+        self.detections = detections.Detections(self.queries, self.issuer)
+        self.script = Script(self.queries.tenants, limits)
         self.entra = Entra(scenario, self.issuer)
         self.ingestion = Ingestion()
         self.home = scenario.tenants[0]
@@ -107,9 +114,15 @@ class Emulation:
         return Starlette(routes=[
             Route("/v1/workspaces/{workspace}/query", query, methods=both),
             Route("/v1/workspaces/{workspace}/search", search, methods=both),
+            Route("/v1/workspaces/{workspace}/metadata", self._metadata, methods=both),
+            Route("/v1/$batch", self._batch, methods=post),
             Route("/v1.0/security/runHuntingQuery", self._hunting, methods=post),
             Route("/v1.0/security/microsoft.graph.security.runHuntingQuery", self._hunting,
                   methods=post),
+            Route("/subscriptions/{rest:path}", self._arm, methods=["GET", "PUT", "DELETE"]),
+            Route(detections.PATH, self._detections, methods=both),
+            Route(detections.PATH + "/{id}", self._detections,
+                  methods=["GET", "PATCH", "DELETE"]),
             *self._kusto_routes("/lake/kql", lake=True),
             *self._kusto_routes("", lake=False),
             Route("/dataCollectionRules/{rule}/streams/{stream}", self._ingest, methods=post),
@@ -147,7 +160,8 @@ class Emulation:
         rule = self.script.rule_for(call)
         fault = FAULTS[rule.fault] if rule else None
         at = self._situation(path, tenant, rule, fault)
-        reply = self._hindrance(call, query, at)
+        identity = self.issuer.identity(request.headers.get("authorization"))
+        reply = self._hindrance(call, query, at, identity)
         if reply is not None:
             fault = None
         elif fault and fault.instead:
@@ -162,6 +176,9 @@ class Emulation:
                 reply = fault.alter(reply, at)
             if fault.revokes:
                 self.issuer.revoke(request.headers.get("authorization"))
+        name = REQUEST_ID[at.service]
+        if name not in reply.headers:
+            reply = replace(reply, headers={**reply.headers, name: str(uuid.uuid4())})
         delivery = fault.delivery if fault else Delivery.WHOLE
         if delivery not in (Delivery.REFUSED, Delivery.RESET_BEFORE):
             call.status = reply.status
@@ -181,11 +198,13 @@ class Emulation:
             service, seconds, self.clock.time(), self.queries.clock(), limit or ROWS[service]
         )
 
-    def _hindrance(self, call: Call, query: Query | None, at: Situation) -> Reply | None:
-        """What the tenant's throttle and time limit say, where the query gets no further."""
+    def _hindrance(
+        self, call: Call, query: Query | None, at: Situation, identity: str
+    ) -> Reply | None:
+        """What the rates and the tenant's time limit say, where the query gets no further."""
         if query is None:
             return None
-        wait = self.script.throttled(call)
+        wait = self.script.throttled(call, identity)
         if wait is not None:
             call.fault = "throttle"
             if at.service == "kusto":
@@ -211,6 +230,33 @@ class Emulation:
         )
         found = self.queries.workspaces.get(guid)
         return await self._run(request, admitted, path, found[0] if found else None, guid)
+
+    async def _metadata(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        return self._plain(self.queries.metadata(request.path_params["workspace"], asked))
+
+    async def _batch(self, request: Request) -> _Response:
+        """Each query of a batch is a call of its own; one whose connection breaks breaks all."""
+        asked, answers = await _asked(request), []
+        try:
+            queries = self.queries.batch(asked)
+        except ValueError as problem:
+            return self._plain(
+                error_reply("log-analytics", "bad-request", self.clock.time(), words=problem)
+            )
+        for number, guid, path, inner in queries:
+            admitted = self.queries.admit_log_analytics(guid, inner, search=path == "search")
+            found = self.queries.workspaces.get(guid)
+            tenant = found[0] if found else None
+            answered = await self._run(request, admitted, path, tenant, guid)
+            if answered.delivery is not Delivery.WHOLE:
+                return answered
+            reply = answered.reply
+            answers.append({
+                "id": number, "status": reply.status, "headers": dict(reply.headers),
+                "body": decode_body(reply.body).value if reply.body else None,
+            })  # fmt: skip
+        return self._plain(json_reply({"responses": answers}))
 
     async def _hunting(self, request: Request) -> _Response:
         asked = await _asked(request)
@@ -271,6 +317,34 @@ class Emulation:
 
         tenant = self.home if isinstance(claims, Refusal) else self.queries.tenant_of(claims)
         return await self._exchange(request, answer, "ingestion", tenant)
+
+    # What the services keep.
+
+    async def _arm(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        found = self.resources.target(request.url.path)
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            return await self.resources.answer(
+                request.method, request.url.path, asked.parameters,
+                asked.headers.get("authorization"), asked.body, at,
+            )  # fmt: skip
+
+        tenant, workspace = found or (self.home, None)
+        guid = workspace.id.lower() if workspace else None
+        return await self._exchange(request, answer, "rules", tenant, guid)
+
+    async def _detections(self, request: Request) -> _Response:
+        asked = await _asked(request)
+        claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
+
+        async def answer(_fault: Fault | None, at: Situation) -> Reply:
+            return await self.detections.answer(
+                request.method, request.path_params.get("id"), asked.parameters,
+                asked.headers.get("authorization"), asked.body, at,
+            )  # fmt: skip
+
+        return await self._exchange(request, answer, "rules", self.queries.tenant_of(claims))
 
     # Identity.
 

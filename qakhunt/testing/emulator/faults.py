@@ -300,7 +300,8 @@ FAULTS: dict[str, Fault] = {
         "400: a time scope is not accepted", instead=_error("no-time-scope"), paths=KUSTO_PATHS),
     "unknown-table": Fault(
         "400: the table is empty, and so is unknown to the data lake",
-        instead=_error("unknown-table", word="DeviceProcessEvents"), paths=KUSTO_PATHS),
+        instead=_error("unknown-table", words="'where' operator: Failed to resolve table or "
+                       "column expression named 'DeviceProcessEvents'"), paths=KUSTO_PATHS),
     "has-errors": _shape(
         "the completion frame has errors", shapes.beside(
             HasErrors=True, OneApiErrors=[{"error": {"code": "Broken", "@message": SAID}}]),

@@ -119,6 +119,13 @@ class Issuer:
             return Refusal("unauthorized")
         return claims
 
+    def identity(self, authorization: str | None) -> str:
+        """Who a token stands for, across tenants; of a foreign token, the token itself."""
+        token = bearer(authorization)
+        claims = self.read(token) or {}
+        names = ("preferred_username", "oid") if claims.get("idtyp") == "user" else ("appid",)
+        return next((str(claims[name]) for name in names if claims.get(name)), token)
+
     def keys(self) -> dict[str, Any]:
         """The public key as a JSON Web Key Set."""
         numbers = self._key.public_key().public_numbers()

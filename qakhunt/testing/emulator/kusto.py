@@ -26,7 +26,7 @@ from qakhunt.kql.syntax import Call, Literal, Operator, find
 from qakhunt.kql.values import Timespan
 from qakhunt.kql.visitors import sources
 from qakhunt.testing.emulator.identity import Refusal, bearer
-from qakhunt.testing.emulator.queries import Query
+from qakhunt.testing.emulator.queries import Query, unresolved
 from qakhunt.testing.emulator.replies import (
     JSON,
     Reply,
@@ -155,7 +155,8 @@ class KustoService:
         for source in sources(script):
             known = source.kind == "table" or columns(_PRODUCT, source.name)
             if source.kind in ("table", "member") and known and source.name not in loaded:
-                return self.refuse("unknown-table", word=source.name)
+                words = unresolved(SERVICE, text, source.name, source.node.start)
+                return self.refuse("unknown-table", words=words)
             if source.kind == "function" and source.name not in function_names():
                 return self.refuse("semantic", words=f"Unknown function: '{source.name}'")
         return None

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.cells import WireError, decode_body, encode_body
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.kql.parser import parse
+from qakhunt.kql.schema import columns, tables
+from qakhunt.kql.syntax import Operator, find
 from qakhunt.kql.tokens import Kind, KqlLexError, tokenize
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.emulator import identity as tokens
 from qakhunt.testing.emulator.identity import Refusal
-from qakhunt.testing.emulator.replies import JSON, Reply, error_reply, limit_exceeded
+from qakhunt.testing.emulator.replies import JSON, Reply, error_reply, json_reply, limit_exceeded
 from qakhunt.testing.emulator.timespan import days_before, intersect, parse_timespan, since
 
 if TYPE_CHECKING:
@@ -107,15 +110,10 @@ class QueryServices:
     def admit_log_analytics(self, guid: str, asked: Asked, *, search: bool) -> Query | Reply:
         """Check a request to a workspace: token, permission, body, time span, tables."""
         service = "log-analytics"
-        claims = self._issuer.judge(asked.headers.get("authorization"), tokens.LOG_ANALYTICS)
-        if isinstance(claims, Refusal):
-            return self._refuse(service, claims.kind)
-        found = self.workspaces.get(guid.lower())
-        if found is None:
-            return self._refuse(service, "not-found")
-        tenant, workspace = found
-        if not self.may_read(claims, tenant, workspace):
-            return self._refuse(service, "forbidden")
+        allowed = self._workspace(guid, asked)
+        if isinstance(allowed, Reply):
+            return allowed
+        tenant, workspace = allowed
         values = asked.values()
         if asked.body and "json" not in asked.headers.get("content-type", ""):
             values = {}
@@ -144,6 +142,76 @@ class QueryServices:
             self.kept(window, workspace.retention or tenant.retention), workspace.id,
             seconds if tenant.limits.seconds is None else tenant.limits.seconds, prefer,
         )  # fmt: skip
+
+    def batch(self, asked: Asked) -> list[tuple[str, str, str, Asked]]:
+        """The queries of a batch: id, workspace, ``query`` or ``search``, and each as a request.
+
+        Raises ValueError where the body is no batch.
+        """
+        requests = (asked.values() or {}).get("requests")
+        if not isinstance(requests, list) or not requests:
+            raise ValueError("The batch has no requests")
+        found = []
+        for one in requests:
+            if not isinstance(one, dict) or not isinstance(one.get("headers", {}), dict):
+                raise ValueError("A request of the batch is not an object")
+            path = str(one.get("path") or "/query").strip("/").lower()
+            if path not in ("query", "search"):
+                raise ValueError(f"The path /{path} cannot be part of a batch")
+            own = {str(k).lower(): str(v) for k, v in one.get("headers", {}).items()}
+            own = {**own, "authorization": asked.headers.get("authorization", "")}
+            body = encode_body(one.get("body") or {})
+            own["content-type"] = JSON
+            inner = Asked(own, {}, body)
+            found.append((str(one.get("id")), str(one.get("workspace")).lower(), path, inner))
+        return found
+
+    def metadata(self, guid: str, asked: Asked) -> Reply:
+        """The schema of a workspace's tables."""
+        allowed = self._workspace(guid, asked)
+        if isinstance(allowed, Reply):
+            return allowed
+        tenant, workspace = allowed
+        inputs = self.inputs(tenant, workspace)
+        held = self._store.loaded_tables(inputs, "log-analytics")
+        names = sorted({*tables("log-analytics"), *held})
+        described = [
+            {
+                "id": name, "name": name, "timespanColumn": "TimeGenerated",
+                "columns": [
+                    {"name": column, "type": kind} for column, kind in self._columns(name, inputs)
+                ],
+                "hasData": name in held,
+            }
+            for name in names
+        ]  # fmt: skip
+        owner = {"id": workspace.id, "name": tenant.name or workspace.id, "related": {
+            "tables": names
+        }}  # fmt: skip
+        return json_reply({"tables": described, "workspaces": [owner]})
+
+    def _columns(self, table: str, inputs: tuple[str, ...]) -> list[tuple[str, str]]:
+        known = columns("log-analytics", table)
+        if known:
+            return list(known.items())
+        now = self.clock()
+        found = self._store.ask(
+            inputs, "log-analytics", f"['{table}'] | take 0", now=now, window=since(now),
+            timeout=SECONDS, workspace=None,
+        )  # fmt: skip
+        return [(column.name, column.kql_type) for column in found.columns]
+
+    def _workspace(self, guid: str, asked: Asked) -> tuple[Tenant, Workspace] | Reply:
+        """The workspace that a request names, where its token may read it."""
+        claims = self._issuer.judge(asked.headers.get("authorization"), tokens.LOG_ANALYTICS)
+        if isinstance(claims, Refusal):
+            return self._refuse("log-analytics", claims.kind)
+        found = self.workspaces.get(guid.lower())
+        if found is None:
+            return self._refuse("log-analytics", "not-found")
+        if not self.may_read(claims, *found):
+            return self._refuse("log-analytics", "forbidden")
+        return found
 
     def admit_hunting(self, asked: Asked) -> Query | Reply:
         """Check a request to advanced hunting; the token says whose events it sees."""
@@ -206,7 +274,7 @@ class QueryServices:
         except EngineRefused as problem:
             kind = "syntax" if problem.message.startswith("syntax error") else "semantic"
             return self._refuse(
-                query.service, kind, words=problem.message, line=problem.line,
+                query.service, kind, words=_service_words(query, problem), line=problem.line,
                 column=problem.column, word=_word_at(query.text, problem.line, problem.column),
             )  # fmt: skip
         if fault and fault.rows:
@@ -244,6 +312,37 @@ class QueryServices:
 
     def _refuse(self, service: str, kind: str, **words: object) -> Reply:
         return error_reply(service, kind, self._issuer.clock.time(), **words)
+
+
+_UNKNOWN = re.compile(r"no (table|column|table or column) named '(.*)'")
+
+
+def _service_words(query: Query, problem: EngineRefused) -> str:
+    """The engine's message as the service words it where a name is not known."""
+    found = _UNKNOWN.fullmatch(problem.message)
+    if found is None:
+        return problem.message
+    lines = query.text.splitlines(keepends=True)[: problem.line - 1]
+    at = sum(map(len, lines)) + problem.column - 1
+    return unresolved(query.service, query.text, found[2], at, column=found[1] == "column")
+
+
+def unresolved(service: str, text: str, name: str, start: int, *, column: bool = False) -> str:
+    """The service's sentence about a name at an offset of the query that it does not know."""
+    scalar = "scalar" if service == "kusto" else "column or scalar"
+    what = scalar if column else "table or column"
+    lead = "" if service == "graph" else f"'{_operator_at(text, start)}' operator: "
+    return f"{lead}Failed to resolve {what} expression named '{name}'"
+
+
+def _operator_at(text: str, start: int) -> str:
+    """The operator that holds a place; at a query's source, the first that follows."""
+    operators = [one for one in find(parse(text), Operator) if one.end > start]
+    holding = [one for one in operators if one.start <= start]
+    chosen = max(holding, key=lambda one: one.start, default=None) or min(
+        operators, key=lambda one: one.start, default=None
+    )
+    return chosen.name if chosen else "query"
 
 
 def _extras(prefer: str, table: ResultTable) -> dict[str, Any]:

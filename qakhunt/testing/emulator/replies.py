@@ -109,8 +109,7 @@ KUSTO: dict[str, tuple[int, ServiceError]] = {
         "[line:position={line}:{column}]")),
     "semantic": (400, ServiceError("General_BadRequest", "Semantic error: {words}")),
     "unknown-table": (400, ServiceError(
-        "General_BadRequest", "Semantic error: SEM0100: '{word}' operator: Failed to resolve "
-        "table or column expression named '{word}'")),
+        "General_BadRequest", "Semantic error: SEM0100: {words}")),
     "no-time-scope": (400, ServiceError(
         "General_BadRequest", "The request property 'query_datetimescope_column' is not allowed")),
     "bad-request": (400, ServiceError("General_BadRequest", "{words}")),
@@ -128,6 +127,10 @@ KUSTO: dict[str, tuple[int, ServiceError]] = {
     "unavailable": (503, ServiceError("ServiceUnavailable", "The service is unavailable")),
     "timeout": (504, ServiceError("Request_ExecutionTimeout", "The query ran out of time")),
 }  # fmt: skip
+REQUEST_ID = {
+    "log-analytics": "x-ms-request-id", "graph": "request-id", "kusto": "x-ms-activity-id",
+}  # fmt: skip
+"""The header with which each service names its own id of a request."""
 _TABLES = {"log-analytics": LOG_ANALYTICS, "graph": GRAPH, "kusto": KUSTO}
 
 _WORDS = {"word": "", "line": 0, "column": 0, "words": "", "wait": ""}
@@ -150,6 +153,7 @@ def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:
         date = dt.datetime.fromtimestamp(now, dt.timezone.utc).strftime("%Y-%m-%dT%H:%M:%S")
         value = wire_hunting.error_value(filled, request_id, date)
     reply = json_reply({"error": value}, status)
+    reply = replace(reply, headers={**reply.headers, REQUEST_ID[service]: request_id})
     if status == 401:
         reply = reply.with_headers(www_authenticate='Bearer error="invalid_token"')
     return reply

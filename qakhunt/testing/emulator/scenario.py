@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 CallPath = Literal[
-    "query", "search", "hunting", "kusto", "ingestion",
+    "query", "search", "hunting", "kusto", "ingestion", "rules",
     "token", "device-code", "discovery", "managed-identity", "federation",
 ]  # fmt: skip
 """What a fault can be scripted for: the kinds of call that the emulator answers."""
@@ -30,6 +30,11 @@ WORKSPACE = "bbbbbbbb-0000-4000-8000-000000000001"
 """The ids of the one tenant and workspace that are served without a scenario file."""
 
 MOST_CALLS_KEPT = 100_000
+PER_IDENTITY, PER_TENANT = (200, 30.0), (45, 60.0)
+"""Calls in so many seconds: of one identity to Log Analytics
+(https://learn.microsoft.com/azure/azure-monitor/service-limits#log-queries-and-language), of
+one tenant to advanced hunting
+(https://learn.microsoft.com/graph/api/security-security-runhuntingquery)."""
 
 Guid = Annotated[
     str,
@@ -55,7 +60,7 @@ class Limits(_Strict, frozen=True):
 
 
 class Throttle(_Strict, frozen=True):
-    """At most ``calls`` queries in any stretch of ``seconds``."""
+    """At most ``calls`` queries in any time range of ``seconds``."""
 
     calls: Count
     seconds: Positive
@@ -303,9 +308,13 @@ class Call:
 
 @dataclass
 class Script:
-    """Counts calls, keeps an account of them and finds their faults."""
+    """Counts calls, keeps an account of them and finds their faults.
+
+    With ``limits`` the services' documented rates hold where a tenant has none of its own.
+    """
 
     tenants: dict[str, Tenant]
+    limits: bool = False
     calls: deque[Call] = field(default_factory=lambda: deque(maxlen=MOST_CALLS_KEPT))
     _counts: Counter[tuple[str, str | None, str | None]] = field(default_factory=Counter)
     _recent: dict[str, deque[float]] = field(default_factory=dict)
@@ -337,16 +346,23 @@ class Script:
                 return rule
         return None
 
-    def throttled(self, call: Call) -> float | None:
-        """Seconds until the tenant's limit lets the next query in, or None if it does now."""
+    def throttled(self, call: Call, identity: str) -> float | None:
+        """Seconds until the limit lets the next query in, or None if it does now."""
         tenant = self.tenants.get(call.tenant or "")
-        if tenant is None or tenant.throttle is None:
+        own = tenant.throttle if tenant else None
+        if own is not None:
+            whose, most, seconds = f"tenant {call.tenant}", own.calls, own.seconds
+        elif self.limits and call.path in ("query", "search"):
+            whose, (most, seconds) = f"identity {identity}", PER_IDENTITY
+        elif self.limits and call.path == "hunting":
+            whose, (most, seconds) = f"tenant {call.tenant}", PER_TENANT
+        else:
             return None
         with self._lock:
-            recent = self._recent.setdefault(tenant.id, deque())
-            while recent and recent[0] <= call.at - tenant.throttle.seconds:
+            recent = self._recent.setdefault(whose, deque())
+            while recent and recent[0] <= call.at - seconds:
                 recent.popleft()
-            if len(recent) < tenant.throttle.calls:
+            if len(recent) < most:
                 recent.append(call.at)
                 return None
-            return recent[0] + tenant.throttle.seconds - call.at
+            return recent[0] + seconds - call.at

@@ -42,7 +42,8 @@ class Emulator:
     """A scenario served at ``url``. A context manager serves it on a thread.
 
     ``tls`` makes a certificate; ``ca`` is then the path of the authority to
-    trust. ``ca_file`` says where to write it.
+    trust. ``ca_file`` says where to write it. ``limits`` throttles as the services
+    document, where the scenario says nothing else.
     """
 
     def __init__(
@@ -54,6 +55,7 @@ class Emulator:
         tls: bool = False,
         ca_file: Path | None = None,
         clock: Clock | None = None,
+        limits: bool = False,
     ) -> None:
         self.loaded = loaded
         self.clock = clock or Clock()
@@ -62,7 +64,7 @@ class Emulator:
         self.ca: Path | None = None
         try:
             self._door = _Door(self.clock, host, port)
-            self.emulation = Emulation(loaded, self.clock, self._door)
+            self.emulation = Emulation(loaded, self.clock, self._door, limits=limits)
             certificate = self._make_certificate(host, ca_file) if tls else None
         except BaseException:
             self.close()
@@ -113,7 +115,7 @@ class Emulator:
         """Serve until SIGTERM or Ctrl-C; ``ready`` is called when connections are taken."""
         self._server.ready = ready
         try:
-            self._server.run_until_told()
+            self._server.run_until_stopped()
         finally:
             self.close()
 
@@ -121,7 +123,7 @@ class Emulator:
         """Serve on a thread; returns when connections are taken."""
         up = threading.Event()
         self._server.ready = up.set
-        self._thread = threading.Thread(target=self._server.run_until_told, daemon=True)
+        self._thread = threading.Thread(target=self._server.run_until_stopped, daemon=True)
         self._thread.start()
         if not up.wait(30):
             raise RuntimeError("the emulator did not start")
@@ -210,7 +212,7 @@ class _Server(uvicorn.Server):
         door.stop_listening, door.listen_again = self.stop_listening, self.listen_again
         self.ready: Callable[[], None] = lambda: None
 
-    def run_until_told(self) -> None:
+    def run_until_stopped(self) -> None:
         """Serve until stopped; a signal that did so is not raised again."""
         with self.capture_signals():
             asyncio.run(self._serve([self.door.socket]))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import re
-from functools import cache
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
-import msgspec
-
 from qakhunt.core.errors import QakhuntError, nearest
+from qakhunt.hunts.attack import attack
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.window import published
 from qakhunt.kql.edits import Edit
@@ -27,22 +24,6 @@ if TYPE_CHECKING:
 
 _LET = re.compile(r"[ \t]*")
 _REST = re.compile(r"[^\n]*(?:\n|\Z)")
-
-
-class Attack(msgspec.Struct, frozen=True):
-    """ATT&CK's techniques: id to name, withdrawn id to its successor, and those without one."""
-
-    version: str
-    techniques: dict[str, str]
-    revoked: dict[str, str]
-    deprecated: frozenset[str]
-
-
-@cache
-def attack() -> Attack:
-    """The data file."""
-    data = files("qakhunt").joinpath("data/attack_techniques.json").read_bytes()
-    return msgspec.json.decode(data, type=Attack)
 
 
 def check(subject: Subject, owners: Mapping[str, list[str]]) -> Iterator[Finding]:

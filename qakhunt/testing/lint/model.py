@@ -99,7 +99,7 @@ RULES: dict[str, Rule] = {
         Rule("QH301", "no-window", _N, "The query has neither a filter on time nor a window."),
         Rule(
             "QH302", "day-dependent-window", _W,
-            "What stretch of time the hunt looks at depends on the day on which it runs.",
+            "What time range the hunt looks at depends on the day on which it runs.",
         ),
         Rule(
             "QH303", "tumbling-burst", _W,
