@@ -459,7 +459,6 @@ FUNCTIONS: dict[str, Function] = {
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
     "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
-    "todecimal": (lambda value: f"TRY_CAST({_text(value)} AS DECIMAL(38,17))", 1, 1),
 }  # fmt: skip
 """Name -> how it is written, and the least and the most arguments (None: any number)."""
 
