@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,17 +19,19 @@ from qakhunt.core.safe_text import for_terminal
 from qakhunt.run.config import read_config, user_folder
 from qakhunt.run.execution import in_order
 from qakhunt.run.request import HuntRequest, read_now, rendered_hunts
-from qakhunt.run.settings import shown
+from qakhunt.run.settings import effective, shown
 from qakhunt.run.source import Choice, chosen_profiles
 from qakhunt.triage.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from qakhunt.kql.values import Instant
     from qakhunt.run.config import Config
     from qakhunt.run.doctor import Check
     from qakhunt.run.live import LiveBackends
+    from qakhunt.run.new_config import NewProfile
     from qakhunt.run.settings import ProfileSettings
 
 app = o.new_app(no_args_is_help=True)
@@ -63,6 +66,12 @@ def init(
         o.Texts,
         Panel.target(
             "--workspace", metavar="ID", help="Workspace id, a GUID; repeatable (log-analytics)."
+        ),
+    ] = None,
+    subscription: Annotated[
+        o.Text,
+        Panel.target(
+            "--subscription", metavar="ID", help="Take the workspaces of this Azure subscription."
         ),
     ] = None,
     sign_in: Annotated[
@@ -107,18 +116,45 @@ def init(
     backend = _answer("--backend", "Service to query", backend, "log-analytics", LIVE)
     tenant = _answer("--tenant", "Entra tenant id", tenant)
     workspaces = list(workspace or ())
-    if backend == "log-analytics" and not workspaces:
+    if subscription is not None and (workspaces or backend != "log-analytics"):
+        raise UsageError("--subscription lists workspaces for log-analytics: leave out --workspace")
+    if backend == "log-analytics" and not workspaces and subscription is None:
         found = _answer("--workspace", "Workspace ids, separated by commas", None)
         workspaces = [part.strip() for part in found.split(",") if part.strip()]
     sign_in = _answer("--sign-in", "Sign-in", sign_in, "login", ASKED_SIGN_INS)
     name = _answer("--profile", "Name of the profile", name, "default")
-    text = config_text(NewProfile(name, backend, tenant, tuple(workspaces), sign_in, cloud))
+    new = NewProfile(name, backend, tenant, tuple(workspaces), sign_in, cloud)
+    if subscription is not None:
+        new = replace(new, workspaces=_workspaces_of(subscription, new, path))
+    text = config_text(new)
     parse_config(text, path)
     write_text(text, path, force=False)
     print(path)
     if sign_in == "login":
         print_lines([f"hint: sign in with 'qakhunt login --profile {name}'"], to_stderr=True)
     return doctor(config=path, profile=[name]) if check else ExitCode.OK
+
+
+def _workspaces_of(subscription: str, new: NewProfile, path: Path) -> tuple[str, ...]:
+    """Ids of the subscription's workspaces; says their names. Raises UsageError where none is."""
+    from qakhunt.run.config import parse_config
+    from qakhunt.run.live import LiveBackends
+    from qakhunt.run.new_config import config_text
+
+    unknown = replace(new, workspaces=("00000000-0000-0000-0000-000000000000",))
+    settings = effective(parse_config(config_text(unknown), path), new.name, environment=os.environ)
+    live = LiveBackends(read_now(None))
+    try:
+        found = live.workspaces(settings, subscription)
+    finally:
+        live.close()
+    if not found:
+        raise UsageError(
+            f"the subscription {subscription} has no Log Analytics workspace that may be read",
+            hint="name the ids with --workspace",
+        )
+    print_lines((f"workspace {name}: {guid}" for name, guid in found.items()), to_stderr=True)
+    return tuple(found.values())
 
 
 def _answer(

@@ -11,6 +11,7 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from qakhunt.answers.ledger import Target
 from qakhunt.backends.auth.credentials import TokenSource
@@ -42,6 +43,11 @@ LONGEST_WAIT = 600
 """Seconds that a query may run where the profile does not say less."""
 _RULE_CALLS, _RULE_SILENCE = 60, 90.0
 """Calls about rules in a minute, far below both services' limits; seconds without an answer."""
+_WORKSPACES = "/providers/Microsoft.OperationalInsights/workspaces?api-version=2023-09-01"
+_LISTING = {
+    403: ("no permission on the subscription", "it needs the role Reader, or name --workspace"),
+    404: ("no such subscription", "is the subscription of this tenant, and in this cloud?"),
+}
 
 
 @dataclass(frozen=True)
@@ -110,6 +116,27 @@ class LiveBackends:
         """The stores of a profile's rules of one form. Raises ConfigError; nothing is asked yet."""
         profile = settings.profile
         service = service_named(profile.backend).rule_service()
+        return service.open(self._rule_transport(settings), profile, form)
+
+    def workspaces(self, settings: ProfileSettings, subscription: str) -> dict[str, str]:
+        """Name -> id of the Log Analytics workspaces of an Azure subscription.
+
+        https://learn.microsoft.com/rest/api/loganalytics/workspaces/list
+        """
+        from qakhunt.backends.rule_store import RestClient
+
+        client = RestClient(self._rule_transport(settings), settings.name, _LISTING)
+        path = f"/subscriptions/{quote(subscription, safe='')}{_WORKSPACES}"
+        found = {}
+        for entry in client.pages(path, "nextLink"):
+            guid = (entry.get("properties") or {}).get("customerId")
+            if isinstance(guid, str):
+                found[str(entry.get("name"))] = guid
+        return found
+
+    def _rule_transport(self, settings: ProfileSettings) -> Transport:
+        profile = settings.profile
+        service = service_named(profile.backend).rule_service()
         address = _checked_address(profile, service.place(profile), self.trusted_hosts)
         limits = _retry_limits(profile.limits)
         limiter = RateLimiter(self.clock, concurrency=1, calls=_RULE_CALLS, per=60.0)
@@ -118,7 +145,7 @@ class LiveBackends:
         )
         with self._lock:
             self._transports.append(transport)
-        return service.open(transport, profile, form)
+        return transport
 
     def _transport(
         self, settings: ProfileSettings, address: Address, open_client: Callable[..., Any],

@@ -32,6 +32,7 @@ VARIABLES = {
     "allow_billed_search": "QAKHUNT_ALLOW_BILLED_SEARCH",
     "log_analytics_endpoint": "QAKHUNT_LOG_ANALYTICS_ENDPOINT",
     "graph_endpoint": "QAKHUNT_GRAPH_ENDPOINT",
+    "arm_endpoint": "QAKHUNT_ARM_ENDPOINT",
     "authority": "QAKHUNT_AUTHORITY",
     "ca_file": "QAKHUNT_CA_FILE",
 }

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from qakhunt.__main__ import run
+from qakhunt.run.config import load_config
 from qakhunt.testing.emulator.arm import CONTRIBUTOR, READER
 from qakhunt.testing.emulator.detections import PATH, READ, WRITE
 from qakhunt.testing.emulator.kusto import database_of
@@ -77,6 +78,27 @@ sign_in = {{ kind = "client-secret", client_id = "{APP}", client_secret_env = "R
     path = tmp_path / "config.toml"
     path.write_text("".join(text))
     return path
+
+
+def test_config_init_lists_the_workspaces_of_a_subscription(
+    served: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for name, value in {
+        "IDENTITY_ENDPOINT": f"{served.url}/msi/token", "IDENTITY_HEADER": "header",
+        "QAKHUNT_ARM_ENDPOINT": served.url, "QAKHUNT_AUTHORITY": served.url,
+        "QAKHUNT_CA_FILE": str(served.ca),
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    made = tmp_path / "made.toml"
+    contoso = served.loaded.scenario.tenants[0]
+    options = ["config", "init", "--out", str(made), "--tenant", contoso.id, "--profile", "c",
+               "--sign-in", "managed-identity", "--no-doctor", "--subscription", "s-1"]  # fmt: skip
+    assert run([*options, "--workspace", contoso.workspaces[0].id]) == 2
+    assert run(options) == 0
+    profile = load_config(made).profiles["c"]
+    assert profile.workspaces == [contoso.workspaces[0].id]
+    assert f"workspace contoso-{contoso.workspaces[0].id}: " in capsys.readouterr().err
 
 
 def resource_of(name: str) -> str:

@@ -52,6 +52,9 @@ _PATH = re.compile(
     r"(?:/(?P<id>[^/]+)(?:/(?P<below>comments|relations)(?:/(?P<second>[^/]+))?)?)?",
     re.IGNORECASE,
 )
+_LIST = re.compile(
+    r"/subscriptions/[^/]+/providers/Microsoft\.OperationalInsights/workspaces", re.IGNORECASE
+)
 _SHORTEST, _LONGEST = Timespan.parse("5m"), Timespan.parse("14d")
 _SCHEDULED = (
     "displayName", "enabled", "query", "queryFrequency", "queryPeriod", "severity",
@@ -96,6 +99,8 @@ class ResourceManager:
                 400, "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests",
             )  # fmt: skip
+        if _LIST.fullmatch(path):
+            return self._workspaces(claims, path)
         match = _PATH.fullmatch(path)
         found = self.target(path)
         if match is None or found is None:
@@ -118,6 +123,20 @@ class ResourceManager:
         if method == "DELETE":
             return Reply(200 if self.kept.remove(place, identifier) else 204)
         return self._write(match, place, identifier, object_of(body), found, at)
+
+    def _workspaces(self, claims: Mapping[str, Any], path: str) -> Reply:
+        """The workspaces that the token may read, as every subscription lists them."""
+        base = path.partition("/providers/")[0] + "/resourceGroups/emulated/providers"
+        readable = [
+            (f"{tenant.name or 'workspace'}-{workspace.id}", workspace.id)
+            for tenant, workspace in self._queries.workspaces.values()
+            if self._queries.may_read(claims, tenant, workspace)
+        ]
+        return json_reply({"value": [
+            {"id": f"{base}/Microsoft.OperationalInsights/workspaces/{name}", "name": name,
+             "properties": {"customerId": guid}}
+            for name, guid in readable
+        ]})  # fmt: skip
 
     def _check_role(
         self, claims: Mapping[str, Any], found: tuple[Tenant, Workspace], *, writes: bool
