@@ -347,13 +347,12 @@ class Session:
         self, text: str, now: Instant, readings: list[Reading], *, split_unions: bool = False
     ) -> tuple[Any, Reading]:
         """The query rewritten, which is put to ``readings``, and translated."""
-        from qakhunt.backends.engine.host import SessionHost
         from qakhunt.backends.engine.rewriting.reading import read
 
         readings.clear()
         reading = None if split_unions else self._readings.get((text, now))
         if reading is None:
-            reading = read(text, SessionHost(self, now), split_unions=split_unions)
+            reading = read(text, _Host(self, now), split_unions=split_unions)
             if not reading.plan.volatile:
                 self._readings[text, now] = reading
         readings.append(reading)
@@ -540,3 +539,48 @@ def _converts(sql_type: str, kind: str) -> bool:
 
 def _words(problem: Exception) -> str:
     return str(problem).strip().splitlines()[0]
+
+
+class _Host:
+    """What rewriting asks of a session at one moment. Its queries are single SELECTs, as all of the session's are."""
+
+    def __init__(self, session: Session, now: Instant) -> None:
+        self._session = session
+        self._now = now
+        self.product = session.product
+        self.parameters: dict[str, Any] = {}
+
+    @property
+    def tables(self) -> Mapping[str, Columns]:
+        """Every table that a query may read."""
+        return self._session.known_tables
+
+    @property
+    def loaded(self) -> Sequence[str]:
+        """Tables that the inputs hold records of."""
+        return self._session.loaded_tables
+
+    def sql(self, text: str, tables: Mapping[str, Columns]) -> str:
+        """A query in SQL, in the order of its own rows. Raises Unreadable."""
+        self._session.supply_named_tables(text)
+        found = self._session.sql_of(text, self._now, tables, steady=False)
+        self.parameters |= found.parameters
+        return str(found.sql)
+
+    def describe(self, sql: str, text: str) -> Columns:
+        """The columns of a SELECT, made of that query. Raises Unreadable."""
+        found = self._session.columns_of(self.parameters, sql, text)
+        return {name: kql_type(kind) for name, kind in found}
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        """The rows of a SELECT."""
+        return self._session.rows_of(self.parameters, sql)
+
+    @property
+    def external(self) -> ExternalFiles:
+        """The files that stand for addresses."""
+        return self._session.external
+
+    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
+        """A relation of these texts, read as the columns' types."""
+        return self._session.keep(columns, rows)
