@@ -542,7 +542,10 @@ def _words(problem: Exception) -> str:
 
 
 class _Host:
-    """What rewriting asks of a session at one moment. Its queries are single SELECTs, as all of the session's are."""
+    """What rewriting asks of a session at one moment.
+
+    Its queries are single SELECTs, as all of the session's are.
+    """
 
     def __init__(self, session: Session, now: Instant) -> None:
         self._session = session
