@@ -69,7 +69,7 @@ class Result:
 
     @property
     def findings(self) -> list[Finding]:
-        """The hits as episodes: one account on one device in one stretch of time."""
+        """The hits as episodes: one account on one device in one time range."""
         return findings_of_run(self.run_result)
 
     def to_arrow(self) -> pyarrow.Table:

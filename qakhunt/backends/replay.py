@@ -202,7 +202,7 @@ class RecordedRows(Backend):
 
 
 def _gaps(table: str, files: list[SourceFile], window: Window) -> list[str]:
-    """Stretches of the window of which the table's records were not got."""
+    """Time ranges of the window of which the table's records were not got."""
     got = sorted(
         (window_of(file.window) for file in files if file.status == Status.COMPLETE.value),
         key=lambda one: one.start,

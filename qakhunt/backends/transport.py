@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     OnWait = Callable[[str, float, str], None]
-    """Told of each wait as it begins: whose question, seconds, why."""
+    """Called as each wait begins: whose question, seconds, why."""
 
 # These libraries warn on stderr about what is reported better in the ledger.
 for _name in ("azure", "msal", "urllib3"):

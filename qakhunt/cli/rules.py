@@ -113,7 +113,7 @@ def export(
 
 
 def _format(to: str, format_: str | None, out: Path | None) -> str:
-    """JSON or YAML: as told, as the file is called, as the form usually is."""
+    """JSON or YAML: the chosen one, else the file name's, else the usual one of the form."""
     own = "yaml" if to == SIGMA else "json"
     both = to in (RULE, HUNTING)
     suffix = out.suffix.lower() if out else ""

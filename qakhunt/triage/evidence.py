@@ -89,7 +89,7 @@ class Evidence:
 
     ``timed`` says that the time of each command is known, not the first and last alone;
     without it ``burst`` is the whole hit where that is short, else None. ``together`` is the
-    fullest stretch of the commands of several processes. ``gap`` is the median time between
+    fullest 15 minutes of the commands of several processes. ``gap`` is the median time between
     commands in seconds; ``days`` are those from first to last. ``by_device`` says that the hunt
     counted the commands of a whole device, where no one process issued enough.
     """

@@ -190,7 +190,7 @@ def _account(result: RunResult, seconds: float) -> None:
     if result.verdict in (Verdict.FAILED, Verdict.INCOMPLETE):
         raise JobFailed(
             f"qakhunt did not look everywhere: {len(bad)} of {len(lines)} questions were not "
-            f"answered completely; the next run makes up for what can be made up"
+            f"answered completely; the next run queries the backlog"
         )
     if undelivered:
         raise JobFailed(
