@@ -113,18 +113,56 @@ def context_events() -> dict[str, list[dict[str, Any]]]:
         ("whoami.exe", "whoami /all"), ("arp.exe", "arp -a"),
         ("reg.exe", r'reg ADD "HKLM\SOFTWARE\Microsoft\Windows Defender\Exclusions\Paths" /f /v "C:\Users\h"'),
         ("regsvr32.exe", r'regsvr32 /s "C:\ProgramData\x.odd"'),
+        ("adfind.exe", 'adfind.exe -f "(objectcategory=person)"'),
+        ("esentutl.exe", r'esentutl.exe /r V01 /l"C:\Users\h\AppData\Local\Microsoft\Windows\WebCache"'),
+        ("schtasks.exe", r'schtasks /Create /RU SYSTEM /tn ab /tr "regsvr32 -s C:\Users\h\1.dll" /SC ONCE'),
     ]  # fmt: skip
     processes = [
         {**common, "FileName": name, "ProcessCommandLine": line, "ProcessId": 4711 + n,
          "ProcessCreationTime": AT, "SHA256": "ab" * 32}
         for n, (name, line) in enumerate(lines)
     ]  # fmt: skip
+    loader = {**common, "InitiatingProcessFileName": "regsvr32.exe"}
+    processes += [
+        {**loader, "FileName": "wermgr.exe", "ProcessCommandLine": "wermgr.exe"},
+        {**common, "FileName": "regsvr32.exe", "ProcessCommandLine": "regsvr32 -s C:\\x.dll",
+         "InitiatingProcessFileName": "services.exe"},
+        {**common, "FileName": "chrome.exe",
+         "ProcessCommandLine": r'"chrome.exe" C:\Users\h\Downloads\Invoice.html'},
+    ]  # fmt: skip
+    injected = {
+        **common, "InitiatingProcessFileName": "wermgr.exe",
+        "InitiatingProcessCommandLine": "wermgr.exe", "ActionType": "ConnectionSuccess",
+    }  # fmt: skip
+    servers = [("203.0.113.5", 995), ("198.51.100.7", 2222), ("192.0.2.9", 995)]
     return {
         "DeviceProcessEvents": processes,
-        "DeviceFileEvents": [{**common, "FileName": "x.odd", "FolderPath": r"C:\ProgramData"}],
-        "DeviceNetworkEvents": [{**common, "RemoteIP": "192.0.2.1", "RemotePort": 443}],
+        "DeviceFileEvents": [
+            {**common, "FileName": "x.odd", "FolderPath": r"C:\ProgramData"},
+            {
+                **common,
+                "FileName": "Invoice.zip",
+                "FolderPath": r"C:\Users\h\Downloads",
+                "ActionType": "FileCreated",
+                "InitiatingProcessFileName": "chrome.exe",
+                "InitiatingProcessAccountName": "häns",
+            },
+        ],
+        "DeviceNetworkEvents": [
+            {**common, "RemoteIP": "192.0.2.1", "RemotePort": 443},
+            *({**injected, "RemoteIP": address, "RemotePort": port} for address, port in servers),
+        ],
         "DeviceLogonEvents": [{**common, "LogonType": "Interactive", "IsLocalAdmin": True}],
-        "DeviceRegistryEvents": [{**common, "RegistryKey": r"HKLM\x", "RegistryValueData": "1"}],
+        "DeviceRegistryEvents": [
+            {**common, "RegistryKey": r"HKLM\x", "RegistryValueData": "1"},
+            {
+                **common,
+                "ActionType": "RegistryValueSet",
+                "RegistryValueName": r"C:\ProgramData\y",
+                "RegistryKey": r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows Defender\Exclusions\Paths",
+            },
+        ],
+        "DeviceEvents": [{**common, "FileName": "x.exe"}],
         "AlertEvidence": [{**common, "AlertId": "da1", "Title": "Odd", "Severity": "High"}],
     }
 
