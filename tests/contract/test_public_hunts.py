@@ -159,8 +159,9 @@ def live(tmp_path: Path) -> Iterator[tuple[Sent, dict[str, str]]]:
         yield Sent(served.emulation.queries), env
 
 
-@pytest.mark.parametrize("window", ["published", "3d"])
-@pytest.mark.parametrize("product", ["log-analytics", "defender"])
+@pytest.mark.parametrize(
+    ("product", "window"), [("log-analytics", "published"), ("defender", "3d")]
+)
 def test_each_is_asked_live_with_its_window_as_the_span(
     live: tuple[Sent, dict[str, str]], files: list[Path], product: str, window: str
 ) -> None:

@@ -174,6 +174,8 @@ def _chosen(fault: str) -> list[Cell]:
     every = cells([fault])
     if os.environ.get("QAKHUNT_REQUIRE_PROGRAMS"):
         return every
+    if fault == "large-body":  # 60 MB for each call
+        every = [cell for cell in every if cell.service == "log-analytics"]
     services = list(dict.fromkeys(cell.service for cell in every))
     number = sorted(QUERY_FAULTS).index(fault)
     turn, position = services[number % len(services)], POSITIONS[number % len(POSITIONS)]
