@@ -25,6 +25,9 @@ HAS_ENGINE = sys.version_info >= (3, 11)
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # A file's tests run in one process, so that what they share is set up once.
+    if getattr(config.option, "dist", "no") == "load":
+        config.option.dist = "loadfile"
     # Hundreds of tests start the program: each would compile all of it again.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     # Started in the background, a shell has SIGINT ignored, and every child inherits that.
