@@ -38,7 +38,7 @@ from qakhunt.answers.run_result import (
     TableAnswer,
 )
 from qakhunt.answers.table import KQL_TYPES, Column, unique_names
-from qakhunt.core.documents import read_text
+from qakhunt.core.documents import read_text, to_model
 from qakhunt.core.errors import ResultFileError
 from qakhunt.hunts.command_catalogue import understand
 from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes
@@ -526,7 +526,7 @@ def load_result(path: Path) -> RunResult:
         raise ResultFileError(f"{path}: this is not JSON: {problem}", hint=_MAKE_ONE) from None
     _check_schema(path, document)
     try:
-        return _result(msgspec.convert(document, RunDocument))
+        return _result(to_model(document, RunDocument))
     except (msgspec.ValidationError, ValueError) as problem:
         raise ResultFileError(f"{path}: not a whole result: {problem}", hint=_MAKE_ONE) from None
 

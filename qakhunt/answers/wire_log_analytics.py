@@ -64,6 +64,10 @@ class _RegularBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
     error: None = None
 
 
+# Made here: threads that use a model for the first time at once crash msgspec 0.22.
+_regular_body = msgspec.json.Decoder(_RegularBody).decode
+
+
 def _decode_regular(body: bytes) -> ResultTable | None:
     """The whole answer where each cell has its column's plain JSON type, else None.
 
@@ -71,7 +75,7 @@ def _decode_regular(body: bytes) -> ResultTable | None:
     not JSON's own are touched again: half the time of the general way.
     """
     try:
-        raw = msgspec.json.decode(body, type=_RegularBody).tables[0]
+        raw = _regular_body(body).tables[0]
         columns = tuple(_column(column) for column in raw.columns)
         if not columns or repeated(column.name for column in columns):
             return None

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import codecs
 import re
+import threading
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Path_ = tuple["str | int", ...]
+
+_FIRST_USE = threading.Lock()
 
 ANY = "*"  # a key that is not known
 
@@ -171,6 +174,15 @@ def convert(document: Document, model: type[T], error: ErrorType, at: Path_ = ()
     return convert_value(value, model, error, lambda path: document.locate((*at, *path)))
 
 
+def to_model(value: Any, model: type[T], **options: Any) -> T:
+    """What ``msgspec.convert`` gives; one thread at a time.
+
+    Threads that use a model for the first time at once crash msgspec 0.22.
+    """
+    with _FIRST_USE:
+        return msgspec.convert(value, model, **options)  # type: ignore[no-any-return]
+
+
 def convert_value(
     value: Any,
     model: type[T],
@@ -179,7 +191,7 @@ def convert_value(
 ) -> T:
     """As ``convert``, for values that already stand in memory."""
     try:
-        return msgspec.convert(value, model)
+        return to_model(value, model)
     except msgspec.ValidationError as problem:
         words = str(problem)
         at = _AT.search(words)

@@ -17,8 +17,11 @@ class Attack(msgspec.Struct, frozen=True):
     deprecated: frozenset[str]
 
 
+_decode = msgspec.json.Decoder(Attack).decode
+
+
 @cache
 def attack() -> Attack:
     """The data file."""
     data = files("qakhunt").joinpath("data/attack_techniques.json").read_bytes()
-    return msgspec.json.decode(data, type=Attack)
+    return _decode(data)

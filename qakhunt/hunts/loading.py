@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.core.documents import Document, convert, parse_yaml, read_text
+from qakhunt.core.documents import Document, convert, parse_yaml, read_text, to_model
 from qakhunt.core.errors import HuntError, SourceLocation, nearest
 from qakhunt.hunts.model import EntityMapping, Hunt, HuntFile, Notes, QueryPlace, RuleKeys
 
@@ -116,10 +116,10 @@ def _public_keys(value: dict[str, Any]) -> dict[str, Any]:
         found = value.get(key) or ()
         entries = found if isinstance(found, list) else str(found).split(",") if found else ()
         kept[key] = [str(entry).strip() for entry in entries if entry is not None]
-    with contextlib.suppress(msgspec.ValidationError):
-        kept["entityMappings"] = msgspec.convert(
-            value.get("entityMappings"), tuple[EntityMapping, ...] | None, str_keys=True
-        )
+    mappings = value.get("entityMappings")
+    if mappings is not None:
+        with contextlib.suppress(msgspec.ValidationError):
+            kept["entityMappings"] = to_model(mappings, tuple[EntityMapping, ...], str_keys=True)
     return kept
 
 

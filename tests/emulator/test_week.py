@@ -137,7 +137,7 @@ def test_the_runs_said_what_they_could_not_do(week: Week) -> None:
     assert verdicts == [
         "hits", "incomplete", "incomplete", "-", "hits", "incomplete", "hits", "hits"
     ]  # fmt: skip
-    assert [row.code for row in week.rows] == [0, 4, 4, "killed", 6, 4, 0, 0]
+    assert [row.code for row in week.rows] == [0, 4, 4, "SIGKILL", 6, 4, 0, 0]
     assert [row.owed > 0 for row in week.rows] == [
         False,
         True,

@@ -181,7 +181,8 @@ class Week:
     def _noted(self, now: Instant, what: str, code: int, errors: str) -> dict[str, Any] | None:
         day = f"{now.since(START).ticks // DAY.ticks + 1} {now.isoformat()[11:16]}"
         if code < 0:
-            self.rows.append(Row(day, what, "-", "killed", "-", Counter(), 0, 0, {}))
+            signal_name = signal.Signals(-code).name
+            self.rows.append(Row(day, what, "-", signal_name, "-", Counter(), 0, 0, {}))
             return None
         assert code in (0, 3, 4, 6), errors
         document: dict[str, Any] = json.loads((self.folder / "run.json").read_text())

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from qakhunt.answers.ledger import Status
+from qakhunt.core.documents import to_model
 from qakhunt.core.errors import RecordingError
 from qakhunt.kql.values import Instant, Timespan, Window
 
@@ -184,7 +185,7 @@ def decode(data: bytes, path: Path) -> Manifest:
             f"{path}: the manifest was changed or damaged: its checksum is another"
         )
     try:
-        manifest = msgspec.convert(plain, Manifest)
+        manifest = to_model(plain, Manifest)
     except msgspec.ValidationError as problem:
         raise RecordingError(f"{path}: not a whole manifest: {problem}") from None
     for listed in manifest.files:

@@ -30,10 +30,13 @@ class ReadyTemplate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     heartbeat: Any = None
 
 
+_decode = msgspec.json.Decoder(ReadyTemplate).decode
+
+
 def read_template(name: str) -> ReadyTemplate:
     """The ready template of that name."""
     data = _FOLDER.joinpath(f"{name}.json").read_bytes()
-    return msgspec.json.decode(data, type=ReadyTemplate)
+    return _decode(data)
 
 
 def ready_template(name: str, values: dict[str, str], where: str) -> ReadyTemplate | None:
