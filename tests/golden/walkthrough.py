@@ -7,7 +7,7 @@ A fenced block is carried out where a comment stands above it:
     <!-- start -->          one command that prints a line when it is ready, and goes on
     <!-- file: NAME -->     written to this file
 
-``python -m tests.golden.refresh`` writes the output anew; tests/unit/test_walkthroughs.py
+``python -m tests.golden.refresh`` writes the output anew; tests/integration/test_walkthroughs.py
 compares it.
 """
 

@@ -11,11 +11,12 @@ from qakhunt.answers.run_result import RunResult
 from qakhunt.backends.local import LocalBackend
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
-from qakhunt.kql.values import Instant
+from qakhunt.kql.values import Instant, Window
 from qakhunt.run.execution import execute
 from qakhunt.run.plan import PlanLine
 
 NOW = Instant.parse("2026-11-05T09:00:00Z")
+EVER = Window(Instant.parse("1900-01-01"), Instant.parse("2200-01-01"))
 OCTOBER = "2026-10-01/2026-11-01"
 MISSION = "qakbot-post-compromise-commands"
 FOUR = ["net view", "arp -a", "whoami /all", "route print"]

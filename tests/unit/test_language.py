@@ -24,11 +24,11 @@ from qakhunt.backends.engine.rewriting.plan import keeps_order
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.kql.parser import parse
 from qakhunt.kql.syntax import Pipeline
-from qakhunt.kql.values import Instant, Timespan, Window
+from qakhunt.kql.values import Instant, Timespan
+from tests.support.events import EVER
 
 FOLDER = Path(__file__).parents[1] / "language"
 NOW = "2026-11-05T09:00:00Z"
-EVER = Window(Instant.parse("1900-01-01T00:00:00Z"), Instant.parse("2200-01-01T00:00:00Z"))
 
 pytestmark = pytest.mark.engine
 

@@ -17,7 +17,7 @@ from qakhunt.core.errors import ResultFileError
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.triage.hit_report import hit_reports
-from tests.support.cli import ROOT, qakhunt
+from tests.support.cli import ROOT
 from tests.support.hostile import COLUMNS, ROWS, result_of
 from tests.support.triage import burst, result_with, sample_document, sample_json, sample_result
 
@@ -66,12 +66,6 @@ def test_real_results_are_what_the_schema_says() -> None:
     check(json.loads(exported(result_of(ROWS))))
     check(json.loads(exported(result_of([]))))
     check(json.loads(exported(result_with(burst()))))
-
-
-@pytest.mark.engine
-def test_the_program_writes_what_the_schema_says() -> None:
-    done = qakhunt("run", "--json", "--context", "10m", "-q")
-    check(json.loads(done.out))
 
 
 @pytest.mark.parametrize("result", [result_of(ROWS), result_of([]), result_with(burst())])

@@ -9,8 +9,7 @@ import pytest
 from qakhunt.backends.engine.rewriting.spelling import respell_operators, without_mark
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.kql.values import Window
-from tests.support.events import NOW
-from tests.unit.test_language import EVER
+from tests.support.events import EVER, NOW
 
 pytestmark = pytest.mark.engine
 
