@@ -198,6 +198,11 @@ def _default(key: dict[str, Any]) -> str:
     return f"`{json.dumps(value)}`"
 
 
+def _public(names: Iterable[str]) -> list[str]:
+    """In order, without what rewriting has for itself."""
+    return sorted(name for name in names if not name.startswith("_"))
+
+
 def _names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
@@ -422,7 +427,7 @@ def kql() -> str:
         "on recorded events is `QH501` in `qakhunt hunts lint`.\n\n"
         "## Operators and constructs\n\nEach row was found by running the example.\n\n"
         f"{_table(('Construct', 'Answers', 'Example'), rows)}\n"
-        f"{APPROXIMATIONS}\n## Functions\n\nBeside those above:\n\n{_names(sorted(functions.SCALAR_FUNCTIONS))}\n\n"
+        f"{APPROXIMATIONS}\n## Functions\n\nBeside those above:\n\n{_names(_public(functions.SCALAR_FUNCTIONS))}\n\n"
         f"## Aggregates\n\n{_names(sorted(functions.AGGREGATE_FUNCTIONS))}\n\n"
         f"## Limits\n\nA query beyond one of these is refused with the limit's name.\n\n"
         f"{_table(('Limit', 'Value'), sizes)}\n"
