@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
-import select
 import signal
 import subprocess
 import sys
@@ -15,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import HAS_ENGINE
-from tests.support.cli import ROOT, qakhunt
+from tests.support.cli import ROOT, on_terminal, qakhunt
 from tests.support.events import FOUR, OCTOBER, event, write_ndjson
 
 SAMPLE_WORDS = "bundled sample"
@@ -341,39 +339,22 @@ def test_ctrl_c_ends_in_order(tmp_path: Path, command: str) -> None:
     assert "interrupted" in err + out
 
 
-def _on_terminal(*arguments: str, columns: int, env: dict[str, str] | None = None) -> str:
-    """What a terminal of that width receives."""
-    pid, descriptor = pty.fork()
-    if pid == 0:
-        os.environ.update({"PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(env or {})})
-        os.environ["COLUMNS"] = str(columns)
-        os.execv(sys.executable, [sys.executable, "-m", "qakhunt", *arguments])
-    received = b""
-    while True:
-        ready, _, _ = select.select([descriptor], [], [], 60)
-        try:
-            data = os.read(descriptor, 65536) if ready else b""
-        except OSError:
-            break
-        if not data:
-            break
-        received += data
-    os.waitpid(pid, 0)
-    return received.decode()
-
-
 @pytest.mark.engine
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX terminal")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="is not for other systems: a terminal by its name"
+)
 def test_a_terminal_gets_colour_and_a_sign_of_life_unless_told_otherwise() -> None:
-    coloured = _on_terminal("run", columns=100)
+    coloured = on_terminal("run", columns=100)
     assert "\x1b[1;31m" in coloured
-    plain = _on_terminal("run", "-q", columns=100, env={"NO_COLOR": "1"})
+    plain = on_terminal("run", "-q", columns=100, env={"NO_COLOR": "1"})
     assert "\x1b[1;31m" not in plain
     assert "HITS: 2 hits" in plain
 
 
 @pytest.mark.engine
-@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX terminal")
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="is not for other systems: a terminal by its name"
+)
 def test_exports_on_a_terminal_are_escaped(tmp_path: Path) -> None:
     records = [event(f"c{i} \x1b]0;owned\x07") for i in range(3)]
     path = write_ndjson(tmp_path / "e.ndjson", records)
@@ -381,7 +362,7 @@ def test_exports_on_a_terminal_are_escaped(tmp_path: Path) -> None:
     for record in records:
         options += ["--command", str(record["ProcessCommandLine"])]
     for name in ("table", "csv", "json", "ndjson", "markdown"):
-        shown = _on_terminal(
+        shown = on_terminal(
             "run",
             "--events",
             str(path),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import json
 import os
@@ -50,6 +51,29 @@ def qakhunt(
     return Finished(done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+def on_terminal(*arguments: str, columns: int, env: dict[str, str] | None = None) -> str:
+    """What a terminal of that width receives from the program."""
+    environment = {
+        **os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm-256color", **(env or {}),
+        "COLUMNS": str(columns),
+    }  # fmt: skip
+    keeper, terminal = os.openpty()
+    received = bytearray()
+
+    def listen() -> None:
+        with contextlib.suppress(OSError):  # how Linux says that nobody has the terminal open
+            while data := os.read(keeper, 65536):
+                received.extend(data)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    _warm().run_on(arguments, Path.cwd(), environment, (os.ttyname(terminal),) * 3)
+    os.close(terminal)
+    listener.join()
+    os.close(keeper)
+    return received.decode()
+
+
 class _Warm:
     """The process of tests/support/warm.py; one run at a time, others wait."""
 
@@ -64,18 +88,23 @@ class _Warm:
         atexit.register(self._process.communicate)
 
     def run(self, arguments: Sequence[str], cwd: Path, env: dict[str, str]) -> Finished:
-        with self._lock, tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder:
             out, err = Path(folder, "out"), Path(folder, "err")
             out.touch()
             err.touch()
-            request = {
-                "arguments": arguments, "cwd": str(cwd), "env": env, "out": str(out),
-                "err": str(err),
-            }  # fmt: skip
+            code = self.run_on(arguments, cwd, env, (os.devnull, str(out), str(err)))
+            return Finished(code, out.read_bytes().decode(), err.read_bytes().decode())
+
+    def run_on(
+        self, arguments: Sequence[str], cwd: Path, env: dict[str, str], files: tuple[str, str, str]
+    ) -> int:
+        """The exit code; the files are what the program has for stdin, stdout and stderr."""
+        request = {"arguments": arguments, "cwd": str(cwd), "env": env}
+        request |= dict(zip(("in", "out", "err"), files, strict=True))
+        with self._lock:
             assert self._process.stdin
             print(json.dumps(request), file=self._process.stdin, flush=True)
-            code = int(self._answer())
-            return Finished(code, out.read_bytes().decode(), err.read_bytes().decode())
+            return int(self._answer())
 
     def _answer(self) -> str:
         assert self._process.stdout

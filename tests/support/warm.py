@@ -41,7 +41,8 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])
-    for number, path in enumerate((os.devnull, request["out"], request["err"])):
+    os.setsid()  # a terminal that is opened now controls this process
+    for number, path in enumerate((request["in"], request["out"], request["err"])):
         opened = os.open(path, os.O_WRONLY if number else os.O_RDONLY)
         os.dup2(opened, number)
         os.close(opened)

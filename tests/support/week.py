@@ -22,9 +22,9 @@ from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.schedule.coverage import subtract
 from qakhunt.testing.emulator.scenario import load_scenario
 from qakhunt.testing.emulator.server import Emulator
+from tests.support.cli import ROOT, qakhunt
 from tests.support.receivers import Answer, Receiver
 
-ROOT = Path(__file__).parents[2]
 START = Instant.parse("2026-11-02T06:00:00Z")
 HOUR = Timespan.parse("1h")
 DAY = Timespan.parse("1d")
@@ -152,31 +152,40 @@ class Week:
         with self._emulator(now, faults or {}) as emulator:
             self._configure(emulator)
             arguments = [
-                sys.executable, "-m", "qakhunt", "run", *HUNTS, "--all-profiles",
+                "run", *HUNTS, "--all-profiles",
                 "--config", str(self.folder / "config.toml"), "--hunts", str(self.folder / "hunts"),
                 "--state", str(self.state), "--now", now.isoformat(), "--json", "--heartbeat",
                 "--sink", f"file:{self.folder / 'findings.ndjson'}", "--sink", "hook",
                 "--sink", "table", "--quiet", "--force", "--out", str(self.folder / "run.json"),
             ]  # fmt: skip
-            environment = {
-                **os.environ, "PYTHONPATH": str(ROOT), "QAKHUNT_WEBHOOK_SECRET": "made-up",
-            }  # fmt: skip
-            process = subprocess.Popen(
-                arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            if kill_after is not None:
-                self.receiver.answers.extend(Answer() for _ in range(kill_after))
-                self.receiver.answers.append(
-                    Answer(act=lambda _handler: os.kill(process.pid, signal.SIGKILL))
-                )
-            _, errors = process.communicate(timeout=120)
+            environment = {"QAKHUNT_WEBHOOK_SECRET": "made-up"}
+            if kill_after is None:
+                done = qakhunt(*arguments, env=environment)
+                code, errors = done.code, done.err
+            else:
+                code, errors = self._killed(arguments, environment, kill_after)
             self.receiver.answers.clear()
             self.table += [
                 row["FindingId"]
                 for row in emulator.emulation.ingestion.rows(RULE, STREAM)
                 if row["Kind"] == "finding"
             ]
-        return self._noted(now, what, process.returncode, errors.decode())
+        return self._noted(now, what, code, errors)
+
+    def _killed(
+        self, arguments: Sequence[str], environment: dict[str, str], after: int
+    ) -> tuple[int, str]:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "qakhunt", *arguments],
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self.receiver.answers.extend(Answer() for _ in range(after))
+        self.receiver.answers.append(
+            Answer(act=lambda _handler: os.kill(process.pid, signal.SIGKILL))
+        )
+        _, errors = process.communicate(timeout=120)
+        return process.returncode, errors
 
     def _noted(self, now: Instant, what: str, code: int, errors: str) -> dict[str, Any] | None:
         day = f"{now.since(START).ticks // DAY.ticks + 1} {now.isoformat()[11:16]}"

@@ -80,15 +80,16 @@ def calls(text: str, column: str) -> Iterator[str]:
     names = sorted({*functions.SCALAR_FUNCTIONS, *translate._SPECIAL_FORMS})
     for name in names:
         spec = functions.SCALAR_FUNCTIONS.get(name)
-        for many in (spec.arities if spec else ()) or (1, 2, 3):
-            for value in (literal, column):
-                yield f"{named} | extend x = {name}({', '.join([value] * many)})"
+        arities = sorted((spec.arities if spec else ()) or (1, 2, 3))
+        for many in arities:
+            yield f"{named} | extend x = {name}({', '.join([literal] * many)})"
+        yield f"{named} | extend x = {name}({', '.join([column] * arities[-1])})"
     for name, aggregate in functions.AGGREGATE_FUNCTIONS.items():
         for many in {*aggregate.arities, *(() if "percentile" in name else (1, 2, 3))}:
-            for first, others in ((literal, literal), (column, literal), (literal, column)):
+            for first, others in ((literal, literal), (column, literal), (literal, column))[:many]:
                 listed = [first, f"{column} == {others}", others][:many]
                 yield f"{named} | summarize x = {name}({', '.join(listed)}) by {column}"
-                yield f"{named} | summarize {name}({', '.join([first] * many)})"
+            yield f"{named} | summarize {name}({', '.join([column] * many)})"
     for operator in functions.BINARY_OPERATORS:
         yield f"{named} | where {column} {operator} {literal}"
         yield f"{named} | extend x = {literal} {operator} {column}"

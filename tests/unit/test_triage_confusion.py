@@ -14,7 +14,7 @@ from qakhunt.testing.generator import generate
 from qakhunt.triage.assessment import Kind
 
 pytestmark = pytest.mark.engine
-SEED, PER_RENDERING = 11, 5
+SEED, PER_RENDERING = 11, 3
 MALWARE = (Kind.QAKBOT.value, Kind.LOADER.value)
 
 
@@ -36,7 +36,7 @@ def test_bursts_are_told_from_programs_and_administrators(
     table: list[Judged], context: bool
 ) -> None:
     taken, bursts = found(table, "qakbot", lowered=False, context=context)
-    assert bursts >= 40
+    assert bursts >= 24
     assert taken >= 0.95 * bursts
     taken, kin = found(table, "kin", lowered=False, context=context)
     assert taken >= 0.8 * kin
