@@ -4,7 +4,7 @@
 
     result = qakhunt.run("qakbot-post-compromise-commands", events="export.csv", window="30d")
 
-What the command line does, these names do; ``qakhunt.api`` holds them, loaded when first used.
+What the command line does, these names do; ``qakhunt.cli.api`` holds them, loaded when first used.
 """
 
 import sys
@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from qakhunt.api import (
+    from qakhunt.cli.api import (
         QakhuntError,
         Result,
         Verdict,
@@ -33,7 +33,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'qakhunt' has no attribute {name!r}")
     from importlib import import_module
 
-    return getattr(import_module("qakhunt.api"), name)
+    return getattr(import_module("qakhunt.cli.api"), name)
 
 
 def __dir__() -> list[str]:

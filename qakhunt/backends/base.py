@@ -9,12 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from qakhunt.answers.ledger import Status
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from qakhunt.answers.ledger import Status, Target
+    from qakhunt.answers.ledger import Target
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Instant, Window
 
@@ -105,3 +106,20 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back files, connections and temporary folders."""
+
+
+class MissingTenant(Backend):
+    """Answers nothing; ``missing`` says why."""
+
+    name = "none"
+    concurrency = 1
+
+    def __init__(self, product: str, missing: str, hint: str = "") -> None:
+        self.product, self.missing, self._hint = product, missing, hint
+
+    def ask(self, question: Question) -> Answer:
+        """The same account for every question."""
+        return Answer(Status.NOT_RUN, detail=self.missing, hint=self._hint, attempts=0)
+
+    def close(self) -> None:
+        """Nothing to give back."""

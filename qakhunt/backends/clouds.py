@@ -24,7 +24,8 @@ class Cloud:
     ``log_analytics`` names the host to ask first, then others that answer as well.
     ``kusto`` are the hosts of clusters and ``lake`` those of Sentinel's data lake, the one to
     ask first; a name that begins with a dot stands for all hosts below it. ``arm`` is Azure
-    Resource Manager's.
+    Resource Manager's, ``vault`` the domain of Key Vaults; with ``exchange_scope`` a managed
+    identity stands for an app.
     """
 
     name: str
@@ -35,6 +36,8 @@ class Cloud:
     kusto: tuple[str, ...]
     kusto_scope: str
     arm: str
+    vault: str
+    exchange_scope: str
     lake: tuple[str, ...] = ()
     lake_scope: str = ""
 
@@ -74,6 +77,7 @@ CLOUDS = {
             "https://api.loganalytics.io/.default",
             (".kusto.windows.net", ".kusto.fabric.microsoft.com", ".kusto.data.microsoft.com"),
             "https://kusto.kusto.windows.net/.default", "management.azure.com",
+            "vault.azure.net", "api://AzureADTokenExchange/.default",
             ("api.securityplatform.microsoft.com", ".api.securityplatform.microsoft.com"),
             "4500ebfb-89b6-4b14-a480-7f749797bfcd/.default",
         ),
@@ -82,18 +86,21 @@ CLOUDS = {
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
             (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
             "management.usgovcloudapi.net",
+            "vault.usgovcloudapi.net", "api://AzureADTokenExchangeUSGov/.default",
         ),
         Cloud(
             "usgov-dod", "login.microsoftonline.us", "dod-graph.microsoft.us",
             ("api.loganalytics.us",), "https://api.loganalytics.us/.default",
             (".kusto.usgovcloudapi.net",), "https://kusto.kusto.usgovcloudapi.net/.default",
             "management.usgovcloudapi.net",
+            "vault.usgovcloudapi.net", "api://AzureADTokenExchangeUSGov/.default",
         ),
         Cloud(
             "china", "login.chinacloudapi.cn", None,
             ("api.loganalytics.azure.cn",), "https://api.loganalytics.azure.cn/.default",
             (".kusto.chinacloudapi.cn",), "https://kusto.kusto.chinacloudapi.cn/.default",
             "management.chinacloudapi.cn",
+            "vault.azure.cn", "api://AzureADTokenExchangeChina/.default",
         ),
     )
 }  # fmt: skip

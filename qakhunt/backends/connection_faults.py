@@ -23,10 +23,10 @@ class ConnectionFault:
 
 def explain(problem: BaseException, host: str) -> ConnectionFault:
     """The fault behind an exception of azure-core's pipeline."""
-    causes = list(_causes(problem))
-    names = {type(cause).__name__ for cause in causes}
-    text = " ".join(str(cause) for cause in causes)
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+    chain = list(causes(problem))
+    names = {type(cause).__name__ for cause in chain}
+    text = " ".join(str(cause) for cause in chain)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in chain):
         return ConnectionFault(
             f"the certificate of {host} is not trusted",
             "if a proxy or the emulator signs it, ca_file in the profile must name its CA's file",
@@ -38,18 +38,18 @@ def explain(problem: BaseException, host: str) -> ConnectionFault:
         )
     if "ProxyError" in names:
         return ConnectionFault("the proxy cannot be reached or refuses", "check HTTPS_PROXY")
-    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+    if any(isinstance(cause, ssl.SSLError) for cause in chain):
         return ConnectionFault(
             f"no TLS connection to {host}", "is the address https, and nothing in between?",
             passing="EOF" in text,
         )  # fmt: skip
-    if any(isinstance(cause, socket.gaierror) for cause in causes):
+    if any(isinstance(cause, socket.gaierror) for cause in chain):
         return ConnectionFault(f"the name {host} cannot be resolved", "check the network and DNS")
-    if any(isinstance(cause, ConnectionRefusedError) for cause in causes):
+    if any(isinstance(cause, ConnectionRefusedError) for cause in chain):
         return ConnectionFault(f"{host} refuses the connection", "is the address right?")
     if "ConnectTimeoutError" in names or "ConnectTimeout" in names:
         return ConnectionFault(f"{host} cannot be reached: no connection in time", timeout=True)
-    if any("Timeout" in name for name in names) or any(isinstance(c, TimeoutError) for c in causes):
+    if any("Timeout" in name for name in names) or any(isinstance(c, TimeoutError) for c in chain):
         return ConnectionFault(
             f"{host} did not answer in time", "ask for a shorter window", timeout=True
         )
@@ -60,7 +60,7 @@ def explain(problem: BaseException, host: str) -> ConnectionFault:
     return ConnectionFault(f"{host} broke the connection off")
 
 
-def _causes(problem: BaseException) -> Iterator[BaseException]:
+def causes(problem: BaseException) -> Iterator[BaseException]:
     """The exception and all that it came from: causes, contexts, arguments."""
     seen: set[int] = set()
     waiting: list[object] = [problem]

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.answers import wire_hunting
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.response import decode_error
-from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
+    ServiceBackend,
     answer,
     bad_request,
+    bad_request_in,
     before,
     failure,
     incomplete,
@@ -27,7 +26,6 @@ from qakhunt.kql.schema import DEFENDER
 if TYPE_CHECKING:
     from qakhunt.backends.base import Answer, Question
     from qakhunt.backends.profile import Profile
-    from qakhunt.kql.values import Instant, Timespan
 
 RATE = RateLimit(concurrency=5, calls=45, per_seconds=60.0, per_tenant=True)
 READ_TIMEOUT = 210.0  # the service gives up after 180 s
@@ -52,62 +50,31 @@ open_client = pipeline_client
 _UNRESOLVED = f"the product is not licensed, or the identity lacks {_PERMISSION}"
 
 
-@dataclass(frozen=True)
-class DefenderSettings:
-    """``now`` is the run's instant: records older than 30 days before it are gone.
-
-    ``longest_gap`` is the longest silence of a table that is no gap.
-    """
-
-    now: Instant
-    row_limit: int = ROW_LIMIT
-    longest_gap: Timespan = LONGEST_GAP
-
-
-class DefenderBackend(Backend):
-    """Answers from advanced hunting of one tenant."""
+class DefenderBackend(ServiceBackend):
+    """Answers from advanced hunting of one tenant; records older than 30 days are gone."""
 
     name = "defender"
     product = DEFENDER.name
+    rate, row_limit = RATE, ROW_LIMIT
 
-    def __init__(
-        self,
-        transport: Transport,
-        settings: DefenderSettings,
-        *,
-        concurrency: int = RATE.concurrency,
-    ) -> None:
-        self.concurrency = concurrency
-        self._transport = transport
-        self._settings = settings
-        self.longest_gap = settings.longest_gap
+    def __init__(self, transport: Transport, profile: Profile, run: RunLimits) -> None:
+        super().__init__(transport, profile, run)
+        self.oldest = None
 
     def ask(self, question: Question) -> Answer:
         """Ask the tenant, or one workspace of it. Failures of the service are answers, too."""
-        body = {
-            "Query": question.text,
-            "Timespan": question.timespan,
-        }
+        body = {"Query": question.text, "Timespan": question.timespan}
         if question.target.workspace:
             body["workspaceId"] = question.target.workspace
-        url = self._transport.endpoint + PATH
-        reply = self._transport.send(Call(url, body, _HEADERS, question.target.profile))
+        url = self.transport.endpoint + PATH
+        reply = self.transport.send(Call(url, body, _HEADERS, question.target.profile))
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
             return self._result(reply, question)
-        error = decode_error(reply.body) if reply.status == 400 else None
+        error = bad_request_in(reply)
         if error is None:
             return failure(reply, _REFUSALS, question.window)
         unresolved = error.mentions("failed to resolve table")
         return bad_request(reply, error, _UNRESOLVED if unresolved else "")
-
-    @property
-    def clock_skew(self) -> float | None:
-        """Seconds that the service's clock is ahead of ours, once it answered."""
-        return self._transport.clock_skew
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
 
     def _result(self, reply: Reply, question: Question) -> Answer:
         try:
@@ -115,12 +82,11 @@ class DefenderBackend(Backend):
         except WireError as problem:
             return unreadable(reply, problem)
         table = decoded.table
-        cut = incomplete(
-            reply, decoded, asked=question.target.workspace, row_limit=self._settings.row_limit
-        )
+        asked = question.target.workspace
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self.row_limit)
         if cut:
             return cut
-        oldest = self._settings.now - DEFENDER.retention
+        oldest = self.run.now - DEFENDER.retention
         if question.window.start < oldest:
             return answer(
                 reply, Status.UNCOVERED, table, gaps=before(question.window, oldest),
@@ -135,15 +101,9 @@ def _place(profile: Profile) -> Place:
     return Place("graph_endpoint", profile.graph_endpoint, (cloud.graph_host,), cloud.graph_scope)
 
 
-def _open(transport: Transport, profile: Profile, run: RunLimits) -> DefenderBackend:
-    settings = DefenderSettings(run.now, profile.limits.row_limit or ROW_LIMIT, run.longest_gap)
-    concurrency = profile.limits.concurrency or RATE.concurrency
-    return DefenderBackend(transport, settings, concurrency=concurrency)
-
-
 SERVICE = Service(
     name="defender", product=DEFENDER.name, place=_place, open_client=open_client,
-    open_backend=_open, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
+    open_backend=DefenderBackend, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
     app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
     rules="qakhunt.backends.defender_rules",
 )  # fmt: skip

@@ -7,15 +7,14 @@ lake is a tenant's, its databases are workspaces, and each query of it costs mon
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from qakhunt.answers import wire_kusto
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.response import ServiceError, decode_error
-from qakhunt.backends.base import LONGEST_GAP, Answer, Backend
+from qakhunt.backends.base import Answer
 from qakhunt.backends.clouds import cloud_named, is_one_of
 from qakhunt.backends.kusto_query import (
     DIALECT,
@@ -27,9 +26,11 @@ from qakhunt.backends.kusto_query import (
 )
 from qakhunt.backends.replies import (
     ACROSS,
+    ServiceBackend,
     after,
     answer,
     bad_request,
+    bad_request_in,
     before_retention,
     failure,
     incomplete,
@@ -43,12 +44,12 @@ from qakhunt.kql.schema import SENTINEL
 from qakhunt.kql.values import TICKS_PER_SECOND, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
+    from qakhunt.answers.response import ServiceError
     from qakhunt.backends.base import Question
     from qakhunt.backends.kusto_query import Adapted
     from qakhunt.backends.profile import Profile
-    from qakhunt.kql.values import Instant
 
 RATE = RateLimit(concurrency=10, calls=30, per_seconds=60.0, per_tenant=True)
 """The lake's; a cluster's own policies are not known, so that it is asked no faster."""
@@ -88,67 +89,39 @@ _NO_SCOPE = ("datetimescope", "datetime scope")
 _NO_TABLE = ("failed to resolve", "unknown table", "does not refer to any known", "was not found")
 
 
-@dataclass(frozen=True)
-class KustoSettings:
-    """``databases`` are the lake's by workspace GUID; ``database`` is for all others.
-
-    ``server_wait`` is seconds. ``now`` is the run's instant; ``oldest`` how far back records
-    reach, where that is known; ``longest_gap`` the longest silence of a table that is no gap.
-    """
-
-    now: Instant
-    lake: bool = True
-    database: str = DEFAULT_DATABASE
-    databases: Mapping[str, str] = field(default_factory=dict)
-    external: bool = False
-    allow_billed_search: bool = False
-    server_wait: int = LAKE_SECONDS
-    row_limit: int = ROW_LIMIT
-    oldest: Instant | None = None
-    longest_gap: Timespan = LONGEST_GAP
-
-
-class KustoBackend(Backend):
+class KustoBackend(ServiceBackend):
     """Answers from one cluster's database, or from the lake's databases of one tenant."""
 
     name = DIALECT
     product = PRODUCT
+    rate, row_limit = RATE, ROW_LIMIT
 
-    def __init__(
-        self,
-        transport: Transport,
-        settings: KustoSettings,
-        *,
-        concurrency: int = RATE.concurrency,
-    ) -> None:
-        self.concurrency = concurrency
-        self._transport = transport
-        self._settings = settings
+    def __init__(self, transport: Transport, profile: Profile, run: RunLimits) -> None:
+        super().__init__(transport, profile, run)
+        self.lake = is_lake(profile)
         self._path = QUERY_PATH
-        if settings.lake and not urlsplit(transport.endpoint).path.endswith(LAKE_PATH):
+        if self.lake and not urlsplit(transport.endpoint).path.endswith(LAKE_PATH):
             self._path = LAKE_PATH + QUERY_PATH
-        self._scoped = not settings.external
+        self._scoped = profile.tables != "external"
         self.warnings: list[str] = []
-        self.oldest = settings.oldest
-        self.longest_gap = settings.longest_gap
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's database. Failures of the service are answers, too."""
-        if self._settings.lake and not self._settings.allow_billed_search:
+        if self.lake and not self.profile.allow_billed_search:
             return Answer(
                 Status.FAILED, detail="not asked: the data lake's queries are billed",
                 hint=_BILLED_HINT, attempts=0,
             )  # fmt: skip
         try:
-            if self._settings.lake:
+            if self.lake:
                 refuse_for_lake(question.text)
             reply, sent = self._send(question, scoped=self._scoped)
-            error = _error(reply)
+            error = bad_request_in(reply)
             if self._scoped and error and error.mentions(*_NO_SCOPE):
                 # The service takes no time scope: from now on the text bounds its tables.
                 self._scoped = False
                 again, sent = self._send(question, scoped=False)
-                return after(reply, self._answer(question, again, _error(again), sent))
+                return after(reply, self._answer(question, again, bad_request_in(again), sent))
         except RefusedQuery as problem:
             return Answer(
                 Status.FAILED, detail=problem.message, hint=problem.hint, rejected=True,
@@ -158,25 +131,14 @@ class KustoBackend(Backend):
 
     def is_billed(self, tables: Collection[str]) -> bool:
         """Whether it is the lake that is asked."""
-        return self._settings.lake
-
-    @property
-    def clock_skew(self) -> float | None:
-        """Seconds that the service's clock is ahead of ours, once it answered."""
-        return self._transport.clock_skew
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+        return self.lake
 
     def _send(self, question: Question, *, scoped: bool) -> tuple[Reply, Adapted]:
-        settings, workspace = self._settings, question.target.workspace
-        sent = adapt(
-            question.text, external=settings.external,
-            window=None if scoped else question.window,
-        )  # fmt: skip
+        profile, wait = self.profile, self.run.server_wait
+        external = profile.tables == "external"
+        sent = adapt(question.text, external=external, window=None if scoped else question.window)
         options: dict[str, Any] = {
-            "servertimeout": _clock(settings.server_wait),
+            "servertimeout": _clock(min(wait, LAKE_SECONDS) if self.lake else wait),
             "queryconsistency": "strongconsistency",
             "query_language": "kql",
             "request_readonly": True,
@@ -187,14 +149,16 @@ class KustoBackend(Backend):
             options["query_datetimescope_column"] = SENTINEL.time_column
             options["query_datetimescope_from"], options["query_datetimescope_to"] = start, end
         properties: Any = {"Options": options}
-        if not settings.lake:  # clusters take them as text, as their SDK sends them
+        if not self.lake:  # clusters take them as text, as their SDK sends them
             properties = json.dumps(properties)
-        database = settings.databases.get(workspace or "", settings.database)
+        database = profile.databases.get(
+            question.target.workspace or "", profile.database or DEFAULT_DATABASE
+        )
         body = {"csl": sent.text, "db": database, "properties": properties}
-        url = self._transport.endpoint + self._path
+        url = self.transport.endpoint + self._path
         asked_by = f"{question.target.profile} {database}"
         headers = {"Accept": "application/json", "Cache-Control": "no-cache"}
-        return self._transport.send(Call(url, body, headers, asked_by)), sent
+        return self.transport.send(Call(url, body, headers, asked_by)), sent
 
     def _answer(
         self, question: Question, reply: Reply, error: ServiceError | None, sent: Adapted
@@ -202,7 +166,7 @@ class KustoBackend(Backend):
         if reply.outcome is Outcome.ANSWERED and reply.status == 200:
             return self._result(reply, question)
         if error is None:
-            refusals = _LAKE_REFUSALS if self._settings.lake else _CLUSTER_REFUSALS
+            refusals = _LAKE_REFUSALS if self.lake else _CLUSTER_REFUSALS
             return failure(reply, refusals, question.window)
         unknown = self._empty_table(question, error)
         if unknown:
@@ -216,7 +180,7 @@ class KustoBackend(Backend):
 
     def _empty_table(self, question: Question, error: ServiceError) -> str:
         """The table that the lake does not know, as it knows no empty one; else empty."""
-        if not self._settings.lake or not error.mentions(*_NO_TABLE):
+        if not self.lake or not error.mentions(*_NO_TABLE):
             return ""
         named = sorted(tables_read(question.text).union(question.tables), key=len, reverse=True)
         return next((table for table in named if error.mentions(f"'{table}'")), "")
@@ -226,28 +190,22 @@ class KustoBackend(Backend):
             decoded = wire_kusto.decode(reply.body)
         except WireError as problem:
             return unreadable(reply, problem)
-        settings, target = self._settings, question.target
+        target = question.target
         asked = None if ACROSS.search(question.text) else target.workspace
-        cut = incomplete(reply, decoded, asked=asked, row_limit=settings.row_limit)
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self.row_limit)
         if cut:
             return cut
-        kept = before_retention(reply, decoded.table, question.window, settings.oldest)
+        kept = before_retention(reply, decoded.table, question.window, self.oldest)
         if kept:
             return kept
-        newest = settings.now - LAKE_DELAY
-        if settings.lake and question.window.end > newest:
+        newest = self.run.now - LAKE_DELAY
+        if self.lake and question.window.end > newest:
             late = (
                 f"{target.profile}: records reach the data lake up to 15 minutes late: what is "
                 f"newer than {newest} may not have been there"
             )
             self.warnings += [late] if late not in self.warnings else []
         return answer(reply, Status.COMPLETE, decoded.table, detail=unknown_members(decoded))
-
-
-def _error(reply: Reply) -> ServiceError | None:
-    if reply.outcome is Outcome.ANSWERED and reply.status == 400:
-        return decode_error(reply.body)
-    return None
 
 
 def _clock(seconds: int) -> str:
@@ -292,26 +250,8 @@ def _unfit(profile: Profile) -> Unfit | None:
     return None
 
 
-def _open(transport: Transport, profile: Profile, run: RunLimits) -> KustoBackend:
-    lake = is_lake(profile)
-    settings = KustoSettings(
-        now=run.now,
-        lake=lake,
-        database=profile.database or DEFAULT_DATABASE,
-        databases=profile.databases,
-        external=profile.tables == "external",
-        allow_billed_search=profile.allow_billed_search,
-        server_wait=min(run.server_wait, LAKE_SECONDS) if lake else run.server_wait,
-        row_limit=profile.limits.row_limit or ROW_LIMIT,
-        oldest=run.now - run.retention if run.retention else None,
-        longest_gap=run.longest_gap,
-    )
-    concurrency = profile.limits.concurrency or RATE.concurrency
-    return KustoBackend(transport, settings, concurrency=concurrency)
-
-
 SERVICE = Service(
-    name=DIALECT, product=PRODUCT, place=_place, open_client=open_client, open_backend=_open,
+    name=DIALECT, product=PRODUCT, place=_place, open_client=open_client, open_backend=KustoBackend,
     read_timeout=lambda wait: float(wait + READ_MARGIN), rate=RATE,
     app_id="https://kusto.kusto.windows.net", foreign_tokens=True, database_keys=True,
     unfit=_unfit,

@@ -5,21 +5,20 @@ Requests go through azure-monitor-query's own pipeline; the answer is decoded he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
-from qakhunt.answers.response import ServiceError, decode_error
-from qakhunt.backends.base import LONGEST_GAP, Backend
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     ACROSS,
+    ServiceBackend,
     after,
     answer,
     bad_request,
+    bad_request_in,
     before_retention,
     failure,
     incomplete,
@@ -27,16 +26,16 @@ from qakhunt.backends.replies import (
     unknown_members,
     unreadable,
 )
-from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
-from qakhunt.backends.transport import Call, Client, Outcome, Reply, Transport, http_options
+from qakhunt.backends.services import Place, RateLimit, Service
+from qakhunt.backends.transport import Call, Client, Outcome, Reply, http_options
 from qakhunt.kql.schema import SENTINEL
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+    from qakhunt.answers.response import ServiceError
     from qakhunt.backends.base import Answer, Question
     from qakhunt.backends.profile import Profile
-    from qakhunt.kql.values import Instant, Timespan
 
 RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
 LONGEST_WAIT = 600
@@ -59,22 +58,6 @@ _BILLED_HINT = (
     "tables on the Basic or Auxiliary plan are searched for money, by the gigabyte: "
     "allow_billed_search = true in the profile, or QAKHUNT_ALLOW_BILLED_SEARCH=true"
 )
-
-
-@dataclass(frozen=True)
-class LogAnalyticsSettings:
-    """``server_wait`` is seconds; ``billed_tables`` are known to be Basic or Auxiliary.
-
-    ``oldest`` is how far back the workspace's records reach, where that is known;
-    ``longest_gap`` the longest silence of its tables that is no gap.
-    """
-
-    server_wait: int = LONGEST_WAIT
-    row_limit: int = ROW_LIMIT
-    allow_billed_search: bool = False
-    billed_tables: frozenset[str] = frozenset()
-    oldest: Instant | None = None
-    longest_gap: Timespan = LONGEST_GAP
 
 
 def read_timeout(server_wait: int) -> float:
@@ -102,59 +85,38 @@ def open_client(
     )  # fmt: skip
 
 
-class LogAnalyticsBackend(Backend):
+class LogAnalyticsBackend(ServiceBackend):
     """Answers from live workspaces of one profile."""
 
     name = "log-analytics"
     product = SENTINEL.name
-
-    def __init__(
-        self,
-        transport: Transport,
-        settings: LogAnalyticsSettings | None = None,
-        *,
-        concurrency: int = RATE.concurrency,
-    ) -> None:
-        self.concurrency = concurrency
-        self._transport = transport
-        self._settings = settings or LogAnalyticsSettings()
-        self.oldest = self._settings.oldest
-        self.longest_gap = self._settings.longest_gap
+    rate, row_limit = RATE, ROW_LIMIT
 
     def ask(self, question: Question) -> Answer:
         """Ask the question's workspace. Failures of the service are answers, too."""
         if self.is_billed(question.tables):
             return self._search(question)
-        reply = self._transport.send(self._call(question, "query"))
-        error = _error(reply)
+        reply = self.transport.send(self._call(question, "query"))
+        error = bad_request_in(reply)
         if error and _is_of_another_plan(error, question.tables):
-            if self._settings.allow_billed_search:
+            if self.profile.allow_billed_search:
                 return after(reply, self._search(question))
             return _other_plan(reply, error)
         return self._answer(question, reply, error)
 
     def is_billed(self, tables: Collection[str]) -> bool:
         """Whether a question that names ``tables`` is a billed search from the outset."""
-        return not self._settings.billed_tables.isdisjoint(tables)
-
-    @property
-    def clock_skew(self) -> float | None:
-        """Seconds that the service's clock is ahead of ours, once it answered."""
-        return self._transport.clock_skew
-
-    def close(self) -> None:
-        """Close the connections."""
-        self._transport.close()
+        return not set(self.profile.billed_tables).isdisjoint(tables)
 
     def _search(self, question: Question) -> Answer:
-        if not self._settings.allow_billed_search:
-            named = ", ".join(sorted(self._settings.billed_tables.intersection(question.tables)))
+        if not self.profile.allow_billed_search:
+            named = ", ".join(sorted({*self.profile.billed_tables}.intersection(question.tables)))
             return answer(
                 Reply(Outcome.ANSWERED), Status.FAILED,
                 detail=f"{named}: on the Basic or Auxiliary plan", hint=_BILLED_HINT,
             )  # fmt: skip
-        reply = self._transport.send(self._call(question, "search"))
-        return self._answer(question, reply, _error(reply))
+        reply = self.transport.send(self._call(question, "search"))
+        return self._answer(question, reply, bad_request_in(reply))
 
     def _call(self, question: Question, kind: str) -> Call:
         workspace = question.target.workspace or ""
@@ -167,7 +129,7 @@ class LogAnalyticsBackend(Backend):
             body["timespan"] = span
         return Call(
             url, body,
-            {"Cache-Control": "no-cache", "Prefer": f"wait={self._settings.server_wait}"},
+            {"Cache-Control": "no-cache", "Prefer": f"wait={self.run.server_wait}"},
             f"{question.target.profile} {workspace}",
         )  # fmt: skip
 
@@ -185,21 +147,15 @@ class LogAnalyticsBackend(Backend):
             return unreadable(reply, problem)
         table = decoded.table
         asked = None if ACROSS.search(question.text) else question.target.workspace
-        cut = incomplete(reply, decoded, asked=asked, row_limit=self._settings.row_limit)
+        cut = incomplete(reply, decoded, asked=asked, row_limit=self.row_limit)
         if cut:
             return cut
-        kept = before_retention(reply, table, question.window, self._settings.oldest)
+        kept = before_retention(reply, table, question.window, self.oldest)
         if kept:
             return kept
         age = reply.headers.get("age")
         notes = [f"from the service's cache, {age} s old" if age else "", unknown_members(decoded)]
         return answer(reply, Status.COMPLETE, table, detail="; ".join(filter(None, notes)))
-
-
-def _error(reply: Reply) -> ServiceError | None:
-    if reply.outcome is Outcome.ANSWERED and reply.status == 400:
-        return decode_error(reply.body)
-    return None
 
 
 def _is_of_another_plan(error: ServiceError, tables: Collection[str]) -> bool:
@@ -230,22 +186,9 @@ def _place(profile: Profile) -> Place:
     )  # fmt: skip
 
 
-def _open(transport: Transport, profile: Profile, run: RunLimits) -> LogAnalyticsBackend:
-    settings = LogAnalyticsSettings(
-        server_wait=run.server_wait,
-        row_limit=profile.limits.row_limit or ROW_LIMIT,
-        allow_billed_search=profile.allow_billed_search,
-        billed_tables=frozenset(profile.billed_tables),
-        oldest=run.now - run.retention if run.retention else None,
-        longest_gap=run.longest_gap,
-    )
-    concurrency = profile.limits.concurrency or RATE.concurrency
-    return LogAnalyticsBackend(transport, settings, concurrency=concurrency)
-
-
 SERVICE = Service(
     name="log-analytics", product=SENTINEL.name, place=_place, open_client=open_client,
-    open_backend=_open, read_timeout=read_timeout, rate=RATE,
+    open_backend=LogAnalyticsBackend, read_timeout=read_timeout, rate=RATE,
     app_id="ca7f3f0b-7d91-482c-8e09-c5d840d0eac5", needs_workspaces=True, foreign_tokens=True,
     rules="qakhunt.backends.sentinel_rules",
 )  # fmt: skip

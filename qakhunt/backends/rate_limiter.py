@@ -9,34 +9,14 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Clock(Protocol):
-    """Seconds that only go forward, the wall clock's seconds, and waiting."""
-
-    def monotonic(self) -> float:
-        """Seconds since some fixed moment."""
-
-    def wall(self) -> float:
-        """Seconds since 1970-01-01 UTC."""
-
-    def sleep(self, seconds: float) -> None:
-        """Wait; returns early once stopped."""
-
-    def stop(self) -> None:
-        """Ends all waits, now and later: the run was interrupted."""
-
-    @property
-    def stopped(self) -> bool:
-        """Whether ``stop`` was called."""
-
-
-class SystemClock:
-    """The machine's clock."""
+class Clock:
+    """The machine's clock: seconds that only go forward, the wall clock's, and waiting."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -54,7 +34,7 @@ class SystemClock:
         self._stop.wait(seconds)
 
     def stop(self) -> None:
-        """Ends all waits, now and later."""
+        """Ends all waits, now and later: the run was interrupted."""
         self._stop.set()
 
     @property

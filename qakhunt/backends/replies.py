@@ -1,4 +1,4 @@
-"""From a reply of the wire to an answer: what both services have in common."""
+"""From a reply of the wire to an answer: what the services have in common."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
 from qakhunt.answers.response import ServiceError, decode_error
-from qakhunt.backends.base import Answer
+from qakhunt.backends.base import Answer, Backend
 from qakhunt.backends.transport import Outcome, Reply
 from qakhunt.kql.values import Window
 
@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from qakhunt.answers.cells import WireError
     from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
+    from qakhunt.backends.profile import Profile
+    from qakhunt.backends.services import RateLimit, RunLimits
+    from qakhunt.backends.transport import Transport
     from qakhunt.kql.values import Instant
 
 _SIZE = (
@@ -34,6 +37,39 @@ ACROSS = re.compile(r"\bworkspace\s*\(")
 _WORKSPACE_COLUMNS = ("tenantid", "workspaceid", "_workspaceid")
 _LONGEST_DETAIL = 600
 SHORTER = "ask for a shorter window, or slice it: --slice 1d"
+
+
+class ServiceBackend(Backend):
+    """A backend that asks a service for one profile in one run.
+
+    ``rate`` and ``row_limit`` are the service's own; a profile may say less.
+    """
+
+    rate: RateLimit
+    row_limit: int
+
+    def __init__(self, transport: Transport, profile: Profile, run: RunLimits) -> None:
+        self.transport, self.profile, self.run = transport, profile, run
+        self.concurrency = profile.limits.concurrency or self.rate.concurrency
+        self.row_limit = profile.limits.row_limit or self.row_limit
+        self.oldest = run.now - run.retention if run.retention else None
+        self.longest_gap = run.longest_gap
+
+    @property
+    def clock_skew(self) -> float | None:
+        """Seconds that the service's clock is ahead of ours, once it answered."""
+        return self.transport.clock_skew
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.transport.close()
+
+
+def bad_request_in(reply: Reply) -> ServiceError | None:
+    """The error of a 400; None for every other reply."""
+    if reply.outcome is Outcome.ANSWERED and reply.status == 400:
+        return decode_error(reply.body)
+    return None
 
 
 def answer(reply: Reply, status: Status, table: ResultTable | None = None, **rest: Any) -> Answer:

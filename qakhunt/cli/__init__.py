@@ -1,1 +1,1 @@
-"""The command line: a thin shell around the library."""
+"""The command line and ``import qakhunt``: thin shells around the library."""

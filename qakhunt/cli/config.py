@@ -28,10 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from qakhunt.kql.values import Instant
-    from qakhunt.run.config import Config
+    from qakhunt.run.config import Config, NewProfile
     from qakhunt.run.doctor import Check
     from qakhunt.run.live import LiveBackends
-    from qakhunt.run.new_config import NewProfile
     from qakhunt.run.settings import ProfileSettings
 
 app = o.new_app(no_args_is_help=True)
@@ -101,8 +100,7 @@ def init(
     On a terminal, whatever no option gives is asked.
     """
     from qakhunt.core.writing import check_target
-    from qakhunt.run.config import parse_config
-    from qakhunt.run.new_config import NewProfile, config_text
+    from qakhunt.run.config import NewProfile, config_text, parse_config
 
     path = out or user_folder() / "config.toml"
     if out is None:
@@ -137,9 +135,8 @@ def init(
 
 def _workspaces_of(subscription: str, new: NewProfile, path: Path) -> tuple[str, ...]:
     """Ids of the subscription's workspaces; says their names. Raises UsageError where none is."""
-    from qakhunt.run.config import parse_config
+    from qakhunt.run.config import config_text, parse_config
     from qakhunt.run.live import LiveBackends
-    from qakhunt.run.new_config import config_text
 
     unknown = replace(new, workspaces=("00000000-0000-0000-0000-000000000000",))
     settings = effective(parse_config(config_text(unknown), path), new.name, environment=os.environ)

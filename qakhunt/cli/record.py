@@ -218,7 +218,7 @@ def import_events(
     quiet: o.Quiet = False,
 ) -> None:
     """Import process creations (Sysmon 1, Security 4688) as DeviceProcessEvents."""
-    from qakhunt.backends.recordings import import_report, windows_events
+    from qakhunt.backends.recordings import windows_events
     from qakhunt.core.writing import whole_file
 
     kind = windows_events.FORMATS.get(out.suffix.lower())
@@ -239,9 +239,9 @@ def import_events(
         account = windows_events.import_events(
             inputs, temporary, kind, raw_lines=raw_command_lines, options=options, progress=report,
         )  # fmt: skip
-    warnings = import_report.warnings_of(account)
+    warnings = windows_events.warnings_of(account)
     print_lines((f"warning: {text}" for text in warnings), to_stderr=True)
     if as_json:
-        print_json(import_report.document_of(account, out))
+        print_json(windows_events.document_of(account, out))
     elif not quiet:
-        print_lines(import_report.summary_of(account, out), to_stderr=True)
+        print_lines(windows_events.summary_of(account, out), to_stderr=True)

@@ -85,8 +85,7 @@ def report(
         result = load_result(result_file)
         write_export(result, output, details)
         return
-    from qakhunt.reports.formats import format_named
-    from qakhunt.reports.parts import write_parts
+    from qakhunt.reports.formats import format_named, write_parts
 
     chosen = format_named(format_ or "html")
     if out is None:

@@ -6,23 +6,33 @@ Every format shows the same cells; test_formats.py compares them one by one.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from importlib import import_module
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from qakhunt.answers.cells import to_text
+from qakhunt.answers.ledger import Verdict, target_label
 from qakhunt.answers.run_document import hit_document, run_document
+from qakhunt.answers.run_result import by_tenant
 from qakhunt.answers.table import Column, ResultTable, unique_names
-from qakhunt.core.errors import UsageError, nearest
+from qakhunt.core.errors import OutputError, UsageError, nearest
 from qakhunt.core.safe_text import for_csv, for_json, for_spreadsheet
+from qakhunt.core.writing import check_target, whole_file
+from qakhunt.kql.values import Instant
+from qakhunt.reports.details import ExportOptions
 from qakhunt.triage.hit_report import hit_reports
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    import pandas
+    import polars
+    import pyarrow
+
     from qakhunt.answers.run_result import RunResult
-    from qakhunt.reports.details import ExportOptions
+    from qakhunt.reports.details import ReportDetails
 
     Writer = Callable[["RunResult", IO[bytes], "ExportOptions"], None]
 
@@ -189,3 +199,107 @@ def export_bytes(result: RunResult, format_: Format, options: ExportOptions) -> 
     buffer = io.BytesIO()
     format_.write(result, buffer, options)
     return buffer.getvalue()
+
+
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+
+
+def write_parts(
+    result: RunResult,
+    format_: Format,
+    folder: Path,
+    stem: str,
+    details: ReportDetails,
+    *,
+    clean: bool,
+    force: bool,
+) -> tuple[list[Path], int]:
+    """Write one file per customer into a folder, named by its profile and its tenant.
+
+    Returns their paths, and how many clean customers were left out: ``clean`` writes one for
+    each of these, too. Raises OutputError.
+    """
+    if not folder.is_dir():
+        raise OutputError(f"no such folder: {folder}", hint="make the folder first")
+    customers = by_tenant(result)
+    parts: dict[Path, tuple[str, RunResult]] = {}
+    for number, (whose, part) in enumerate(customers.items(), 1):
+        if part.verdict is Verdict.CLEAN and not clean:
+            continue
+        label = target_label(", ".join(_profiles(part)) or "-", whose, None)
+        name = f"{stem}-{_UNSAFE.sub('_', label).strip('_')}"
+        path = folder / f"{name}{_suffix(format_)}"
+        if path in parts:  # two names that differ in what a file name cannot hold
+            path = folder / f"{name}-{number}{_suffix(format_)}"
+        parts[path] = (label, part)
+    for path in parts:
+        check_target(path, force=force)
+    for path, (label, part) in parts.items():
+        own = ExportOptions(details=replace(details, tenant=label))
+        with whole_file(path, force=force) as temporary, temporary.open("wb") as stream:
+            format_.write(part, stream, own)
+    return list(parts), len(customers) - len(parts)
+
+
+def _profiles(part: RunResult) -> list[str]:
+    """The first profiles of a customer: a file's name has an end."""
+    return list(dict.fromkeys(line.profile for line in part.ledger.lines))[:3]
+
+
+def _suffix(format_: Format) -> str:
+    return format_.suffixes[0] if format_.suffixes else f".{format_.name}.json"
+
+
+_EPOCH = Instant.parse("1970-01-01").ticks
+_NANOSECONDS = range(-(2**63) + 1, 2**63)
+_TYPES = {"bool": "bool_", "int": "int32", "long": "int64", "real": "float64"}
+
+
+def arrow_table(result: RunResult) -> pyarrow.Table:
+    """The flat table of the hits, typed; a name that occurs twice has a number behind it."""
+    arrow = _library("pyarrow", "arrow")
+    table = flat_table(result)
+    columns = [
+        _column(arrow, column.kql_type, [row[at] for row in table.rows])
+        for at, column in enumerate(table.columns)
+    ]
+    return arrow.table(columns, names=table.names)
+
+
+def _column(arrow: Any, kind: str, cells: list[Any]) -> Any:
+    if kind == "datetime":
+        ticks = [None if cell is None else cell.ticks - _EPOCH for cell in cells]
+        fine = all(tick is None or tick * 100 in _NANOSECONDS for tick in ticks)
+        values = [tick and (tick * 100 if fine else tick // 10) for tick in ticks]
+        return arrow.array(values, arrow.timestamp("ns" if fine else "us", "UTC"))
+    if kind in _TYPES:
+        return arrow.array(cells, getattr(arrow, _TYPES[kind])())
+    # A lone surrogate of a hostile name is no UTF-8.
+    texts = [None if cell is None else _encodable(to_text(cell)) for cell in cells]
+    return arrow.array(texts, arrow.string())
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def pandas_frame(result: RunResult) -> pandas.DataFrame:
+    """The Arrow table in pandas' own types."""
+    _library("pandas", "pandas")
+    return arrow_table(result).to_pandas()  # Arrow imports pandas itself
+
+
+def polars_frame(result: RunResult) -> polars.DataFrame:
+    """The Arrow table in Polars' own types."""
+    library = _library("polars", "polars")
+    frame: polars.DataFrame = library.from_arrow(arrow_table(result))
+    return frame
+
+
+def _library(name: str, extra: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UsageError(
+            f"{name} is not installed", hint=f"pip install 'qakhunt[{extra}]'"
+        ) from None

@@ -19,7 +19,7 @@ from qakhunt.backends.auth.identity import Identity, checked_authority
 from qakhunt.backends.auth.interactive import cache_folder
 from qakhunt.backends.base import LONGEST_GAP
 from qakhunt.backends.clouds import check_endpoint, cloud_named
-from qakhunt.backends.rate_limiter import RateLimiter, SystemClock
+from qakhunt.backends.rate_limiter import Clock, RateLimiter
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.backends.services import RunLimits, Service, service_named
 from qakhunt.backends.transport import Transport, pipeline_client, shared_connections
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
     from qakhunt.backends.base import Backend
     from qakhunt.backends.profile import Limits, Profile
-    from qakhunt.backends.rate_limiter import Clock
     from qakhunt.backends.rule_store import RuleStore
     from qakhunt.backends.services import Place
     from qakhunt.backends.transport import OnWait
@@ -69,7 +68,7 @@ class LiveBackends:
     """
 
     now: Instant
-    clock: Clock = field(default_factory=SystemClock)
+    clock: Clock = field(default_factory=Clock)
     deadline: float = float("inf")
     timeout: float | None = None
     on_wait: OnWait | None = None

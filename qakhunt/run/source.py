@@ -283,7 +283,7 @@ class LiveSource:
         """Expected tenants without a profile are part of the plan: not covered."""
         if self.config is None or not self._options.choice.everything:
             return []
-        from qakhunt.backends.missing_tenant import MissingTenant
+        from qakhunt.backends.base import MissingTenant
 
         lines = []
         for tenant in self.config.missing_tenants():

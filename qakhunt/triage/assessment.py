@@ -22,7 +22,7 @@ from qakhunt.triage.evidence import (
     encoded,
     without_arguments,
 )
-from qakhunt.triage.stages import joined
+from qakhunt.triage.timeline import joined
 from qakhunt.triage.words import count, short_list, span
 
 if TYPE_CHECKING:

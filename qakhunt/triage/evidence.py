@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.triage.process_tree import HitProcesses
-    from qakhunt.triage.stages import Stage
+    from qakhunt.triage.timeline import Stage
 
     _Timed = tuple[Instant, Command, Node | None]
 

@@ -14,9 +14,8 @@ from qakhunt.triage.assessment import Assessment, assess
 from qakhunt.triage.entities import CLOUDS, Entity, Place, Portals, entities_of
 from qakhunt.triage.evidence import evidence_of
 from qakhunt.triage.process_tree import HitProcesses, hit_processes
-from qakhunt.triage.stages import stages_of
 from qakhunt.triage.time_ranges import earlier, hull, later
-from qakhunt.triage.timeline import Moment, moments_of
+from qakhunt.triage.timeline import Moment, moments_of, stages_of
 from qakhunt.triage.words import count, offset
 
 if TYPE_CHECKING:
@@ -26,8 +25,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.run_result import HitContext, Rarity, RunResult
     from qakhunt.hunts.command_catalogue import Command
     from qakhunt.hunts.render import RenderedQuery
-    from qakhunt.triage.stages import Stage
-    from qakhunt.triage.timeline import Moment
+    from qakhunt.triage.timeline import Moment, Stage
 
 
 @dataclass(frozen=True)

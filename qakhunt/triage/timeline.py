@@ -2,6 +2,7 @@
 
 The hit's commands are marked; time ranges in which nothing happened are folded into one
 entry, so are runs of events that have nothing to do with the commands' processes.
+What several hunts saw on one device is joined by time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.kql.values import TICKS_PER_SECOND, Instant, Timespan
+from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant, Timespan
 from qakhunt.triage.records import events_of
 from qakhunt.triage.words import count, span
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from qakhunt.answers.hits import Hit
-    from qakhunt.answers.run_result import HitContext
+    from qakhunt.answers.run_result import HitContext, RunResult
     from qakhunt.triage.process_tree import HitProcesses
     from qakhunt.triage.records import Event, Process
 
@@ -150,3 +151,59 @@ def gap_words(gap: Gap) -> str:
         events = count(len(gap.moments), "event")
         return f"{events} of other processes in {span(gap.length.seconds)}"
     return f"{span(gap.length.seconds)} without events"
+
+
+DISCOVERY = "discovery"
+LOADING = frozenset(("delivery", "injection"))
+"""Behaviours that bring code in; administration does neither."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One hit as a step on its device; ``number`` counts hits from 1."""
+
+    number: int
+    hunt: str
+    behaviour: str
+    title: str
+    at: Instant
+    account: str
+    said: str
+
+
+def stages_of(result: RunResult) -> dict[int, tuple[Stage, ...]]:
+    """Hit number -> the stages on its device within a day of it, itself among them, by time.
+
+    A hit alone on its device, or without a device or time, has none.
+    """
+    hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
+    by_device: dict[tuple[str, str], list[Stage]] = {}
+    for number, hit in enumerate(result.hits, 1):
+        hunt = hunts.get(hit.hunt)
+        if hunt is None or hit.device is None or hit.first_seen is None:
+            continue
+        title = hunt.title.partition(": ")[2] or hunt.title
+        stage = Stage(
+            number, hit.hunt, hunt.notes.behaviour, title, hit.first_seen, hit.account or "",
+            _said(hit),
+        )  # fmt: skip
+        by_device.setdefault((hit.tenant or hit.profile, hit.device.casefold()), []).append(stage)
+    found = {}
+    for stages in by_device.values():
+        stages.sort(key=lambda stage: (stage.at, stage.number))
+        for stage in stages:
+            near = tuple(s for s in stages if abs(s.at.since(stage.at).ticks) <= TICKS_PER_DAY)
+            if len({s.hunt for s in near}) > 1:
+                found[stage.number] = near
+    return found
+
+
+def joined(stages: Sequence[Stage]) -> bool:
+    """Whether they are steps of one intrusion: code came in, and something else happened."""
+    behaviours = {stage.behaviour for stage in stages}
+    return bool(behaviours & LOADING) and len(behaviours) > 1
+
+
+def _said(hit: Hit) -> str:
+    """The first thing that the hit counted."""
+    return hit.commands[0].line if hit.commands else ""

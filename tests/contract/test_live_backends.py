@@ -6,7 +6,7 @@ import datetime as dt
 import json
 import logging
 import socket
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,9 +19,11 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
-from qakhunt.backends.base import Answer, Question
+from qakhunt.backends.base import LONGEST_GAP, Answer, Question
+from qakhunt.backends.profile import Limits, Profile
 from qakhunt.backends.rate_limiter import RateLimiter
 from qakhunt.backends.retry import RetryLimits
+from qakhunt.backends.services import RunLimits
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.core.errors import UnansweredError
 from qakhunt.kql.values import Instant, Window
@@ -62,14 +64,17 @@ WIRES: dict[str, Any] = {
 }  # fmt: skip
 
 
-def settings_of(kind: str, **own: Any) -> Any:
-    """The settings of a backend; of the data lake with its one workspace, searched for money."""
-    if kind == "log-analytics":
-        return log_analytics.LogAnalyticsSettings(**own)
-    if kind == "defender":
-        return defender.DefenderSettings(NOW, **own)
-    given = {"databases": {WORKSPACE: f"soc-{WORKSPACE}"}, "allow_billed_search": True, **own}
-    return kusto.KustoSettings(NOW, **given)
+TENANT = "22222222-2222-3333-4444-555555555555"
+RUN = RunLimits(NOW, 600, None, LONGEST_GAP)
+LAKE = {"workspaces": [f"soc-{WORKSPACE}"], "allow_billed_search": True}
+CLUSTER = {"cluster": "https://soc.kusto.windows.net", "database": "Hunting"}
+
+
+def profile_of(kind: str, **own: Any) -> Profile:
+    """The profile of a backend; of the data lake with its one workspace, searched for money."""
+    lake = LAKE if kind == "kusto" and "cluster" not in own else {}
+    given: dict[str, Any] = {"backend": kind, "tenant": TENANT, **lake, **own}
+    return Profile(**given)
 
 
 @dataclass
@@ -84,7 +89,7 @@ class Live:
     backends: list[Any] = field(default_factory=list)
 
     def backend(
-        self, settings: Any = None, deadline: float = float("inf"), url: str | None = None,
+        self, profile: Profile | None = None, run: RunLimits = RUN, deadline: float = float("inf"), url: str | None = None,
         read_timeout: float = 5.0, longest_read: float = 5.0, connections: Any = None,
         **limits: Any,
     ) -> Any:  # fmt: skip
@@ -103,7 +108,7 @@ class Live:
             "log-analytics": log_analytics.LogAnalyticsBackend,
             "defender": defender.DefenderBackend, "kusto": kusto.KustoBackend,
         }  # fmt: skip
-        made = kinds[self.kind](transport, settings or settings_of(self.kind))
+        made = kinds[self.kind](transport, profile or profile_of(self.kind), run)
         self.backends.append(made)
         return made
 
@@ -217,24 +222,24 @@ def test_what_the_data_lake_is_asked(live: Live) -> None:
 @only("kusto")
 def test_what_a_cluster_is_asked(live: Live) -> None:
     live.service.script(s.send(200, live.body()))
-    settings = settings_of("kusto", lake=False, database="Hunting", databases={})
-    live.ask(settings=settings)
+    live.ask(profile=profile_of("kusto", **CLUSTER))
     sent = live.service.received[0]
     assert (sent.path, sent.json["db"]) == ("/v2/rest/query", "Hunting")
-    assert json.loads(sent.json["properties"]) == {"Options": {**OPTIONS, **SCOPE}}
+    options = {**OPTIONS, **SCOPE, "servertimeout": "00:10:00"}
+    assert json.loads(sent.json["properties"]) == {"Options": options}
 
 
 @only("kusto")
 def test_external_tables_are_bounded_in_the_text(live: Live) -> None:
     live.service.script(s.send(200, live.body()))
-    live.ask(settings=settings_of("kusto", lake=False, external=True))
+    live.ask(profile=profile_of("kusto", **CLUSTER, tables="external"))
     sent = live.service.received[0].json
     assert sent["csl"] == (
         'external_table("DeviceProcessEvents") | where TimeGenerated >= '
         "datetime(2026-10-01T00:00:00Z) and TimeGenerated < "
         "datetime(2026-11-01T00:00:00Z) | take 1"
     )
-    assert json.loads(sent["properties"]) == {"Options": OPTIONS}
+    assert json.loads(sent["properties"]) == {"Options": {**OPTIONS, "servertimeout": "00:10:00"}}
 
 
 @only("kusto")
@@ -257,8 +262,8 @@ def test_a_place_in_a_bounded_text_is_told_in_the_querys_own(live: Live) -> None
     text = "DeviceProcessEvents | where Nonesuch == 1"
     place = error("BadRequest", "Semantic error [line:position=1:154]")
     live.service.script(s.send(400, place))
-    settings = settings_of("kusto", lake=False, external=True)
-    answer = live.backend(settings=settings).ask(live.question(text))
+    profile = profile_of("kusto", **CLUSTER, tables="external")
+    answer = live.backend(profile=profile).ask(live.question(text))
     sent = live.service.received[0].json["csl"]
     assert sent[153:161] == "Nonesuch"
     assert answer.place == (1, text.index("Nonesuch") + 1)
@@ -267,7 +272,7 @@ def test_a_place_in_a_bounded_text_is_told_in_the_querys_own(live: Live) -> None
 @only("kusto")
 def test_the_lake_is_asked_only_where_money_may_be_spent(live: Live) -> None:
     live.service.script(s.send(200, live.body()))
-    answer = live.ask(settings=settings_of("kusto", allow_billed_search=False))
+    answer = live.ask(profile=profile_of("kusto", allow_billed_search=False))
     assert (answer.status, answer.attempts) == (Status.FAILED, 0)
     assert "billed" in answer.detail
     assert "allow_billed_search = true" in answer.hint
@@ -282,8 +287,8 @@ def test_what_the_lake_lacks_is_refused_with_its_place_and_unasked(live: Live) -
     assert (answer.status, answer.rejected, answer.place) == (Status.FAILED, True, (2, 9))
     assert answer.detail == "the data lake has no ingestion_time()"
     assert live.service.received == []
-    cluster = settings_of("kusto", lake=False)
-    assert live.backend(settings=cluster).ask(live.question(text)).status is Status.COMPLETE
+    cluster = profile_of("kusto", **CLUSTER)
+    assert live.backend(profile=cluster).ask(live.question(text)).status is Status.COMPLETE
 
 
 @only("kusto")
@@ -303,7 +308,7 @@ def test_an_unknown_table_of_the_lake_is_an_empty_one_and_not_a_rejection(
     answer = live.ask()
     assert (answer.status, answer.rejected, answer.gaps) == (Status.UNCOVERED, False, (WINDOW,))
     assert "no table DeviceProcessEvents" in answer.detail
-    cluster = live.ask(settings=settings_of("kusto", lake=False))
+    cluster = live.ask(profile=profile_of("kusto", **CLUSTER))
     assert (cluster.status, cluster.rejected) == (Status.FAILED, True)
 
 
@@ -574,7 +579,7 @@ def test_a_name_that_does_not_exist(live: Live) -> None:
 def test_a_cut_at_the_row_limit_is_never_complete(live: Live) -> None:
     table = ResultTable(ROWS.columns, [("host", n) for n in range(3)])
     live.service.script(s.send(200, live.body(table)))
-    answer = live.ask(settings=settings_of(live.kind, row_limit=3))
+    answer = live.ask(profile=profile_of(live.kind, limits=Limits(row_limit=3)))
     assert (answer.status, answer.table, answer.divisible) == (Status.TRUNCATED, table, True)
     assert "limit of 3 rows" in answer.detail
 
@@ -652,7 +657,7 @@ def test_a_billed_search_is_made_only_where_it_is_allowed(live: Live, body: Any)
     assert (answer.status, answer.attempts) == (Status.FAILED, 1)
     assert "allow_billed_search" in answer.hint
     live.service.script(s.send(400, body), s.send(200, live.body()))
-    answer = live.ask(settings=log_analytics.LogAnalyticsSettings(allow_billed_search=True))
+    answer = live.ask(profile=profile_of(live.kind, allow_billed_search=True))
     assert (answer.status, answer.table, answer.attempts) == (Status.COMPLETE, ROWS, 2)
     sent = live.service.received[1]
     assert sent.path == (
@@ -664,13 +669,13 @@ def test_a_billed_search_is_made_only_where_it_is_allowed(live: Live, body: Any)
 
 @only("log-analytics")
 def test_a_table_known_to_be_billed_is_never_queried_first(live: Live) -> None:
-    billed = frozenset({"DeviceProcessEvents"})
+    billed = ["DeviceProcessEvents"]
     live.service.script(s.send(200, live.body()))
-    answer = live.ask(settings=log_analytics.LogAnalyticsSettings(billed_tables=billed))
+    answer = live.ask(profile=profile_of(live.kind, billed_tables=billed))
     assert (answer.status, answer.attempts) == (Status.FAILED, 0)
     assert live.service.received == []
-    allowed = log_analytics.LogAnalyticsSettings(billed_tables=billed, allow_billed_search=True)
-    assert live.ask(settings=allowed).status is Status.COMPLETE
+    allowed = profile_of(live.kind, billed_tables=billed, allow_billed_search=True)
+    assert live.ask(profile=allowed).status is Status.COMPLETE
     assert "/search?" in live.service.received[0].path
 
 
@@ -688,8 +693,8 @@ def test_rows_of_another_workspace_are_not_the_whole_answer(live: Live) -> None:
 @only("defender")
 def test_a_window_older_than_the_product_keeps_is_not_covered(live: Live) -> None:
     live.service.script(s.send(200, live.body()))
-    settings = defender.DefenderSettings(Instant.parse("2026-11-20T00:00:00Z"))
-    answer = live.ask(settings=settings)
+    later = replace(RUN, now=Instant.parse("2026-11-20T00:00:00Z"))
+    answer = live.ask(run=later)
     assert (answer.status, answer.table) == (Status.UNCOVERED, ROWS)
     assert "nothing before 2026-10-21" in answer.detail
 

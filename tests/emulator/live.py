@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import AccessToken
 
 from qakhunt.backends.profile import Limits, Profile
+from qakhunt.backends.rate_limiter import Clock
 from qakhunt.run.live import LiveBackends
 from qakhunt.run.settings import ProfileSettings
 from tests.emulator.support import token
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from qakhunt.testing.emulator.server import Emulator
 
 
-class ClientClock:
+class ClientClock(Clock):
     """The client's side of the emulator's time: its waits move the emulator's clock on."""
 
     def __init__(self, shared: SkippingClock) -> None:
+        super().__init__()
         self._shared = shared
-        self._stop = threading.Event()
 
     def monotonic(self) -> float:
         """Seconds of the shared time."""
@@ -37,15 +37,6 @@ class ClientClock:
     def sleep(self, seconds: float) -> None:
         """Let the shared time pass."""
         self._shared.skip(seconds)
-
-    def stop(self) -> None:
-        """Say that the run is over."""
-        self._stop.set()
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it was said."""
-        return self._stop.is_set()
 
 
 class SignIn:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import threading
 
+from qakhunt.backends.rate_limiter import Clock
 
-class FakeClock:
+
+class FakeClock(Clock):
     """A clock whose sleeps take no time and are remembered."""
 
     def __init__(self, start: float = 1_790_000_000.0) -> None:
+        super().__init__()
         self.now = start
         self.slept: list[float] = []
-        self._stopped = False
         self._lock = threading.Lock()
 
     def monotonic(self) -> float:
@@ -24,10 +26,3 @@ class FakeClock:
         with self._lock:
             self.slept.append(seconds)
             self.now += seconds
-
-    def stop(self) -> None:
-        self._stopped = True
-
-    @property
-    def stopped(self) -> bool:
-        return self._stopped

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from qakhunt.backends.rate_limiter import OutOfTimeError, RateLimiter, SystemClock
+from qakhunt.backends.rate_limiter import Clock, OutOfTimeError, RateLimiter
 from tests.support.time import FakeClock
 
 
@@ -43,7 +43,7 @@ def test_a_turn_after_the_deadline_is_refused_without_waiting() -> None:
 
 
 def test_no_more_calls_are_under_way_than_allowed() -> None:
-    limiter = RateLimiter(SystemClock(), concurrency=3, calls=1000, per=1.0)
+    limiter = RateLimiter(Clock(), concurrency=3, calls=1000, per=1.0)
     inside, most, lock = 0, 0, threading.Lock()
     together = threading.Barrier(3)
 
@@ -66,7 +66,7 @@ def test_no_more_calls_are_under_way_than_allowed() -> None:
 
 
 def test_an_interruption_ends_a_wait_at_once() -> None:
-    clock = SystemClock()
+    clock = Clock()
     limiter = RateLimiter(clock, concurrency=1, calls=1, per=3600.0)
     with limiter.slot():
         pass

@@ -15,9 +15,8 @@ from qakhunt.answers.ledger import Target
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.local import LocalBackend
 from qakhunt.backends.recordings.pseudonyms import Pseudonyms, load_key
-from qakhunt.backends.recordings.redact import Redactor, literal_words
+from qakhunt.backends.recordings.redact import WORD, Redactor, literal_words, vocabulary
 from qakhunt.backends.recordings.store import Recording, new_recording
-from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
 from qakhunt.backends.replay import RecordedRows, target_of
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render

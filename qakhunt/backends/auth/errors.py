@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import re
 from json import JSONDecodeError
-from typing import TYPE_CHECKING
 
 from qakhunt.answers.response import without_tokens
+from qakhunt.backends.connection_faults import causes
 from qakhunt.backends.connection_faults import explain as explain_connection
 from qakhunt.core.errors import UnansweredError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 _LOGIN = "sign in again: qakhunt login --tenant {tenant}"
 _CONSENT = (
@@ -103,7 +100,7 @@ def sign_in_error(
     code = _CODE.search(text)
     if code:
         return entra_error(text, tenant=tenant, client=client, authority=authority)
-    if any(isinstance(cause, (JSONDecodeError, DecodeError)) for cause in _chain(problem)):
+    if any(isinstance(cause, (JSONDecodeError, DecodeError)) for cause in causes(problem)):
         return UnansweredError(
             f"no sign-in: what answered at {authority} is not Entra ID",
             hint="a proxy or a captive portal shows a page of its own: check HTTPS_PROXY",
@@ -149,17 +146,8 @@ def _is_of_the_connection(problem: BaseException) -> bool:
     return any(
         isinstance(cause, (ServiceRequestError, ServiceResponseError, OSError))
         or type(cause).__module__.startswith(("requests.", "urllib3."))
-        for cause in _chain(problem)
+        for cause in causes(problem)
     )
-
-
-def _chain(problem: BaseException) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    cause: BaseException | None = problem
-    while cause is not None and id(cause) not in seen:
-        seen.add(id(cause))
-        yield cause
-        cause = cause.__cause__ or cause.__context__
 
 
 def _kind(credential: str) -> str:

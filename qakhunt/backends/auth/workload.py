@@ -26,7 +26,8 @@ from azure.core.rest import HttpRequest
 from qakhunt.answers.cells import WireError, decode_body
 from qakhunt.answers.response import decode_error
 from qakhunt.backends.auth.errors import sign_in_error
-from qakhunt.backends.clouds import check_endpoint
+from qakhunt.backends.clouds import CLOUDS, check_endpoint
+from qakhunt.backends.connection_faults import causes
 from qakhunt.core.errors import ConfigError, UnansweredError
 
 if TYPE_CHECKING:
@@ -36,19 +37,7 @@ if TYPE_CHECKING:
 
 _FORMS = ("%m/%d/%Y %H:%M:%S", "%m/%d/%Y %I:%M:%S %p", "%Y-%m-%dT%H:%M:%S")
 _ZERO_OFFSET = re.compile(r"\s*(?:\+00:00|Z)$")
-_EXCHANGE = {
-    "public": "api://AzureADTokenExchange/.default",
-    "usgov": "api://AzureADTokenExchangeUSGov/.default",
-    "usgov-dod": "api://AzureADTokenExchangeUSGov/.default",
-    "china": "api://AzureADTokenExchangeChina/.default",
-}
 AUDIENCE = "api://AzureADTokenExchange"
-_VAULTS = {
-    "public": "vault.azure.net",
-    "usgov": "vault.usgovcloudapi.net",
-    "usgov-dod": "vault.usgovcloudapi.net",
-    "china": "vault.azure.cn",
-}
 _VAULT_VERSION = "7.4"
 
 
@@ -66,7 +55,7 @@ class ManagedIdentity:
         try:
             return self._asker.get_token_info(*scopes, options=options)  # type: ignore[no-any-return]
         except Exception as problem:
-            if not _is_of_the_expiry(problem):
+            if not any("invalid literal for int()" in str(one) for one in causes(problem)):
                 raise
             return self._ask_again(scopes[0].removesuffix("/.default"))
 
@@ -94,15 +83,6 @@ class ManagedIdentity:
             raise ClientAuthenticationError(
                 "the managed identity's endpoint gave no token that can be read"
             ) from None
-
-
-def _is_of_the_expiry(problem: BaseException) -> bool:
-    cause: BaseException | None = problem
-    while cause is not None:
-        if isinstance(cause, ValueError) and "invalid literal for int()" in str(cause):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
 
 
 def _endpoint(
@@ -145,12 +125,11 @@ def assertion_source(identity: Identity) -> Callable[[], str]:
     machine = ManagedIdentity(
         identity.sign_in.managed_identity_client_id, **identity.connection_options
     )
-    scope = _EXCHANGE[identity.cloud]
+    scope = CLOUDS[identity.cloud].exchange_scope
     return lambda: machine.get_token_info(scope).token
 
 
 def _github(options: dict[str, Any]) -> str:
-
     url = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_URL", "")
     bearer = os.environ.get("ACTIONS_ID_TOKEN_REQUEST_TOKEN", "")
     if not url or not bearer:
@@ -176,7 +155,7 @@ def read_secret(identity: Identity) -> str:
     the vault does not give it.
     """
     address = identity.sign_in.client_secret_vault or ""
-    suffix = _VAULTS[identity.cloud]
+    suffix = CLOUDS[identity.cloud].vault
     host = urlsplit(address).hostname or ""
     check_endpoint(address, {host} if host.endswith(f".{suffix}") else set())
     options = identity.connection_options

@@ -20,14 +20,20 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.engine import aggregates, corrections, limits
-from qakhunt.backends.engine.decoding import decode_rows
 from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.explaining import explain, placed, unreadable
 from qakhunt.backends.engine.external import ExternalFiles, external_files
 from qakhunt.backends.engine.inputs import EventFile, InputAccount, InputOptions, find_files
 from qakhunt.backends.engine.limits import memory_limit, refuse_oversized
 from qakhunt.backends.engine.rewriting.spelling import without_mark
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, literal, typed
+from qakhunt.backends.engine.sql_types import (
+    SQL_TYPES,
+    decode_rows,
+    identifier,
+    kql_type,
+    literal,
+    typed,
+)
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
 from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
@@ -38,7 +44,7 @@ from qakhunt.kql.tokens import LineIndex
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from qakhunt.backends.engine.memory import MemoryTable
+    from qakhunt.backends.engine.loading import MemoryTable
     from qakhunt.backends.engine.rewriting.plan import Plan
     from qakhunt.backends.engine.rewriting.reading import Reading
     from qakhunt.kql.values import Instant, Window
@@ -262,7 +268,7 @@ class Session:
         Cells are those of ``answers.table``; a column that no row names is as
         absent from an input. No row at all leaves the table empty.
         """
-        from qakhunt.backends.engine.memory import MemoryTable
+        from qakhunt.backends.engine.loading import MemoryTable
 
         memory = self._memory.setdefault(table, MemoryTable(f"_rows_{table}"))
         known = self._sources.get(table)

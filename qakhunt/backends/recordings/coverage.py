@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.backends.recordings.vocabulary import WORD, vocabulary
+from qakhunt.backends.recordings.redact import WORD, vocabulary
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.hunts.source_query import NoSourceQuery, conditions
 from qakhunt.kql.literal import encode

@@ -16,8 +16,7 @@ from qakhunt.kql.values import Instant
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.backends.recordings.event_fields import Fields
-    from qakhunt.backends.recordings.event_shapes import WindowsEvent
+    from qakhunt.backends.recordings.event_shapes import Fields, WindowsEvent
 
 _EPOCH = Instant.parse("1970-01-01").ticks
 _HOURS: dict[str, int] = {}

@@ -14,8 +14,7 @@ from qakhunt.backends.engine.limits import memory_limit
 from qakhunt.backends.engine.session import require_engine
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.backends.recordings.defender_csv import read_rows
-from qakhunt.backends.recordings.process_chains import STATEMENTS
-from qakhunt.backends.recordings.process_columns import select_processes, table_columns
+from qakhunt.backends.recordings.process_columns import STATEMENTS, select_processes, table_columns
 from qakhunt.backends.recordings.process_creation import Creation
 
 if TYPE_CHECKING:

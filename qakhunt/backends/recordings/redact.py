@@ -3,24 +3,19 @@
 Texts are read word by word, where a word is a term as Kusto has it: what is of the
 vocabulary stays, all else becomes a pseudonym, and every separator, space and quote
 stays where it is. A column of names keeps no word but those of well-known principals.
+The vocabulary says what was done and names nobody.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import ResultTable
-from qakhunt.backends.recordings.columns import KEPT, names_someone
-from qakhunt.backends.recordings.vocabulary import (
-    PRINCIPALS,
-    WORD,
-    family_words,
-    vocabulary,
-    words_of,
-)
+from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.edits import Edit, apply
 from qakhunt.kql.literal import decode, encode, literal_type
 from qakhunt.kql.tokens import Kind, Token, tokenize
@@ -30,6 +25,97 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import Column
     from qakhunt.backends.recordings.pseudonyms import Pseudonyms
+
+
+def _names(text: str) -> list[str]:
+    return text.split()
+
+
+_PROCESS = _names(
+    "FileName FolderPath Id ProcessId CommandLine ProcessCommandLine CreationTime "
+    "ProcessCreationTime IntegrityLevel ProcessIntegrityLevel TokenElevation "
+    "ProcessTokenElevation AccountDomain AccountName AccountSid AccountUpn ParentId "
+    "ParentFileName ParentCreationTime SHA1 SHA256 MD5 FileSize LogonId SignatureStatus "
+    "SignerType VersionInfoCompanyName VersionInfoProductName VersionInfoInternalFileName "
+    "VersionInfoOriginalFileName VersionInfoFileDescription ProcessVersionInfoCompanyName "
+    "ProcessVersionInfoProductName ProcessVersionInfoInternalFileName "
+    "ProcessVersionInfoOriginalFileName ProcessVersionInfoFileDescription"
+)
+_OTHERS = _names(
+    "TimeGenerated Timestamp TenantId ActionType DeviceId DeviceName Computer ReportId "
+    "LocalIP LocalPort LocalIPType RemoteIP RemotePort RemoteIPType RemoteUrl RemoteDeviceName "
+    "Protocol IPAddress PublicIP OSPlatform OSVersion RegistryKey RegistryValueName "
+    "RegistryValueType RegistryValueData PreviousRegistryKey PreviousRegistryValueName "
+    "PreviousRegistryValueData LogonType FailureReason IsLocalAdmin PreviousFileName "
+    "PreviousFolderPath FileOriginUrl FileOriginIP FileOriginReferrerUrl AlertId Title Category "
+    "Severity ServiceSource DetectionSource AttackTechniques EntityType EvidenceRole "
+    "LoggedOnUsers DeviceType JoinType Vendor Model RequestAccountName RequestAccountDomain "
+    "RequestAccountSid RequestSourceIP ShareName"
+)
+
+KEPT = frozenset([*_OTHERS, *_PROCESS, *(f"InitiatingProcess{name}" for name in _PROCESS)])
+"""Columns of the products' tables that are kept; a query's own columns are kept, too."""
+
+_IDENTITY_PARTS = (
+    "devicename", "computer", "hostname", "deviceid", "accountname", "accountdomain", "accountupn",
+    "accountsid", "accountobjectid", "username", "upn", "tenantid", "workspace", "localip",
+    "remoteip", "ipaddress", "publicip", "loggedonusers", "domain", "account", "user", "host",
+    "email", "mail",
+)  # fmt: skip
+_NO_IDENTITY = frozenset(["usersfolder", "accounts"])
+
+
+def names_someone(column: str) -> bool:
+    """Whether a column's cells are names of devices, people, domains or addresses."""
+    folded = column.casefold()
+    return folded not in _NO_IDENTITY and any(part in folded for part in _IDENTITY_PARTS)
+
+
+WORD = re.compile(r"[^\W_]+(?:\^+[^\W_]+)*")
+"""A run of letters and digits, as Kusto's terms are; cmd's carets do not end one."""
+
+PRINCIPALS = frozenset(
+    [
+        "system", "local", "network", "service", "administrator", "administrators", "guest",
+        "guests", "nt", "authority", "builtin", "window", "manager", "dwm", "umfd", "font",
+        "driver", "host", "everyone", "anonymous", "logon", "users", "domain", "admins",
+        "trustedinstaller", "defaultaccount", "wdagutilityaccount", "iusr", "virtual",
+    ]
+)  # fmt: skip
+"""Names of accounts and groups that every machine has."""
+
+# Stands for any domain in the known commands.
+_EXAMPLES = frozenset(["contoso"])
+
+
+@cache
+def vocabulary() -> frozenset[str]:
+    """Lower-case words that stay readable in command lines, paths and enumerations."""
+    text = (
+        files("qakhunt")
+        .joinpath("data")
+        .joinpath("command_vocabulary.txt")
+        .read_text(encoding="utf-8")
+    )
+    lines = (line for line in text.splitlines() if not line.startswith("#"))
+    found = {word for line in lines for word in words_of(line)}
+    return frozenset(found | family_words() | PRINCIPALS)
+
+
+@cache
+def family_words() -> frozenset[str]:
+    """The words of the known discovery commands; without them nothing would match."""
+    data = families()
+    texts = [*data.parents.shells, *data.parents.injected]
+    for name, family in data.families.items():
+        texts += [name, *family.files, *family.issued]
+    return frozenset(word for text in texts for word in words_of(text)) - _EXAMPLES
+
+
+def words_of(text: str) -> set[str]:
+    """The lower-case words of a text."""
+    return {match[0].replace("^", "").casefold() for match in WORD.finditer(text)}
+
 
 _SHAPES = (
     r"(?P<sid>(?<![\w-])S-1-\d+(?:-\d+)+(?![\w-]))"

@@ -20,7 +20,7 @@ import msgspec
 from qakhunt.answers.response import decode_error
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.profile import CloudName  # noqa: TC001 - msgspec reads it at run time
-from qakhunt.backends.rate_limiter import RateLimiter, SystemClock
+from qakhunt.backends.rate_limiter import Clock, RateLimiter
 from qakhunt.backends.replies import one_line
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.core.errors import ConfigError
@@ -138,7 +138,7 @@ class SentinelSink(Sink):
         if self._transport is None:
             if self._context.credential is None:
                 raise ConfigError(f"sink {self.name} needs a sign-in")
-            verify, clock = self._context.verify, SystemClock()
+            verify, clock = self._context.verify, Clock()
             client = pipeline_client(
                 self._context.credential(), self._endpoint, self._scope,
                 ca_file=verify if isinstance(verify, str) else None,

@@ -74,19 +74,19 @@ class Result:
 
     def to_arrow(self) -> pyarrow.Table:
         """The hits as an Arrow table. Raises UsageError where pyarrow is missing."""
-        from qakhunt.reports.frames import arrow_table
+        from qakhunt.reports.formats import arrow_table
 
         return arrow_table(self.run_result)
 
     def to_pandas(self) -> pandas.DataFrame:
         """The hits as a pandas DataFrame. Raises UsageError where pandas is missing."""
-        from qakhunt.reports.frames import pandas_frame
+        from qakhunt.reports.formats import pandas_frame
 
         return pandas_frame(self.run_result)
 
     def to_polars(self) -> polars.DataFrame:
         """The hits as a Polars DataFrame. Raises UsageError where polars is missing."""
-        from qakhunt.reports.frames import polars_frame
+        from qakhunt.reports.formats import polars_frame
 
         return polars_frame(self.run_result)
 
