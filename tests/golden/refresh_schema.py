@@ -1,6 +1,6 @@
 """Refresh the table schemas from the vendor's public documentation:
 
-    python -m qakhunt.kql.refresh_schema
+    python -m tests.golden.refresh_schema
 
 It fetches the two documentation repositories with git, or reads checkouts that are
 already there (``--azure-reference DIR --defender-docs DIR``), and rewrites the data
