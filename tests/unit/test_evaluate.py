@@ -21,6 +21,7 @@ from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.confusion import Judged
 from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
 from qakhunt.testing.evidence import (
+    Share,
     document,
     evidence_of,
     is_of,
@@ -34,7 +35,6 @@ from qakhunt.testing.evidence import (
 )
 from qakhunt.testing.generator import generate, held_back, recipes
 from qakhunt.testing.labelled import Burst, LabelledSet, load_labelled
-from qakhunt.testing.statistics import Share
 from tests.conftest import ROOT
 from tests.support.cli import qakhunt
 
