@@ -12,12 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.core.errors import HuntError, UsageError
+from qakhunt.core.errors import HuntError
 from qakhunt.testing.labelled import HELD_BACK, KIN, LABELS, PARTS, POSITIVE, SOUGHT, TUNING
 from qakhunt.triage.assessment import Kind
 
@@ -31,8 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = "qakhunt.evaluate/3"
 FOLDER = "evidence"
-
-_BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
 
 Document = dict[str, Any]
 _Z = 1.959963984540054  # 95 percent, both sides
@@ -462,13 +459,3 @@ def _foot(found: Document) -> list[str]:
         "often a company's devices raise an alert; so they have no interval."
     )
     return lines
-
-
-def replace_block(text: str, table: str) -> str:
-    """A page's text with the table between its evidence marks. Raises UsageError."""
-    if not _BLOCK.search(text):
-        raise UsageError(
-            "the page has no place for the evidence",
-            hint="mark it with the lines <!-- evidence --> and <!-- /evidence -->",
-        )
-    return _BLOCK.sub(lambda match: f"{match[1]}{table}{match[2]}", text)
