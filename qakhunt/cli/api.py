@@ -209,8 +209,7 @@ def diff(
     back says where the records are no proof.
     """
     from qakhunt.run.sample import sample_events
-    from qakhunt.testing.records import find_hunt
-    from qakhunt.testing.stage import open_stage
+    from qakhunt.testing.records import find_hunt, open_stage
 
     if new is None and not new_parameters:
         raise UsageError("nothing to compare", hint="name a second hunt, or give new_parameters")

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.testing.compare import Comparison
-    from qakhunt.testing.stage import Stage
+    from qakhunt.testing.records import Stage
 
 FORMATS = ("text", "markdown", "json")
 VERSION = "Name, id, path or git revision (HEAD~1:queries/x.yaml) of a hunt"
@@ -179,7 +179,7 @@ def _staged(
 ) -> Iterator[Stage]:
     """The stage of the options as given; the bundled sample by default."""
     from qakhunt.run.sample import sample_events
-    from qakhunt.testing.stage import open_stage
+    from qakhunt.testing.records import open_stage
 
     if recording is not None and (events or now):
         other = "--events" if events else "--now"

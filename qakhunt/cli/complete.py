@@ -6,6 +6,7 @@ A completion never fails and never prints: a broken configuration completes noth
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,10 +21,12 @@ if TYPE_CHECKING:
 
     from qakhunt.run.config import Config
 
+    Complete = Callable[..., "Found"]
+
 Found = list[tuple[str, str]]
 
 
-def one_of(*names: str) -> Callable[[str], Found]:
+def one_of(*names: str) -> Complete:
     """Completes with fixed names."""
 
     def complete(incomplete: str) -> Found:
@@ -51,74 +54,40 @@ def hunts(ctx: typer.Context, incomplete: str) -> Found:
     return []
 
 
-def profiles(ctx: typer.Context, incomplete: str) -> Found:
-    """Profiles of the configuration with their backends."""
-    with _silently():
-        config = _config(ctx)
-        named = {name: one.backend for name, one in config.profiles.items()} if config else {}
-        return _beginning(incomplete, named)
-    return []
+def _listed(place: str, *, before: tuple[str, ...] = (), after: tuple[str, ...] = ()) -> Complete:
+    """Completes with the names in ``MODULE:NAME``, imported when the shell asks."""
+
+    def complete(incomplete: str) -> Found:
+        module, _, name = place.partition(":")
+        names = getattr(importlib.import_module(f"qakhunt.{module}"), name)
+        return _beginning(incomplete, dict.fromkeys((*before, *names, *after), ""))
+
+    return complete
 
 
-def groups(ctx: typer.Context, incomplete: str) -> Found:
-    """Groups of the configuration with their members."""
-    with _silently():
-        config = _config(ctx)
-        named = {n: ", ".join(m) for n, m in config.file.groups.items()} if config else {}
-        return _beginning(incomplete, named)
-    return []
+def _configured(named: Callable[[Config], Mapping[str, str]]) -> Complete:
+    """Completes with names of the configuration, and what each is."""
+
+    def complete(ctx: typer.Context, incomplete: str) -> Found:
+        from qakhunt.run.config import read_config
+
+        with _silently():
+            config = read_config(_config_path(ctx))
+            return _beginning(incomplete, named(config) if config else {})
+        return []
+
+    return complete
 
 
-def sinks(ctx: typer.Context, incomplete: str) -> Found:
-    """Sinks of the configuration."""
-    with _silently():
-        config = _config(ctx)
-        return _beginning(incomplete, dict.fromkeys(config.file.sinks, "") if config else {})
-    return []
-
-
-def backends(incomplete: str) -> Found:
-    """Backends of a run."""
-    from qakhunt.run.source import BACKENDS
-
-    return _beginning(incomplete, dict.fromkeys(BACKENDS, ""))
-
-
-def dialects(incomplete: str) -> Found:
-    """Products that a hunt can be rendered for."""
-    from qakhunt.hunts.model import PRODUCTS
-
-    return _beginning(incomplete, dict.fromkeys(PRODUCTS, ""))
-
-
-def render_dialects(incomplete: str) -> Found:
-    """What a hunt's text can be printed for."""
-    return [*dialects(incomplete), *_beginning(incomplete, {"kusto": ""})]
-
-
-def formats(incomplete: str) -> Found:
-    """Formats of a result."""
-    from qakhunt.reports.formats import FORMATS
-
-    return _beginning(incomplete, dict.fromkeys(("table", *FORMATS), ""))
-
-
-def report_formats(incomplete: str) -> Found:
-    """Formats of a saved result."""
-    return [one for one in formats(incomplete) if one[0] != "table"]
-
-
-def clouds(incomplete: str) -> Found:
-    """Clouds of the services."""
-    from qakhunt.backends.clouds import CLOUDS
-
-    return _beginning(incomplete, dict.fromkeys(CLOUDS, ""))
-
-
-def _config(ctx: typer.Context) -> Config | None:
-    from qakhunt.run.config import read_config
-
-    return read_config(_config_path(ctx))
+profiles = _configured(lambda config: {n: one.backend for n, one in config.profiles.items()})
+groups = _configured(lambda config: {n: ", ".join(m) for n, m in config.file.groups.items()})
+sinks = _configured(lambda config: dict.fromkeys(config.file.sinks, ""))
+backends = _listed("run.source:BACKENDS")
+dialects = _listed("hunts.model:PRODUCTS")
+render_dialects = _listed("hunts.model:PRODUCTS", after=("kusto",))
+formats = _listed("reports.formats:FORMATS", before=("table",))
+report_formats = _listed("reports.formats:FORMATS")
+clouds = _listed("backends.clouds:CLOUDS")
 
 
 def _config_path(ctx: typer.Context) -> Path | None:

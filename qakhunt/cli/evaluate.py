@@ -60,12 +60,6 @@ def evaluate(
         bool,
         Panel.output("--record", help="Write the evidence beside each hunt: evidence/<hunt>.json."),
     ] = False,
-    page: Annotated[
-        o.File,
-        Panel.output(
-            "--page", metavar="PATH", help="Put the table between a page's evidence marks."
-        ),
-    ] = None,
     format_: Annotated[o.Text, o.text_format(*FORMATS)] = None,
     as_json: o.AsJson = False,
     quiet: o.Quiet = False,
@@ -90,8 +84,6 @@ def evaluate(
     whole = _measure(found, sets, seed, repeats, now, quiet=quiet or chosen != "table")
     if record:
         _record(found, whole)
-    if page is not None:
-        _update(page, whole)
     _present(whole, chosen)
 
 
@@ -149,14 +141,6 @@ def _record(found: Sequence[Hunt], whole: Document) -> None:
         text = json.dumps(parts[hunt.name], ensure_ascii=False, indent=1) + "\n"
         write_text(text, path, force=True, private=False)
         print(f"recorded {path}", file=sys.stderr)
-
-
-def _update(page: Path, whole: Document) -> None:
-    from qakhunt.core.documents import read_text
-    from qakhunt.testing.evidence import markdown, replace_block
-
-    text = replace_block(read_text(page, UsageError), markdown(whole))
-    write_text(text, page, force=True, private=False)
 
 
 def _present(whole: Document, chosen: str) -> None:

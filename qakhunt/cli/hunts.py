@@ -387,15 +387,15 @@ def new(
 ) -> None:
     """Write a commented hunt to start from, with two test cases that pass."""
     from qakhunt.core.writing import check_target
-    from qakhunt.hunts.hunt_template import cases, check_name, template
+    from qakhunt.hunts.catalog import new_hunt
 
-    check_name(name)
+    hunt, cases = new_hunt(name)
     path, tests = folder / f"{name}.yaml", folder / "tests" / f"{name}.yaml"
     check_target(path, force=force)
     tests.parent.mkdir(exist_ok=True)
     check_target(tests, force=force)
-    write_text(template(name), path, force=force, private=False)
-    write_text(cases(name), tests, force=force, private=False)
+    write_text(hunt, path, force=force, private=False)
+    write_text(cases, tests, force=force, private=False)
     print(path)
     print(tests)
     place = shlex.quote(str(path))

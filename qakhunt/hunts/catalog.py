@@ -1,7 +1,10 @@
-"""Finding hunts: by name, by id, by path, or by the name of a set."""
+"""Finding hunts by name, id, path or the name of a set; and the text of a new one."""
 
 from __future__ import annotations
 
+import re
+import uuid
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ if TYPE_CHECKING:
     from qakhunt.hunts.model import Hunt
 
 DEFAULT_HUNT = "qakbot-post-compromise-commands"
+_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 
 
 class Catalog(msgspec.Struct, frozen=True):
@@ -97,3 +101,22 @@ class Catalog(msgspec.Struct, frozen=True):
 
 def _hunt_files(folder: Path) -> list[Path]:
     return [path for path in sorted(folder.iterdir()) if path.is_file() and is_hunt_file(path)]
+
+
+def new_hunt(name: str) -> tuple[str, str]:
+    """The texts of a new hunt's file, with an id of its own, and of its test cases.
+
+    Raises UsageError for a name that is no good file name everywhere.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is no name for a hunt", hint="use lower case letters, digits and hyphens"
+        )
+    data = files("qakhunt").joinpath("data")
+    hunt, cases = (
+        data.joinpath(file).read_text(encoding="utf-8")
+        for file in ("new_hunt.yaml", "new_hunt_cases.yaml")
+    )
+    title = name.replace("-", " ").capitalize()
+    hunt = hunt.replace("@@ID@@", str(uuid.uuid4())).replace("@@TITLE@@", title)
+    return hunt, cases.replace("@@NAME@@", name)

@@ -8,6 +8,7 @@ qakhunt builds KQL from a value. The Python type of each KQL type is that of
 from __future__ import annotations
 
 import datetime as dt
+import json
 import math
 import re
 from typing import Any
@@ -263,75 +264,37 @@ def _decode_decimal(text: str) -> Any:
         raise ValueError(f"not a decimal number: {text!r}") from None
 
 
-class _DynamicReader:
-    """Reads the inside of ``dynamic(...)``: JSON, with KQL's strings allowed."""
-
-    def __init__(self, text: str) -> None:
-        self.tokens = tokenize(text)
-        self.at = 0
-
-    def read(self) -> Any:
-        value = self._value()
-        if self.at != len(self.tokens):
-            raise ValueError(f"unexpected {self.tokens[self.at].text!r} in dynamic()")
-        return value
-
-    def _take(self) -> Token:
-        if self.at >= len(self.tokens):
-            raise ValueError("dynamic() ends too early")
-        self.at += 1
-        return self.tokens[self.at - 1]
-
-    def _value(self) -> Any:
-        token = self._take()
-        if token.text == "[":
-            return self._items("]", self._value)
-        if token.text == "{":
-            return dict(self._items("}", self._pair))
-        if token.text == "null":
-            return None
-        if token.text == "-":
-            return -self._number(self._take())
-        if token.kind is Kind.NUMBER:
-            return self._number(token)
-        kql_type = literal_type(token)
-        if kql_type is None:
-            raise ValueError(f"unexpected {token.text!r} in dynamic()")
-        return _decode_token(token, kql_type)
-
-    @staticmethod
-    def _number(token: Token) -> Any:
-        if token.kind is not Kind.NUMBER:
-            raise ValueError(f"expected a number in dynamic(), not {token.text!r}")
-        return _decode_token(token, literal_type(token) or "real")
-
-    def _pair(self) -> tuple[str, Any]:
-        key = self._take()
-        if key.kind is not Kind.STRING:
-            raise ValueError(f"expected a quoted name in dynamic(), not {key.text!r}")
-        if self._take().text != ":":
-            raise ValueError("expected ':' in dynamic()")
-        return decode_string(key.text), self._value()
-
-    def _items(self, close: str, one: Any) -> list[Any]:
-        items: list[Any] = []
-        if self.at < len(self.tokens) and self.tokens[self.at].text == close:
-            self.at += 1
-            return items
-        while True:
-            items.append(one())
-            after = self._take().text
-            if after == close:
-                return items
-            if after != ",":
-                raise ValueError(f"expected ',' or {close!r} in dynamic(), not {after!r}")
-
-
 def _decode_dynamic(text: str) -> Any:
+    """JSON in which KQL's own literals may stand for values, and its strings for names."""
+    literals: list[Any] = []
+    parts: list[str] = []
+    for token in tokenize(text):
+        if token.kind in (Kind.PUNCTUATION, Kind.IDENTIFIER):
+            parts.append(token.text)
+            continue
+        value = _decode_token(token, literal_type(token) or "")
+        if token.kind is Kind.NUMBER and parts and parts[-1] == "-":
+            parts.pop()
+            value = -value
+        parts.append(f'"{len(literals)}"')  # stands for the literal of that number
+        literals.append(value)
     try:
-        return _DynamicReader(text).read()
+        # int() refuses NaN and infinities, which Python's JSON knows and KQL's does not.
+        return _filled(json.loads(" ".join(parts), parse_constant=int), literals)
+    except (ValueError, TypeError):
+        raise ValueError(f"not what dynamic() can hold: {text[:80]!r}") from None
     except RecursionError:
         raise ValueError("dynamic() is nested too deeply") from None
+
+
+def _filled(value: Any, literals: list[Any]) -> Any:
+    """The JSON value with its literals in their places."""
+    if isinstance(value, list):
+        return [_filled(item, literals) for item in value]
+    if isinstance(value, dict):
+        return {_checked(_filled(k, literals), str, "a name"): _filled(v, literals)
+                for k, v in value.items()}  # fmt: skip
+    return literals[int(value)] if isinstance(value, str) else value
 
 
 _DECODERS: dict[str, Any] = {

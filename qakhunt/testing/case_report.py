@@ -10,20 +10,21 @@ from xml.sax.saxutils import escape, quoteattr
 from qakhunt.answers.cells import to_text
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.kql.values import Instant
-from qakhunt.testing.case_runner import CaseResult, EventNote, Outcome, Reach
+from qakhunt.testing.case_runner import CaseResult, Outcome
 from qakhunt.testing.contracts import CaseDifference, CaseEvent, CaseOutcome, TestDocument
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from qakhunt.testing.case_runner import Difference
+    from qakhunt.testing.contracts import Reach
 
 _MOST_EVENTS = 12
-_MARKS = {Reach.COUNTED: "+", Reach.PASSED: ".", Reach.FILTERED: "-", Reach.UNKNOWN: " "}
-_LEGEND = {
-    Reach.COUNTED: "+ counted in this row",
-    Reach.PASSED: ". passed the filters",
-    Reach.FILTERED: "- filtered out",
+_LEGEND: dict[Reach, str] = {
+    "counted": "+ counted in this row",
+    "passed": ". passed the filters",
+    "filtered": "- filtered out",
+    "unknown": "",
 }
 
 
@@ -69,15 +70,15 @@ def _cell(cell: Any) -> str:
     return cell.short() if isinstance(cell, Instant) else to_text(cell)
 
 
-def _event_lines(events: Sequence[EventNote]) -> list[str]:
+def _event_lines(events: Sequence[CaseEvent]) -> list[str]:
     if not events:
         return []
     seen = {event.reach for event in events}
-    legend = ", ".join(words for reach, words in _LEGEND.items() if reach in seen)
+    legend = ", ".join(words for reach, words in _LEGEND.items() if words and reach in seen)
     lines = [f"     events{': ' + legend if legend else ''}"]
     for event in events[:_MOST_EVENTS]:
         cells = "  ".join(_cell(cell) for cell in event.cells.values() if cell not in (None, ""))
-        lines.append(f"     {_MARKS[event.reach]} {cells}")
+        lines.append(f"     {_LEGEND[event.reach][:1] or ' '} {cells}")
     if len(events) > _MOST_EVENTS:
         lines.append(f"       and {len(events) - _MOST_EVENTS} more")
     return lines

@@ -18,7 +18,7 @@ from qakhunt.kql.schema import TIME_COLUMN
 from qakhunt.kql.syntax import Call, Name, Named, Operator, find
 from qakhunt.kql.values import Timespan, Window
 from qakhunt.testing.cases import CaseError, Clock, build_tables
-from qakhunt.testing.contracts import Cell
+from qakhunt.testing.contracts import CaseEvent, Cell
 from qakhunt.testing.events import EventFinder, plan_events
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.table import Column, ResultTable
     from qakhunt.hunts.model import Hunt
     from qakhunt.testing.cases import Case, Expectation, Rows, Suite
+    from qakhunt.testing.contracts import Reach
 
 
 _TIMES = tuple(TIME_COLUMN.values())
@@ -238,31 +239,13 @@ def _plain(value: Any) -> str:
 _MARKER = "qakhunt_row"
 
 
-class Reach(str, Enum):
-    """How far an event came."""
-
-    COUNTED = "counted"  # it is part of the row in question
-    PASSED = "passed"  # it reached the aggregation, in another row
-    FILTERED = "filtered"  # a filter dropped it
-    UNKNOWN = "unknown"
-
-
-@dataclass(frozen=True)
-class EventNote:
-    """One event of a case and how far it came."""
-
-    reach: Reach
-    table: str
-    cells: dict[str, Any]
-
-
 def explain(
     session: Session,
     rendered: RenderedQuery,
     tables: Mapping[str, Rows],
     result: ResultTable,
     differences: Sequence[Difference],
-) -> list[EventNote]:
+) -> list[CaseEvent]:
     """Every event of the case, seen from the first difference that has a row."""
     rows: list[tuple[str, dict[str, Any]]] = []
     for table, own in sorted(tables.items()):
@@ -270,17 +253,17 @@ def explain(
         rows += [(table, row) for row in own]
     passed, counted = _reached(session, rendered, result, differences)
     return [
-        EventNote(_reach(number, passed, counted), table, _time_first(row))
+        CaseEvent(_reach(number, passed, counted), table, _time_first(row))
         for number, (table, row) in enumerate(rows)
     ]
 
 
 def _reach(number: int, passed: set[int] | None, counted: set[int] | None) -> Reach:
     if passed is None:
-        return Reach.UNKNOWN
+        return "unknown"
     if counted is not None and number in counted:
-        return Reach.COUNTED
-    return Reach.PASSED if number in passed else Reach.FILTERED
+        return "counted"
+    return "passed" if number in passed else "filtered"
 
 
 def _reached(
@@ -335,7 +318,7 @@ class CaseResult:
     product: str
     outcome: Outcome
     differences: tuple[Difference, ...] = ()
-    events: tuple[EventNote, ...] = ()
+    events: tuple[CaseEvent, ...] = ()
     seconds: float = 0.0
 
 
@@ -374,7 +357,7 @@ class CaseRunner:
             case, product, outcome, tuple(differences), tuple(events), time.perf_counter() - started
         )
 
-    def _judge(self, case: Case, product: str) -> tuple[list[Difference], list[EventNote]]:
+    def _judge(self, case: Case, product: str) -> tuple[list[Difference], list[CaseEvent]]:
         expect = case.expect
         try:
             rendered = self.render(case, case.hunt, product)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
-from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.hits import Hit, hits_of
 from qakhunt.answers.ledger import Target
 from qakhunt.kql.values import Instant
+from qakhunt.testing.contracts import DiffCell, DiffEvent
 from qakhunt.testing.events import EventFinder, HitEvents, itself, plan_events
 
 if TYPE_CHECKING:
@@ -17,35 +17,13 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.testing.contracts import CountedBy
 
     Ask = Callable[[RenderedQuery, str], ResultTable]
 
 _WHO = ("DeviceName", "Computer", "AccountName", "Account")
 MOST_EXPLAINED = 200
 """Hits whose events are fetched; further ones are listed without."""
-
-
-class CountedBy(str, Enum):
-    """Which of the two queries counts an event."""
-
-    BOTH = "both"
-    OLD = "old"
-    NEW = "new"
-
-
-@dataclass(frozen=True)
-class EventRow:
-    """An event responsible for a hit, and who counts it."""
-
-    counted_by: CountedBy
-    cells: dict[str, Any]
-
-
-class CellChange(NamedTuple):
-    """A cell before and after."""
-
-    old: Any
-    new: Any
 
 
 @dataclass(frozen=True)
@@ -58,8 +36,8 @@ class HitChange:
 
     old: Hit | None
     new: Hit | None
-    cells: dict[str, CellChange] = field(default_factory=dict)
-    events: tuple[EventRow, ...] = ()
+    cells: dict[str, DiffCell] = field(default_factory=dict)
+    events: tuple[DiffEvent, ...] = ()
     events_complete: bool = True
 
     @property
@@ -185,10 +163,10 @@ def _moment(hit: Hit) -> int:
     return hit.first_seen.ticks if hit.first_seen else 0
 
 
-def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, CellChange]:
+def _cells(old: Hit, new: Hit, shared: Sequence[str]) -> dict[str, DiffCell]:
     before, after = old.row, new.row
     return {
-        name: CellChange(before[name], after[name])
+        name: DiffCell(before[name], after[name])
         for name in shared
         if _frozen(before[name]) != _frozen(after[name])
     }
@@ -255,19 +233,20 @@ def _with_events(change: HitChange, old: HitEvents | None, new: HitEvents | None
     return replace(change, events=tuple(rows), events_complete=complete)
 
 
-def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[EventRow]:
+def _merged(old: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[DiffEvent]:
     """The events of both versions in time order, each once per time it occurs."""
     shared = Counter(map(_event_key, old)) & Counter(map(_event_key, new))
     found = []
-    for counted_by, events in ((CountedBy.OLD, old), (CountedBy.NEW, new)):
+    sides: tuple[tuple[CountedBy, Sequence[dict[str, Any]]], ...] = (("old", old), ("new", new))
+    for counted_by, events in sides:
         left = shared.copy()
         for cells in events:
             key = _event_key(cells)
             left[key] -= 1
             if left[key] < 0:
-                found.append(EventRow(counted_by, cells))
-            elif counted_by is CountedBy.OLD:
-                found.append(EventRow(CountedBy.BOTH, cells))
+                found.append(DiffEvent(counted_by, cells))
+            elif counted_by == "old":
+                found.append(DiffEvent("both", cells))
     return sorted(found, key=lambda event: _event_time(event.cells))
 
 

@@ -9,7 +9,6 @@ from qakhunt.answers.cells import to_text
 from qakhunt.answers.run_document import HitRecord, hit_document
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.kql.values import Instant
-from qakhunt.testing.compare import Comparison, CountedBy, EventRow, HitChange
 from qakhunt.testing.contracts import (
     ChangedHit,
     DiffCell,
@@ -24,11 +23,12 @@ from qakhunt.testing.contracts import (
 if TYPE_CHECKING:
     from qakhunt.answers.hits import Hit
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.testing.compare import Comparison, HitChange
 
 MOST_HITS = 50
 MOST_EVENTS = 20
 MOST_BRIEF = 8
-_MARKS = {CountedBy.BOTH: " ", CountedBy.NEW: "+", CountedBy.OLD: "-"}
+_MARKS = {"both": " ", "new": "+", "old": "-"}
 _CUT = "a limit cut the events of this hit"
 
 
@@ -99,7 +99,7 @@ def _who(hit: Hit) -> str:
 
 
 def _cell_lines(change: HitChange) -> list[str]:
-    return [f"      {name}: {_step(*cells)}" for name, cells in change.cells.items()]
+    return [f"      {name}: {_step(cells.old, cells.new)}" for name, cells in change.cells.items()]
 
 
 def _step(old: Any, new: Any) -> str:
@@ -124,11 +124,11 @@ def _event_lines(change: HitChange) -> list[str]:
     return lines
 
 
-def _event(event: EventRow) -> str:
+def _event(event: DiffEvent) -> str:
     return "  ".join(_text(cell) for cell in event.cells.values() if cell not in (None, ""))
 
 
-def _brief(event: EventRow) -> str:
+def _brief(event: DiffEvent) -> str:
     """What was run, where the event says so; else all of it."""
     line = event.cells.get("ProcessCommandLine") or event.cells.get("CommandLine")
     return _text(line) if line else _event(event)
@@ -171,8 +171,8 @@ def markdown_lines(found: Comparison) -> list[str]:
 def _markdown_row(change: HitChange) -> str:
     hit = change.hit
     first = hit.first_seen.short() if hit.first_seen else ""
-    why = [f"{name}: {_step(*cells)}" for name, cells in change.cells.items()]
-    events = [e for e in change.events if e.counted_by is not CountedBy.BOTH] or change.events
+    why = [f"{name}: {_step(cells.old, cells.new)}" for name, cells in change.cells.items()]
+    events = [e for e in change.events if e.counted_by != "both"] or change.events
     why += [f"{_MARKS[e.counted_by]} {_brief(e)}".strip() for e in events[:MOST_BRIEF]]
     if len(events) > MOST_BRIEF:
         why.append(f"and {len(events) - MOST_BRIEF} more events")

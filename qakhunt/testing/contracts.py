@@ -34,10 +34,14 @@ class CaseDifference(_Strict):
     cells: list[Cell]
 
 
+Reach = Literal["counted", "passed", "filtered", "unknown"]
+CountedBy = Literal["both", "old", "new"]
+
+
 class CaseEvent(_Strict):
     """An event of a case and how far it came in the query."""
 
-    reach: Literal["counted", "passed", "filtered", "unknown"]
+    reach: Reach
     table: str
     cells: dict[str, Any]
 
@@ -185,7 +189,7 @@ class DiffColumns(_Strict):
 class DiffEvent(_Strict):
     """An event responsible for a hit, and which query counts it."""
 
-    counted_by: Literal["both", "old", "new"]
+    counted_by: CountedBy
     cells: dict[str, Any]
 
 

@@ -24,6 +24,7 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.schema import PRODUCTS, SENTINEL, TIME_COLUMN, columns
 from qakhunt.kql.values import TICK, Instant, Timespan, Window
 from qakhunt.testing.confusion import judge
+from qakhunt.testing.evidence import Share
 from qakhunt.testing.labelled import (
     HELD_BACK,
     KIN,
@@ -34,7 +35,6 @@ from qakhunt.testing.labelled import (
     LabelledSet,
     device_of,
 )
-from qakhunt.testing.statistics import Share
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -11,17 +11,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.core.errors import HuntError, UsageError
-from qakhunt.testing.confusion_report import confusion_table, taken_for_malware
-from qakhunt.testing.labelled import HELD_BACK, KIN, PARTS, POSITIVE, TUNING
-from qakhunt.testing.statistics import Share
+from qakhunt.core.errors import HuntError
+from qakhunt.testing.labelled import HELD_BACK, KIN, LABELS, PARTS, POSITIVE, SOUGHT, TUNING
+from qakhunt.triage.assessment import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.values import Instant
@@ -31,9 +31,36 @@ if TYPE_CHECKING:
 SCHEMA = "qakhunt.evaluate/3"
 FOLDER = "evidence"
 
-_BLOCK = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
-
 Document = dict[str, Any]
+_Z = 1.959963984540054  # 95 percent, both sides
+
+
+@dataclass(frozen=True)
+class Share:
+    """``found`` of ``tried``, and Wilson's 95 percent interval of the true share."""
+
+    found: int
+    tried: int
+
+    @property
+    def value(self) -> float | None:
+        """The share, or None of nothing."""
+        return self.found / self.tried if self.tried else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Lower and upper bound, or None of nothing."""
+        if not self.tried:
+            return None
+        n, p = self.tried, self.found / self.tried
+        middle = p + _Z * _Z / (2 * n)
+        spread = _Z * math.sqrt(p * (1 - p) / n + _Z * _Z / (4 * n * n))
+        scale = 1 + _Z * _Z / n
+        low, high = (middle - spread) / scale, (middle + spread) / scale
+        return (0.0 if self.found == 0 else low, 1.0 if self.found == n else high)
+
+    def __add__(self, other: Share) -> Share:
+        return Share(self.found + other.found, self.tried + other.tried)
 
 
 def document(
@@ -317,6 +344,68 @@ def _listed(table: Mapping[str, Share]) -> str:
     return ", ".join(f"{name} {counted(share)}" for name, share in table.items())
 
 
+# What triage makes of the alerts
+
+
+def judged_of(hunt: Document, split: str) -> dict[tuple[str, str, str], dict[bool, Document]]:
+    """(label, thresholds, origin) -> with context or without -> alerts by assessment.
+
+    Of administration also at lowered thresholds; at its own a hunt alerts on little of it.
+    """
+    found: dict[tuple[str, str, str], dict[bool, Document]] = {}
+    for entry in hunt["triage"]:
+        wanted = entry["thresholds"] == "published" or entry["label"] not in SOUGHT
+        if entry["split"] == split and wanted:
+            key = (entry["label"], entry["thresholds"], entry["origin"])
+            found.setdefault(key, {})[entry["context"]] = entry
+    return found
+
+
+def taken_for_malware(hunt: Document, split: str) -> Iterator[str]:
+    """One line for each label: how many of its alerts triage takes for malware."""
+    for (label, thresholds, origin), by_context in judged_of(hunt, split).items():
+        shares = [
+            f"{sum(entry['kinds'].get(kind.value, 0) for kind in Kind if kind.malware)} of "
+            f"{entry['alerts']} {'with' if context else 'without'} context"
+            for context, entry in sorted(by_context.items(), reverse=True)
+        ]
+        lowered = ", thresholds lowered" if thresholds == "lowered" else ""
+        on = f"{LABELS[label]} ({origin}{lowered})"
+        yield f"triage takes for malware, of alerts on {on}: {', '.join(shares)}"
+
+
+def confusion_table(hunts: Sequence[Document]) -> list[str]:
+    """Labels by assessments in Markdown, each cell without and with context."""
+    kinds = list(Kind)
+    head = ["Hunt", "part", "data", "alerts on", "thresholds"]
+    head += [kind.value.replace("_", " ") for kind in kinds]
+    rows = [
+        [
+            f"`{hunt['name']}`", part, origin, LABELS[label], thresholds,
+            *(_pair(by_context, kind) for kind in kinds),
+        ]
+        for hunt in hunts
+        for split, part in PARTS.items()
+        for (label, thresholds, origin), by_context in judged_of(hunt, split).items()
+    ]  # fmt: skip
+    if not rows:
+        return []
+    return [
+        "What triage makes of the alerts, without and with context (`96 / 99`). To show what it "
+        "makes of administration, the hunt's thresholds are lowered to three families without "
+        "conditions (`lowered`); of a set with more than 20 devices 20 are looked at.",
+        "",
+        f"| {' | '.join(head)} |",
+        f"|{'---|' * len(head)}",
+        *(f"| {' | '.join(row)} |" for row in rows),
+    ]
+
+
+def _pair(by_context: Mapping[bool, Document], kind: Kind) -> str:
+    numbers = [by_context.get(way, {}).get("kinds", {}).get(kind.value, 0) for way in (False, True)]
+    return f"{numbers[0]} / {numbers[1]}" if any(numbers) else "-"
+
+
 _COLUMNS = ("direct", "cmd", "powershell", "batch")
 
 
@@ -370,13 +459,3 @@ def _foot(found: Document) -> list[str]:
         "often a company's devices raise an alert; so they have no interval."
     )
     return lines
-
-
-def replace_block(text: str, table: str) -> str:
-    """A page's text with the table between its evidence marks. Raises UsageError."""
-    if not _BLOCK.search(text):
-        raise UsageError(
-            "the page has no place for the evidence",
-            hint="mark it with the lines <!-- evidence --> and <!-- /evidence -->",
-        )
-    return _BLOCK.sub(lambda match: f"{match[1]}{table}{match[2]}", text)

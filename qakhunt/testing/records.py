@@ -1,12 +1,16 @@
-"""What comparisons run over: event files or a recording, opened once; and hunts by revision."""
+"""What comparisons run over: event files or a recording, opened once; and hunts by revision.
+
+Both answer under the clock and window of a rendered hunt, and say what they cannot tell.
+"""
 
 from __future__ import annotations
 
 import subprocess
 import tempfile
-from dataclasses import replace
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import Question
@@ -15,38 +19,27 @@ from qakhunt.backends.recordings.store import Recording
 from qakhunt.backends.replay import RecordedRows, target_of, window_of
 from qakhunt.core.errors import EventsError, RecordingError, RejectedError, UsageError
 from qakhunt.hunts.loading import load_hunt
+from qakhunt.hunts.render import render
 from qakhunt.kql.schema import SENTINEL, TIME_COLUMN
 from qakhunt.kql.values import Instant, Timespan, Window
 from qakhunt.kql.visitors import tables_of
+from qakhunt.testing.compare import compare
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    import datetime as dt
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from qakhunt.answers.table import Row
     from qakhunt.backends.recordings.manifest import Origin
     from qakhunt.hunts.catalog import Catalog
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
+    from qakhunt.testing.compare import Comparison
 
     Ask = Callable[[RenderedQuery, str], ResultTable]
 
 ALL_TIME = Window(Instant(0), Instant.parse("9999-12-31T23:59:59.999999Z"))
 _MICROSECOND = Timespan.parse("1micro")
-
-
-class EventSource(Protocol):
-    """What a comparison asks: records of one product, and what they cannot tell."""
-
-    product: str
-
-    def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
-        """Answer a text under a rendering's clock and window. Raises RejectedError."""
-
-    def unknown(self, rendered: RenderedQuery) -> list[str]:
-        """Why an answer to the query is no proof."""
-
-    def span(self, hunts: Sequence[Hunt]) -> tuple[Window, int]:
-        """The window to look at where none is named, and how many records there are."""
 
 
 def gaps(ask: Ask, rendered: RenderedQuery) -> list[str]:
@@ -180,6 +173,56 @@ class RecordedSource:
         """The recording's own window, and how many source rows it has."""
         del hunts
         return self._window, sum(file.rows for file in self._files)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Opened records, and the clock and window under which hunts are rendered."""
+
+    records: Records | RecordedSource
+    rows: int
+    now: Instant
+    window: str | Window
+    zone: dt.tzinfo | None
+
+    def render(self, hunt: Hunt, values: Mapping[str, Any]) -> RenderedQuery:
+        """The hunt under this clock and window."""
+        return render(
+            hunt, now=self.now, product=self.records.product, parameters=values,
+            window=self.window, zone=self.zone,
+        )  # fmt: skip
+
+    def compare(self, old: RenderedQuery, new: RenderedQuery) -> Comparison:
+        """The two queries on these records, and what the records cannot tell."""
+        found = compare(old, new, self.records.ask)
+        found.unknown += dict.fromkeys([*self.records.unknown(old), *self.records.unknown(new)])
+        return found
+
+
+@contextmanager
+def open_stage(
+    events: Sequence[str],
+    hunts: Sequence[Hunt],
+    *,
+    recording: Path | None = None,
+    product: str | None = None,
+    window: str | None = None,
+    now: Instant | None = None,
+    zone: dt.tzinfo | None = None,
+) -> Iterator[Stage]:
+    """Load events once; without a window, all of them are looked at, as of their end.
+
+    A ``recording`` takes the place of the events and brings its own clock and product.
+    """
+    opened: Records | RecordedSource
+    if recording is not None:
+        opened = RecordedSource(recording, product)
+        now = opened.now
+    else:
+        opened = Records(events, product or SENTINEL.name)
+    with opened as records:
+        span, rows = records.span(hunts)
+        yield Stage(records, rows, now or span.end, window or span, zone)
 
 
 _GIT_SECONDS = 30

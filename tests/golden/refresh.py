@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from qakhunt.hunts.render import render
 from qakhunt.kql.values import Instant
 from qakhunt.run import config
 from qakhunt.testing.contracts import DOCUMENTS, schema_of
-from qakhunt.testing.evidence import evidence_of, joined, markdown, replace_block
+from qakhunt.testing.evidence import evidence_of, joined, markdown
 from tests.golden import house, reference
 from tests.golden.readme import SCREEN, screen
 from tests.golden.walkthrough import TUTORIALS, carried_out
@@ -21,6 +22,7 @@ FOLDER = Path(__file__).parent
 DATA = FOLDER.parents[1] / "qakhunt" / "data"
 EVIDENCE = reference.DOCS / "explanation" / "evidence.md"
 NOW = Instant.parse("2026-11-05T09:00:00Z")
+_EVIDENCE = re.compile(r"(<!-- evidence -->\n).*?(<!-- /evidence -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -41,7 +43,7 @@ def main() -> None:
     _write(reference.DOCS / "assets" / "screen.svg", picture)
     _write(house.PICTURE, house.picture())
     _write(house.PAGE, house.with_rooms(house.PAGE.read_text(encoding="utf-8")))
-    _write(EVIDENCE, _with_evidence(EVIDENCE.read_text(encoding="utf-8")))
+    _write(EVIDENCE, with_evidence(EVIDENCE.read_text(encoding="utf-8")))
     for name in reference.PAGES:
         _write(reference.DOCS / name, reference.page(name))
     for path in TUTORIALS:
@@ -51,10 +53,11 @@ def main() -> None:
             print(f"{path}: {problem}", file=sys.stderr)
 
 
-def _with_evidence(page: str) -> str:
+def with_evidence(page: str) -> str:
     """The page with the table of what ``qakhunt evaluate --record`` wrote beside the hunts."""
     recorded = [evidence_of(hunt) for hunt in Catalog().find_all(["qakbot", "s0650"])]
-    return replace_block(page, markdown(joined([part for part in recorded if part])))
+    table = markdown(joined([part for part in recorded if part]))
+    return _EVIDENCE.sub(lambda match: f"{match[1]}{table}{match[2]}", page)
 
 
 def _write(path: Path, text: str) -> None:

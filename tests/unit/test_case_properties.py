@@ -15,13 +15,11 @@ from qakhunt.testing.case_report import failure_lines, junit_xml
 from qakhunt.testing.case_runner import (
     CaseResult,
     Difference,
-    EventNote,
     Outcome,
-    Reach,
     sets_in,
 )
 from qakhunt.testing.cases import Case, Expectation
-from qakhunt.testing.contracts import Cell
+from qakhunt.testing.contracts import CaseEvent, Cell
 from qakhunt.testing.events import plan_events
 from qakhunt.testing.lint.matching import string_tests
 from qakhunt.testing.lint.model import read_suppressions
@@ -147,7 +145,7 @@ def test_hostile_text_stays_text_in_the_reports(name: str, cell: str) -> None:
         Instant(0), "published", ("log-analytics",),
     )  # fmt: skip
     difference = Difference(cell, 1, (Cell(name, cell, cell),), {}, {name: cell})
-    note = EventNote(Reach.COUNTED, "T", {"Line": cell})
+    note = CaseEvent("counted", "T", {"Line": cell})
     result = CaseResult(case, "log-analytics", Outcome.FAILED, (difference,), (note,))
     lines = failure_lines([result])
     assert not any(char < " " or "\x7f" <= char <= "\x9f" for line in lines for char in line)

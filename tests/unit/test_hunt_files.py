@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from qakhunt.core.errors import HuntError, QakhuntError, UsageError
-from qakhunt.hunts.catalog import Catalog
-from qakhunt.hunts.hunt_template import template
+from qakhunt.hunts.catalog import Catalog, new_hunt
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.parameters import parameters_of
 from qakhunt.hunts.render import render
@@ -174,7 +173,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 
 
 def test_the_template_passes_its_own_checks(tmp_path: Path) -> None:
-    hunt = load_hunt(write(tmp_path, "my-hunt.yaml", template("my-hunt")))
+    hunt = load_hunt(write(tmp_path, "my-hunt.yaml", new_hunt("my-hunt")[0]))
     assert hunt.title == "My hunt"
     for product in hunt.products:
         assert render(hunt, now=NOW, product=product).text

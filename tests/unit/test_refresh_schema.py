@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from qakhunt.answers.table import KQL_TYPES
-from qakhunt.kql.refresh_schema import main
 from qakhunt.kql.schema import tables
+from tests.golden.refresh_schema import main
 
 INCLUDE = """\
 ---

@@ -47,58 +47,6 @@ PARAMETERS = (
     Parameter("STATE", "the URL of the state's blob"),
 )
 
-_SCRIPT = '''"""qakhunt in Azure Automation.
-
-Made by 'qakhunt runbook build'; build it again rather than editing it. Positional
-parameters, each of which may be '-' or left out to keep what was built in:
-
-{parameters}
-
-Output: counts and ids only. The job ends as Failed when something was not looked at
-or not delivered; the last line of its exception says what.
-"""
-
-import sys
-
-from qakhunt.schedule.runbook.job import run
-
-BUILT = {built}
-
-run(sys.argv[1:], BUILT)
-'''
-_GRAPH = """\
-Graph permission, once, for the managed identity (PRINCIPAL is what `deploy.ps1` prints):
-
-    Connect-MgGraph -Scopes AppRoleAssignment.ReadWrite.All, Application.Read.All
-    $graph = Get-MgServicePrincipal -Filter "appId eq '00000003-0000-0000-c000-000000000000'"
-    New-MgServicePrincipalAppRoleAssignment -ServicePrincipalId PRINCIPAL -PrincipalId PRINCIPAL `
-        -ResourceId $graph.Id -AppRoleId dd98c7f5-2d42-42d3-a0e4-633161547251
-"""
-_FEDERATED = """\
-Other tenants, for the profiles that sign in as `federated`: register a multi-tenant app in your
-tenant with the application permission ThreatHunting.Read.All, add a federated credential to it
-(issuer `https://login.microsoftonline.com/YOUR-TENANT/v2.0`, subject PRINCIPAL, audience
-`api://AzureADTokenExchange`), and have each customer's administrator consent:
-`https://login.microsoftonline.com/CUSTOMER-TENANT/adminconsent?client_id=APP`.
-"""
-_LIGHTHOUSE = """\
-Workspaces of other tenants ({names}): the customer delegates the workspace's resource group
-through Azure Lighthouse, with Log Analytics Data Reader
-(`3b03c2da-16b3-4a49-8834-0f8130efdd3b`) for PRINCIPAL.
-"""
-_WORKSPACES = """\
-Reading the workspaces:
-
-    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
-        -RoleDefinitionName 'Log Analytics Data Reader'
-"""
-_KUSTO = """\
-Reading the data lake, for each workspace in it (a cluster: `.add database DB viewers`):
-
-    New-AzRoleAssignment -ObjectId PRINCIPAL -Scope WORKSPACE-RESOURCE-ID `
-        -RoleDefinitionName 'Log Analytics Reader'
-"""
-
 
 def build(
     config: Config, job: Job, out: Path, wheels_from: Path | None = None, *, now: Instant,
@@ -195,7 +143,7 @@ def script(payload: Payload, job: Job) -> str:
         "variables": list(payload.variables),
     }
     lines = [f"    {n}. {p.name}: {p.help}" for n, p in enumerate(PARAMETERS, 1)]
-    return _SCRIPT.format(parameters="\n".join(lines), built=_literal(built))
+    return _filled("runbook.txt", {"PARAMETERS": "\n".join(lines), "BUILT": _literal(built)})
 
 
 def _literal(built: Mapping[str, object]) -> str:
@@ -282,16 +230,13 @@ def _roles(payload: Payload) -> str:
 
 
 def _grants(payload: Payload) -> str:
-    parts = []
     services = [service_named(name) for name in payload.backends]
-    if any(service.needs_workspaces for service in services):
-        parts.append(_WORKSPACES)
-    if payload.lighthouse:
-        parts.append(_LIGHTHOUSE.format(names=", ".join(payload.lighthouse)))
-    if any(service.database_keys for service in services):
-        parts.append(_KUSTO)
-    if any(service.permission for service in services):
-        parts.append(_GRAPH)
-    if '"federated"' in payload.config:
-        parts.append(_FEDERATED)
-    return "\n".join(parts)
+    needed = {
+        "workspaces": any(service.needs_workspaces for service in services),
+        "lighthouse": bool(payload.lighthouse),
+        "kusto": any(service.database_keys for service in services),
+        "graph": any(service.permission for service in services),
+        "federated": '"federated"' in payload.config,
+    }
+    values = {"LIGHTHOUSE": ", ".join(payload.lighthouse)}
+    return "\n".join(_filled(f"grants/{name}.md", values) for name in needed if needed[name])

@@ -46,6 +46,7 @@ from qakhunt.testing.emulator.replies import (
     json_reply,
     throttled_until,
 )
+from qakhunt.testing.emulator.resources import RefusedError
 from qakhunt.testing.emulator.scenario import Script
 
 if TYPE_CHECKING:
@@ -321,30 +322,30 @@ class Emulation:
     # What the services keep.
 
     async def _arm(self, request: Request) -> _Response:
-        asked = await _asked(request)
-        found = self.resources.target(request.url.path)
-
-        async def answer(_fault: Fault | None, at: Situation) -> Reply:
-            return await self.resources.answer(
-                request.method, request.url.path, asked.parameters,
-                asked.headers.get("authorization"), asked.body, at,
-            )  # fmt: skip
-
-        tenant, workspace = found or (self.home, None)
+        path = request.url.path
+        tenant, workspace = self.resources.target(path) or (self.home, None)
         guid = workspace.id.lower() if workspace else None
-        return await self._exchange(request, answer, "rules", tenant, guid)
+        return await self._managed(request, self.resources.answer, path, tenant, guid)
 
     async def _detections(self, request: Request) -> _Response:
+        token = identity.bearer(request.headers.get("authorization"))
+        tenant = self.queries.tenant_of(self.issuer.read(token) or {})
+        name = request.path_params.get("id")
+        return await self._managed(request, self.detections.answer, name, tenant)
+
+    async def _managed(
+        self, request: Request, manage: Callable[..., Reply], name: str | None, tenant: Tenant,
+        workspace: str | None = None,
+    ) -> _Response:  # fmt: skip
         asked = await _asked(request)
-        claims = self.issuer.read(identity.bearer(asked.headers.get("authorization"))) or {}
 
         async def answer(_fault: Fault | None, at: Situation) -> Reply:
-            return await self.detections.answer(
-                request.method, request.path_params.get("id"), asked.parameters,
-                asked.headers.get("authorization"), asked.body, at,
-            )  # fmt: skip
+            try:
+                return await run_in_threadpool(manage, request.method, name, asked, at)
+            except RefusedError as problem:
+                return problem.reply()
 
-        return await self._exchange(request, answer, "rules", self.queries.tenant_of(claims))
+        return await self._exchange(request, answer, "rules", tenant, workspace)
 
     # Identity.
 

@@ -10,8 +10,6 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
-
 from qakhunt.kql.parser import parse
 from qakhunt.kql.values import Timespan
 from qakhunt.kql.visitors import sources
@@ -33,7 +31,7 @@ if TYPE_CHECKING:
 
     from qakhunt.testing.emulator.faults import Situation
     from qakhunt.testing.emulator.identity import Issuer
-    from qakhunt.testing.emulator.queries import QueryServices
+    from qakhunt.testing.emulator.queries import Asked, QueryServices
     from qakhunt.testing.emulator.scenario import Tenant, Workspace
 
 AUDIENCES = (
@@ -74,27 +72,13 @@ class ResourceManager:
         match = _PATH.fullmatch(path)
         return self._queries.workspaces.get(match["name"][-36:].lower()) if match else None
 
-    async def answer(
-        self, method: str, path: str, parameters: Mapping[str, str], authorization: str | None,
-        body: bytes, at: Situation,
-    ) -> Reply:  # fmt: skip
-        """Any request below ``/subscriptions``."""
-        try:
-            return await run_in_threadpool(
-                self._answer, method, path, parameters, authorization, body, at
-            )
-        except RefusedError as problem:
-            return problem.reply()
-
-    def _answer(
-        self, method: str, path: str, parameters: Mapping[str, str], authorization: str | None,
-        body: bytes, at: Situation,
-    ) -> Reply:  # fmt: skip
-        claims = self._issuer.judge(authorization, AUDIENCES)
+    def answer(self, method: str, path: str, asked: Asked, at: Situation) -> Reply:
+        """Any request below ``/subscriptions``. Raises RefusedError."""
+        claims = self._issuer.judge(asked.headers.get("authorization"), AUDIENCES)
         if isinstance(claims, Refusal):
             code = "ExpiredAuthenticationToken" if "expired" in claims.kind else "InvalidToken"
             raise RefusedError(401, code, "The access token is missing, not valid or expired")
-        if not parameters.get("api-version"):
+        if not asked.parameters.get("api-version"):
             raise RefusedError(
                 400, "MissingApiVersionParameter",
                 "The api-version query parameter (?api-version=) is required for all requests",
@@ -122,7 +106,7 @@ class ResourceManager:
             raise RefusedError(405, "MethodNotAllowed", f"{method} needs an id")
         if method == "DELETE":
             return Reply(200 if self.kept.remove(place, identifier) else 204)
-        return self._write(match, place, identifier, object_of(body), found, at)
+        return self._write(match, place, identifier, object_of(asked.body), found, at)
 
     def _workspaces(self, claims: Mapping[str, Any], path: str) -> Reply:
         """The workspaces that the token may read, as every subscription lists them."""

@@ -8,8 +8,6 @@ from __future__ import annotations
 import uuid
 from typing import TYPE_CHECKING, Any
 
-from starlette.concurrency import run_in_threadpool
-
 from qakhunt.hunts.window import iso_length
 from qakhunt.testing.emulator import identity
 from qakhunt.testing.emulator.identity import Refusal
@@ -31,7 +29,7 @@ if TYPE_CHECKING:
     from qakhunt.answers.table import ResultTable
     from qakhunt.testing.emulator.faults import Situation
     from qakhunt.testing.emulator.identity import Issuer
-    from qakhunt.testing.emulator.queries import QueryServices
+    from qakhunt.testing.emulator.queries import Asked, QueryServices
     from qakhunt.testing.emulator.scenario import Tenant
 
 PATH = "/beta/security/rules/detectionRules"
@@ -48,23 +46,9 @@ class Detections:
         self._queries, self._issuer = queries, issuer
         self.kept = Resources()
 
-    async def answer(
-        self, method: str, identifier: str | None, parameters: Mapping[str, str],
-        authorization: str | None, body: bytes, at: Situation,
-    ) -> Reply:  # fmt: skip
-        """Any request to the collection, or to one detection."""
-        try:
-            return await run_in_threadpool(
-                self._answer, method, identifier, parameters, authorization, body, at
-            )
-        except RefusedError as problem:
-            return problem.reply()
-
-    def _answer(
-        self, method: str, identifier: str | None, parameters: Mapping[str, str],
-        authorization: str | None, body: bytes, at: Situation,
-    ) -> Reply:  # fmt: skip
-        claims = self._issuer.judge(authorization, identity.GRAPH)
+    def answer(self, method: str, identifier: str | None, asked: Asked, at: Situation) -> Reply:
+        """Any request to the collection, or to one detection. Raises RefusedError."""
+        claims = self._issuer.judge(asked.headers.get("authorization"), identity.GRAPH)
         if isinstance(claims, Refusal):
             return error_reply("graph", claims.kind, at.now)
         tenant = self._queries.tenant_of(claims)
@@ -78,8 +62,8 @@ class Detections:
             )  # fmt: skip
         if identifier is None:
             if method == "GET":
-                return self._page(tenant, parameters)
-            return self._create(tenant, object_of(body), at)
+                return self._page(tenant, asked.parameters)
+            return self._create(tenant, object_of(asked.body), at)
         there = self.kept.get(tenant.id, identifier)
         if there is None:
             raise RefusedError(404, "NotFound", f"Detection rule '{identifier}' was not found.")
@@ -88,7 +72,7 @@ class Detections:
         if method == "DELETE":
             self.kept.remove(tenant.id, identifier)
             return Reply(204)
-        return self._update(tenant, there, object_of(body), at)
+        return self._update(tenant, there, object_of(asked.body), at)
 
     def _page(self, tenant: Tenant, parameters: Mapping[str, str]) -> Reply:
         top = min(int(parameters.get("$top", PAGE)), PAGE)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from dataclasses import dataclass, field, replace
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from qakhunt.answers import wire_hunting, wire_kusto, wire_log_analytics
 from qakhunt.answers.cells import encode_body
@@ -36,103 +39,46 @@ def json_reply(value: Any, status: int = 200) -> Reply:
     return Reply(status, encode_body(value), {"content-type": JSON})
 
 
-def _bad_argument(*codes_and_messages: str) -> ServiceError:
-    """A BadArgumentError around errors given as code, message, code, message, outermost first."""
-    inner = None
-    for at in range(len(codes_and_messages) - 2, -1, -2):
-        inner = ServiceError(codes_and_messages[at], codes_and_messages[at + 1], inner)
-    return ServiceError("BadArgumentError", "The request had some invalid properties", inner)
+class ErrorText(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A service's error: codes and messages, outermost first."""
+
+    status: int
+    errors: tuple[tuple[str, str], ...]
+
+    def filled(self, words: Mapping[str, Any]) -> ServiceError:
+        """The error with its words; the innermost has the place, where there is one."""
+        error = None
+        for code, message in reversed(self.errors):
+            is_placed = error is None and code.startswith(("SYN", "SEM")) and words["line"]
+            place = (int(words["line"]), int(words["column"])) if is_placed else None
+            error = ServiceError(code, message.format_map(words), error, place)
+        assert error is not None  # noqa: S101 - each has one, or the data is wrong
+        return error
 
 
-LOG_ANALYTICS: dict[str, tuple[int, ServiceError]] = {
-    "syntax": (400, _bad_argument(
-        "SyntaxError", "A recognition error occurred in the query.",
-        "SYN0002", "Query could not be parsed at '{word}' on line [{line},{column}]")),
-    "semantic": (400, _bad_argument(
-        "SemanticError", "A semantic error occurred.", "SEM0100", "{words}")),
-    "bad-timespan": (400, _bad_argument("InvalidTimespan", "{words}")),
-    "bad-request": (400, _bad_argument("BadRequest", "{words}")),
-    "basic-table": (400, _bad_argument(
-        "UnsupportedApiQueryValidationError",
-        "Table '{word}' has a plan that this endpoint does not serve: use /search")),
-    "unauthorized": (401, ServiceError(
-        "InvalidTokenError", "Valid authentication was not provided")),
-    "token-expired": (401, ServiceError("InvalidTokenError", "The access token has expired")),
-    "forbidden": (403, ServiceError(
-        "InsufficientAccessError",
-        "The provided credentials have insufficient access to perform the requested operation")),
-    "not-found": (404, ServiceError("PathNotFoundError", "The requested path does not exist")),
-    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly")),
-    "throttled": (429, ServiceError("ThrottledError", "Too many requests of this identity")),
-    "throttled-in-words": (429, ServiceError(
-        "ThrottledError", "Too many requests. You can run queries again in {wait}")),
-    "server-error": (500, ServiceError(
-        "InternalServerError", "Something went wrong processing the query")),
-    "unavailable": (503, ServiceError(
-        "ServiceUnavailable", "The service is temporarily unavailable")),
-    "timeout": (504, ServiceError(
-        "GatewayTimeout", "The query took longer than the server waits")),
-}  # fmt: skip
+class SignInError(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """OAuth's ``error``, Entra's words, and what it comes down to."""
 
-GRAPH: dict[str, tuple[int, ServiceError]] = {
-    "syntax": (400, ServiceError(
-        "BadRequest", "'{word}' could not be parsed at line {line}, position {column}. "
-        "Fix syntax errors in your query.")),
-    "semantic": (400, ServiceError("BadRequest", "{words}. Fix semantic errors in your query.")),
-    "bad-timespan": (400, ServiceError("BadRequest", "{words}")),
-    "bad-request": (400, ServiceError("BadRequest", "{words}")),
-    "too-large": (400, ServiceError(
-        "BadRequest", "Query execution has exceeded the allowed result size. Optimize your query "
-        "by limiting the number of results and try again.")),
-    "unauthorized": (401, ServiceError(
-        "InvalidAuthenticationToken", "Access token is empty or not valid.")),
-    "token-expired": (401, ServiceError(
-        "InvalidAuthenticationToken", "Lifetime validation failed, the token is expired.")),
-    "forbidden": (403, ServiceError(
-        "Forbidden", "The application does not have any of the required permissions: "
-        "ThreatHunting.Read.All.")),
-    "not-found": (404, ServiceError("ResourceNotFound", "Resource not found for the segment.")),
-    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly.")),
-    "throttled": (429, ServiceError("TooManyRequests", "Too many requests.")),
-    "throttled-in-words": (429, ServiceError(
-        "TooManyRequests", "You have exceeded your query quota. "
-        "You can run queries again in {wait}.")),
-    "server-error": (500, ServiceError("UnknownError", "")),
-    "unavailable": (503, ServiceError(
-        "ServiceUnavailable", "The service is temporarily unavailable.")),
-    "timeout": (504, ServiceError("UnknownError", "")),
-}  # fmt: skip
+    error: str
+    words: str
+    summary: str
+    status: int = 400
 
-KUSTO: dict[str, tuple[int, ServiceError]] = {
-    "syntax": (400, ServiceError(
-        "General_BadRequest", "Syntax error: Query could not be parsed at '{word}' "
-        "[line:position={line}:{column}]")),
-    "semantic": (400, ServiceError("General_BadRequest", "Semantic error: {words}")),
-    "unknown-table": (400, ServiceError(
-        "General_BadRequest", "Semantic error: SEM0100: {words}")),
-    "no-time-scope": (400, ServiceError(
-        "General_BadRequest", "The request property 'query_datetimescope_column' is not allowed")),
-    "bad-request": (400, ServiceError("General_BadRequest", "{words}")),
-    "too-large": (400, ServiceError("LimitsExceeded", "{words}")),
-    "unauthorized": (401, ServiceError("Unauthorized", "Authentication is required")),
-    "token-expired": (401, ServiceError("Unauthorized", "The token is expired")),
-    "forbidden": (403, ServiceError(
-        "Forbidden", "Principal is not authorized to read database")),
-    "not-found": (404, ServiceError("BadRequest_EntityNotFound", "{words}")),
-    "request-timeout": (408, ServiceError("RequestTimeout", "The request came too slowly")),
-    "throttled": (429, ServiceError("TooManyRequests", "Request is denied due to throttling")),
-    "throttled-in-words": (429, ServiceError(
-        "TooManyRequests", "Request is denied due to throttling, retry after {wait}")),
-    "server-error": (500, ServiceError("General_InternalServerError", "An unexpected error")),
-    "unavailable": (503, ServiceError("ServiceUnavailable", "The service is unavailable")),
-    "timeout": (504, ServiceError("Request_ExecutionTimeout", "The query ran out of time")),
-}  # fmt: skip
+
+class _Texts(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    services: dict[str, dict[str, ErrorText]]
+    sign_in: dict[str, SignInError]
+
+
+_TEXTS = msgspec.yaml.decode(
+    files("qakhunt").joinpath("data/emulator_errors.yaml").read_bytes(), type=_Texts
+)
+AADSTS = _TEXTS.sign_in
+"""Entra's code -> the error of a sign-in."""
 REQUEST_ID = {
     "log-analytics": "x-ms-request-id", "graph": "request-id", "kusto": "x-ms-activity-id",
 }  # fmt: skip
 """The header with which each service names its own id of a request."""
-_TABLES = {"log-analytics": LOG_ANALYTICS, "graph": GRAPH, "kusto": KUSTO}
-
 _WORDS = {"word": "", "line": 0, "column": 0, "words": "", "wait": ""}
 
 
@@ -141,8 +87,8 @@ def error_reply(service: str, kind: str, now: float, **words: object) -> Reply:
 
     ``service`` is ``log-analytics``, ``graph`` or ``kusto``; ``now`` is in seconds since 1970.
     """
-    status, error = _TABLES[service][kind]
-    filled = _filled(error, {**_WORDS, **words})
+    text = _TEXTS.services[service][kind]
+    filled, status = text.filled({**_WORDS, **words}), text.status
     request_id = str(uuid.uuid4())
     if service == "log-analytics":
         value = wire_log_analytics.error_value(filled)
@@ -165,14 +111,6 @@ def throttled_until(now: float, seconds: float) -> Reply:
     return error_reply("kusto", "throttled-in-words", now, wait=f"{moment:%m/%d/%Y %H:%M:%S} UTC")
 
 
-def _filled(error: ServiceError, words: Mapping[str, object]) -> ServiceError:
-    inner = _filled(error.inner, words) if error.inner else None
-    place = None
-    if inner is None and error.code.startswith(("SYN", "SEM")) and words["line"]:
-        place = (int(str(words["line"])), int(str(words["column"])))
-    return ServiceError(error.code, error.message.format_map(words), inner, place)
-
-
 def limit_exceeded(limit: int, unit: str) -> ServiceError:
     """The PartialError of Log Analytics for an answer over ``limit`` bytes or records."""
     cause = ServiceError(
@@ -186,65 +124,6 @@ def limit_exceeded(limit: int, unit: str) -> ServiceError:
     return ServiceError(
         wire_log_analytics.PARTIAL, "There were some errors when processing your query.", engine
     )
-
-
-# Entra ID: what goes wrong with a sign-in.
-
-
-@dataclass(frozen=True)
-class SignInError:
-    """OAuth's ``error``, Entra's words, and what it comes down to."""
-
-    error: str
-    words: str
-    summary: str
-    status: int = 400
-
-
-AADSTS: dict[str, SignInError] = {
-    "AADSTS65001": SignInError(
-        "invalid_grant", "The user or administrator has not consented to use the application.",
-        "consent is missing"),
-    "AADSTS700016": SignInError(
-        "unauthorized_client", "Application was not found in the directory.",
-        "the app is unknown in this tenant"),
-    "AADSTS90002": SignInError(
-        "invalid_request", "Tenant not found. Check to make sure you have the correct tenant ID.",
-        "the tenant does not exist"),
-    "AADSTS7000215": SignInError(
-        "invalid_client", "Invalid client secret provided.", "the secret is wrong", 401),
-    "AADSTS7000222": SignInError(
-        "invalid_client", "The provided client secret keys are expired.",
-        "the secret has expired", 401),
-    "AADSTS700027": SignInError(
-        "invalid_client", "Client assertion failed signature validation.",
-        "the certificate or assertion is not accepted", 401),
-    "AADSTS700024": SignInError(
-        "invalid_client", "Client assertion is not within its valid time range.",
-        "the assertion is too old, or a clock is wrong", 401),
-    "AADSTS53003": SignInError(
-        "interaction_required", "Access has been blocked by Conditional Access policies.",
-        "conditional access blocks it"),
-    "AADSTS50076": SignInError(
-        "interaction_required", "You must use multi-factor authentication to access the resource.",
-        "a second factor is needed"),
-    "AADSTS50058": SignInError(
-        "interaction_required", "A silent sign-in request was sent but no user is signed in.",
-        "a person has to sign in"),
-    "AADSTS500011": SignInError(
-        "invalid_resource", "The resource principal was not found in the tenant.",
-        "the service is not enabled in this tenant"),
-    "AADSTS70016": SignInError(
-        "authorization_pending", "OAuth 2.0 device flow error. Authorization is pending.",
-        "the device code is not confirmed yet"),
-    "AADSTS70008": SignInError(
-        "invalid_grant", "The provided authorization code or refresh token has expired.",
-        "the sign-in has expired"),
-    "AADSTS900023": SignInError(
-        "invalid_request",
-        "Specified tenant identifier is neither a valid DNS name, nor a valid external domain.",
-        "the tenant id is malformed"),
-}  # fmt: skip
 
 
 def aadsts_reply(code: str, now: float) -> Reply:

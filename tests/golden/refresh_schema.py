@@ -1,6 +1,6 @@
 """Refresh the table schemas from the vendor's public documentation:
 
-    python -m qakhunt.kql.refresh_schema
+    python -m tests.golden.refresh_schema
 
 It fetches the two documentation repositories with git, or reads checkouts that are
 already there (``--azure-reference DIR --defender-docs DIR``), and rewrites the data
@@ -104,7 +104,7 @@ def _fetch(source: Source, folder: Path) -> Path:
         ["clone", "--depth=1", "--filter=blob:none", "--sparse", source.repository, str(target)],
         ["-C", str(target), "sparse-checkout", "set", source.folder],
     ):
-        done = subprocess.run(["git", *command], check=False)  # noqa: S603, S607 - fixed words
+        done = subprocess.run(["git", *command], check=False)
         if done.returncode:
             raise RefreshError(f"git could not fetch {source.repository}")
     return target
