@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError, nearest
-from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.hunts.model import LOG_ANALYTICS, SEVERITIES
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
 from qakhunt.hunts.required_columns import REQUIRED, with_columns
@@ -46,7 +46,6 @@ MOST_MAPPINGS, MOST_IDENTIFIERS = 10, 3
 LOOKBACKS = {"1h": "4h", "3h": "12h", "12h": "48h", "1d": "30d"}
 """A custom detection's frequency -> how far each of its runs looks back."""
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}", re.ASCII)
-_SEVERITIES = ("High", "Medium", "Low", "Informational")
 _TACTICS = (
     "Reconnaissance", "ResourceDevelopment", "InitialAccess", "Execution", "Persistence",
     "PrivilegeEscalation", "DefenseEvasion", "CredentialAccess", "Discovery", "LateralMovement",
@@ -312,8 +311,8 @@ def _check_sources(hunt: Hunt) -> None:
 
 def _check_words(hunt: Hunt) -> None:
     """Severity, techniques and entity types are those of the services."""
-    if hunt.severity and hunt.severity not in _SEVERITIES:
-        raise _unknown(hunt, "severity", hunt.severity, _SEVERITIES)
+    if hunt.severity and hunt.severity not in SEVERITIES:
+        raise _unknown(hunt, "severity", hunt.severity, SEVERITIES)
     for technique in hunt.techniques:
         if not _TECHNIQUE.fullmatch(technique):
             raise _unknown(hunt, "technique", technique, ("T1016", "T1069.001"))
