@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,29 @@ def test_config_init_lists_the_workspaces_of_a_subscription(
     profile = load_config(made).profiles["c"]
     assert profile.workspaces == [contoso.workspaces[0].id]
     assert f"workspace contoso-{contoso.workspaces[0].id}: " in capsys.readouterr().err
+
+    def asked(*answers: str) -> str:
+        made.unlink()
+        monkeypatch.setattr("sys.stdin", Person("".join(f"{one}\n" for one in answers)))
+        chosen = [one for one in options if one not in ("--subscription", "s-1")]
+        assert run([*chosen, "--backend", "log-analytics"]) == 0
+        assert load_config(made).profiles["c"].workspaces == [contoso.workspaces[0].id]
+        return capsys.readouterr().err
+
+    # A person who names no workspace is asked for the subscription, and for workspaces again
+    # where it cannot be listed.
+    assert f"workspace contoso-{contoso.workspaces[0].id}: " in asked("", "s-1")
+    monkeypatch.setenv("QAKHUNT_ARM_ENDPOINT", "http://127.0.0.1:9")
+    assert "warning: the workspaces cannot be listed: " in asked(
+        "", "s-1", f" {contoso.workspaces[0].id} ,"
+    )
+
+
+class Person(StringIO):
+    """Answers typed on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def resource_of(name: str) -> str:
