@@ -41,7 +41,7 @@ from qakhunt.answers.table import KQL_TYPES, Column, unique_names
 from qakhunt.core.documents import read_text, to_model
 from qakhunt.core.errors import ResultFileError
 from qakhunt.hunts.command_catalogue import understand
-from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes
+from qakhunt.hunts.model import Hunt, Notes, QueryPlace, ResultNotes, highest_severity
 from qakhunt.hunts.render import RenderedQuery
 from qakhunt.kql.schema import SENTINEL, ProductName
 from qakhunt.kql.values import Instant, Timespan, Window
@@ -232,6 +232,9 @@ class FindingRecord(Record, kw_only=True):
     start: Annotated[Time | None, _about("Time of the first command.")]
     end: Annotated[Time | None, _about("Time of the last command.")]
     hunts: Annotated[tuple[str, ...], _about("Names of the hunts that see it.")]
+    severity: Annotated[
+        str, _about("The highest severity of its hunts, or empty where none has one.")
+    ] = ""
     hits: Annotated[tuple[Count, ...], _about("Positions in hits, from 0, by time.")]
     fingerprint: Annotated[str, _about("The same for the same episode, run after run.")]
     assessment: FindingAssessmentRecord | None = None
@@ -444,12 +447,14 @@ def _hit(hit: Hit) -> HitRecord:
 
 def _findings(result: RunResult, assessments: Mapping[int, Any]) -> list[FindingRecord]:
     records = []
+    hunts = {rendered.hunt.name: rendered.hunt for rendered in result.rendered}
     for finding in findings_of_run(result):
+        own = [hunts[name] for name in finding.hunts if name in hunts]
         found = [assessments[at + 1] for at in finding.positions if at + 1 in assessments]
         worst = min(found, key=lambda assessment: assessment.kind.rank, default=None)
         records.append(
             FindingRecord.of(
-                finding, hits=finding.positions,
+                finding, hits=finding.positions, severity=highest_severity(own),
                 assessment=worst and FindingAssessmentRecord.of(worst),
             )
         )  # fmt: skip

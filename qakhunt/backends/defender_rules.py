@@ -60,6 +60,9 @@ class DetectionStore:
         """The body."""
         return detection_rule(rule)
 
+    def functions(self) -> None:
+        """None: Graph has no functions that a detection could call."""
+
     def settings(self, there: Mapping[str, Any]) -> Mapping[str, Any]:
         """All of it."""
         return there

@@ -63,6 +63,9 @@ class RuleStore(Protocol):
     def put(self, rule: Rule, there: Mapping[str, Any] | None) -> None:
         """Create the rule, or change what is ``there``."""
 
+    def functions(self) -> RuleStore | None:
+        """Where the functions are that its rules call; None where the service keeps none."""
+
 
 @dataclass(frozen=True)
 class RestClient:

@@ -18,11 +18,12 @@ from qakhunt.hunts.rule_documents import (
     SAVED_SEARCHES_VERSION,
     SET_ONCE,
     alert_rule,
+    saved_function,
     saved_search,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qakhunt.backends.profile import Profile
     from qakhunt.backends.rule_store import RuleStore
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
     from qakhunt.hunts.rules import Rule
 
 RULE, HUNT = "sentinel-rule", "sentinel-hunt"
+_FUNCTION = "function"
+_DOCUMENTS: dict[str, Callable[[Rule], dict[str, Any]]] = {
+    RULE: alert_rule, HUNT: saved_search, _FUNCTION: saved_function,
+}  # fmt: skip
 REFUSED = {
     401: ("the sign-in is not accepted", "is the token for this cloud's Resource Manager?"),
     403: (
@@ -45,11 +50,12 @@ REFUSED = {
 
 
 class SentinelStore:
-    """Rules, or hunting queries, of one workspace."""
+    """Rules, hunting queries or the functions that they call, of one workspace."""
 
     def __init__(self, client: RestClient, resource: str, form: str) -> None:
         self.label = f"workspace {resource.rpartition('/')[2]}"
-        self._client, self._scheduled = client, form == RULE
+        self._client, self._resource = client, resource
+        self._document, self._scheduled = _DOCUMENTS[form], form == RULE
         if self._scheduled:
             self._path = f"{resource}/providers/Microsoft.SecurityInsights/alertRules"
             self._version = f"?api-version={ALERT_RULES_VERSION}"
@@ -78,7 +84,11 @@ class SentinelStore:
 
     def wanted(self, rule: Rule) -> dict[str, Any]:
         """The properties."""
-        return alert_rule(rule) if self._scheduled else saved_search(rule)
+        return self._document(rule)
+
+    def functions(self) -> SentinelStore:
+        """The saved searches, for functions."""
+        return SentinelStore(self._client, self._resource, _FUNCTION)
 
     def settings(self, there: Mapping[str, Any]) -> Mapping[str, Any]:
         """The properties."""
@@ -96,7 +106,7 @@ class SentinelStore:
         answer = self._client.send("PUT", self._one(rule.id), body) or {}
         written = answer.get("properties")
         query = written.get("query") if isinstance(written, dict) else None
-        if not isinstance(query, str) or query.rstrip() != rule.query.rstrip():
+        if not isinstance(query, str) or query.rstrip() != properties["query"].rstrip():
             raise UnansweredError(
                 "it was written, but the service answers with another query",
                 hint="'qakhunt deploy --diff' shows what is there",

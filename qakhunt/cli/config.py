@@ -14,7 +14,7 @@ from qakhunt.cli import complete
 from qakhunt.cli import options as o
 from qakhunt.cli.options import Panel
 from qakhunt.cli.output import print_json, print_lines, screen, write_text
-from qakhunt.core.errors import ExitCode, UsageError
+from qakhunt.core.errors import ExitCode, QakhuntError, UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.run.config import read_config, user_folder
 from qakhunt.run.execution import in_order
@@ -39,6 +39,9 @@ _AT_ONCE = 8
 LIVE = ("log-analytics", "defender")
 ASKED_SIGN_INS = ("login", "azure-cli", "managed-identity", "default")
 """Kinds of sign-in that need no other key; the example shows the rest."""
+_OR_SUBSCRIPTION = (
+    "give it as an option, or --subscription, or run on a terminal to be asked for it"
+)
 
 
 @app.callback()
@@ -116,14 +119,14 @@ def init(
     workspaces = list(workspace or ())
     if subscription is not None and (workspaces or backend != "log-analytics"):
         raise UsageError("--subscription lists workspaces for log-analytics: leave out --workspace")
-    if backend == "log-analytics" and not workspaces and subscription is None:
-        found = _answer("--workspace", "Workspace ids, separated by commas", None)
-        workspaces = [part.strip() for part in found.split(",") if part.strip()]
+    asked = backend == "log-analytics" and not workspaces and subscription is None
+    if asked:
+        workspaces, subscription = _asked_workspaces()
     sign_in = _answer("--sign-in", "Sign-in", sign_in, "login", ASKED_SIGN_INS)
     name = _answer("--profile", "Name of the profile", name, "default")
     new = NewProfile(name, backend, tenant, tuple(workspaces), sign_in, cloud)
     if subscription is not None:
-        new = replace(new, workspaces=_workspaces_of(subscription, new, path))
+        new = replace(new, workspaces=_listed(subscription, new, path, ask=asked))
     text = config_text(new)
     parse_config(text, path)
     write_text(text, path, force=False)
@@ -131,6 +134,30 @@ def init(
     if sign_in == "login":
         print_lines([f"hint: sign in with 'qakhunt login --profile {name}'"], to_stderr=True)
     return doctor(config=path, profile=[name]) if check else ExitCode.OK
+
+
+def _asked_workspaces() -> tuple[list[str], str | None]:
+    """Workspace ids as a person names them, else the subscription to list them from."""
+    question = "Workspace ids, separated by commas (empty: those of a subscription)"
+    found = _guids(_answer("--workspace", question, None, hint=_OR_SUBSCRIPTION, empty=True))
+    return found, None if found else _answer("--subscription", "Azure subscription id", None)
+
+
+def _listed(subscription: str, new: NewProfile, path: Path, *, ask: bool) -> tuple[str, ...]:
+    """The subscription's workspaces; with ``ask``, a person's where they cannot be listed."""
+    try:
+        return _workspaces_of(subscription, new, path)
+    except QakhuntError as problem:
+        if not ask:
+            raise
+        hints = [f"hint: {problem.hint}"] if problem.hint else []
+        words = f"warning: the workspaces cannot be listed: {problem.message}"
+        print_lines([words, *hints], to_stderr=True)
+    return tuple(_guids(_answer("--workspace", "Workspace ids, separated by commas", None)))
+
+
+def _guids(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _workspaces_of(subscription: str, new: NewProfile, path: Path) -> tuple[str, ...]:
@@ -156,9 +183,12 @@ def _workspaces_of(subscription: str, new: NewProfile, path: Path) -> tuple[str,
 
 def _answer(
     option: str, question: str, given: str | None, default: str | None = None,
-    known: tuple[str, ...] = (),
+    known: tuple[str, ...] = (), *, hint: str = "", empty: bool = False,
 ) -> str:  # fmt: skip
-    """The option's value, else a person's answer. Raises UsageError where there is nobody."""
+    """The option's value, else a person's answer. Raises UsageError where there is nobody.
+
+    With ``empty`` an empty answer is one.
+    """
     if given is not None:
         return given
     if not sys.stdin.isatty():
@@ -166,10 +196,13 @@ def _answer(
             return default
         raise UsageError(
             f"{option} is missing",
-            hint="give it as an option, or run on a terminal to be asked for it",
+            hint=hint or "give it as an option, or run on a terminal to be asked for it",
         )
     choices = f" ({', '.join(known)})" if known else ""
-    return str(typer.prompt(f"{question}{choices}", default=default, err=True)).strip()
+    default = "" if empty else default
+    shown = not empty
+    answer = typer.prompt(f"{question}{choices}", default=default, show_default=shown, err=True)
+    return str(answer).strip()
 
 
 @app.command()

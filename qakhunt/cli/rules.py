@@ -57,6 +57,14 @@ AddColumns = Annotated[
         help="Add the columns that a custom detection needs: Timestamp, DeviceId, ReportId.",
     ),
 ]
+AsFunction = Annotated[
+    bool,
+    Panel.parameters(
+        "--as-function",
+        help="Keep the query as a function of the workspace, which the rule calls: for one that is "
+        "too long for a rule.",
+    ),
+]
 OneProfile = Annotated[
     str,
     Panel.target(
@@ -84,6 +92,7 @@ def export(
     set_: o.Settings = None,
     hunts: o.HuntFolders = None,
     add_columns: AddColumns = False,
+    as_function: AsFunction = False,
     format_: Annotated[o.Text, o.text_format("json", "yaml")] = None,
     out: o.Out = None,
     force: o.Force = False,
@@ -106,7 +115,8 @@ def export(
             f"{hunt} is a set of {len(found)} hunts, a rule is one",
             hint=f"name one: {', '.join(one.name for one, _ in found)}",
         )
-    text = _text(*found[0], to, format_, _options(window, frequency, add_columns))
+    options = _options(window, frequency, add_columns, as_function)
+    text = _text(*found[0], to, format_, options)
     if out is None and sys.stdout.isatty():
         text = lines_for_terminal(text)
     write_text(text, out, force=force, private=False)
@@ -124,8 +134,13 @@ def _format(to: str, format_: str | None, out: Path | None) -> str:
     return chosen
 
 
-def _options(window: str | None, frequency: str | None, add_columns: bool) -> dict[str, Any]:
-    return {"window": window, "frequency": frequency, "add_columns": add_columns}
+def _options(
+    window: str | None, frequency: str | None, add_columns: bool, as_function: bool
+) -> dict[str, Any]:
+    return {
+        "window": window, "frequency": frequency, "add_columns": add_columns,
+        "as_function": as_function,
+    }  # fmt: skip
 
 
 def _text(
@@ -188,6 +203,7 @@ def deploy(
     set_: o.Settings = None,
     hunts: o.HuntFolders = None,
     add_columns: AddColumns = False,
+    as_function: AsFunction = False,
     dry_run: Annotated[
         bool, Panel.execution("--dry-run", help="Say what would change; write nothing.")
     ] = False,
@@ -215,7 +231,7 @@ def deploy(
         hunt, hunts or (), command or (), commands, add_command or (), threshold,
         read_values(set_ or ()), config=config,
     )  # fmt: skip
-    options = _options(window, frequency, add_columns)
+    options = _options(window, frequency, add_columns, as_function)
     rules = [
         _rule(one, form, RuleOptions(parameters=values, **options))
         for one, values in hunts_with_values(request)
@@ -323,10 +339,12 @@ def import_rules(
         )
     files: dict[str, str] = {}
     left_out: list[str] = []
+    calling: dict[str, Sequence[str]] = {}
     for form in forms:
         with _stores(settings, form, trust_host) as stores:
             found = imported(stores, form, files)
         files |= found.files
+        calling |= found.calling
         left_out += found.left_out if form != HUNTING else ()
     paths = {out / f"{name}.yaml": text for name, text in files.items()}
     out.mkdir(parents=True, exist_ok=True)
@@ -339,4 +357,10 @@ def import_rules(
         print_lines(
             [f"left out, without a query of their own: {', '.join(left_out)}"], to_stderr=True
         )
+    words = (
+        f"warning: {name}.yaml calls {', '.join(called)}, which only the workspace has: it does "
+        "not run offline"
+        for name, called in calling.items()
+    )
+    print_lines(words, to_stderr=True)
     print_lines([f"hint: 'qakhunt hunts lint {shlex.quote(str(out))}'"], to_stderr=True)

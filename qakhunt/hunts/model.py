@@ -16,10 +16,12 @@ from qakhunt.kql import schema
 from qakhunt.kql.schema import ProductName  # noqa: TC001 - msgspec reads it at run time
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
 LOG_ANALYTICS = schema.SENTINEL.name
 PRODUCTS = tuple(schema.PRODUCTS)
+SEVERITIES = ("High", "Medium", "Low", "Informational")
+"""The services' severities, the highest first."""
 
 
 class _Strict(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -190,3 +192,10 @@ class Hunt:
             if notes.role == role:
                 return name
         return None
+
+
+def highest_severity(hunts: Iterable[Hunt]) -> str:
+    """The highest of the hunts' severities as written; any word of another's own is the lowest."""
+    ranks = {name: rank for rank, name in enumerate(SEVERITIES)}
+    named = (hunt.severity for hunt in hunts if hunt.severity)
+    return min(named, key=lambda name: ranks.get(name.capitalize(), len(ranks)), default="")

@@ -19,7 +19,6 @@ from qakhunt.hunts.window import (
     PUBLISHED,
     account,
     bound_lets,
-    length_text,
     published,
     resolve,
 )
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.syntax import Node
-    from qakhunt.kql.values import Instant, Timespan, Window
+    from qakhunt.kql.values import Instant, Window
 
 
 @dataclass(frozen=True)
@@ -118,25 +117,24 @@ def render(
 
 def render_living(
     hunt: Hunt,
-    period: Timespan,
+    bounds: tuple[str, str],
     *,
     product: str = LOG_ANALYTICS,
     parameters: Mapping[str, Any] | None = None,
 ) -> str:
-    """The query of a rule that looks back ``period`` from whenever it runs.
+    """The query of a rule, which looks back from whenever it runs.
 
-    Its window lets become ``ago(period)`` and ``now()``; nothing is rendered as an instant.
-    Raises what ``render`` raises.
+    ``bounds`` are the expressions of its window lets, such as ``ago(7d)`` and ``now()``; nothing
+    is rendered as an instant. Raises what ``render`` raises.
     """
     check_product(hunt, product)
     script = script_of(hunt)
     edits = _parameter_edits(hunt, bind(hunt, parameters or {}))
     if hunt.notes.window is not None:
         lets = bound_lets(hunt, hunt.notes.window)
-        texts = (f"ago({length_text(period)})", "now()")
         edits += [
             Edit(let.value.start, let.value.end, text)
-            for let, text in zip(lets, texts, strict=True)
+            for let, text in zip(lets, bounds, strict=True)
         ]
     return apply(hunt.query, [*edits, *product_edits(hunt, script, edits, product)])
 

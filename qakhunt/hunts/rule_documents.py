@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -19,7 +20,8 @@ import yaml
 from qakhunt.core.safe_text import for_json
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind
-from qakhunt.hunts.rules import OPERATORS
+from qakhunt.hunts.rule_functions import CATEGORY
+from qakhunt.hunts.rules import OPERATORS, function_part
 from qakhunt.hunts.window import iso_length, length_text
 from qakhunt.kql.schema import DEFENDER
 
@@ -35,6 +37,7 @@ HUNTING_QUERIES = "Hunting Queries"
 """The category of the saved searches that Sentinel shows as hunting queries."""
 SET_ONCE = ("enabled", "status", "suppressionEnabled", "suppressionDuration")
 """What a new rule is given, and then is left to who works there: whether it is on."""
+_SEARCHES = "Microsoft.OperationalInsights/workspaces/savedSearches"
 WITH_QUERY = ("Scheduled", "NRT")
 """Kinds of Sentinel rule that have a query of their own."""
 _OLD_PERIODS = {"0": "PT0S", "1H": "PT1H", "3H": "PT3H", "12H": "PT12H", "24H": "P1D"}
@@ -91,6 +94,14 @@ def saved_search(rule: Rule) -> dict[str, Any]:
         "tags": [{"name": name, "value": value} for name, value in tags.items() if value],
         "version": 2,
     }
+
+
+def saved_function(rule: Rule) -> dict[str, Any]:
+    """The properties of a function, which is a rule's ``function_part``."""
+    plain = saved_search(replace(rule, tactics=(), techniques=()))  # which are the rule's
+    found = {**plain, "category": CATEGORY, "functionAlias": rule.title}
+    parameters = rule.function.parameters if rule.function is not None else ""
+    return {**found, "functionParameters": parameters} if parameters else found
 
 
 def detection_rule(rule: Rule) -> dict[str, Any]:
@@ -157,21 +168,28 @@ def _detection_tactics(rule: Rule) -> list[dict[str, Any]]:
 
 
 def arm_template(rule: Rule, *, scheduled: bool) -> str:
-    """An ARM template that deploys the rule, or the hunting query, to a workspace."""
+    """An ARM template that deploys the rule, or the hunting query, to a workspace.
+
+    The function that it calls comes first.
+    """
+    resources = []
+    function = function_part(rule)
+    if function is not None:
+        resources.append(_search_resource(function.id, saved_function(function)))
     if scheduled:
-        kind, version = "providers/alertRules", ALERT_RULES_VERSION
-        middle, rest = "/Microsoft.SecurityInsights/", {"kind": "Scheduled"}
-        properties = alert_rule(rule)
+        resources.append({
+            "type": "Microsoft.OperationalInsights/workspaces/providers/alertRules",
+            "apiVersion": ALERT_RULES_VERSION,
+            "name": _resource_name(f"/Microsoft.SecurityInsights/{rule.id}"),
+            "kind": "Scheduled",
+            "properties": _literal(alert_rule(rule)),
+        })  # fmt: skip
     else:
-        kind, version, middle, rest = "savedSearches", SAVED_SEARCHES_VERSION, "/", {}
-        properties = saved_search(rule)
-    resource = {
-        "type": f"Microsoft.OperationalInsights/workspaces/{kind}",
-        "apiVersion": version,
-        "name": f"[concat(parameters('workspace'), '{middle}{rule.id}')]",
-        **rest,
-        "properties": _literal(properties),
-    }
+        resources.append(_search_resource(rule.id, saved_search(rule)))
+    if function is not None:
+        resources[-1]["dependsOn"] = [
+            f"[resourceId('{_SEARCHES}', parameters('workspace'), '{function.id}')]"
+        ]
     template = {
         "$schema": "https://schema.management.azure.com/schemas/2019-04-01/"
         "deploymentTemplate.json#",
@@ -179,9 +197,22 @@ def arm_template(rule: Rule, *, scheduled: bool) -> str:
         "parameters": {
             "workspace": {"type": "string", "metadata": {"description": "The workspace's name."}}
         },
-        "resources": [resource],
+        "resources": resources,
     }
     return _json(template)
+
+
+def _search_resource(identifier: str, properties: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "type": _SEARCHES,
+        "apiVersion": SAVED_SEARCHES_VERSION,
+        "name": _resource_name(f"/{identifier}"),
+        "properties": _literal(properties),
+    }
+
+
+def _resource_name(below: str) -> str:
+    return f"[concat(parameters('workspace'), '{below}')]"
 
 
 def _literal(value: Any) -> Any:
@@ -222,7 +253,28 @@ def sentinel_yaml(rule: Rule, *, scheduled: bool) -> str:
             "eventGroupingSettings": {"aggregationKind": rule.grouping},
             "kind": "Scheduled",
         }
-    return yaml_text({**document, "version": rule.version or "1.0.0"})
+    text = yaml_text({**document, "version": rule.version or "1.0.0"})
+    function = function_part(rule)
+    return text if function is None else _function_yaml(function) + text
+
+
+def _function_yaml(rule: Rule) -> str:
+    """A function as that repository's solutions keep one; parameters have no place there."""
+    document = {
+        "id": rule.id,
+        "Function": {"Title": rule.title, "Version": rule.version or "1.0.0"},
+        "Category": CATEGORY,
+        "FunctionName": rule.title,
+        "FunctionAlias": rule.title,
+        "FunctionQuery": rule.query,
+    }
+    named = rule.function.parameters if rule.function is not None else ""
+    parameters = f", with the parameters {named}" if named else ""
+    return (
+        f"# A function of the workspace: a file of its own in Parsers/, saved before the rule"
+        f"{parameters}.\n{yaml_text(document)}---\n"
+        "# What calls it: a file of its own in 'Analytic Rules/' or 'Hunting Queries/'.\n"
+    )
 
 
 def detection_json(rule: Rule) -> str:

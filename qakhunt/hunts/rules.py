@@ -15,10 +15,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError, UsageError, nearest
-from qakhunt.hunts.model import LOG_ANALYTICS
+from qakhunt.hunts.model import LOG_ANALYTICS, SEVERITIES
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
 from qakhunt.hunts.required_columns import REQUIRED, with_columns
+from qakhunt.hunts.rule_functions import END, START, function_of
 from qakhunt.hunts.time_filters import time_filters
 from qakhunt.hunts.window import length_text, read_period
 from qakhunt.kql.parser import parse
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from qakhunt.hunts.model import EntityMapping, Hunt
+    from qakhunt.hunts.rule_functions import WorkspaceFunction
     from qakhunt.kql.syntax import Script
 
 OPERATORS = {"gt": "GreaterThan", "lt": "LessThan", "eq": "Equal", "ne": "NotEqual"}
@@ -44,7 +46,6 @@ MOST_MAPPINGS, MOST_IDENTIFIERS = 10, 3
 LOOKBACKS = {"1h": "4h", "3h": "12h", "12h": "48h", "1d": "30d"}
 """A custom detection's frequency -> how far each of its runs looks back."""
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}", re.ASCII)
-_SEVERITIES = ("High", "Medium", "Low", "Informational")
 _TACTICS = (
     "Reconnaissance", "ResourceDevelopment", "InitialAccess", "Execution", "Persistence",
     "PrivilegeEscalation", "DefenseEvasion", "CredentialAccess", "Discovery", "LateralMovement",
@@ -74,7 +75,8 @@ class MissingColumnsError(HuntError):
 class Rule:
     """A hunt as a rule: its query looks back ``period`` from whenever it runs.
 
-    ``warnings`` are what its reader should know before it runs in production.
+    ``function`` is the workspace's function that the query calls, where it is no more than that
+    call. ``warnings`` are what its reader should know before it runs in production.
     """
 
     id: str
@@ -95,19 +97,30 @@ class Rule:
     triage: tuple[str, ...] = ()
     version: str = ""
     warnings: tuple[str, ...] = ()
+    function: WorkspaceFunction | None = None
 
 
 @dataclass(frozen=True)
 class RuleOptions:
     """What the user says of a rule: the values of ``--window``, ``--frequency`` and parameters.
 
-    ``add_columns`` accepts the columns that a custom detection needs, added to the query.
+    ``add_columns`` accepts the columns that a custom detection needs, added to the query;
+    ``as_function`` makes the query a function of the workspace, which the rule calls.
     """
 
     window: str | None = None
     frequency: str | None = None
     parameters: Mapping[str, Any] = field(default_factory=dict)
     add_columns: bool = False
+    as_function: bool = False
+
+
+def function_part(rule: Rule) -> Rule | None:
+    """The function that the rule calls, with an id, a title (its name) and a query of its own."""
+    function = rule.function
+    if function is None:
+        return None
+    return replace(rule, id=f"{rule.id}-function", title=function.name, query=function.query)
 
 
 def rule_id(hunt: Hunt) -> str:
@@ -144,6 +157,11 @@ def sentinel_rule(hunt: Hunt, options: RuleOptions, *, scheduled: bool = True) -
 
 def defender_detection(hunt: Hunt, options: RuleOptions) -> Rule:
     """The hunt as a Defender custom detection. Raises as ``sentinel_rule`` does."""
+    if options.as_function:
+        raise UsageError(
+            "--as-function: Graph has no functions that a custom detection could call",
+            hint="--to sentinel-rule takes it; for a detection shorten a list (--set NAME=VALUE)",
+        )
     rule = _rule(hunt, options, DEFENDER.name)
     if length_text(rule.frequency) not in LOOKBACKS:
         raise UsageError(
@@ -166,22 +184,31 @@ def defender_detection(hunt: Hunt, options: RuleOptions) -> Rule:
 def _rule(hunt: Hunt, options: RuleOptions, product: str) -> Rule:
     check_product(hunt, product)
     period, warnings = _period(hunt, options)
-    query = render_living(hunt, period, product=product, parameters=options.parameters)
-    _check_length(hunt, query)
+    living = (f"ago({length_text(period)})", "now()")
+    query = render_living(hunt, living, product=product, parameters=options.parameters)
+    if not options.as_function:
+        _check_length(hunt, query, product)
     if product == DEFENDER.name:
         query = _with_required(hunt, query, accepted=options.add_columns)
-        _check_length(hunt, query)
+        _check_length(hunt, query, product)
     script = parse(query)
     found = result_columns(script, product)
     warnings += tuple(_fixed_times(script))
     if product == DEFENDER.name and found is None:
         warnings += (f"whether its result has {', '.join(REQUIRED)} cannot be read",)
     _check_words(hunt)
+    function = None
+    if options.as_function:
+        text = render_living(hunt, (START, END), parameters=options.parameters)
+        has_window = hunt.notes.window is not None
+        function = function_of(hunt.title, rule_id(hunt), text, has_window=has_window)
+        query = function.called(living)
     return Rule(
         rule_id(hunt), hunt.title, hunt.description, hunt.severity or "Medium", query,
         _frequency(hunt, options, period, product), period, product, _tactics(hunt),
         hunt.techniques, _entities(hunt, found), _details(hunt, found), _operator(hunt),
         hunt.rule.threshold or 0, _grouping(hunt), hunt.notes.triage, hunt.version, warnings,
+        function,
     )  # fmt: skip
 
 
@@ -192,13 +219,15 @@ def _fixed_times(script: Script) -> Iterator[str]:
             yield f"{literal.tokens[0].text} is a fixed time: the rule does not move on from it"
 
 
-def _check_length(hunt: Hunt, query: str) -> None:
+def _check_length(hunt: Hunt, query: str, product: str) -> None:
     if len(query) > MOST_CHARACTERS:
         raise HuntError(
             f"{hunt.name}: its query has {len(query):,} characters, a rule takes "
             f"{MOST_CHARACTERS:,}",
             location=hunt.place.locate(1, 1),
-            hint="shorten a list (--set NAME=VALUE), or keep it in a watchlist",
+            hint="shorten a list (--set NAME=VALUE); Graph has no functions to keep the query in"
+            if product == DEFENDER.name
+            else "--as-function makes the query a function of the workspace, which the rule calls",
         )
 
 
@@ -282,8 +311,8 @@ def _check_sources(hunt: Hunt) -> None:
 
 def _check_words(hunt: Hunt) -> None:
     """Severity, techniques and entity types are those of the services."""
-    if hunt.severity and hunt.severity not in _SEVERITIES:
-        raise _unknown(hunt, "severity", hunt.severity, _SEVERITIES)
+    if hunt.severity and hunt.severity not in SEVERITIES:
+        raise _unknown(hunt, "severity", hunt.severity, SEVERITIES)
     for technique in hunt.techniques:
         if not _TECHNIQUE.fullmatch(technique):
             raise _unknown(hunt, "technique", technique, ("T1016", "T1069.001"))

@@ -20,6 +20,8 @@ from qakhunt.hunts.rule_documents import (
     hunt_of_saved_search,
     yaml_text,
 )
+from qakhunt.hunts.rule_functions import called_functions, functions_among, inlined
+from qakhunt.hunts.rules import function_part
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -90,17 +92,33 @@ def check_writable(settings: ProfileSettings) -> None:
 
 
 def plan(stores: Iterable[RuleStore], rules: Sequence[Rule]) -> list[Planned]:
-    """Read what is there of each rule. Raises QakhuntError at the first that cannot be read."""
+    """Read what is there of each rule, and before it of the function that it calls.
+
+    Raises QakhuntError at the first that cannot be read.
+    """
+    _check_apart(rules, "id", lambda rule: rule.id.casefold())
+    _check_apart(
+        [one for one in map(function_part, rules) if one], "title", lambda rule: rule.title
+    )
+    return [one for store in stores for rule in rules for one in _parts(store, rule)]
+
+
+def _check_apart(rules: Iterable[Rule], what: str, key: Callable[[Rule], str]) -> None:
     seen: dict[str, str] = {}
     for rule in rules:
-        other = seen.get(rule.id.casefold())
-        if other is not None:
+        other = seen.setdefault(key(rule), rule.title)
+        if other is not rule.title:
             raise UsageError(
-                f"{other!r} and {rule.title!r} have one id, so one would replace the other",
-                hint="give each hunt an id of its own",
+                f"{other!r} and {rule.title!r} have one {what}, so one would replace the other",
+                hint=f"give each hunt a{'n' if what == 'id' else ''} {what} of its own",
             )
-        seen[rule.id.casefold()] = rule.title
-    return [_planned(store, rule) for store in stores for rule in rules]
+
+
+def _parts(store: RuleStore, rule: Rule) -> Iterator[Planned]:
+    function, functions = function_part(rule), store.functions()
+    if function is not None and functions is not None:
+        yield _planned(functions, function)
+    yield _planned(store, rule)
 
 
 def _planned(store: RuleStore, rule: Rule) -> Planned:
@@ -152,22 +170,42 @@ def _lines(value: Any) -> list[str]:
 
 @dataclass(frozen=True)
 class Imported:
-    """Hunt files of a place's rules by name, and the rules that are none."""
+    """Hunt files of a place's rules by name, and the rules that are none.
+
+    ``calling`` names the functions of the workspace that a file calls and does not hold.
+    """
 
     files: Mapping[str, str]
     left_out: tuple[str, ...]
+    calling: Mapping[str, Sequence[str]]
 
 
 def imported(stores: Iterable[RuleStore], form: str, taken: Iterable[str] = ()) -> Imported:
-    """Every rule with a query, as the text of a hunt file; no name is one of ``taken``."""
+    """Every rule with a query, as the text of a hunt file; no name is one of ``taken``.
+
+    A rule that is the call of a function of qakhunt's has the function's text.
+    """
     used = set(taken)
     files: dict[str, str] = {}
     left_out: list[str] = []
+    calling: dict[str, Sequence[str]] = {}
     for store in stores:
+        kept = store.functions()
+        functions = functions_among(kept.all()) if kept is not None else {}
         for resource in store.all():
             document = _READERS[form](resource)
             if document is None:
                 left_out.append(f"{resource.get('name') or resource.get('id')}")
                 continue
-            files[file_name(document, used | files.keys())] = yaml_text(document)
-    return Imported(files, tuple(left_out))
+            name = file_name(document, used | files.keys())
+            whole = inlined(document["query"], functions)
+            if whole is not None:
+                document["query"] = whole.query
+                if whole.window is not None:
+                    start, end = whole.window
+                    document["qakhunt"]["window"] = {"start": start, "end": end}
+            called = called_functions(document["query"], functions)
+            if called:
+                calling[name] = called
+            files[name] = yaml_text(document)
+    return Imported(files, tuple(left_out), calling)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.findings import findings_of, hit_end
 from qakhunt.answers.run_document import hit_document
+from qakhunt.hunts.model import highest_severity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 
 SCHEMA = "qakhunt.finding/1"
 FIELDS = (
-    "schema", "id", "fingerprint", "revision", "news", "reported_at", "run", "hunt", "hunts",
-    "profile",
+    "schema", "id", "fingerprint", "revision", "news", "severity", "reported_at", "run", "hunt",
+    "hunts", "profile",
     "tenant", "workspaces", "device", "account", "commands", "commands_in_all",
     "new_commands", "techniques",
     "distinct", "total", "first_seen", "last_seen", "rows", "hits",
@@ -189,7 +190,8 @@ def finding_document(finding: ReportedFinding, *, run_id: str, now: Instant) -> 
     """``qakhunt.finding/1``: what a sink is given of one finding, as plain JSON values.
 
     ``rows`` and ``commands_in_all`` count; ``hits`` and ``commands`` show the fullest and
-    the first of them. ``new_commands`` are what a grown finding has more.
+    the first of them. ``severity`` is the highest of ``hunts``, of which ``hunt`` is the one with
+    the fullest hit. ``new_commands`` are what a grown finding has more.
     """
     hits = finding.hits
     first, hunts = hits[0], [_hunt_document(hunt) for hunt in finding.hunts]
@@ -202,6 +204,7 @@ def finding_document(finding: ReportedFinding, *, run_id: str, now: Instant) -> 
         "fingerprint": finding.fingerprint,
         "revision": finding.revision,
         "news": finding.state.value,
+        "severity": highest_severity(finding.hunts),
         "reported_at": now.isoformat(),
         "run": run_id,
         "hunt": hunts[0],

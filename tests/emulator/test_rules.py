@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulator]:
         tenant_of("fabrikam", events, roles=READING),
         tenant_of("northwind", events, roles=ALL, faults=(unavailable,)),
         tenant_of("tailspin", events, roles=("ThreatHunting.Read.All",)),
+        tenant_of("tailwind", events, roles=ALL),
     )
     with Emulator(scenario_of(*tenants), tls=True) as emulator:
         yield emulator
@@ -99,6 +101,29 @@ def test_config_init_lists_the_workspaces_of_a_subscription(
     profile = load_config(made).profiles["c"]
     assert profile.workspaces == [contoso.workspaces[0].id]
     assert f"workspace contoso-{contoso.workspaces[0].id}: " in capsys.readouterr().err
+
+    def asked(*answers: str) -> str:
+        made.unlink()
+        monkeypatch.setattr("sys.stdin", Person("".join(f"{one}\n" for one in answers)))
+        chosen = [one for one in options if one not in ("--subscription", "s-1")]
+        assert run([*chosen, "--backend", "log-analytics"]) == 0
+        assert load_config(made).profiles["c"].workspaces == [contoso.workspaces[0].id]
+        return capsys.readouterr().err
+
+    # A person who names no workspace is asked for the subscription, and for workspaces again
+    # where it cannot be listed.
+    assert f"workspace contoso-{contoso.workspaces[0].id}: " in asked("", "s-1")
+    monkeypatch.setenv("QAKHUNT_ARM_ENDPOINT", "http://127.0.0.1:9")
+    assert "warning: the workspaces cannot be listed: " in asked(
+        "", "s-1", f" {contoso.workspaces[0].id} ,"
+    )
+
+
+class Person(StringIO):
+    """Answers typed on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def resource_of(name: str) -> str:
@@ -172,6 +197,83 @@ def test_an_exported_deployed_and_imported_hunt_has_the_same_query(
     arguments = ["--profile", f"contoso-{service}-writes", "--config", str(config), "--dry-run"]
     assert run(["deploy", str(path), "--to", form, *arguments]) == 0
     assert capsys.readouterr().out.startswith("unchanged: ")
+
+
+def test_a_query_too_long_for_a_rule_is_a_function_that_the_rule_calls(
+    served: Emulator, config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    burst = ("qakbot-recon-burst", "--window", "7d")
+    writes = ("--profile", "tailwind-sentinel-writes", "--config", str(config))
+    assert run(["deploy", *burst, *writes]) == 2
+    assert "hint: --as-function makes" in capsys.readouterr().err
+
+    assert run(["deploy", *burst, "--as-function", *writes]) == 0
+    created = capsys.readouterr().out.splitlines()
+    assert [line.partition(" [")[0] for line in created] == [
+        "created: qakhunt_s0650_qakbot_burst_of_discovery_commands",
+        "created: S0650 - Qakbot: burst of discovery commands",
+    ]
+    assert run(["deploy", *burst, "--as-function", *writes]) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in again] == ["unchanged", "unchanged"]
+
+    # What changes in the query changes the function and leaves the rule that calls it.
+    changed = ("--set", "MinimumFamilies=5", "--as-function", *writes)
+    assert run(["deploy", *burst, *changed, "--diff"]) == 10
+    assert "+  let MinimumFamilies = 5;" in capsys.readouterr().out
+    assert run(["deploy", *burst, *changed]) == 0
+    action, *lines, last = capsys.readouterr().out.splitlines()
+    assert (action[:8], last[:10]) == ("updated:", "unchanged:")
+    assert any("+let MinimumFamilies = 5;" in line for line in lines)
+
+    # Imported, it is one query again, which is the same function and rule.
+    folder = tmp_path / "imported"
+    reads = ("--profile", "tailwind-sentinel", "--config", str(config))
+    assert run(["hunts", "import", "--from", "sentinel", *reads, "--out", str(folder)]) == 0
+    assert "warning" not in capsys.readouterr().err
+    (path,) = folder.iterdir()
+    rule = yaml.safe_load(path.read_text())
+    assert "let MinimumFamilies = 5;" in rule["query"]
+    assert "let StartTime = ago(7d);" in rule["query"]
+    assert run(["deploy", str(path), "--as-function", *writes, "--dry-run"]) == 0
+    again = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in again] == ["unchanged", "unchanged"]
+
+    # A rule that does more than call it cannot be read without the workspace.
+    place = rules_path(served, "own", "tailwind")
+    own = {"query": created[0].split()[1] + "(ago(1d), now()) | take 1", "displayName": "own"}
+    body = {**GOOD_RULE, "properties": {**GOOD_RULE["properties"], **own}}  # type: ignore[dict-item]
+    assert ask(served, "PUT", place, body, tenant="tailwind")[0] == 201
+    arguments = ["--out", str(tmp_path / "second"), *reads]
+    assert run(["hunts", "import", "--from", "sentinel", *arguments]) == 0
+    assert "warning: own.yaml calls qakhunt_s0650" in capsys.readouterr().err
+
+
+def test_the_emulator_refuses_what_a_function_cannot_be(served: Emulator) -> None:
+    base = rules_path(served).partition("/providers/Microsoft.SecurityInsights")[0]
+    path = f"{base}/savedSearches/f?api-version=2025-07-01"
+    properties = {
+        "category": "c", "displayName": "d", "functionParameters": "a:datetime",
+        "query": "DeviceProcessEvents\n| where TimeGenerated > a",
+    }  # fmt: skip
+    for alias in ("_own", "two words"):
+        body = {"properties": {**properties, "functionAlias": alias}}
+        assert ask(served, "PUT", path, body)[0] == 400
+    broken = {**properties, "query": "DeviceInfo | where NoColumn == 1"}
+    for name, function in (("own", properties), ("broken", broken)):
+        body = {"properties": {**function, "functionAlias": name}}
+        assert ask(served, "PUT", path.replace("/f?", f"/{name}?"), body)[0] == 201
+    for query, words in (
+        ("broken(ago(1d))", "'NoColumn'"),
+        ("own_other(ago(1d))", "own_other"),
+        ("own(ago(1d))\n| where Nothing == 1", "'where' operator: Failed to resolve"),
+    ):
+        rule = {**GOOD_RULE, "properties": {**GOOD_RULE["properties"], "query": query}}  # type: ignore[dict-item]
+        status, answer = ask(served, "PUT", rules_path(served, "calls"), rule)
+        assert status == 400
+        assert words in answer["error"]["message"]
+    for name in ("own", "broken"):
+        assert ask(served, "DELETE", path.replace("/f?", f"/{name}?"))[0] == 200
 
 
 def test_a_change_is_said_and_diff_and_dry_run_write_nothing(

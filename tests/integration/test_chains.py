@@ -20,7 +20,7 @@ from qakhunt.testing.chains import DELIVERY, FILES, chain_sets, chains_of, rows_
 from qakhunt.testing.evaluation import evaluate
 from qakhunt.testing.labelled import load_labelled
 from tests.conftest import ROOT
-from tests.golden.s0650 import RULES, found_by_rules
+from tests.golden.s0650 import CASE_RULES, NOT_COUNTED, RULES, SEQUENCE_RULES, found_by_rules
 from tests.support.cli import qakhunt
 
 S0650 = Catalog().find_all(["s0650"])
@@ -113,6 +113,22 @@ def test_public_rules_find_fewer_of_the_same_chains() -> None:
     tuning, held = (found_by_rules(chains_of(name)) for name in FILES)
     assert set(tuning) == set(held) == set(RULES)
     assert len(set().union(*tuning.values())) < 0.85 * len(chains_of(FILES[0]).chains)
+
+
+def test_the_public_rule_of_each_hunted_technique_is_counted_or_the_reason_is_given() -> None:
+    counted = {
+        *RULES,
+        *SEQUENCE_RULES,
+        *NOT_COUNTED,
+        *(r for of in CASE_RULES.values() for r in of),
+    }
+    techniques = coverage_of("s0650", Catalog().all()).techniques
+    named = {t.id: (t.closest or "").split(", ") for t in techniques if t.hunts}
+    # A name of the page may have a prefix alone, or words of what was counted behind it.
+    known = {rule.partition(" (")[0].rpartition(" ")[2] for rule in counted}
+    assert {
+        t: n for t, names in named.items() for n in names if n.split(" ")[-1] not in known
+    } == {}
 
 
 def story(folder: Path) -> Path:

@@ -15,6 +15,7 @@ from qakhunt.answers.findings import EPISODE_GAP, findings_of
 from qakhunt.answers.hits import Hit
 from qakhunt.answers.run_document import json_schema, load_result
 from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.model import highest_severity
 from qakhunt.kql.values import TICK, Instant, Timespan
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
@@ -79,6 +80,7 @@ def test_the_json_names_each_finding_and_reads_it_back(tmp_path: Path) -> None:
     jsonschema.validate(document, json_schema())
     first, second = document["findings"]
     assert (first["hits"], first["device"], first["account"]) == ([2, 0], "ws-01", "a.moreau")
+    assert first["severity"] == "High"
     assert first["start"].startswith("2026-10-14T09:12:00")
     assert first["end"].startswith("2026-10-14T09:13:00")
     assert (second["hits"], second["hunts"]) == ([1], [hunt().name])
@@ -118,6 +120,20 @@ def test_a_hunt_that_joins_a_finding_makes_it_grow_and_keeps_its_name() -> None:
     document = finding_document(grown, run_id="run", now=NOW)
     assert {hunt["name"] for hunt in document["hunts"]} == {hunt().name, BURST}
     assert document["revision"] == 2
+
+
+def test_a_finding_is_as_severe_as_the_severest_of_its_hunts() -> None:
+    mild = replace(hunt(), severity="Low")
+    by_name = {mild.name: mild, BURST: replace(BY_NAME[BURST], severity="High")}
+    fuller = replace(hit_at("2026-10-14T09:12:03Z"), distinct=9)
+    hits = [fuller, hit_at("2026-10-14T09:12:00Z", name=BURST)]
+    (finding,) = reported_findings(hits, by_name)
+    document = finding_document(finding, run_id="run", now=NOW)
+    assert (document["hunt"]["severity"], document["severity"]) == ("Low", "High")
+    assert highest_severity([mild, replace(mild, severity="Odd"), replace(mild, severity="")]) == (
+        "Low"
+    )
+    assert highest_severity([replace(mild, severity="")]) == ""
 
 
 def test_the_parts_of_a_finding_that_came_apart_are_both_reported() -> None:

@@ -27,6 +27,7 @@ from qakhunt.hunts.rule_documents import (
     sentinel_yaml,
     yaml_text,
 )
+from qakhunt.hunts.rule_functions import CATEGORY, Inlined, inlined
 from qakhunt.hunts.rules import (
     MissingColumnsError,
     RuleOptions,
@@ -59,6 +60,11 @@ def test_no_rule_of_a_built_in_hunt_holds_an_instant(hunt: Hunt) -> None:
         if hunt.name == "qakbot-recon-burst":
             with pytest.raises(HuntError, match="a rule takes 10,000"):
                 make(hunt, options)
+            called = sentinel_rule(hunt, RuleOptions(window="7d", as_function=True))
+            assert called.function is not None
+            assert called.query == f"{called.function.name}(ago(7d), now())"
+            assert not INSTANT.search(called.function.query.replace("to typeof(datetime)", ""))
+            assert "let StartTime = QakhuntStart;" in called.function.query
             continue
         if hunt.name == "qakbot-recon-injected-parent" and make is defender_detection:
             with pytest.raises(HuntError, match="add arg_max|Timestamp, ReportId missing"):
@@ -68,6 +74,65 @@ def test_no_rule_of_a_built_in_hunt_holds_an_instant(hunt: Hunt) -> None:
         assert not INSTANT.search(rule.query)
         assert "= ago(7d);" in rule.query
         assert "= now();" in rule.query
+
+
+def test_a_function_and_its_rule_are_one_template_or_two_files(tmp_path: Path) -> None:
+    options = ["--to", "sentinel-rule", "--window", "7d", "--as-function"]
+    arm, text = tmp_path / "rule.json", tmp_path / "rule.yaml"
+    for path in (arm, text):
+        assert run(["hunts", "export", "qakbot-recon-burst", *options, "--out", str(path)]) == 0
+    function, rule = json.loads(arm.read_text())["resources"]
+    assert function["type"].endswith("/savedSearches")
+    assert function["properties"]["functionParameters"] == (
+        "QakhuntStart:datetime, QakhuntEnd:datetime"
+    )
+    name = function["properties"]["functionAlias"]
+    assert rule["properties"]["query"] == f"{name}(ago(7d), now())"
+    identifier = function["name"].rpartition("/")[2].removesuffix("')]")
+    assert rule["dependsOn"] == [
+        "[resourceId('Microsoft.OperationalInsights/workspaces/savedSearches', "
+        f"parameters('workspace'), '{identifier}')]"
+    ]
+    first, second = yaml.safe_load_all(text.read_text())
+    assert first["FunctionQuery"] == function["properties"]["query"]
+    assert second["query"] == rule["properties"]["query"]
+    assert text.read_text().startswith("# A function of the workspace: ")
+
+
+def test_a_function_of_a_hunt_without_a_window_has_no_parameters(tmp_path: Path) -> None:
+    hunt = hunt_file(tmp_path, "DeviceInfo | where TimeGenerated > ago(1h)", queryPeriod="1d")
+    rule = sentinel_rule(hunt, RuleOptions(as_function=True))
+    assert (rule.query, rule.function and rule.function.parameters) == ("qakhunt_own()", "")
+    assert "functionParameters" not in arm_template(rule, scheduled=True)
+
+
+def test_defender_keeps_no_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    export = ["hunts", "export", "qakbot-recon-burst", "--to", "defender-detection"]
+    assert run(export) == 2
+    assert "Graph has no functions" in capsys.readouterr().err
+    assert run([*export, "--as-function"]) == 2
+    assert "Graph has no functions that a custom detection could call" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("query", "function"),
+    [
+        ("f(ago(1d), now()) | take 1", {}),
+        ("f(ago(1d))", {}),
+        ("g(ago(1d), now())", {}),
+        ("f(ago(1d), now())", {"category": "another's"}),
+        ("f(ago(1d), now())", {"query": "let A = QakhuntStart; T | where Time > A"}),
+    ],
+)
+def test_only_the_call_of_an_own_function_is_put_in_its_place(
+    query: str, function: dict[str, Any]
+) -> None:
+    text = "let A = QakhuntStart;\nlet B = QakhuntEnd;\nT | where Time between (A .. B)"
+    own = {"category": CATEGORY, "functionParameters": "x", "query": text}
+    assert inlined("f(ago(1d), now())", {"f": own}) == Inlined(
+        text.replace("QakhuntStart", "ago(1d)").replace("QakhuntEnd", "now()"), ("A", "B")
+    )
+    assert inlined(query, {"f": {**own, **function}}) is None
 
 
 def test_the_parameters_of_the_run_stand_in_the_rule() -> None:

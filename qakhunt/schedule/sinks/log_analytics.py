@@ -33,7 +33,7 @@ _COLUMNS = {
     "FindingId": ("string", "id"), "Fingerprint": ("string", "fingerprint"),
     "Revision": ("int", "revision"), "News": ("string", "news"), "RunId": ("string", "run"),
     "Hunt": ("string", "hunt.name"), "HuntTitle": ("string", "hunt.title"),
-    "Severity": ("string", "hunt.severity"), "Profile": ("string", "profile"),
+    "Severity": ("string", "severity"), "Profile": ("string", "profile"),
     "CustomerTenantId": ("string", "tenant"), "Workspaces": ("dynamic", "workspaces"),
     "Device": ("string", "device"), "Account": ("string", "account"),
     "Commands": ("dynamic", "commands"), "NewCommands": ("dynamic", "new_commands"),

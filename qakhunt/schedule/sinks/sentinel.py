@@ -25,6 +25,7 @@ from qakhunt.backends.replies import one_line
 from qakhunt.backends.retry import RetryLimits
 from qakhunt.core.errors import ConfigError
 from qakhunt.core.safe_text import for_terminal
+from qakhunt.hunts.model import SEVERITIES
 from qakhunt.schedule.sinks.base import NotTaken, Sink, SinkContext, SinkKind, to_json
 from qakhunt.schedule.sinks.web import retry_after
 from qakhunt.schedule.store import Message
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 
 VERSION, BOOKMARK_VERSION = "2024-09-01", "2025-07-01-preview"
 _PROVIDER = "providers/Microsoft.SecurityInsights"
-_SEVERITIES = ("High", "Medium", "Low", "Informational")
 _AGAIN = (408, 429, 500, 502, 503, 504)
 _MOST_TITLE, _MOST_RESULT = 150, 30_000
 _SILENCE = 60.0
@@ -160,7 +160,7 @@ def _incident(finding: Mapping[str, Any]) -> dict[str, Any]:
     hunt = finding["hunt"]
     title = f"{hunt['title']} on {finding['device'] or 'an unnamed device'}"
     count = finding["distinct"] or finding["commands_in_all"]
-    severity = hunt["severity"] if hunt["severity"] in _SEVERITIES else "Medium"
+    severity = finding["severity"] if finding["severity"] in SEVERITIES else "Medium"
     found = {
         "title": _cut(for_terminal(title), _MOST_TITLE),
         "description": f"Found by qakhunt: {count} distinct commands. Device, account and "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from qakhunt.hunts.rule_functions import functions_among
 from qakhunt.kql.parser import parse
 from qakhunt.kql.values import Timespan
 from qakhunt.kql.visitors import sources
@@ -53,6 +54,7 @@ _PATH = re.compile(
 _LIST = re.compile(
     r"/subscriptions/[^/]+/providers/Microsoft\.OperationalInsights/workspaces", re.IGNORECASE
 )
+_ALIAS = re.compile(r"[A-Za-z][A-Za-z0-9_]*", re.ASCII)
 _SHORTEST, _LONGEST = Timespan.parse("5m"), Timespan.parse("14d")
 _SCHEDULED = (
     "displayName", "enabled", "query", "queryFrequency", "queryPeriod", "severity",
@@ -66,6 +68,11 @@ class ResourceManager:
     def __init__(self, queries: QueryServices, issuer: Issuer) -> None:
         self._queries, self._issuer = queries, issuer
         self.kept = Resources()
+        queries.functions = self._functions
+
+    def _functions(self, workspace: str) -> dict[str, Mapping[str, Any]]:
+        """The functions among a workspace's saved searches, by name."""
+        return functions_among(self.kept.below(f"-{workspace}/savedSearches"))
 
     def target(self, path: str) -> tuple[Tenant, Workspace] | None:
         """The tenant and workspace that a path names."""
@@ -204,6 +211,9 @@ def _check_sources(query: Any) -> None:
 
 def _check_saved_search(properties: Mapping[str, Any]) -> None:
     required(properties, "category", "displayName", "query")
+    alias = properties.get("functionAlias")
+    if alias and not _ALIAS.fullmatch(str(alias)):
+        raise bad_request(f"'{alias}' is no function name")
 
 
 def _check_incident(properties: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from qakhunt.answers import wire_hunting, wire_log_analytics
 from qakhunt.answers.cells import WireError, decode_body, encode_body
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
+from qakhunt.hunts.rule_functions import called_functions
 from qakhunt.kql.parser import parse
 from qakhunt.kql.schema import columns, tables
 from qakhunt.kql.syntax import Operator, find
@@ -21,7 +22,7 @@ from qakhunt.testing.emulator.replies import JSON, Reply, error_reply, json_repl
 from qakhunt.testing.emulator.timespan import days_before, intersect, parse_timespan, since
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from qakhunt.answers.table import ResultTable
     from qakhunt.kql.values import Window
@@ -83,6 +84,7 @@ class QueryServices:
         self._loaded = loaded
         self._store = store
         self._issuer = issuer
+        self.functions: Callable[[str], Mapping[str, Mapping[str, Any]]] = lambda _workspace: {}
         self.tenants = {t.id.lower(): t for t in loaded.scenario.tenants}
         self.workspaces = {
             w.id.lower(): (t, w) for t in loaded.scenario.tenants for w in t.workspaces
@@ -264,18 +266,22 @@ class QueryServices:
         window = query.window
         if fault and fault.window:
             window = fault.window(window, at)
+        functions = self.functions(query.workspace) if query.workspace else {}
+        head = "".join(_definitions(query.text, functions))
         try:
             table = self._store.ask(
-                query.inputs, query.product, query.text, now=self.clock(), window=window,
+                query.inputs, query.product, head + query.text, now=self.clock(), window=window,
                 timeout=query.seconds, workspace=query.workspace,
             )  # fmt: skip
         except EngineTimeout:
             return self._refuse(query.service, "timeout")
         except EngineRefused as problem:
             kind = "syntax" if problem.message.startswith("syntax error") else "semantic"
+            words = _service_words(replace(query, text=head + query.text), problem)
+            line = max(problem.line - head.count("\n"), 0)
             return self._refuse(
-                query.service, kind, words=_service_words(query, problem), line=problem.line,
-                column=problem.column, word=_word_at(query.text, problem.line, problem.column),
+                query.service, kind, words=words, line=line, column=problem.column,
+                word=_word_at(query.text, line, problem.column),
             )  # fmt: skip
         if fault and fault.rows:
             table = fault.rows(table, at)
@@ -312,6 +318,15 @@ class QueryServices:
 
     def _refuse(self, service: str, kind: str, **words: object) -> Reply:
         return error_reply(service, kind, self._issuer.clock.time(), **words)
+
+
+def _definitions(text: str, functions: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """The workspace's functions that a query calls, as lets before it."""
+    for name in called_functions(text, functions) if functions else ():
+        own = functions[name]
+        others = {other: one for other, one in functions.items() if other != name}
+        yield from _definitions(own["query"], others)
+        yield f"let {name} = ({own.get('functionParameters') or ''}) {{\n{own['query']}\n}};\n"
 
 
 _UNKNOWN = re.compile(r"no (table|column|table or column) named '(.*)'")

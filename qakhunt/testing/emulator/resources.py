@@ -60,6 +60,11 @@ class Resources:
         with self._lock:
             return [one for (where, _), one in self._kept.items() if where == place.lower()]
 
+    def below(self, ending: str) -> list[dict[str, Any]]:
+        """Those of every place that ends so."""
+        with self._lock:
+            return [one for (at, _), one in self._kept.items() if at.endswith(ending.lower())]
+
     def put(
         self, place: str, identifier: str, document: dict[str, Any], etag: str | None = None
     ) -> tuple[dict[str, Any], bool]:
