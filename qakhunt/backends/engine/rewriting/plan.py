@@ -32,7 +32,7 @@ from qakhunt.kql.syntax import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.kql.schema import Columns
@@ -175,7 +175,8 @@ class Planner:
         self.inside = ""
         self.header: list[Span | str] = []
         self.parameters = 0
-        self.declared = {let.name for let in find(self.script, Let)}
+        self.lets = list(find(self.script, Let))
+        self.declared = {let.name for let in self.lets}
         self._places: list[tuple[Pipeline, Operator]] = []
         self._translated: dict[tuple[str, int], str] = {}
         self._made_of: dict[str, tuple[str, Any]] = {}
@@ -191,6 +192,11 @@ class Planner:
         )  # fmt: skip
 
     # Walking
+
+    @property
+    def pipelines(self) -> Iterator[Pipeline]:
+        """All pipelines of the query."""
+        return find(self.script, Pipeline)
 
     def visit(self, node: Node) -> None:
         """Rewrite a node and all below it, the innermost first."""

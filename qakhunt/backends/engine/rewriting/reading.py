@@ -12,6 +12,7 @@ from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
     plugins,
     searching,
     series,
+    windows,
 )
 from qakhunt.backends.engine.rewriting.expressions import respell_expressions
 from qakhunt.backends.engine.rewriting.plan import Plan, Planner
