@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.rewriting import windows
-from qakhunt.backends.engine.rewriting.plan import STEPS, Planner, refusal
+from qakhunt.backends.engine.rewriting.plan import Planner, refusal, rewrites
 from qakhunt.backends.engine.sql_types import identifier
 from qakhunt.kql.syntax import Group, Name, Named, Node, Operator, Ordered, Pipeline
 
@@ -202,4 +202,5 @@ def _take(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
     return _Applied(after, applied.own)
 
 
-STEPS.update({"mv-apply": mv_apply, "mvapply": mv_apply, "partition": partition})
+rewrites(mv_apply, "mv-apply", "mvapply")
+rewrites(partition, "partition")

@@ -239,8 +239,7 @@ class Planner:
             self._places.append((pipeline, operator))
             self._visit_parts(operator)
             self._places.pop()
-            step = STEPS.get(operator.name)
-            if step is not None:
+            for step in STEPS.get(operator.name, ()):
                 step(self, pipeline, operator)
 
     def _visit_parts(self, operator: Operator) -> None:
@@ -429,7 +428,13 @@ def argument(node: Node) -> Node:
     return node.value if isinstance(node, Named) else node
 
 
-STEPS: dict[str, Step] = {}
-"""Operator -> what rewrites it behind a bar."""
+STEPS: dict[str, list[Step]] = {}
+"""Operator -> what rewrites it behind a bar, one after the other."""
 HEADS: dict[str, Head] = {}
 """Operator or function -> what rewrites it as a source or in an expression."""
+
+
+def rewrites(step: Step, *operators: str) -> None:
+    """Have a step rewrite these operators."""
+    for name in operators:
+        STEPS.setdefault(name, []).append(step)

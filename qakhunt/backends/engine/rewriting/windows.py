@@ -10,10 +10,22 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
-from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, refusal
+from qakhunt.backends.engine.rewriting.plan import HEADS, Planner, refusal, rewrites
 from qakhunt.backends.engine.rewriting.spelling import column_name, quoted
 from qakhunt.backends.engine.sql_types import identifier
-from qakhunt.kql.syntax import Call, Name, Named, Node, Operator, Pipeline, bare, stages
+from qakhunt.kql.syntax import (
+    Call,
+    Comparison,
+    Name,
+    Named,
+    Node,
+    Operator,
+    Pipeline,
+    Wildcard,
+    bare,
+    find,
+    stages,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,6 +66,8 @@ def step(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     found = calls(operator)
     if not found and operator.name != "serialize":
         return
+    if found and any(isinstance(one.left, Wildcard) for one in find(operator, Comparison)):
+        raise refusal(f"{found[0].name}() beside '*'", found[0], "filter in two steps")
     if not found and not operator.arguments:
         planner.edit(operator.start, operator.end, "")
         return
@@ -70,9 +84,7 @@ def step(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
     planner.becomes(pipeline, operator, read(planner, placed, operator, _PLACE))
 
 
-def read(
-    planner: Planner, rows: Stage, operator: Operator, place: str, part: str = ""
-) -> Stage:
+def read(planner: Planner, rows: Stage, operator: Operator, place: str, part: str = "") -> Stage:
     """The operator over rows numbered by ``place``; apart for each ``part``, both then stay."""
     made: list[str] = []
     for number, call in enumerate(calls(operator)):
@@ -117,9 +129,7 @@ def _serializer(
     )
 
 
-def _holder(
-    planner: Planner, pipeline: Pipeline, operator: Operator
-) -> tuple[Pipeline, Operator]:
+def _holder(planner: Planner, pipeline: Pipeline, operator: Operator) -> tuple[Pipeline, Operator]:
     """The pipeline that an operator stands in, which may be that of a let."""
     if operator in pipeline.operators:
         return pipeline, operator
@@ -158,9 +168,7 @@ def _name_columns(planner: Planner, operator: Operator) -> None:
             planner.edit(item.start, item.end, f"Column{unnamed} = {planner.words(item)}")
 
 
-def _column(
-    planner: Planner, rows: Stage, call: Call, number: int, place: str, part: str
-) -> Stage:
+def _column(planner: Planner, rows: Stage, call: Call, number: int, place: str, part: str) -> Stage:
     """The rows with the call's value as a further column."""
     least, most = _ARGUMENTS[call.name]
     if not least <= len(call.arguments) <= most:
@@ -176,7 +184,8 @@ def _column(
     result = f"_window{number}"
     restart = names[most - 1] if call.name not in ("prev", "next") and len(names) == most else None
     by = f"{part}, {place}" if part else place
-    grouped = f"SELECT *, count(*) FILTER (WHERE {restart or 'false'}) OVER (ORDER BY {by}) AS _g"
+    counted = f"{_count(restart)} OVER (ORDER BY {by})" if restart else "0"
+    grouped = f"SELECT *, {counted} AS _g"
     source = f"({grouped} FROM {identifier(given.name)})"
     over = f"(PARTITION BY {', '.join([*([part] if part else []), '_g'])} ORDER BY {place})"
     if call.name == "row_window_session":
@@ -201,6 +210,11 @@ def _column(
     return planner.stage(f"SELECT * EXCLUDE ({extra}) FROM (\n{sql}\n)")
 
 
+def _count(condition: str) -> str:
+    """How often it holds: DuckDB's FILTER takes quadratic time over a window."""
+    return f"sum(CASE WHEN {condition} THEN 1 ELSE 0 END)"
+
+
 def _neighbour(name: str, given: Stage, names: list[str], over: str) -> str:
     kind = given.columns[names[0]]
     default = names[2] if len(names) > 2 else "''" if kind == "string" else "NULL"
@@ -214,8 +228,9 @@ def _ranks(source: str, term: str, result: str, over: str, *, dense: bool) -> st
         f"SELECT *, row_number() OVER {over} AS _n, ({term} IS DISTINCT FROM lag({term}) OVER "
         f"{over} OR row_number() OVER {over} = 1) AS _begins FROM {source}"
     )
-    rank = "count(*) FILTER (WHERE _begins)" if dense else "max(_n) FILTER (WHERE _begins)"
-    return f"SELECT * EXCLUDE (_n, _begins), {rank} OVER {over} AS {result} FROM ({marked})"
+    rank = _count("_begins") if dense else "max(CASE WHEN _begins THEN _n END)"
+    value = f"CAST({rank} OVER {over} AS BIGINT) AS {result}"
+    return f"SELECT * EXCLUDE (_n, _begins), {value} FROM ({marked})"
 
 
 def _sessions(
@@ -229,7 +244,7 @@ def _sessions(
     begins = f"{earlier} IS NULL OR {time} >= {earlier} + {apart} OR {restart or 'false'}"
     return (
         f"WITH RECURSIVE _marked AS (SELECT *, ({begins}) AND {time} IS NOT NULL AS _begins "
-        f"FROM {source}), _cut AS (SELECT * EXCLUDE (_begins), count(*) FILTER (WHERE _begins) "
+        f"FROM {source}), _cut AS (SELECT * EXCLUDE (_begins), {_count('_begins')} "
         f"OVER (ORDER BY {by}) AS _segment FROM _marked), _starts AS ("
         f"SELECT _segment, min({place}) AS _at, arg_min({time}, {place}) AS _first FROM _cut "
         f"WHERE {time} IS NOT NULL GROUP BY _segment UNION ALL "
@@ -253,5 +268,5 @@ def elsewhere(planner: Planner, call: Node) -> None:
         )
 
 
-STEPS.update(dict.fromkeys(_READERS, step))
+rewrites(step, *_READERS)
 HEADS.update(dict.fromkeys(_ARGUMENTS, elsewhere))
