@@ -51,7 +51,6 @@ _INSTEAD = {
     "scan": "compare with the row before, as in sort by Time asc | extend earlier = prev(Time)",
     "top-hitters": "'summarize n = count() by x | top 10 by n' counts exactly",
     "top-nested": "'summarize n = count() by x | top 10 by n' has the first level",
-    "parse-kv": "'extend x = extract(...)' reads one value",
     "consume": "'count' runs the whole query, too",
 }
 """Operators that are refused, and what to write instead."""

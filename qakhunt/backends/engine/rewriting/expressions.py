@@ -82,7 +82,7 @@ def _names_of_keywords(script: Script) -> Iterator[Edit]:
             yield Edit(name.start, name.end, f"['{name.name}']")
 
 
-_READERS = {
+READERS = {
     "string": "tostring", "int": "toint", "long": "tolong", "real": "toreal", "double": "toreal",
     "datetime": "todatetime", "date": "todatetime", "timespan": "totimespan", "bool": "tobool",
     "guid": "toguid", "dynamic": "todynamic",
@@ -95,7 +95,7 @@ def _typed_extracts(script: Script) -> Iterator[Edit]:
         type_of = call.arguments[-1] if call.arguments else None
         if not isinstance(type_of, Call) or type_of.name != "typeof":
             continue
-        reader = _READERS.get("".join(part.text for part in type_of.tokens[2:-1]))
+        reader = READERS.get("".join(part.text for part in type_of.tokens[2:-1]))
         if call.name in ("extract", "extract_json", "extractjson") and reader:
             yield Edit(call.start, call.start, f"{reader}(")
             yield Edit(call.arguments[-2].end, type_of.end, ")")

@@ -9,6 +9,7 @@ from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
     arrays,
     columns,
     outside,
+    pairs,
     plugins,
     searching,
     series,
