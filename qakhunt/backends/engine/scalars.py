@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.backends.engine import networks
+from qakhunt.backends.engine import networks, number_series
 from qakhunt.backends.engine.corrections import ELEMENT
 from qakhunt.backends.engine.dynamics import NUMBER, text_of
 from qakhunt.backends.engine.networks import bind, hygienic
@@ -412,6 +412,7 @@ def _same_as(name: str) -> Callable[..., str]:
 
 FUNCTIONS: dict[str, Function] = {
     **networks.FUNCTIONS,
+    **number_series.FUNCTIONS,
     "split": (split, 2, 3),
     "base64_decode_tostring": (base64_decode_tostring, 1, 1),
     "base64_decodestring": (base64_decode_tostring, 1, 1),
@@ -477,6 +478,16 @@ REFUSED = {
     ),
     "series_decompose_anomalies": (
         "is not computed", "compare with an average and its stdev(), by summarize"
+    ),
+    **dict.fromkeys(("series_stats", "series_fit_line"), (
+        "gives several columns, which 'extend' and 'project' alone can take",
+        "its namesake with _dynamic at the end gives one value",
+    )),
+    **dict.fromkeys(("series_outliers", "series_decompose", "series_periods_detect"), (
+        "is not computed", "compare with an average and its stdev(), by summarize"
+    )),
+    "series_fill_linear": (
+        "rounds in a way that is not documented", "series_fill_forward() or series_fill_const()"
     ),
     "rand": ("is another value on every run", "hash(column, n) parts rows the same way each time"),
     "new_guid": ("is another value on every run", None),

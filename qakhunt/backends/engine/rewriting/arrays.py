@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from qakhunt.backends.engine.rewriting.plan import STEPS, Planner, refusal
+from qakhunt.backends.engine.rewriting import windows
+from qakhunt.backends.engine.rewriting.plan import Planner, refusal, rewrites
 from qakhunt.backends.engine.sql_types import identifier
 from qakhunt.kql.syntax import Group, Name, Named, Node, Operator, Ordered, Pipeline
 
@@ -94,12 +95,15 @@ def _names(node: Node) -> list[str]:
 
 def _step(planner: Planner, numbered: Stage, applied: _Applied, step: Operator) -> _Applied:
     name = step.name
+    if name == "serialize" or windows.calls(step):
+        return _serialized(planner, applied, step)
     if name in _PLAIN:
         return _plain(planner, applied, step)
     if name in ("project", "distinct"):
         listed = step.arguments[0].start, step.arguments[-1].end
-        after = _asked(planner, applied, f" | {name} {_ROW}, ", listed)
-        return _Applied(after, [one for one in after.columns if one != _ROW])
+        place = f"{_ORDER}, " if name == "project" and _ORDER in applied.stage.columns else ""
+        after = _asked(planner, applied, f" | {name} {_ROW}, {place}", listed)
+        return _Applied(after, [one for one in after.columns if one not in (_ROW, _ORDER)])
     if name in ("summarize", "count"):
         return _summarize(planner, numbered, applied, step)
     if name in ("sort", "order"):
@@ -123,6 +127,23 @@ def _plain(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
     return _Applied(
         after, own + [one for one in after.columns if one not in had and one not in own]
     )
+
+
+def _serialized(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
+    """Rows in their order, and what window functions say of it."""
+    rows = applied.stage
+    if _ORDER not in rows.columns:
+        if step.name != "serialize":
+            raise windows.unordered(windows.calls(step)[0])
+        rows = planner.stage(
+            f"SELECT *, row_number() OVER () AS {_ORDER} FROM {identifier(rows.name)}"
+        )
+    if not step.arguments:
+        return _Applied(rows, applied.own)
+    after = windows.read(planner, rows, step, _ORDER, _ROW)
+    own = [one for one in applied.own if one in after.columns]
+    new = [one for one in after.columns if one not in (*rows.columns, *own)]
+    return _Applied(after, own + new)
 
 
 def _summarize(planner: Planner, numbered: Stage, applied: _Applied, step: Operator) -> _Applied:
@@ -160,8 +181,8 @@ def _sort(planner: Planner, applied: _Applied, keys: tuple[Node, ...]) -> _Appli
             f"_key{number} {'ASC' if ascending else 'DESC'} NULLS {'FIRST' if first else 'LAST'}"
         )
     keyed = _asked(planner, applied, *words)
-    place = f"row_number() OVER (PARTITION BY {_ROW} ORDER BY {', '.join(order)})"
     columns = ", ".join(identifier(one) for one in applied.stage.columns if one != _ORDER)
+    place = f"row_number() OVER (PARTITION BY {_ROW} ORDER BY {', '.join(order)}, {columns})"
     after = planner.stage(
         f"SELECT {columns}, {place} AS {_ORDER} FROM {identifier(keyed.name)} "
         f"ORDER BY {_ROW}, {_ORDER}"
@@ -181,4 +202,5 @@ def _take(planner: Planner, applied: _Applied, step: Operator) -> _Applied:
     return _Applied(after, applied.own)
 
 
-STEPS.update({"mv-apply": mv_apply, "mvapply": mv_apply, "partition": partition})
+rewrites(mv_apply, "mv-apply", "mvapply")
+rewrites(partition, "partition")

@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
-from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, no_column, refusal
+from qakhunt.backends.engine.rewriting.plan import HEADS, Planner, no_column, refusal, rewrites
 from qakhunt.backends.engine.rewriting.spelling import quoted
 from qakhunt.kql.syntax import Call, Literal, Name, Node, Operator, Ordered, Pipeline, Wildcard
 
@@ -44,10 +44,22 @@ def distinct(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
         planner.edit(star.start, star.end, ", ".join(map(quoted, known)))
 
 
-def unknown(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
-    """What the translator would call a syntax error, refused by its name."""
+_INSTEAD = {
+    "fork": "run each branch as a query of its own",
+    "facet": "summarize n = count() by one column, in a query for each",
+    "reduce": "group by what the texts share, as in summarize count() by x = extract(...)",
+    "scan": "compare with the row before, as in sort by Time asc | extend earlier = prev(Time)",
+    "top-hitters": "'summarize n = count() by x | top 10 by n' counts exactly",
+    "top-nested": "'summarize n = count() by x | top 10 by n' has the first level",
+    "consume": "'count' runs the whole query, too",
+}
+"""Operators that are refused, and what to write instead."""
+
+
+def refuse(planner: Planner, pipeline: Pipeline, operator: Operator) -> None:
+    """An operator that the engine does not run."""
     del planner, pipeline
-    raise refusal(f"the operator {operator.name!r}", operator.parts[1])
+    raise refusal(f"the operator {operator.name!r}", operator, _INSTEAD[operator.name])
 
 
 def _project(planner: Planner, operator: Operator, names: Iterable[str]) -> None:
@@ -99,8 +111,9 @@ def column_if_exists(planner: Planner, call: Node) -> None:
         planner.edit(call.start, call.end, f"({planner.words(arguments[1])})")
 
 
-STEPS.update({
+for _name, _step in {
     "project-reorder": reorder, "project-keep": keep, "project-away": away, "as": name_it,
-    "distinct": distinct, "parse-kv": unknown,
-})  # fmt: skip
+    "distinct": distinct, **dict.fromkeys(_INSTEAD, refuse),
+}.items():  # fmt: skip
+    rewrites(_step, _name)
 HEADS.update({"column_ifexists": column_if_exists, "columnifexists": column_if_exists})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.engine.number_series import LINE, STATISTICS
+from qakhunt.backends.engine.rewriting.spelling import column_name, quoted
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.parser import parse
-from qakhunt.kql.syntax import Call, Declaration, Group, Name, Operator, Option, Path, find
+from qakhunt.kql.syntax import Call, Declaration, Group, Name, Named, Operator, Option, Path, find
 from qakhunt.kql.tokens import Token
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ def respell_expressions(text: str) -> list[Edit]:
     script = parse(text)
     found = [
         *_bare_indexes(script), *_leading_captures(script), *_percentiles(script, text),
-        *_names_of_keywords(script), *_typed_extracts(script),
+        *_names_of_keywords(script), *_typed_extracts(script), *_several_columns(script, text),
     ]  # fmt: skip
     spans = [(edit.start, edit.end) for edit in found]
     return [e for e in found if not any(start < e.start < end for start, end in spans)]
@@ -82,7 +84,7 @@ def _names_of_keywords(script: Script) -> Iterator[Edit]:
             yield Edit(name.start, name.end, f"['{name.name}']")
 
 
-_READERS = {
+READERS = {
     "string": "tostring", "int": "toint", "long": "tolong", "real": "toreal", "double": "toreal",
     "datetime": "todatetime", "date": "todatetime", "timespan": "totimespan", "bool": "tobool",
     "guid": "toguid", "dynamic": "todynamic",
@@ -95,7 +97,28 @@ def _typed_extracts(script: Script) -> Iterator[Edit]:
         type_of = call.arguments[-1] if call.arguments else None
         if not isinstance(type_of, Call) or type_of.name != "typeof":
             continue
-        reader = _READERS.get("".join(part.text for part in type_of.tokens[2:-1]))
+        reader = READERS.get("".join(part.text for part in type_of.tokens[2:-1]))
         if call.name in ("extract", "extract_json", "extractjson") and reader:
             yield Edit(call.start, call.start, f"{reader}(")
             yield Edit(call.arguments[-2].end, type_of.end, ")")
+
+
+_SEVERAL = {"series_stats": STATISTICS, "series_fit_line": LINE}
+
+
+def _several_columns(script: Script, text: str) -> Iterator[Edit]:
+    """``(a, b) = series_stats(x)`` as a column for each name, all of them where none is given."""
+    for operator in find(script, Operator):
+        for item in operator.arguments if operator.name in ("extend", "project") else ():
+            call = item.value if isinstance(item, Named) else item
+            if not isinstance(call, Call) or call.name not in _SEVERAL or not call.arguments:
+                continue
+            columns = _SEVERAL[call.name]
+            own = f"{call.name}_{column_name(call.arguments[0]) or ''}"
+            names = item.names if isinstance(item, Named) else [f"{own}_{one}" for one in columns]
+            listed = text[call.arguments[0].start : call.arguments[-1].end]
+            each = (
+                f"{quoted(name)} = {read}({call.name}_dynamic({listed})['{column}'])"
+                for name, (column, read) in zip(names, columns.items(), strict=False)
+            )
+            yield Edit(item.start, item.end, ", ".join(each))

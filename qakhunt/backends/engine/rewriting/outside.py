@@ -14,13 +14,13 @@ from qakhunt.backends.engine import external
 from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting.plan import (
     HEADS,
-    STEPS,
     Planner,
     argument,
     foreign_names,
     names_in,
     no_column,
     refusal,
+    rewrites,
 )
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier
 from qakhunt.core.errors import EventsError
@@ -271,7 +271,7 @@ def elsewhere(_: Planner, call: Node) -> None:
     )  # fmt: skip
 
 
-STEPS["invoke"] = invoke
+rewrites(invoke, "invoke")
 HEADS.update({
     "externaldata": external_data, "external_data": external_data, "_GetWatchlist": watchlist,
     _GEO: geography,

@@ -32,7 +32,7 @@ from qakhunt.kql.syntax import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from qakhunt.backends.engine.external import ExternalFiles
     from qakhunt.kql.schema import Columns
@@ -175,7 +175,8 @@ class Planner:
         self.inside = ""
         self.header: list[Span | str] = []
         self.parameters = 0
-        self.declared = {let.name for let in find(self.script, Let)}
+        self.lets = list(find(self.script, Let))
+        self.declared = {let.name for let in self.lets}
         self._places: list[tuple[Pipeline, Operator]] = []
         self._translated: dict[tuple[str, int], str] = {}
         self._made_of: dict[str, tuple[str, Any]] = {}
@@ -191,6 +192,11 @@ class Planner:
         )  # fmt: skip
 
     # Walking
+
+    @property
+    def pipelines(self) -> Iterator[Pipeline]:
+        """All pipelines of the query."""
+        return find(self.script, Pipeline)
 
     def visit(self, node: Node) -> None:
         """Rewrite a node and all below it, the innermost first."""
@@ -233,8 +239,7 @@ class Planner:
             self._places.append((pipeline, operator))
             self._visit_parts(operator)
             self._places.pop()
-            step = STEPS.get(operator.name)
-            if step is not None:
+            for step in STEPS.get(operator.name, ()):
                 step(self, pipeline, operator)
 
     def _visit_parts(self, operator: Operator) -> None:
@@ -423,7 +428,13 @@ def argument(node: Node) -> Node:
     return node.value if isinstance(node, Named) else node
 
 
-STEPS: dict[str, Step] = {}
-"""Operator -> what rewrites it behind a bar."""
+STEPS: dict[str, list[Step]] = {}
+"""Operator -> what rewrites it behind a bar, one after the other."""
 HEADS: dict[str, Head] = {}
 """Operator or function -> what rewrites it as a source or in an expression."""
+
+
+def rewrites(step: Step, *operators: str) -> None:
+    """Have a step rewrite these operators."""
+    for name in operators:
+        STEPS.setdefault(name, []).append(step)

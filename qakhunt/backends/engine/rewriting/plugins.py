@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting.plan import (
-    STEPS,
     Planner,
     argument,
     foreign_names,
     names_in,
     no_column,
     refusal,
+    rewrites,
 )
 from qakhunt.backends.engine.rewriting.spelling import quoted, twin
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
@@ -267,4 +267,4 @@ def narrow(
 
 
 PLUGINS = {"bag_unpack": bag_unpack, "pivot": pivot, "narrow": narrow}
-STEPS["evaluate"] = evaluate
+rewrites(evaluate, "evaluate")

@@ -9,9 +9,11 @@ from qakhunt.backends.engine.rewriting import (  # noqa: F401 - their steps
     arrays,
     columns,
     outside,
+    pairs,
     plugins,
     searching,
     series,
+    windows,
 )
 from qakhunt.backends.engine.rewriting.expressions import respell_expressions
 from qakhunt.backends.engine.rewriting.plan import Plan, Planner

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting.columns import matches
-from qakhunt.backends.engine.rewriting.plan import HEADS, STEPS, Planner, names_in, refusal
+from qakhunt.backends.engine.rewriting.plan import HEADS, Planner, names_in, refusal, rewrites
 from qakhunt.backends.engine.rewriting.spelling import quoted, twin
 from qakhunt.backends.engine.sql_types import identifier
 from qakhunt.kql.literal import encode
@@ -448,8 +448,7 @@ def _cell(arm: _Arm, name: str, kind: str) -> str:
     return quoted(name) if arm.columns[name] == kind else f"to{kind}({quoted(name)})"
 
 
-STEPS.update({
-    "search": search_behind, "where": where, "filter": where,
-    "union": lambda planner, pipeline, operator: union(planner, operator, pipeline),
-})  # fmt: skip
+rewrites(search_behind, "search")
+rewrites(where, "where", "filter")
+rewrites(lambda planner, pipeline, operator: union(planner, operator, pipeline), "union")
 HEADS.update({"search": search, "find": look, "union": union})

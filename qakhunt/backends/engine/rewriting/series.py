@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.corrections import KUSTO_EPOCH
-from qakhunt.backends.engine.rewriting.plan import STEPS, Planner, refusal
+from qakhunt.backends.engine.rewriting.plan import Planner, refusal, rewrites
 from qakhunt.backends.engine.rewriting.spelling import quoted
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier
 from qakhunt.kql.syntax import Call, Name, Named, Node, Operator, Pipeline
@@ -200,4 +200,4 @@ def _arrays(
     )
 
 
-STEPS["make-series"] = make_series
+rewrites(make_series, "make-series")

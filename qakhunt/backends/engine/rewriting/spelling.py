@@ -107,7 +107,7 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
         for operator in pipeline.operators:
             if operator.name == "top":
                 yield from _top(text, operator)
-            elif operator.name in ("sample", "sample-distinct", "serialize"):
+            elif operator.name in ("sample", "sample-distinct"):
                 yield from _any_rows(text, operator)
             elif operator.name in ("mv-expand", "mvexpand", "mv-apply", "mvapply"):
                 yield from _name_expressions(operator)
@@ -189,7 +189,7 @@ def _top(text: str, operator: Operator) -> Iterator[Edit]:
 
 
 def _any_rows(text: str, operator: Operator) -> Iterator[Edit]:
-    """``sample``: any rows are a sample. ``serialize`` alone: rows stay in their order here."""
+    """``sample``: any rows are a sample."""
     words = [text[one.start : one.end] for one in operator.arguments]
     of = operator.clause("of") or ()
     if operator.name == "sample" and len(words) == 1:
@@ -197,8 +197,6 @@ def _any_rows(text: str, operator: Operator) -> Iterator[Edit]:
     elif operator.name == "sample-distinct" and len(words) == 1 and len(of) == 1:
         column = text[of[0].start : of[0].end]
         yield Edit(operator.start, operator.end, f"| distinct {column} | take {words[0]}")
-    elif operator.name == "serialize" and not words:
-        yield Edit(operator.start, operator.end, "")
 
 
 def _name_expressions(operator: Operator) -> Iterator[Edit]:
