@@ -6,6 +6,7 @@ import ctypes
 import math
 import threading
 import time
+import traceback
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def limited(
     outcome: list[Result] = []
     problem: list[BaseException] = []
     done = threading.Event()  # an interrupted join may take a running thread for ended
-
+    given_up = threading.Event()
     ending = threading.Lock()  # nothing is raised in a thread that has done its work
 
     def body() -> None:
@@ -52,7 +53,11 @@ def limited(
             try:
                 outcome.append(work())
             except BaseException as raised:
-                problem.append(raised)
+                if given_up.is_set():
+                    # What it holds open must be closed by this thread: its context is here.
+                    traceback.clear_frames(raised.__traceback__)
+                else:
+                    problem.append(raised)
             with ending:
                 done.set()
         except _Stop:
@@ -69,6 +74,8 @@ def limited(
             done.wait(min(_LISTEN, left))
         stopped = not done.is_set()
     finally:
+        if not done.is_set():
+            given_up.set()
         _end(thread, done, ending, interrupt)
     if outcome:
         return outcome[0]
