@@ -5,14 +5,17 @@ The verdict follows from the ledger and the number of hits alone.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from qakhunt.kql.values import Instant, Window
+
+
+Accounted = TypeVar("Accounted")
 
 
 class Status(str, Enum):
@@ -107,6 +110,17 @@ class Target:
     def label(self) -> str:
         """Who is asked, in words."""
         return target_label(self.profile, self.tenant, self.workspace)
+
+
+def with_account(kept: Accounted, *calls: Any) -> Accounted:
+    """An answer or a line with the tries, waits, ids and seconds of all ``calls``."""
+    changes: dict[str, Any] = {
+        "attempts": sum(call.attempts for call in calls),
+        "waits": tuple(wait for call in calls for wait in call.waits),
+        "request_ids": tuple(one for call in calls for one in call.request_ids),
+        "elapsed": sum(call.elapsed for call in calls),
+    }
+    return replace(kept, **changes)  # type: ignore[type-var]
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,11 @@ import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.answers.cells import WireError, decode_body, repeated_members
+from qakhunt.answers.cells import WireError, collector_paused, decode_body, repeated_members
+from qakhunt.answers.table import ResultTable
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping
-
-    from qakhunt.answers.table import ResultTable
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 
 _PLACES = (
@@ -152,6 +151,7 @@ def without_tokens(text: str) -> str:
     return _TOKEN.sub("[token]", _BEARER.sub(r"\1[token]", text))
 
 
+NO_TABLE = ResultTable((), [])
 _TROUBLE = frozenset(
     ["error", "errors", "warning", "warnings", "exceptions", "oneapierrors"]
 )  # fmt: skip
@@ -179,17 +179,8 @@ class Response:
     unknown: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Signs:
-    """What the members beside the rows say; see ``Response``."""
-
-    partial: ServiceError | None = None
-    faults: tuple[str, ...] = ()
-    unknown: tuple[str, ...] = ()
-
-
-def signs(value: Mapping[str, Any], known: Collection[str]) -> Signs:
-    """Members of a body, or of a table in it, beside those that are ``known`` (casefolded)."""
+def signs(value: Mapping[str, Any], known: Collection[str]) -> Response:
+    """What the members of a body, or of a table in it, say beside the ``known`` (casefolded)."""
     partial: ServiceError | None = None
     faults, unknown = [], []
     for name, item in value.items():
@@ -203,7 +194,7 @@ def signs(value: Mapping[str, Any], known: Collection[str]) -> Signs:
                 faults.append(f"there is more than this answer holds ({name:.80})")
         elif not folded.startswith(("@odata.", "odata.")):
             unknown.append(f"{name:.80}")
-    return Signs(partial, tuple(faults), tuple(unknown))
+    return Response(NO_TABLE, partial, faults=tuple(faults), unknown=tuple(unknown))
 
 
 def _trouble(name: str, item: Any) -> ServiceError | None:
@@ -217,6 +208,15 @@ def _trouble(name: str, item: Any) -> ServiceError | None:
     texts = [text for text in item if isinstance(text, str)] if isinstance(item, list) else []
     words = "; ".join(without_tokens(text) for text in texts[:_MOST_WORDS])
     return ServiceError("", words or f"the service sent {name!r:.80} without words")
+
+
+def decoded_by(read: Callable[[Any], Response], body: bytes, inner: str = "") -> Response:
+    """What ``read`` makes of a body's JSON, and what is wrong with its bytes. Raises WireError."""
+    with collector_paused():
+        decoded = decode_body(body)
+        found = replace(read(decoded.value), damaged=decoded.damaged)
+        del decoded  # before the collector comes back and walks it
+    return without_twins(found, body, inner)
 
 
 def without_twins(response: Response, body: bytes, inner: str = "") -> Response:
@@ -237,6 +237,19 @@ def repeated(names: Iterable[str]) -> list[str]:
             again[name] = None
         seen.add(name)
     return list(again)
+
+
+def table_faults(named: Sequence[tuple[Any, Response]]) -> list[str]:
+    """The faults of an answer's tables, and that there are several where one was asked for."""
+    faults = [fault for _, part in named for fault in part.faults]
+    if len(named) > 1:
+        names = ", ".join(f"{name!r:.80}" for name, _ in named[:5])
+        left_out = sum(len(part.table) for _, part in named[1:])
+        faults.append(
+            f"the answer has {len(named)} tables ({names}) instead of one; "
+            f"{left_out} rows of the others are not shown"
+        )
+    return faults
 
 
 def column_faults(names: Iterable[str]) -> list[str]:

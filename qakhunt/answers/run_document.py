@@ -256,33 +256,12 @@ class DeliveryRecord(Record, kw_only=True):
     elapsed: Annotated[Seconds, _about("Seconds in all.")] = 0.0
 
 
-class TableRecord(Record, kw_only=True):
-    """The answer of one table about one hit."""
-
-    table: str
-    hunt: Annotated[str, _about("The context hunt.")]
-    status: Annotated[Status, _about("How completely the query was answered.")]
-    found: Annotated[Count, _about("Records in the time ranges.")] = 0
-    kept: Annotated[Count, _about("Records kept here: the nearest.")] = 0
-    detail: Annotated[str, _about("Why the status is not complete.")] = ""
-
-
-class RarityCount(Record, kw_only=True):
-    """On how many devices, by how many accounts and on how many days a thing occurs."""
-
-    kind: Annotated[str, _about("issuer, families or hash.")]
-    value: Annotated[str, _about("The process, the families or the hash.")]
-    devices: Count
-    accounts: Count
-    days: Count
-
-
 class RarityRecord(Record, kw_only=True):
     """How rare a hit's process, commands and files are."""
 
     window: Annotated[WindowRecord | None, _about("The time range of the counts.")] = None
     detail: Annotated[str, _about("Why the counts are not complete.")] = ""
-    counts: tuple[RarityCount, ...] = ()
+    counts: tuple[Rarity, ...] = ()
 
 
 class ReasonRecord(Record, kw_only=True):
@@ -309,7 +288,7 @@ class HitContextRecord(Record, kw_only=True):
     hit: Annotated[int, _about("Number of the hit in hits, from 1.", ge=1)]
     missing: Annotated[str, _about("Why there is no context; empty where there is one.")] = ""
     looked: Annotated[list[WindowRecord], _about("The time ranges queried.")] = []
-    tables: list[TableRecord] = []
+    tables: tuple[TableAnswer, ...] = ()
     records: Annotated[dict[str, list[Row]], _about("The records by table, by time.")] = {}
     ancestors: Annotated[
         list[Row], _about("Process events that created ancestors, outside those time ranges.")
@@ -325,18 +304,6 @@ class ContextRecord(Record, kw_only=True):
     limit: Annotated[Count, _about("How many hits, from the first, were covered.")]
     queries: list[ContextQueryRecord] = []
     hits: list[HitContextRecord] = []
-
-
-class CloudsRecord(Record, kw_only=True):
-    """The clouds of a live profile."""
-
-    cloud: Annotated[str, _about("The cloud of Entra ID and Defender.")]
-    log_analytics: Annotated[str, _about("The cloud of the workspaces.")]
-    workspace_resources: Annotated[
-        dict[str, str], _about("Workspace id -> its Azure resource id, where configured.")
-    ] = {}
-    cluster: Annotated[str | None, _about("The address of a Kusto cluster.")] = None
-    database: Annotated[str | None, _about("The cluster's database.")] = None
 
 
 class RunDocument(Record, kw_only=True):
@@ -364,7 +331,7 @@ class RunDocument(Record, kw_only=True):
     suppressed_hits: list[HitRecord] = []
     deliveries: Annotated[list[DeliveryRecord], _about("What each sink was sent.")] = []
     state: Annotated[Row | None, _about("What the state of scheduled runs knows.")] = None
-    clouds: Annotated[dict[str, CloudsRecord], _about("Profile -> its clouds.")] = {}
+    clouds: Annotated[dict[str, Clouds], _about("Profile -> its clouds.")] = {}
     warnings: Annotated[list[str], _about("What else the reader should know.")] = []
     context: ContextRecord | UnsetType = UNSET
 
@@ -429,7 +396,7 @@ def run_document(result: RunResult, assessments: Mapping[int, Any] | None = None
             for line in result.deliveries
         ],
         state=dict(result.state) if result.state else None,
-        clouds={name: CloudsRecord.of(clouds) for name, clouds in sorted(result.clouds.items())},
+        clouds=dict(sorted(result.clouds.items())),
         context=UNSET if context is None else _context(context, assessments or {}),
     )  # fmt: skip
     return msgspec.to_builtins(document)  # type: ignore[no-any-return]
@@ -466,6 +433,9 @@ def _line(line: LedgerLine, purpose: Literal["hunt", "context"]) -> LineRecord:
 
 
 _OF_THE_HUNT = ("name", "id", "version", "title")
+_OF_THE_NOTES = (
+    "triage", "false_positives", "limits", "references", "fingerprint", "behaviour",
+)  # fmt: skip
 
 
 def _query(rendered: RenderedQuery) -> dict[str, Any]:
@@ -478,9 +448,7 @@ def _hunt(rendered: RenderedQuery, result: RunResult) -> HuntRecord:
     columns = result.columns.get(hunt.name, ())
     return HuntRecord.of(
         rendered, **_query(rendered), description=hunt.description, severity=hunt.severity,
-        techniques=hunt.techniques, triage=notes.triage, false_positives=notes.false_positives,
-        limits=notes.limits, references=notes.references,
-        fingerprint=notes.fingerprint, behaviour=notes.behaviour,
+        techniques=hunt.techniques, **{name: getattr(notes, name) for name in _OF_THE_NOTES},
         result={name: c for name, c in msgspec.structs.asdict(notes.result).items() if c},
         columns=[ColumnRecord.of(c, type=c.kql_type) for c in columns],
     )  # fmt: skip
@@ -505,11 +473,11 @@ def _hit_context(number: int, context: HitContext, assessment: Any) -> HitContex
         context,
         hit=number,
         looked=[_plain(window) for window in context.looked],
-        tables=[TableRecord.of(table) for table in context.tables],
+        tables=context.tables,
         ancestors=list(context.ancestors),
         rarity=RarityRecord(
             window=_plain(context.rarity_window), detail=context.rarity_detail,
-            counts=tuple(RarityCount.of(counts) for counts in context.rarity),
+            counts=context.rarity,
         ),
         assessment=assessment and AssessmentRecord.of(
             assessment,
@@ -581,7 +549,7 @@ def _result(run: RunDocument) -> RunResult:
         sample=run.sample,
         context=_read_context(run, lines["context"]),
         version=run.qakhunt,
-        clouds={name: Clouds(**clouds.fields()) for name, clouds in run.clouds.items()},
+        clouds=run.clouds,
     )
 
 
@@ -602,9 +570,7 @@ def _read_query(query: QueryRecord, run: RunDocument) -> RenderedQuery:
     if isinstance(query, HuntRecord):
         known = ResultNotes.__struct_fields__
         notes = Notes(
-            triage=query.triage, false_positives=query.false_positives, limits=query.limits,
-            references=query.references, fingerprint=query.fingerprint,
-            behaviour=query.behaviour,
+            **{name: getattr(query, name) for name in _OF_THE_NOTES},
             result=ResultNotes(**{k: v for k, v in query.result.items() if k in known}),
         )  # fmt: skip
         hunt = replace(
@@ -688,10 +654,10 @@ def _read_context(run: RunDocument, lines: Sequence[LedgerLine]) -> Context | No
 def _read_hit_context(hit: HitContextRecord) -> HitContext:
     return HitContext(
         looked=tuple(window.read() for window in hit.looked),
-        tables=tuple(TableAnswer(**table.fields()) for table in hit.tables),
+        tables=hit.tables,
         records=hit.records,
         ancestors=tuple(hit.ancestors),
-        rarity=tuple(Rarity(**counts.fields()) for counts in hit.rarity.counts),
+        rarity=hit.rarity.counts,
         rarity_window=hit.rarity.window.read() if hit.rarity.window else None,
         rarity_detail=hit.rarity.detail,
         missing=hit.missing,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from msgspec import Meta
 
 from qakhunt import __version__
-from qakhunt.answers.ledger import Ledger
+from qakhunt.answers.ledger import Ledger, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping
 
     from qakhunt.answers.hits import Hit
-    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Status, Target, Verdict
+    from qakhunt.answers.ledger import DeliveryLine, LedgerLine, Target, Verdict
     from qakhunt.answers.table import Column
     from qakhunt.hunts.render import RenderedQuery
     from qakhunt.kql.values import Instant, Timespan, Window
@@ -35,36 +37,47 @@ ANCESTORS_HUNT = "context-process-ancestors"
 RARITY_HUNT = "context-rarity"
 
 
+# These stand in the document of a run as they are: their texts are its schema's.
+
+
 @dataclass(frozen=True)
 class TableAnswer:
-    """What one table said about one hit.
-
-    ``found`` counts its records in the time ranges queried, ``kept`` those that are
-    held: the nearest. ``detail`` says why ``status`` is not complete.
-    """
+    """The answer of one table about one hit."""
 
     table: str
-    hunt: str
-    status: Status
-    found: int = 0
-    kept: int = 0
-    detail: str = ""
+    hunt: Annotated[str, Meta(description="The context hunt.")]
+    status: Annotated[Status, Meta(description="How completely the query was answered.")]
+    found: Annotated[int, Meta(ge=0, description="Records in the time ranges.")] = 0
+    kept: Annotated[int, Meta(ge=0, description="Records kept here: the nearest.")] = 0
+    detail: Annotated[str, Meta(description="Why the status is not complete.")] = ""
 
 
 @dataclass(frozen=True)
 class Rarity:
-    """On how many devices, by how many accounts and on how many days something occurs.
+    """On how many devices, by how many accounts and on how many days a thing occurs."""
 
-    ``kind`` is ``issuer`` (the process issued known discovery commands), ``families``
-    (one account on one device ran them all) or ``hash`` (the file ran). The hit itself
-    is counted.
-    """
+    # An issuer issued known discovery commands, families were all run by one account on one
+    # device, the file of a hash ran. The hit itself is counted.
 
-    kind: str
-    value: str
-    devices: int
-    accounts: int
-    days: int
+    kind: Annotated[str, Meta(description="issuer, families or hash.")]
+    value: Annotated[str, Meta(description="The process, the families or the hash.")]
+    devices: Annotated[int, Meta(ge=0)]
+    accounts: Annotated[int, Meta(ge=0)]
+    days: Annotated[int, Meta(ge=0)]
+
+
+@dataclass(frozen=True)
+class Clouds:
+    """The clouds of a live profile."""
+
+    cloud: Annotated[str, Meta(description="The cloud of Entra ID and Defender.")]
+    log_analytics: Annotated[str, Meta(description="The cloud of the workspaces.")]
+    workspace_resources: Annotated[
+        dict[str, str],
+        Meta(description="Workspace id -> its Azure resource id, where configured."),
+    ] = field(default_factory=dict)
+    cluster: Annotated[str | None, Meta(description="The address of a Kusto cluster.")] = None
+    database: Annotated[str | None, Meta(description="The cluster's database.")] = None
 
 
 @dataclass(frozen=True)
@@ -108,21 +121,6 @@ class Context:
     queries: list[ContextQuery] = field(default_factory=list)
     ledger: Ledger = field(default_factory=Ledger)
     hits: dict[int, HitContext] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Clouds:
-    """The clouds of a profile: Defender's, and that of its workspaces.
-
-    ``workspace_resources`` are Azure resource ids by the workspace's GUID, where known;
-    ``cluster`` and ``database`` those of a Kusto cluster.
-    """
-
-    cloud: str
-    log_analytics: str
-    workspace_resources: Mapping[str, str] = field(default_factory=dict)
-    cluster: str | None = None
-    database: str | None = None
 
 
 @dataclass
@@ -190,7 +188,11 @@ def _part(result: RunResult, whose: str) -> RunResult:
         ledger=Ledger(lines),
         hits=[result.hits[n] for n in numbers],
         columns={name: found for name, found in result.columns.items() if name in hunts},
-        warnings=[text for text in result.warnings if not _mentions(text, strangers)],
+        warnings=[
+            text
+            for text in result.warnings
+            if not any(name in text.casefold() for name in strangers)
+        ],
         known=frozenset(at for at, number in enumerate(numbers) if number in result.known),
         **_suppressed(result, whose),
         # Sinks and state are the operator's, not a customer's.
@@ -227,9 +229,4 @@ def _names_of_others(result: RunResult, whose: str) -> set[str]:
     for hit in [*result.hits, *result.suppressed_hits]:
         if customer(hit) != whose:
             found |= {hit.tenant, hit.profile, hit.workspace, hit.device}
-    return {name for name in found if name}
-
-
-def _mentions(text: str, names: Iterable[str]) -> bool:
-    folded = text.casefold()
-    return any(name.casefold() in folded for name in names)
+    return {name.casefold() for name in found if name}

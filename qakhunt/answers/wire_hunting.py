@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from qakhunt.answers.cells import (
     WireError,
-    collector_paused,
-    decode_body,
     decode_column,
     encode_body,
     encode_column,
@@ -18,9 +15,9 @@ from qakhunt.answers.response import (
     Response,
     ServiceError,
     column_faults,
+    decoded_by,
     error_in,
     signs,
-    without_twins,
 )
 from qakhunt.answers.table import Column, ResultTable, unique_names
 from qakhunt.kql.values import Instant
@@ -35,11 +32,7 @@ _MEMBERS = frozenset(["schema", "results", "stats"])
 
 def decode(body: bytes) -> Response:
     """Decode a response body, Graph's or legacy. Raises WireError where it is neither."""
-    with collector_paused():
-        decoded = decode_body(body)
-        answer = replace(from_value(decoded.value), damaged=decoded.damaged)
-        del decoded  # before the collector comes back and walks it
-    return without_twins(answer, body)
+    return decoded_by(from_value, body)
 
 
 def is_response(value: Any) -> bool:

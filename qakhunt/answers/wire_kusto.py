@@ -6,17 +6,19 @@ of results in one frame; each sign of less, or of more, makes the answer partial
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-from qakhunt.answers.cells import WireError, collector_paused, decode_body, encode_body, kql_type
+from qakhunt.answers.cells import WireError, encode_body, kql_type
 from qakhunt.answers.response import (
+    NO_TABLE,
     Response,
     ServiceError,
+    decoded_by,
     error_in,
     signs,
+    table_faults,
     without_tokens,
-    without_twins,
 )
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.answers.wire_log_analytics import PARTIAL, decode_table, encode_rows
@@ -36,20 +38,7 @@ _END_MEMBERS = frozenset(["frametype", "haserrors", "cancelled", "oneapierrors"]
 
 def decode(body: bytes) -> Response:
     """Decode a response body. Raises WireError where it is no such response."""
-    with collector_paused():
-        decoded = decode_body(body)
-        found = replace(from_value(decoded.value), damaged=decoded.damaged)
-        return without_twins(found, body)
-
-
-def is_response(value: Any) -> bool:
-    """Whether decoded JSON is a list of frames with at least one table."""
-    return (
-        isinstance(value, list)
-        and all(isinstance(frame, dict) and isinstance(frame.get("FrameType"), str)
-                for frame in value)
-        and any(frame["FrameType"] == _TABLE for frame in value)
-    )  # fmt: skip
+    return decoded_by(from_value, body)
 
 
 @dataclass
@@ -97,26 +86,13 @@ def from_value(value: Any) -> Response:
 
 
 def _result(reading: _Reading) -> Response:
-    faults = reading.faults
-    found = Response(ResultTable((), []))
     if not reading.tables:
-        faults.append("the answer has no table")
-    else:
-        found = reading.tables[0][1]
-    if len(reading.tables) > 1:
-        named = ", ".join(f"{name!r:.80}" for name, _ in reading.tables[:5])
-        left_out = sum(len(part.table) for _, part in reading.tables[1:])
-        faults.append(
-            f"the answer has {len(reading.tables)} tables ({named}) instead of one; "
-            f"{left_out} rows of the others are not shown"
-        )
-    parts = [part for _, part in reading.tables]
+        reading.faults.append("the answer has no table")
+    parts = [part for _, part in reading.tables] or [Response(NO_TABLE)]
     # The table's own error says more than the completion frame's repetition of it.
     partial = next(filter(None, (part.partial for part in parts)), None) or reading.partial
-    faults = [fault for part in parts for fault in part.faults] + faults
-    return Response(
-        found.table, partial, faults=tuple(dict.fromkeys(faults)), unknown=tuple(reading.unknown)
-    )
+    faults = dict.fromkeys(table_faults(reading.tables) + reading.faults)
+    return Response(parts[0].table, partial, faults=tuple(faults), unknown=tuple(reading.unknown))
 
 
 def _header(frame: dict[str, Any], reading: _Reading) -> None:

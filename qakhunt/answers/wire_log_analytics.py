@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -10,20 +9,21 @@ import msgspec
 from qakhunt.answers.cells import (
     WireError,
     collector_paused,
-    decode_body,
     decode_column,
     encode_body,
     encode_column,
     kql_type,
 )
 from qakhunt.answers.response import (
+    NO_TABLE,
     Response,
     ServiceError,
-    Signs,
     column_faults,
+    decoded_by,
     error_in,
     repeated,
     signs,
+    table_faults,
     without_twins,
 )
 from qakhunt.answers.table import Column, ResultTable, Row
@@ -48,9 +48,7 @@ def decode(body: bytes) -> Response:
         table = _decode_regular(body)
         if table is not None:
             return without_twins(Response(table), body, "tables")
-        decoded = decode_body(body)
-        found = replace(from_value(decoded.value), damaged=decoded.damaged)
-        return without_twins(found, body, "tables")
+    return decoded_by(from_value, body, "tables")
 
 
 class _RawTable(msgspec.Struct, gc=False, forbid_unknown_fields=True):
@@ -121,18 +119,12 @@ def from_value(value: Any) -> Response:
     faults = [*beside.faults]
     if not tables:
         faults.append("the answer has no table")
-        return Response(ResultTable((), []), partial, faults=tuple(faults), unknown=beside.unknown)
+        return Response(NO_TABLE, partial, faults=tuple(faults), unknown=beside.unknown)
     tables = sorted(tables, key=lambda table: table.get("name") != _PRIMARY)
     parts = [_table(raw) for raw in tables]
     partial = partial or next(filter(None, (part.partial for part in parts)), None)
-    faults += [fault for part in parts for fault in part.faults]
-    if len(parts) > 1:
-        named = ", ".join(f"{raw.get('name')!r:.80}" for raw in tables[:5])
-        left_out = sum(len(part.table) for part in parts[1:])
-        faults.append(
-            f"the answer has {len(tables)} tables ({named}) instead of one; "
-            f"{left_out} rows of the others are not shown"
-        )
+    names = [table.get("name") for table in tables]
+    faults += table_faults(list(zip(names, parts, strict=True)))
     return Response(parts[0].table, partial, faults=tuple(faults), unknown=beside.unknown)
 
 
@@ -143,7 +135,7 @@ def _table(raw: dict[str, Any]) -> Response:
     return decode_table(columns, raw["rows"], signs(raw, _TABLE_MEMBERS))
 
 
-def decode_table(columns: tuple[Column, ...], raw: Any, beside: Signs) -> Response:
+def decode_table(columns: tuple[Column, ...], raw: Any, beside: Response) -> Response:
     """A table of Kusto's engine: ``raw`` are lists of cells, ``beside`` its other members.
 
     Raises WireError for rows that do not fit the columns.

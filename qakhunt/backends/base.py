@@ -7,7 +7,7 @@ accounts for how completely it did; it never raises for a failure of the service
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from qakhunt.answers.ledger import Status
 from qakhunt.kql.values import TICKS_PER_DAY, Timespan
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from qakhunt.answers.ledger import Target
     from qakhunt.answers.table import ResultTable
+    from qakhunt.backends.engine.session import EngineRefused
     from qakhunt.kql.values import Instant, Window
 
 
@@ -75,6 +76,15 @@ class Answer:
     gaps: tuple[Window, ...] = ()
 
 
+def refused(problem: EngineRefused, **rest: Any) -> Answer:
+    """The answer for a query that the engine refuses."""
+    place = (problem.line, problem.column) if problem.line else None
+    return Answer(
+        Status.FAILED, detail=problem.message, hint=problem.hint or "", rejected=True, place=place,
+        **rest,
+    )  # fmt: skip
+
+
 class Backend(Protocol):
     """A backend: its name, the product whose columns it speaks, and ``ask``.
 
@@ -106,6 +116,7 @@ class Backend(Protocol):
 
     def close(self) -> None:
         """Give back files, connections and temporary folders."""
+        return
 
 
 class MissingTenant(Backend):
@@ -120,6 +131,3 @@ class MissingTenant(Backend):
     def ask(self, question: Question) -> Answer:
         """The same account for every question."""
         return Answer(Status.NOT_RUN, detail=self.missing, hint=self._hint, attempts=0)
-
-    def close(self) -> None:
-        """Nothing to give back."""

@@ -96,13 +96,14 @@ class DefenderBackend(ServiceBackend):
         return answer(reply, Status.COMPLETE, table, detail=unknown_members(decoded))
 
 
-def _place(profile: Profile) -> Place:
+def place(profile: Profile) -> Place:
+    """Graph."""
     cloud = cloud_named(profile.cloud)
     return Place("graph_endpoint", profile.graph_endpoint, (cloud.graph_host,), cloud.graph_scope)
 
 
 SERVICE = Service(
-    name="defender", product=DEFENDER.name, place=_place, open_client=open_client,
+    name="defender", product=DEFENDER.name, place=place, open_client=open_client,
     open_backend=DefenderBackend, read_timeout=lambda _wait: READ_TIMEOUT, rate=RATE,
     app_id="00000003-0000-0000-c000-000000000000", permission=_PERMISSION,
     rules="qakhunt.backends.defender_rules",

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from qakhunt.backends.clouds import cloud_named
+from qakhunt.backends.defender import place
 from qakhunt.backends.rule_store import RestClient, differences, merged
-from qakhunt.backends.services import Place, RuleService
+from qakhunt.backends.services import RuleService
 from qakhunt.core.errors import UnansweredError
 from qakhunt.hunts.rule_documents import SET_ONCE, detection_rule
 
@@ -103,12 +103,6 @@ def _check_form(rule: Mapping[str, Any]) -> None:
             "written here: no status or schedule.frequency",
             hint="export it (--to defender-detection) and create it in the portal",
         )
-
-
-def place(profile: Profile) -> Place:
-    """Graph."""
-    cloud = cloud_named(profile.cloud)
-    return Place("graph_endpoint", profile.graph_endpoint, (cloud.graph_host,), cloud.graph_scope)
 
 
 def _open(transport: Transport, profile: Profile, _form: str) -> list[RuleStore]:

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from qakhunt.answers import wire_kusto
 from qakhunt.answers.cells import WireError
-from qakhunt.answers.ledger import Status
+from qakhunt.answers.ledger import Status, with_account
 from qakhunt.backends.base import Answer
 from qakhunt.backends.clouds import cloud_named, is_one_of
 from qakhunt.backends.kusto_query import (
@@ -27,7 +27,6 @@ from qakhunt.backends.kusto_query import (
 from qakhunt.backends.replies import (
     ACROSS,
     ServiceBackend,
-    after,
     answer,
     bad_request,
     bad_request_in,
@@ -121,7 +120,8 @@ class KustoBackend(ServiceBackend):
                 # The service takes no time scope: from now on the text bounds its tables.
                 self._scoped = False
                 again, sent = self._send(question, scoped=False)
-                return after(reply, self._answer(question, again, bad_request_in(again), sent))
+                found = self._answer(question, again, bad_request_in(again), sent)
+                return with_account(found, reply, found)
         except RefusedQuery as problem:
             return Answer(
                 Status.FAILED, detail=problem.message, hint=problem.hint, rejected=True,

@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status
-from qakhunt.backends.base import Answer, Backend, Question
+from qakhunt.backends.base import Answer, Backend, Question, refused
 from qakhunt.backends.engine.session import EngineRefused, EngineTimeout, Session
 from qakhunt.kql.schema import SENTINEL
 
@@ -56,11 +56,7 @@ class LocalBackend(Backend):
                     question.text, now=self._now, window=question.window, timeout=self._timeout
                 )
         except EngineRefused as problem:
-            place = (problem.line, problem.column) if problem.line else None
-            return Answer(
-                Status.FAILED, detail=problem.message, hint=problem.hint or "", rejected=True,
-                place=place, elapsed=time.perf_counter() - started,
-            )  # fmt: skip
+            return refused(problem, elapsed=time.perf_counter() - started)
         except EngineTimeout as problem:
             return Answer(
                 Status.FAILED, detail=problem.message, hint=problem.hint or "", divisible=True,

@@ -10,12 +10,11 @@ from urllib.parse import quote
 
 from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.cells import WireError
-from qakhunt.answers.ledger import Status
+from qakhunt.answers.ledger import Status, with_account
 from qakhunt.backends.clouds import cloud_named
 from qakhunt.backends.replies import (
     ACROSS,
     ServiceBackend,
-    after,
     answer,
     bad_request,
     bad_request_in,
@@ -38,7 +37,6 @@ if TYPE_CHECKING:
     from qakhunt.backends.profile import Profile
 
 RATE = RateLimit(concurrency=5, calls=200, per_seconds=30.0)
-LONGEST_WAIT = 600
 READ_MARGIN = 30
 ROW_LIMIT = 500_000
 
@@ -100,7 +98,8 @@ class LogAnalyticsBackend(ServiceBackend):
         error = bad_request_in(reply)
         if error and _is_of_another_plan(error, question.tables):
             if self.profile.allow_billed_search:
-                return after(reply, self._search(question))
+                found = self._search(question)
+                return with_account(found, reply, found)
             return _other_plan(reply, error)
         return self._answer(question, reply, error)
 

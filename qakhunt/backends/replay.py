@@ -8,9 +8,9 @@ from hashlib import sha256
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.ledger import Status, Target
-from qakhunt.backends.base import Answer, Backend, Question
+from qakhunt.backends.base import Answer, Backend, Question, refused
 from qakhunt.backends.recordings.coverage import columns_missing, outside, pseudonym_ambiguities
-from qakhunt.backends.recordings.manifest import Origin, RecordedAnswer, SourceFile, Span
+from qakhunt.backends.recordings.manifest import RecordedAnswer, SourceFile, Span
 from qakhunt.backends.recordings.redact import literal_words
 from qakhunt.kql.values import Instant, Timespan, Window
 
@@ -18,17 +18,7 @@ if TYPE_CHECKING:
     from qakhunt.backends.engine.session import Session
     from qakhunt.backends.recordings.store import Recording
 
-Key = tuple[str, Origin, Span]
-
-
-def origin_of(target: Target) -> Origin:
-    """A target as recordings name it."""
-    return Origin(target.profile, target.tenant, target.workspace)
-
-
-def target_of(origin: Origin) -> Target:
-    """A recorded origin as a target."""
-    return Target(origin.profile, origin.tenant, origin.workspace)
+Key = tuple[str, Target, Span]
 
 
 def span_of(window: Window) -> Span:
@@ -77,7 +67,7 @@ class ReplayBackend(Backend):
     def find(self, question: Question) -> Answer | None:
         """The recorded answer to a question, if it was asked."""
         text_hash = sha256(question.text.encode()).hexdigest()
-        key = (text_hash, origin_of(question.target), span_of(question.window))
+        key = (text_hash, question.target, span_of(question.window))
         answers = self._answers.get(key)
         if not answers:
             return None
@@ -94,9 +84,6 @@ class ReplayBackend(Backend):
             request_ids=recorded.request_ids, elapsed=recorded.elapsed,
             gaps=tuple(map(window_of, recorded.gaps)),
         )  # fmt: skip
-
-    def close(self) -> None:
-        """Nothing is open."""
 
 
 class RecordedRows(Backend):
@@ -121,7 +108,7 @@ class RecordedRows(Backend):
             for one in recording.manifest.filters
             if one.product == product
         }
-        self._sessions: dict[Origin, Session] = {}
+        self._sessions: dict[Target, Session] = {}
         self._lock = threading.Lock()
 
     def ask(self, question: Question) -> Answer:
@@ -132,7 +119,7 @@ class RecordedRows(Backend):
         recorded = self._replay.find(question)
         if recorded is not None and "SourceRows" in question.text:
             return recorded
-        origin = origin_of(question.target)
+        origin = question.target
         ambiguities = self._ambiguities(question, origin)
         try:
             with self._lock:
@@ -145,11 +132,7 @@ class RecordedRows(Backend):
                 )
                 ambiguities += session.unknown
         except EngineRefused as problem:
-            place = (problem.line, problem.column) if problem.line else None
-            return Answer(
-                Status.FAILED, detail=problem.message, hint=problem.hint or "", rejected=True,
-                place=place,
-            )  # fmt: skip
+            return refused(problem)
         except EngineError as problem:
             return Answer(Status.FAILED, detail=problem.message, hint=problem.hint or "")
         if not ambiguities:
@@ -159,7 +142,7 @@ class RecordedRows(Backend):
             hint="what lies outside the recording is unknown: record anew to know it",
         )  # fmt: skip
 
-    def _ambiguities(self, question: Question, origin: Origin) -> list[str]:
+    def _ambiguities(self, question: Question, origin: Target) -> list[str]:
         ambiguities = outside(question.text, self.product, self._filters)
         if self._recording.manifest.redacted:
             ambiguities += pseudonym_ambiguities(question.text, self.product, self._literals)
@@ -174,14 +157,14 @@ class RecordedRows(Backend):
                 )
         return ambiguities
 
-    def _files(self, origin: Origin) -> list[SourceFile]:
+    def _files(self, origin: Target) -> list[SourceFile]:
         return [
             file
             for file in self._recording.manifest.source
             if file.origin == origin and file.product == self.product
         ]
 
-    def _session(self, origin: Origin) -> Session:
+    def _session(self, origin: Target) -> Session:
         from qakhunt.backends.engine.session import Session
 
         if origin not in self._sessions:

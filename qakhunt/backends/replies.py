@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import Status
@@ -177,17 +176,6 @@ def before_retention(
         detail=f"the workspace keeps no older records: nothing before {oldest} was looked at",
         hint="ask for a window that its retention covers",
     )  # fmt: skip
-
-
-def after(first: Reply, found: Answer) -> Answer:
-    """``found`` with the account of a call that came before."""
-    return replace(
-        found,
-        attempts=first.attempts + found.attempts,
-        waits=first.waits + found.waits,
-        request_ids=first.request_ids + found.request_ids,
-        elapsed=first.elapsed + found.elapsed,
-    )
 
 
 def failure(reply: Reply, permission: Mapping[int, tuple[str, str]], window: Window) -> Answer:

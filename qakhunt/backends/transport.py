@@ -288,7 +288,8 @@ class Transport:
             account.request_ids[-1] = given
         until = self._clock.monotonic() + self._longest_read
         blocks, size = [], 0
-        if not _is_length(headers.get("content-length", "0")):
+        length = headers.get("content-length", "0")
+        if not (length.isascii() and length.isdigit()):
             return _Attempt(fault=ConnectionFault(f"{self._host} sent a broken Content-Length"))
         for block in _blocks(response):
             blocks.append(block)
@@ -362,10 +363,6 @@ def _blocks(response: Any) -> Iterator[bytes]:
         return
     while block := raw.read1(BLOCK, decode_content=True):
         yield block
-
-
-def _is_length(text: str) -> bool:
-    return text.isascii() and text.isdigit()
 
 
 def is_cut(body: bytes) -> bool:

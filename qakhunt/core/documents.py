@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import re
 import threading
+from functools import reduce
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -246,21 +247,19 @@ def _steps(path: str) -> Path_:
 
 
 def _fields_at(model: Any, path: Path_) -> Iterable[str]:
-    info: Any = msgspec.inspect.type_info(model)
-    for step in path:
-        info = _descend(info, step)
-    fields = getattr(_struct(info), "fields", ())
+    fields = getattr(_struct(_type_at(model, path)), "fields", ())
     return [field.encode_name for field in fields]
 
 
 def _names_at(model: Any, path: Path_) -> list[str]:
     """The values of the literal type at ``path``."""
-    info: Any = msgspec.inspect.type_info(model)
-    for step in path:
-        info = _descend(info, step)
-    info = _bare(info)
+    info = _bare(_type_at(model, path))
     options = getattr(info, "types", (info,))
     return [str(value) for option in options for value in getattr(option, "values", ())]
+
+
+def _type_at(model: Any, path: Path_) -> Any:
+    return reduce(_descend, path, msgspec.inspect.type_info(model))
 
 
 def _bare(info: Any) -> Any:

@@ -81,10 +81,9 @@ def overview(hit_report: HitReport) -> Overview | None:
     shown = _chosen(moments)
     by_lane: dict[str, list[Mark]] = {name: [] for name, _ in LANES}
     for moment in shown:
-        kind = _kind(moment)
-        lane = "command" if kind in ("own", "uncounted") else moment.event.kind
+        lane = "command" if moment.look in ("own", "uncounted") else moment.event.kind
         said = f"{offset(moment.offset)}  {moment.event.what}"[:300]
-        by_lane.setdefault(lane, []).append(Mark(place(moment.event.at), kind, said))
+        by_lane.setdefault(lane, []).append(Mark(place(moment.event.at), moment.look, said))
     lanes = tuple(Lane(label, tuple(by_lane[name])) for name, label in LANES if by_lane[name])
     own = [m.event.at for m in moments if m.own] or [hit_report.zero]
     first, last = place(own[0]), place(own[-1])
@@ -106,16 +105,6 @@ def _chosen(moments: Sequence[Moment]) -> list[Moment]:
             kept.append(moment)
             left -= not (moment.own or moment.related)
     return kept[: 2 * _MOST_MARKS]
-
-
-def _kind(moment: Moment) -> str:
-    if moment.own:
-        return "own"
-    if moment.discovery and moment.related:
-        return "uncounted"
-    if moment.event.kind == "alert":
-        return "alert"
-    return "related" if moment.related else "plain"
 
 
 def _ticks(zero: Instant, start: Instant, length: int, max_ticks: int) -> tuple[Tick, ...]:

@@ -226,7 +226,9 @@ def write_parts(
     for number, (whose, part) in enumerate(customers.items(), 1):
         if part.verdict is Verdict.CLEAN and not clean:
             continue
-        label = target_label(", ".join(_profiles(part)) or "-", whose, None)
+        profiles = list(dict.fromkeys(line.profile for line in part.ledger.lines))
+        # The first profiles alone: a file's name has an end.
+        label = target_label(", ".join(profiles[:3]) or "-", whose, None)
         name = f"{stem}-{_UNSAFE.sub('_', label).strip('_')}"
         path = folder / f"{name}{_suffix(format_)}"
         if path in parts:  # two names that differ in what a file name cannot hold
@@ -239,11 +241,6 @@ def write_parts(
         with whole_file(path, force=force) as temporary, temporary.open("wb") as stream:
             format_.write(part, stream, own)
     return list(parts), len(customers) - len(parts)
-
-
-def _profiles(part: RunResult) -> list[str]:
-    """The first profiles of a customer: a file's name has an end."""
-    return list(dict.fromkeys(line.profile for line in part.ledger.lines))[:3]
 
 
 def _suffix(format_: Format) -> str:

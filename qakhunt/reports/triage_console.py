@@ -5,7 +5,7 @@ Readable at 80 columns and without colour: every mark is a character first.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.padding import Padding
 from rich.style import Style
@@ -77,9 +77,7 @@ def _show(hit_report: HitReport, console: Console, *, full: bool) -> None:
     if hit_report.processes and hit_report.processes.issuers:
         _heading(console, "Process tree")
         for line in tree_lines(hit_report.processes):
-            grid = Table.grid()
-            grid.add_column(no_wrap=True)
-            grid.add_column(overflow="fold")
+            grid = _grid(_MARK, _TEXT, gap=0)
             grid.add_row(Text(f"  {line.branch}", "dim"), _tree_line(line, limit))
             console.print(grid)
     if hit_report.context:
@@ -124,14 +122,25 @@ def _assessment(hit_report: HitReport, console: Console) -> None:
 
 
 def _item(console: Console, mark: str, text: str, style: str = "") -> None:
-    grid = Table.grid(padding=(0, 1, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = _grid(_MARK, _TEXT, gap=1)
     if mark:
         grid.add_row(Text(mark, style), Text(text, style))
         console.print(Padding(grid, (0, 0, 0, 2), expand=False))
     else:
         console.print(Padding(Text(text, style), (0, 0, 0, 2), expand=False))
+
+
+_MARK: dict[str, Any] = {"no_wrap": True}
+_RIGHT: dict[str, Any] = {"justify": "right", **_MARK}
+_TEXT: dict[str, Any] = {"overflow": "fold"}
+
+
+def _grid(*columns: dict[str, Any], gap: int = 2) -> Table:
+    """A table without lines, of such columns."""
+    grid = Table.grid(padding=(0, gap, 0, 0))
+    for options in columns:
+        grid.add_column(**options)
+    return grid
 
 
 def _heading(console: Console, text: str, note: str = "") -> None:
@@ -144,10 +153,7 @@ def _stages(hit_report: HitReport, console: Console, limit: int) -> None:
     zero = hit_report.hit.first_seen
     assert zero is not None  # noqa: S101 - a hit without a time has no stages
     _heading(console, "On this device", f"UTC, offsets from {zero.short()}; *: this hit")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = _grid(_RIGHT, _MARK, _TEXT)
     for stage in hit_report.stages:
         own = stage.number == hit_report.number
         what = Text(for_terminal(stage.title), "bold" if own else "")
@@ -161,11 +167,7 @@ def _stages(hit_report: HitReport, console: Console, limit: int) -> None:
 def _commands(hit_report: HitReport, console: Console, limit: int) -> None:
     uncounted = any(not note.counted for note in hit_report.commands)
     _heading(console, "Commands", "o: seen with them, not counted by the hunt" if uncounted else "")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold", ratio=3)
-    grid.add_column(overflow="fold", ratio=2)
+    grid = _grid(_RIGHT, _MARK, {**_TEXT, "ratio": 3}, {**_TEXT, "ratio": 2})
     for note in hit_report.commands:
         line = Text(_cut(note.command.line, limit))
         if note.runs > 1:
@@ -186,9 +188,7 @@ def _commands(hit_report: HitReport, console: Console, limit: int) -> None:
 def _row(hit_report: HitReport, console: Console, limit: int) -> None:
     """The hunt's own columns, where it names no commands."""
     _heading(console, "Row")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(overflow="fold", max_width=30)
-    grid.add_column(overflow="fold")
+    grid = _grid({**_TEXT, "max_width": 30}, _TEXT)
     for name, cell in hit_report.hit.row.items():
         grid.add_row(Text(_cut(name, _SHORT), "dim"), Text(_cut(cell_text(cell), limit)))
     console.print(Padding(grid, (0, 0, 0, 2), expand=False))
@@ -197,10 +197,7 @@ def _row(hit_report: HitReport, console: Console, limit: int) -> None:
 def _timeline(hit_report: HitReport, console: Console, limit: int, *, full: bool) -> None:
     zero = hit_report.zero
     _heading(console, "Timeline", f"UTC, offsets from {zero.short()}" if zero else "")
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(justify="right", no_wrap=True)
-    grid.add_column(no_wrap=True)
-    grid.add_column(overflow="fold")
+    grid = _grid(_RIGHT, _MARK, _TEXT)
     for row in timeline(hit_report, ReportDetails(), fold=not full)[0]:
         grid.add_row(*_entry(row, limit))
     console.print(Padding(grid, (0, 0, 0, 2)))

@@ -302,11 +302,7 @@ def _step(kind: Kind, views: Sequence[HitView], *, fetched: bool) -> str:
 
 @dataclass(frozen=True)
 class TimelineRow:
-    """One row of the timeline; ``kind`` is ``gap`` for a folded or quiet time range.
-
-    ``look`` is ``own`` for the hit's commands, ``uncounted`` for those beside them,
-    ``alert``, ``related`` or ``plain``.
-    """
+    """One row of the timeline; ``kind`` is ``gap`` for a folded or quiet time range."""
 
     kind: str
     look: str = ""
@@ -338,16 +334,9 @@ def _timeline_row(entry: Entry, details: ReportDetails) -> TimelineRow:
     if not isinstance(entry, Moment):
         return TimelineRow("gap", what=gap_words(entry))
     event = entry.event
-    look = "related" if entry.related else "plain"
-    if event.kind == "alert":
-        look = "alert"
-    elif entry.own:
-        look = "own"
-    elif entry.discovery and entry.related:
-        look = "uncounted"
     return TimelineRow(
         kind=event.kind,
-        look=look,
+        look=entry.look,
         offset=offset(entry.offset),
         time=event.at.isoformat()[11:23],
         local=details.local(event.at)[11:],

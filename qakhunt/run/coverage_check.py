@@ -287,8 +287,9 @@ class _Check:
     def result(self) -> CheckResult:
         # The source that had the least to show.
         least = min(self.sources, key=lambda source: source.rows, default=None)
+        gaps = sorted(self.gaps, key=lambda gap: (gap.start, gap.end))
         return CheckResult(
-            least, "; ".join(self.words), self.hint, tuple(sorted(self.gaps, key=_by_start)),
+            least, "; ".join(self.words), self.hint, tuple(gaps),
             tuple(self.answers), tuple(self.notes),
         )  # fmt: skip
 
@@ -321,10 +322,6 @@ def _minute(moment: Instant) -> str:
     return moment.isoformat()[:16].replace("T", " ")
 
 
-def _by_start(window: Window) -> tuple[Instant, Instant]:
-    return window.start, window.end
-
-
 def apply(found: CheckResult, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
     """The complete lines of one answer, judged.
 
@@ -340,19 +337,6 @@ def apply(found: CheckResult, lines: Sequence[LedgerLine]) -> list[LedgerLine]:
         )
         for line in judged
     ]  # fmt: skip
-
-
-def accounted(line: LedgerLine, answers: Sequence[Answer]) -> LedgerLine:
-    """The line with the account of the checks, too."""
-    for answer in answers:
-        line = replace(
-            line,
-            attempts=line.attempts + answer.attempts,
-            waits=line.waits + answer.waits,
-            request_ids=line.request_ids + answer.request_ids,
-            elapsed=line.elapsed + answer.elapsed,
-        )
-    return line
 
 
 def _within(window: Window, gaps: Sequence[Window]) -> tuple[Window, ...]:

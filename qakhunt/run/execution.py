@@ -19,7 +19,7 @@ import msgspec
 
 from qakhunt.answers.findings import without_duplicates
 from qakhunt.answers.hits import Hit, hits_of
-from qakhunt.answers.ledger import ANSWERED, Ledger, LedgerLine, Status
+from qakhunt.answers.ledger import ANSWERED, Ledger, LedgerLine, Status, with_account
 from qakhunt.answers.run_result import RunResult
 from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import LONGER, OUT_OF_TIME, Answer
@@ -201,7 +201,8 @@ class _Run:
             # What several lines share stands with the first of the plan.
             checks = [answer for answer in found.checks if id(answer) not in accounted]
             accounted.update(map(id, checks))
-            ledger.lines += [coverage_check.accounted(found.lines[0], checks), *found.lines[1:]]
+            head, *rest = found.lines
+            ledger.lines += [with_account(head, head, *checks), *rest]
             hits += found.hits
             warnings.update(dict.fromkeys(found.warnings))
             if found.columns is not None:
@@ -445,15 +446,9 @@ def _with_divided(entry: LedgerLine, divided: list[tuple[Slice, Answer]]) -> Led
     """The account of slices that were divided stands with their first part."""
     for one, answer in reversed(divided):
         why = answer.detail or "too much for one answer"
-        entry = replace(
-            entry,
-            detail="; ".join(filter(None, [entry.detail, f"divided from {one.label}: {why}"])),
-            bytes=answer.bytes + entry.bytes,
-            attempts=answer.attempts + entry.attempts,
-            waits=answer.waits + entry.waits,
-            request_ids=answer.request_ids + entry.request_ids,
-            elapsed=answer.elapsed + entry.elapsed,
-        )
+        detail = "; ".join(filter(None, [entry.detail, f"divided from {one.label}: {why}"]))
+        entry = with_account(entry, answer, entry)
+        entry = replace(entry, detail=detail, bytes=answer.bytes + entry.bytes)
     return entry
 
 

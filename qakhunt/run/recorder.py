@@ -15,14 +15,13 @@ from qakhunt.backends.recordings.coverage import as_kql, default_filter
 from qakhunt.backends.recordings.manifest import (
     SCHEMA,
     Manifest,
-    Origin,
     RecordedAnswer,
     RecordedHunt,
     RecordedLine,
     SourceFile,
     SourceFilter,
 )
-from qakhunt.backends.replay import origin_of, span_of
+from qakhunt.backends.replay import span_of
 from qakhunt.hunts.source_query import SourceQuery
 from qakhunt.kql.schema import TIME_COLUMN, columns
 from qakhunt.kql.values import Timespan, Window
@@ -59,10 +58,9 @@ class Recorder:
 
     def plan(self, lines: Sequence[PlanLine]) -> list[PlanLine]:
         """The same plan, whose answers are recorded."""
-        return [replace(line, backend=self._wrap(line.backend)) for line in lines]
-
-    def _wrap(self, backend: Backend) -> _RecordingBackend:
-        return self._wrapped.setdefault(id(backend), _RecordingBackend(backend, self))
+        for line in lines:
+            self._wrapped.setdefault(id(line.backend), _RecordingBackend(line.backend, self))
+        return [replace(line, backend=self._wrapped[id(line.backend)]) for line in lines]
 
     def record(self, product: str, question: Question, answer: Answer) -> None:
         """Keep one question and its answer."""
@@ -121,12 +119,12 @@ class Recorder:
         cut = time_column if time_column in columns(product, table) else None
         return SourceQuery(table, cut, as_kql(alternatives))
 
-    def origin(self, target: Target) -> Origin:
+    def origin(self, target: Target) -> Target:
         """Whose answer, under pseudonyms where there are any."""
         if self._redactor is None:
-            return origin_of(target)
+            return target
         name = self._redactor.identifier
-        return Origin(str(name(target.profile)), name(target.tenant), name(target.workspace))
+        return Target(str(name(target.profile)), name(target.tenant), name(target.workspace))
 
     def _sentence(self, text: str) -> str:
         return self._redactor.sentence(text) if self._redactor else text

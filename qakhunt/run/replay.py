@@ -81,7 +81,7 @@ class ReplaySource:
     def _strictly(
         self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
-        from qakhunt.backends.replay import ReplayBackend, target_of
+        from qakhunt.backends.replay import ReplayBackend
         from qakhunt.run.slicing.strategies import read_slices
 
         self._refuse_unknown(request)
@@ -108,7 +108,7 @@ class ReplaySource:
                 slices = read_slices(line.slices) if line.slices else None
             except ValueError as problem:
                 raise RecordingError(f"{self._recording.folder}: slices: {problem}") from None
-            target = target_of(line.origin)
+            target = line.origin
             lines.append(PlanLine(rendered[line.hunt], backends[key], target, slices))
         return lines
 
@@ -181,7 +181,7 @@ class ReplaySource:
     def _on_rows(
         self, request: HuntRequest, backends: dict[tuple[str | None, ...], Backend]
     ) -> list[PlanLine]:
-        from qakhunt.backends.replay import RecordedRows, target_of
+        from qakhunt.backends.replay import RecordedRows
 
         lines = []
         for product in dict.fromkeys(hunt.product for hunt in self._manifest.hunts):
@@ -194,7 +194,7 @@ class ReplaySource:
             )
             for rendered in self._wanted(request, product):
                 refuse_oversized_hunt(rendered)
-                lines += [PlanLine(rendered, backend, target_of(origin)) for origin in origins]
+                lines += [PlanLine(rendered, backend, origin) for origin in origins]
         return lines
 
     def _wanted(self, request: HuntRequest, product: str) -> list[RenderedQuery]:

@@ -16,7 +16,7 @@ from qakhunt.answers.table import ResultTable
 from qakhunt.backends.base import Question
 from qakhunt.backends.engine.session import EngineRefused, Session
 from qakhunt.backends.recordings.store import Recording
-from qakhunt.backends.replay import RecordedRows, target_of, window_of
+from qakhunt.backends.replay import RecordedRows, window_of
 from qakhunt.core.errors import EventsError, RecordingError, RejectedError, UsageError
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.hunts.render import render
@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
+    from qakhunt.answers.ledger import Target
     from qakhunt.answers.table import Row
-    from qakhunt.backends.recordings.manifest import Origin
     from qakhunt.hunts.catalog import Catalog
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
@@ -141,7 +141,7 @@ class RecordedSource:
         self._rows.close()
 
     @property
-    def _origins(self) -> list[Origin]:
+    def _origins(self) -> list[Target]:
         return list(dict.fromkeys(file.origin for file in self._files))
 
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
@@ -150,7 +150,7 @@ class RecordedSource:
         rows: list[Row] = []
         columns = None
         for origin in self._origins:
-            question = Question(text, rendered.window, target_of(origin), tables)
+            question = Question(text, rendered.window, origin, tables)
             answer = self._rows.ask(question)
             is_own = text == rendered.text
             if answer.table is None:

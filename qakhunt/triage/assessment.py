@@ -121,16 +121,8 @@ def _anchors(burst: Burst) -> int:
     return sum(known[family].anchor for family in burst.families)
 
 
-def _at_least(evidence: Evidence, wanted: int, anchors: int) -> bool:
-    return _full(evidence.burst, wanted, anchors)
-
-
 def _full(burst: Burst | None, wanted: int, anchors: int) -> bool:
     return burst is not None and len(burst.families) >= wanted and _anchors(burst) >= anchors
-
-
-def _injected(evidence: Evidence) -> bool:
-    return bool(evidence.injected) and _at_least(evidence, 3, 1)
 
 
 def _beyond(burst: Burst | None) -> bool:
@@ -152,18 +144,18 @@ def _by_no_shell(evidence: Evidence) -> bool:
         return False
     file = burst.issuer.process.file.casefold()
     bare = without_arguments(burst.issuer) and file != "explorer.exe"
-    return _at_least(evidence, 4, 2) and (bare or _beyond(burst))
+    return _full(evidence.burst, 4, 2) and (bare or _beyond(burst))
 
 
 def _by_shell(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
-    enough = _at_least(evidence, 5, 2) or _at_least(evidence, 4, 4)
+    enough = _full(evidence.burst, 5, 2) or _full(evidence.burst, 4, 4)
     return shell and not evidence.administrative and enough and _beyond(evidence.burst)
 
 
 def _by_nobody_known(evidence: Evidence) -> bool:
     unknown = evidence.burst is not None and evidence.burst.issuer is None
-    return unknown and _at_least(evidence, 5, 2)
+    return unknown and _full(evidence.burst, 5, 2)
 
 
 def _by_several(evidence: Evidence) -> bool:
@@ -175,10 +167,6 @@ def _points_to_qakbot(evidence: Evidence) -> bool:
     """The lookup, two families of no other loader, or a delivery chain and what follows it."""
     own = evidence.points_to.get("Qakbot", ())
     return evidence.lookup or len(own) >= 2 or joined(evidence.stages)
-
-
-def _agent(evidence: Evidence) -> bool:
-    return bool(evidence.agent or evidence.management)
 
 
 def _spread(evidence: Evidence) -> bool:
@@ -193,17 +181,9 @@ def _everywhere(evidence: Evidence) -> bool:
     return any(r.devices >= 5 or r.days >= 10 for r in evidence.counted("issuer"))
 
 
-def _help_desk(evidence: Evidence) -> bool:
-    return evidence.help_desk is not None
-
-
 def _by_hand(evidence: Evidence) -> bool:
     shell = evidence.burst is not None and evidence.burst.by_shell
     return shell and evidence.gap is not None and evidence.gap > BY_HAND
-
-
-def _stages(evidence: Evidence) -> bool:
-    return joined(evidence.stages)
 
 
 CRITERIA = (
@@ -211,13 +191,13 @@ CRITERIA = (
         Kind.QAKBOT,
         "on one device within a day, a library was loaded as delivery chains do or code was "
         "injected, and another hunt saw what follows it",
-        _stages,
+        lambda evidence: joined(evidence.stages),
     ),
     Criterion(
         Kind.QAKBOT,
         "a host that Qakbot or its kin injects, started by its bare name, issued at least three "
         "families within 15 minutes, itself or through a shell, one of them rare in inventories",
-        _injected,
+        lambda evidence: bool(evidence.injected) and _full(evidence.burst, 3, 1),
     ),
     Criterion(
         Kind.QAKBOT,
@@ -253,7 +233,11 @@ CRITERIA = (
         "person's console and for no management agent or help-desk tool",
         _by_several,
     ),
-    Criterion(Kind.INVENTORY, "an agent known to run such commands issued them", _agent),
+    Criterion(
+        Kind.INVENTORY,
+        "an agent known to run such commands issued them",
+        lambda evidence: bool(evidence.agent or evidence.management),
+    ),
     Criterion(
         Kind.INVENTORY,
         "over a day or more, never three families within 15 minutes from the same process",
@@ -268,7 +252,7 @@ CRITERIA = (
     Criterion(
         Kind.ADMINISTRATION,
         "a help-desk tool is among the ancestors of the commands",
-        _help_desk,
+        lambda evidence: evidence.help_desk is not None,
     ),
     Criterion(
         Kind.ADMINISTRATION,

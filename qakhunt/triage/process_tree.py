@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import understand
 from qakhunt.kql.values import TICKS_PER_SECOND
-from qakhunt.triage.records import Event, ancestors_of, processes_of
+from qakhunt.triage.records import Event, ancestors_of, processes_of, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -327,14 +327,12 @@ class HitProcesses:
 
     ``own`` are the commands that the hunt counted; ``discovery`` are all known
     discovery commands of the same issuing processes, counted or not, ``own`` included.
-    ``unclear`` says that no process is known to have issued some of them.
     """
 
     own: tuple[Event, ...]
     discovery: tuple[Event, ...]
     issuers: tuple[Node, ...]
     forest: Forest
-    unclear: bool
 
 
 def hit_processes(hit: Hit, context: HitContext) -> HitProcesses:
@@ -343,12 +341,9 @@ def hit_processes(hit: Hit, context: HitContext) -> HitProcesses:
     forest = Forest([*timeline, *ancestors_of(context)])
     own = _own(hit, timeline)
     issuers: dict[int, Node] = {}
-    unclear = False
     for event in own:
         issuer = forest.issuer_of(forest.node_of(event))
-        if issuer is None:
-            unclear = True
-        else:
+        if issuer is not None:
             issuers.setdefault(id(issuer), issuer)
     counted = {id(event) for event in own}
     discovery = [
@@ -361,7 +356,7 @@ def hit_processes(hit: Hit, context: HitContext) -> HitProcesses:
             and id(forest.issuer_of(forest.node_of(event))) in issuers
         )
     ]
-    return HitProcesses(tuple(own), tuple(discovery), tuple(issuers.values()), forest, unclear)
+    return HitProcesses(tuple(own), tuple(discovery), tuple(issuers.values()), forest)
 
 
 def issuing_processes(hit: Hit, context: HitContext) -> list[Process]:
@@ -401,9 +396,7 @@ def _own(hit: Hit, timeline: list[Event]) -> list[Event]:
         and event.process.line in lines
     ]
     account = (hit.account or "").casefold()
-    theirs = [event for event in found if _account(event) in ("", account)]
+    theirs = [
+        event for event in found if text(event.record, "AccountName").casefold() in ("", account)
+    ]
     return theirs if account and theirs else found
-
-
-def _account(event: Event) -> str:
-    return str(event.record.get("AccountName") or "").casefold()

@@ -29,6 +29,9 @@ KINDS = {
 }
 
 
+_ISSUER = "InitiatingProcess"
+
+
 @dataclass(frozen=True)
 class Process:
     """A process as a record names it; None where ``started`` or ``signed`` was not recorded."""
@@ -112,10 +115,10 @@ def read(record: Record, table: str) -> Event | None:
         at=at,
         table=table,
         action=text(record, "ActionType"),
-        what=_WHAT.get(table, _other)(record),
-        process=_created(record) if table == PROCESSES else None,
-        issuer=_issuer(record),
-        before=_before(record),
+        what=_WHAT[table](record) if table in _WHAT else text(record, "ActionType"),
+        process=_process(record, "", "Process") if table == PROCESSES else None,
+        issuer=_process(record, _ISSUER, _ISSUER),
+        before=_process(record, f"{_ISSUER}Parent", f"{_ISSUER}Parent"),
         record=record,
     )
 
@@ -151,49 +154,20 @@ def account_name(record: Mapping[str, Any], prefix: str = "") -> str:
     return f"{domain}\\{name}" if domain and name else name
 
 
-def _created(record: Record) -> Process | None:
+def _process(record: Record, prefix: str, own: str) -> Process | None:
+    """The process of the columns that begin so; ``own`` are those of its id, line and start."""
+    status = text(record, f"{prefix}SignatureStatus")
     process = Process(
-        id=number(record, "ProcessId"),
-        file=text(record, "FileName"),
-        line=text(record, "ProcessCommandLine"),
-        started=moment(record, "ProcessCreationTime"),
-        folder=text(record, "FolderPath"),
-        sha256=text(record, "SHA256"),
-        account=account_name(record),
+        id=number(record, f"{own}Id"),
+        file=text(record, f"{prefix}FileName"),
+        line=text(record, f"{own}CommandLine"),
+        started=moment(record, f"{own}CreationTime"),
+        folder=text(record, f"{prefix}FolderPath"),
+        sha256=text(record, f"{prefix}SHA256"),
+        account=account_name(record, prefix),
+        signed=status.casefold() == "valid" if prefix and status else None,
     )
     return process if process.named else None
-
-
-def _issuer(record: Record) -> Process | None:
-    process = Process(
-        id=number(record, "InitiatingProcessId"),
-        file=text(record, "InitiatingProcessFileName"),
-        line=text(record, "InitiatingProcessCommandLine"),
-        started=moment(record, "InitiatingProcessCreationTime"),
-        folder=text(record, "InitiatingProcessFolderPath"),
-        sha256=text(record, "InitiatingProcessSHA256"),
-        account=account_name(record, "InitiatingProcess"),
-        signed=_signed(record),
-    )
-    return process if process.named else None
-
-
-def _signed(record: Record) -> bool | None:
-    status = text(record, "InitiatingProcessSignatureStatus")
-    return status.casefold() == "valid" if status else None
-
-
-def _before(record: Record) -> Process | None:
-    process = Process(
-        id=number(record, "InitiatingProcessParentId"),
-        file=text(record, "InitiatingProcessParentFileName"),
-        started=moment(record, "InitiatingProcessParentCreationTime"),
-    )
-    return process if process.named else None
-
-
-def _process_text(record: Record) -> str:
-    return text(record, "ProcessCommandLine") or text(record, "FileName")
 
 
 def _network_text(record: Record) -> str:
@@ -235,12 +209,8 @@ def _alert_text(record: Record) -> str:
     return f"{said} ({severity.lower()})" if severity else said
 
 
-def _other(record: Record) -> str:
-    return text(record, "ActionType")
-
-
 _WHAT: dict[str, Any] = {
-    PROCESSES: _process_text,
+    PROCESSES: lambda r: text(r, "ProcessCommandLine") or text(r, "FileName"),
     "DeviceNetworkEvents": _network_text,
     "DeviceFileEvents": _file_text,
     "DeviceRegistryEvents": _registry_text,

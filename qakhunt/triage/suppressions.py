@@ -170,7 +170,9 @@ def _holds(name: str, patterns: Sequence[str], hit: Hit) -> bool:
     if name == "family":
         return bool(hit.commands) and all(c.family in patterns for c in hit.commands)
     values = _values(name, hit)
-    return bool(values) and all(any(_like(p, value) for p in patterns) for value in values)
+    return bool(values) and all(
+        any(_expression(p).fullmatch(value) for p in patterns) for value in values
+    )
 
 
 def _values(name: str, hit: Hit) -> list[str]:
@@ -183,10 +185,6 @@ def _values(name: str, hit: Hit) -> list[str]:
         cell = getattr(hit, name)
     listed = cell if isinstance(cell, list) else [cell]
     return [str(value) for value in listed if value not in (None, "")]
-
-
-def _like(pattern: str, value: str) -> bool:
-    return _expression(pattern).fullmatch(value) is not None
 
 
 @cache

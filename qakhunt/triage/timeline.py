@@ -43,6 +43,20 @@ class Moment:
         """Whether it is a known discovery command."""
         return self.event.command is not None and self.event.command.family is not None
 
+    @property
+    def look(self) -> str:
+        """``own`` for the hit's commands, ``uncounted`` for those beside them, else what it is.
+
+        That is ``alert``, ``related`` or ``plain``.
+        """
+        if self.event.kind == "alert":
+            return "alert"
+        if self.own:
+            return "own"
+        if self.discovery and self.related:
+            return "uncounted"
+        return "related" if self.related else "plain"
+
 
 @dataclass(frozen=True)
 class Quiet:
@@ -153,7 +167,6 @@ def gap_words(gap: Gap) -> str:
     return f"{span(gap.length.seconds)} without events"
 
 
-DISCOVERY = "discovery"
 LOADING = frozenset(("delivery", "injection"))
 """Behaviours that bring code in; administration does neither."""
 

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from qakhunt.answers.ledger import Target
 from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends.recordings.manifest import (
     NAME,
     Manifest,
-    Origin,
     RecordedAnswer,
     RecordedHunt,
     RecordedLine,
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SPAN = Span("2026-10-01T00:00:00.0000000Z", "2026-10-02T00:00:00.0000000Z")
-ORIGIN = Origin("p", "t", "w")
+ORIGIN = Target("p", "t", "w")
 
 
 def make(path: Path, *, private: bool = False, force: bool = False) -> Path:
@@ -153,8 +153,8 @@ def test_a_manifest_cannot_name_files_outside(name: str, tmp_path: Path) -> None
     [
         ({"now": "bad"}, "bad"),
         ({"plan": ()}, "its plan is empty"),
-        ({"plan": (RecordedLine(99, "local", Origin("p")),)}, "its plan names hunt 99 of 1"),
-        ({"plan": (RecordedLine(-1, "local", Origin("p")),)}, "its plan names hunt -1 of 1"),
+        ({"plan": (RecordedLine(99, "local", Target("p")),)}, "its plan names hunt 99 of 1"),
+        ({"plan": (RecordedLine(-1, "local", Target("p")),)}, "its plan names hunt -1 of 1"),
         ({"window": Span("2026-10-02", "2026-10-01")}, "not a whole manifest"),
     ],
 )

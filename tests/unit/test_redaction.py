@@ -17,7 +17,7 @@ from qakhunt.backends.local import LocalBackend
 from qakhunt.backends.recordings.pseudonyms import Pseudonyms, load_key
 from qakhunt.backends.recordings.redact import WORD, Redactor, literal_words, vocabulary
 from qakhunt.backends.recordings.store import Recording, new_recording
-from qakhunt.backends.replay import RecordedRows, target_of
+from qakhunt.backends.replay import RecordedRows
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.render import render
 from qakhunt.run.execution import execute
@@ -131,7 +131,7 @@ def test_no_planted_name_is_in_any_byte_and_the_hits_are_the_same(tmp_path: Path
     recording = Recording.open(folder)
     (origin,) = {line.origin for line in recording.manifest.plan}
     rows = RecordedRows(recording, "log-analytics", NOW)
-    again = execute([PlanLine(line.rendered, rows, target_of(origin)) for line in plan[:-1]])
+    again = execute([PlanLine(line.rendered, rows, origin) for line in plan[:-1]])
     rows.close()
     before = [hit for hit in live.hits if hit.hunt != context.name]
     assert len(before) > 20

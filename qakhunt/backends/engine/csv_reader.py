@@ -9,9 +9,16 @@ from __future__ import annotations
 import csv
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal, typed
+from qakhunt.backends.engine.sql_types import (
+    SQL_TYPES,
+    first_line,
+    identifier,
+    literal,
+    literal_list,
+    typed,
+)
 from qakhunt.core.errors import EventsError, SourceLocation
 from qakhunt.kql.schema import TIME_COLUMN
 
@@ -173,7 +180,7 @@ class _Reading:
         except duckdb.Error as problem:
             broken = list(_broken_records(self.text, self.delimiter, len(self.headings)))
             if not broken:
-                raise EventsError(f"{self.source}: {_first_line(problem)}") from None
+                raise EventsError(f"{self.source}: {first_line(problem)}") from None
         line, why = broken[0]
         if not self.skip_broken:
             raise EventsError(why, location=SourceLocation(self.source, line)) from None
@@ -215,7 +222,11 @@ class _Reading:
             )
         forms: list[str] = []
         while True:
-            shown = f"try_strptime({_plain(column)}, {_list(forms)}){in_utc}" if forms else "NULL"
+            shown = (
+                f"try_strptime({_plain(column)}, {literal_list(forms)}){in_utc}"
+                if forms
+                else "NULL"
+            )
             is_iso = f"regexp_matches({column}, {literal(_NAIVE_ISO)})"
             sql = f"(CASE WHEN {is_iso} THEN {iso} ELSE {shown} END)"
             found = [f for f in self._forms(heading.name, sql) if f not in forms]
@@ -382,10 +393,6 @@ def _form_of(value: str) -> str | None:
     return None
 
 
-def _list(forms: list[str]) -> str:
-    return f"[{', '.join(map(literal, forms))}]"
-
-
 def _header(source: str, text: Path) -> tuple[str, list[str]]:
     """The delimiter that cuts the first record most, and the headings."""
     csv.field_size_limit(_LONGEST_CELL)
@@ -425,7 +432,3 @@ def _broken_records(text: Path, delimiter: str, width: int) -> Iterator[tuple[in
             yield line, record
         elif len(record) != width:
             yield line, f"expected {width} fields, found {len(record)}"
-
-
-def _first_line(problem: Exception) -> Any:
-    return str(problem).strip().splitlines()[0][:300]

@@ -51,17 +51,15 @@ def respell(text: str) -> list[Edit]:
 
 
 def _respelled(token: Token) -> str | None:
-    if token.kind is Kind.STRING and not _is_plain(token.text):
+    if token.kind is Kind.STRING:
+        if token.text[0] in "'\"" and not _has_foreign_escape(token.text):
+            return None
         return _quote(decode_string(token.text))
     if token.kind is Kind.TYPED and token.text.startswith("dynamic"):
         if not _has_foreign_escape(token.text):
             return None
         return f"dynamic({_dynamic(decode(token.text)[1])})"
     return None
-
-
-def _is_plain(text: str) -> bool:
-    return text[0] in "'\"" and not _has_foreign_escape(text)
 
 
 def _has_foreign_escape(text: str) -> bool:

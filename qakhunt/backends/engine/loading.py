@@ -21,13 +21,13 @@ from qakhunt.backends.engine.inputs import (
     foreign_file,
     plain_utf8,
 )
-from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal, typed
+from qakhunt.backends.engine.sql_types import SQL_TYPES, first_line, identifier, literal, typed
 from qakhunt.core.errors import EventsError, SourceLocation
 from qakhunt.kql.schema import PRODUCTS, TIME_COLUMN, Columns, columns
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from duckdb import DuckDBPyConnection
@@ -78,7 +78,7 @@ class Loader:
             raise EventsError(f"{file.path}: its JSON is nested too deeply") from None
         except duckdb.Error as problem:
             what = "not a whole Parquet file: " if file.format == "parquet" else ""
-            raise EventsError(f"{file.path}: {what}{_first_line(problem)}") from None
+            raise EventsError(f"{file.path}: {what}{first_line(problem)}") from None
 
     def _timed(self, file: EventFile, path: Path) -> bool:
         """Whether the records are of a table that has a time, as far as the table tells."""
@@ -138,7 +138,7 @@ class Loader:
         """A saved answer of a service, or else one single record."""
         table = _saved_answer(file.path, value)
         if table is not None:
-            return self._ndjson(file, self._lines(_table_lines(table)))
+            return self._ndjson(file, self._lines(map(to_json_line, table.records())))
         if error_in(value):
             raise EventsError(f"{file.path}: this answer is an error, not a result")
         return self._ndjson(file, self._lines([json.dumps(value)]))
@@ -199,7 +199,7 @@ class Loader:
             return self._checked(file, text, select, shapes)
         except duckdb.Error as problem:
             check_ndjson(file.path, text)
-            raise EventsError(f"{file.path}: {_first_line(problem)}") from None
+            raise EventsError(f"{file.path}: {first_line(problem)}") from None
 
     def _checked(self, file: EventFile, text: Path, select: str, shapes: dict[str, str]) -> Path:
         """Convert the raw columns, refusing a value that its type cannot hold."""
@@ -292,11 +292,6 @@ def _saved_answer(path: Path, value: dict[str, Any]) -> ResultTable | None:
         raise EventsError(f"{path}: not a whole answer: {problem}") from None
 
 
-def _table_lines(table: ResultTable) -> Iterator[str]:
-    for record in table.records():
-        yield to_json_line(record)
-
-
 def check_ndjson(path: Path, text: Path) -> None:
     """Raise EventsError at the first line that is no JSON object, as an editor counts."""
     import msgspec
@@ -348,10 +343,6 @@ def _line_with(text: Path, name: str, value: str) -> int:
 def _decapitalised(problem: Exception) -> str:
     words = str(problem).removeprefix("JSON is malformed: ")
     return words[:1].lower() + words[1:]
-
-
-def _first_line(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0][:300]
 
 
 _CHUNK = 200

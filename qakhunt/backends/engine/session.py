@@ -29,9 +29,11 @@ from qakhunt.backends.engine.rewriting.spelling import without_mark
 from qakhunt.backends.engine.sql_types import (
     SQL_TYPES,
     decode_rows,
+    first_line,
     identifier,
     kql_type,
     literal,
+    literal_list,
     typed,
 )
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
@@ -214,7 +216,9 @@ class Session:
                 f"DESCRIBE SELECT * FROM read_parquet({literal(str(path))})"
             ).fetchall()
         except self._duckdb.Error as problem:
-            raise EventsError(f"{file.path}: not a whole Parquet file: {_words(problem)}") from None
+            raise EventsError(
+                f"{file.path}: not a whole Parquet file: {first_line(problem)}"
+            ) from None
         types = {row[0]: str(row[1]) for row in found}
         if file.format == "parquet":
             self._check_parquet(file, path, types)
@@ -249,9 +253,8 @@ class Session:
 
     def _lock_down(self) -> None:
         paths = [str(s.path) for sources in self._sources.values() for s in sources if s.path]
-        listing = ", ".join(map(literal, paths))
         for statement in (
-            f"SET allowed_paths=[{listing}]",
+            f"SET allowed_paths={literal_list(paths)}",
             "SET enable_external_access=false",
             "SET lock_configuration=true",
         ):
@@ -543,10 +546,6 @@ def _converts(sql_type: str, kind: str) -> bool:
     )
 
 
-def _words(problem: Exception) -> str:
-    return str(problem).strip().splitlines()[0]
-
-
 class _Host:
     """What rewriting asks of a session at one moment.
 
@@ -554,20 +553,10 @@ class _Host:
     """
 
     def __init__(self, session: Session, now: Instant) -> None:
-        self._session = session
-        self._now = now
-        self.product = session.product
+        self._session, self._now = session, now
+        self.product, self.external, self.keep = session.product, session.external, session.keep
+        self.tables, self.loaded = session.known_tables, session.loaded_tables
         self.parameters: dict[str, Any] = {}
-
-    @property
-    def tables(self) -> Mapping[str, Columns]:
-        """Every table that a query may read."""
-        return self._session.known_tables
-
-    @property
-    def loaded(self) -> Sequence[str]:
-        """Tables that the inputs hold records of."""
-        return self._session.loaded_tables
 
     def sql(self, text: str, tables: Mapping[str, Columns]) -> str:
         """A query in SQL, in the order of its own rows. Raises Unreadable."""
@@ -584,12 +573,3 @@ class _Host:
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         """The rows of a SELECT."""
         return self._session.rows_of(self.parameters, sql)
-
-    @property
-    def external(self) -> ExternalFiles:
-        """The files that stand for addresses."""
-        return self._session.external
-
-    def keep(self, columns: Columns, rows: Sequence[Sequence[str | None]]) -> str:
-        """A relation of these texts, read as the columns' types."""
-        return self._session.keep(columns, rows)

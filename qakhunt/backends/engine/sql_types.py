@@ -11,7 +11,7 @@ from qakhunt.answers.cells import to_json_value
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from qakhunt.answers.table import Column, Row
 
@@ -52,6 +52,16 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def literal_list(texts: Iterable[str]) -> str:
+    """A list of quoted SQL strings."""
+    return f"[{', '.join(map(literal, texts))}]"
+
+
+def first_line(problem: Exception) -> str:
+    """The first line of an error of DuckDB's, which says what is wrong."""
+    return str(problem).strip().splitlines()[0][:300]
+
+
 def typed(name: str, sql_type: str) -> str:
     """SQL that reads a text or JSON column as ``sql_type``; NULL where it cannot."""
     column = identifier(name)
@@ -86,10 +96,6 @@ def decode_rows(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> lis
 
 def _same(cell: Any) -> Any:
     return cell
-
-
-def _string(cell: Any) -> str:
-    return "" if cell is None else str(cell)
 
 
 def _datetime(cell: Any) -> Instant | None:
@@ -135,7 +141,7 @@ def _nested(cell: Any) -> Any:
 
 
 _READERS: dict[str, Callable[[Any], Any]] = {
-    "string": _string,
+    "string": lambda cell: "" if cell is None else str(cell),
     "guid": lambda cell: None if cell is None else str(cell),
     "datetime": _datetime,
     "timespan": _timespan,

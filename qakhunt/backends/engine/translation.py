@@ -44,17 +44,13 @@ def translate(
 ) -> Translation:
     """SQL whose rows come in one order on every run, where ``steady``."""
     schema = {name: list(columns) for name, columns in views.items()}
-    _refuse_commands(text)
+    if text.lstrip().startswith("."):
+        raise Unreadable("a hunt is a query, not a control command", 0)
     with watched() as unions, rendering.watched(text, views):
         result = duckdb_kql.to_sql(text, schema=schema, allow_write=False, query_now=now)
     sql = _steady(str(result)) if steady else str(result)
     refuse_long_sql(sql)
     return Translation(sql, dict(result.parameters), tuple(unions))
-
-
-def _refuse_commands(text: str) -> None:
-    if text.lstrip().startswith("."):
-        raise Unreadable("a hunt is a query, not a control command", 0)
 
 
 def _steady(sql: str) -> str:

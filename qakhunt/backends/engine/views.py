@@ -68,7 +68,8 @@ def table_view(
 def _shown(table: str, product: str, sources: Sequence[Source], time_column: str) -> Columns:
     own = without_case_twins(columns(product, table))
     foreign = {name for one in PRODUCTS for name in columns(one, table)} - set(own)
-    shown: Columns = {time_column: "datetime", **own} if _has_time(sources, own) else dict(own)
+    timed = any(name in own or any(name in source.types for source in sources) for name in _TIMES)
+    shown: Columns = {time_column: "datetime", **own} if timed else dict(own)
     taken = {name.casefold() for name in shown}
     for source in sources:
         for name, sql_type in source.types.items():
@@ -76,10 +77,6 @@ def _shown(table: str, product: str, sources: Sequence[Source], time_column: str
                 taken.add(name.casefold())
                 shown[name] = kql_type(sql_type)
     return shown
-
-
-def _has_time(sources: Sequence[Source], own: Columns) -> bool:
-    return any(name in own or any(name in source.types for source in sources) for name in _TIMES)
 
 
 def _select(

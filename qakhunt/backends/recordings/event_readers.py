@@ -115,7 +115,7 @@ class _Values:
                 if self._is_unfinished(problem):
                     self._read_on()
                     continue
-                yield self.line, Broken(_words(problem))
+                yield self.line, Broken(getattr(problem, "msg", "nested too deeply"))
                 following = _NEXT_OBJECT.search(self.text, self.at + 1)
                 self._move_to(following.end() if following else len(self.text))
             else:
@@ -143,10 +143,6 @@ class _Values:
                 self.ended = False
                 break
         self.text, self.at = "".join(parts), 0
-
-
-def _words(problem: Exception) -> str:
-    return problem.msg if isinstance(problem, json.JSONDecodeError) else "nested too deeply"
 
 
 def _xml_events(stream: IO[bytes]) -> Iterator[tuple[int, Any]]:

@@ -336,25 +336,17 @@ def _from_xml(text: str) -> WindowsEvent:
     if system is None:
         raise Unreadable("an Event without System")
 
-    def of(name: str, attribute: str | None = None) -> str:
-        element = system.find(f"{{*}}{name}")
-        if element is None:
-            return ""
-        return (element.get(attribute) if attribute else element.text) or ""
+    data = [_element(one) for one in root.iterfind("{*}EventData/{*}Data")]
+    heads = {one.tag.rpartition("}")[2]: _element(one) for one in system}
+    return _from_evtx({"System": heads, "EventData": {"Data": data}})
 
-    data = {
-        element.get("Name", ""): element.text or ""
-        for element in root.iterfind("{*}EventData/{*}Data")
-        if element.get("Name")
-    }
-    return WindowsEvent(
-        log=_log(of("Provider", "Name"), of("Channel")),
-        id=_require(of("EventID")),
-        host=of("Computer"),
-        logged=of("TimeCreated", "SystemTime"),
-        record_id=of("EventRecordID"),
-        data=data,
-    )
+
+def _element(element: Any) -> Any:
+    """An element of XML as JSON writers put it."""
+    text = element.text or ""
+    if not element.attrib:
+        return text
+    return {"#text": text, **{f"@{name}": value for name, value in element.attrib.items()}}
 
 
 _MESSAGE_LINE = re.compile(r"^([ \t]*)([A-Za-z][A-Za-z ]*?):[ \t]*(.*?)[ \t]*\r?$", re.MULTILINE)

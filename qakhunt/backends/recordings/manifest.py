@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.answers.ledger import Status
+from qakhunt.answers.ledger import Status, Target
 from qakhunt.core.documents import to_model
 from qakhunt.core.errors import RecordingError
 from qakhunt.kql.values import Instant, Timespan, Window
@@ -31,14 +31,6 @@ class Span(msgspec.Struct, frozen=True):
 
     start: str
     end: str
-
-
-class Origin(msgspec.Struct, frozen=True):
-    """Whose answer: a profile, its customer's tenant and one workspace."""
-
-    profile: str
-    tenant: str | None = None
-    workspace: str | None = None
 
 
 class RecordedHunt(msgspec.Struct, frozen=True):
@@ -69,7 +61,7 @@ class RecordedLine(msgspec.Struct, frozen=True):
 
     hunt: int
     backend: str
-    origin: Origin
+    origin: Target
     slices: str | None = None
     longest_gap: str | None = None
 
@@ -80,7 +72,7 @@ class RecordedAnswer(msgspec.Struct, frozen=True):
     ``query_hash`` is of the text as sent, ``stored_hash`` of the text as stored.
     """
 
-    origin: Origin
+    origin: Target
     product: str
     window: Span
     query: str
@@ -109,7 +101,7 @@ class SourceFile(msgspec.Struct, frozen=True):
     ``status`` is as in the ledger: only ``complete`` has all that the filter lets through.
     """
 
-    origin: Origin
+    origin: Target
     product: str
     table: str
     window: Span

@@ -131,16 +131,12 @@ def check_place(path: Path, *, private: bool, force: bool) -> None:
             raise OutputError(f"{path} exists and is not a recording")
         if not force and any(path.iterdir()):
             raise OutputError(f"{path} exists", hint="--force replaces it")
-    tree = _work_tree(path)
+    tree = next((p for p in path.absolute().parents if (p / ".git").exists()), None)
     if private and tree and not force:
         raise OutputError(
             f"{path} is inside the git work tree {tree}, and would hold people's real names",
             hint="record it elsewhere, leave out --keep-names, or insist with --force",
         )
-
-
-def _work_tree(path: Path) -> Path | None:
-    return next((p for p in path.absolute().parents if (p / ".git").exists()), None)
 
 
 def _take_place(made: Path, path: Path) -> None:

@@ -137,6 +137,7 @@ class SliceStrategy(Protocol):
 
     def close(self) -> None:
         """Remove temporary files."""
+        return
 
 
 class Unsliced(SliceStrategy):
@@ -211,9 +212,6 @@ class ByDevice(SliceStrategy):
         rows = [row for table in tables for row in table.rows]
         return in_order(ResultTable(widest.columns, rows), self._partition.order)
 
-    def close(self) -> None:
-        pass
-
 
 class SourceQueries(SliceStrategy):
     """The records of tables, time range by time range: queries of their own, halved by time."""
@@ -248,9 +246,6 @@ class SourceQueries(SliceStrategy):
 
     def joined(self) -> ResultTable | None:
         return None
-
-    def close(self) -> None:
-        pass
 
 
 class ByTime(SourceQueries):
