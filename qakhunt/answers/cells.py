@@ -310,19 +310,9 @@ def encode_column(
         return [None if cell is None else datetime(cell) for cell in cells]
     if kind == "dynamic":
         return list(map(dynamic, cells))
-    if kind in ("timespan", "decimal"):
-        return [None if cell is None else str(cell) for cell in cells]
-    if kind == "real":
-        return [_encode_real(cell) for cell in cells]
+    if kind in ("timespan", "decimal", "real"):
+        return list(map(to_json_value, cells))
     return list(cells)
-
-
-def _encode_real(cell: float | None) -> float | str | None:
-    if cell is None or math.isfinite(cell):
-        return cell
-    if math.isnan(cell):
-        return "NaN"
-    return "Infinity" if cell > 0 else "-Infinity"
 
 
 def repeated_members(data: bytes, inner: str = "") -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -228,17 +229,6 @@ def without_twins(response: Response, body: bytes, inner: str = "") -> Response:
     return replace(response, faults=(f"the answer has {said} more than once", *response.faults))
 
 
-def repeated(names: Iterable[str]) -> list[str]:
-    """The names that occur more than once, each once."""
-    seen: set[str] = set()
-    again: dict[str, None] = {}
-    for name in names:
-        if name in seen:
-            again[name] = None
-        seen.add(name)
-    return list(again)
-
-
 def table_faults(named: Sequence[tuple[Any, Response]]) -> list[str]:
     """The faults of an answer's tables, and that there are several where one was asked for."""
     faults = [fault for _, part in named for fault in part.faults]
@@ -254,5 +244,5 @@ def table_faults(named: Sequence[tuple[Any, Response]]) -> list[str]:
 
 def column_faults(names: Iterable[str]) -> list[str]:
     """Faults of a result's column names."""
-    again = repeated(names)
+    again = [name for name, times in Counter(names).items() if times > 1]
     return [f"several columns are called {', '.join(map(repr, again))}"] if again else []

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from qakhunt.answers.cells import (
     WireError,
-    collector_paused,
     decode_column,
     encode_body,
     encode_column,
@@ -21,21 +18,13 @@ from qakhunt.answers.response import (
     column_faults,
     decoded_by,
     error_in,
-    repeated,
     signs,
     table_faults,
-    without_twins,
 )
-from qakhunt.answers.table import Column, ResultTable, Row
+from qakhunt.answers.table import Column, ResultTable
 from qakhunt.kql.values import Instant
 
 PARTIAL = "PartialError"
-
-_JSON_TYPES: dict[str, Any] = {
-    "bool": bool | None, "int": int | None, "long": int | None, "real": float | None,
-    "string": str | None, "guid": str | None,
-}  # fmt: skip
-"""KQL types whose values JSON has itself; the others need a look at each cell."""
 
 _BODY_MEMBERS = frozenset(["tables", "statistics", "render", "datasources", "permissions"])
 _TABLE_MEMBERS = frozenset(["name", "columns", "rows"])
@@ -44,59 +33,7 @@ _PRIMARY = "PrimaryResult"
 
 def decode(body: bytes) -> Response:
     """Decode a response body. Raises WireError where it is no such response."""
-    with collector_paused():
-        table = _decode_regular(body)
-        if table is not None:
-            return without_twins(Response(table), body, "tables")
     return decoded_by(from_value, body, "tables")
-
-
-class _RawTable(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    name: str
-    columns: list[dict[str, str]]
-    rows: msgspec.Raw
-
-
-class _RegularBody(msgspec.Struct, gc=False, forbid_unknown_fields=True):
-    tables: tuple[_RawTable]
-    error: None = None
-
-
-# Made here: threads that use a model for the first time at once crash msgspec 0.22.
-_regular_body = msgspec.json.Decoder(_RegularBody).decode
-
-
-def _decode_regular(body: bytes) -> ResultTable | None:
-    """The whole answer where each cell has its column's plain JSON type, else None.
-
-    Types are checked while the rows are parsed and only columns whose values are
-    not JSON's own are touched again: half the time of the general way.
-    """
-    try:
-        raw = _regular_body(body).tables[0]
-        columns = tuple(_column(column) for column in raw.columns)
-        if not columns or repeated(column.name for column in columns):
-            return None
-        kinds = tuple(_JSON_TYPES.get(column.kql_type, Any) for column in columns)
-        rows = msgspec.json.decode(raw.rows, type=list[tuple[kinds]])  # type: ignore[valid-type]
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
-    positions = [i for i, kind in enumerate(kinds) if kind is Any]
-    converted = [
-        decode_column(columns[i].kql_type, [row[i] for row in rows], columns[i].name)
-        for i in positions
-    ]
-    if not converted:
-        return ResultTable(columns, rows)
-    return ResultTable(columns, _with_cells(rows, positions, converted))
-
-
-def _with_cells(rows: list[Row], positions: list[int], converted: list[list[Any]]) -> list[Row]:
-    changed = list(map(list, rows))
-    for position, cells in zip(positions, converted, strict=True):
-        for row, cell in zip(changed, cells, strict=True):
-            row[position] = cell
-    return list(map(tuple, changed))
 
 
 def is_response(value: Any) -> bool:
