@@ -37,7 +37,7 @@ from qakhunt.answers.run_result import (
     RunResult,
     TableAnswer,
 )
-from qakhunt.answers.table import KQL_TYPES, Column, unique_names
+from qakhunt.answers.table import KQL_TYPES, Column, KqlType, unique_names
 from qakhunt.core.documents import read_text, to_model
 from qakhunt.core.errors import ResultFileError
 from qakhunt.hunts.command_catalogue import understand
@@ -68,9 +68,6 @@ Hash = Annotated[str, _about("SHA-256 in hexadecimal, or empty.", pattern="^([0-
 Count = Annotated[int, Meta(ge=0)]
 Seconds = Annotated[float, Meta(ge=0)]
 Row = dict[str, Any]
-KqlType = Literal[
-    "bool", "int", "long", "real", "decimal", "string", "datetime", "timespan", "guid", "dynamic"
-]
 
 Text = TypeVar("Text", bound="Record")
 

@@ -10,15 +10,15 @@ A cell is None (null) or, by KQL type:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-KQL_TYPES = (
-    "bool", "int", "long", "real", "decimal", "string",
-    "datetime", "timespan", "guid", "dynamic",
-)  # fmt: skip
+KqlType = Literal[
+    "bool", "int", "long", "real", "decimal", "string", "datetime", "timespan", "guid", "dynamic"
+]
+KQL_TYPES = get_args(KqlType)
 
 Row = tuple[Any, ...]
 

@@ -46,7 +46,7 @@ def write(result: RunResult, out: IO[bytes], _: ExportOptions) -> None:
         window = "each hunt in its own window"
     name = f"Observed: {titles}"
     about = f"{count(len(result.hits), 'hit')}, {window}, verdict {result.verdict.value}"
-    _write(layer(name, about, hits, comments), out)
+    out.write(layer_text(layer(name, about, hits, comments)).encode())
 
 
 def coverage_layer(hunts: Iterable[Hunt]) -> dict[str, Any]:
@@ -101,7 +101,3 @@ def layer(
 def layer_text(document: dict[str, Any]) -> str:
     """The document as JSON text."""
     return for_json(json.dumps(document, ensure_ascii=False, indent=2)) + "\n"
-
-
-def _write(document: dict[str, Any], out: IO[bytes]) -> None:
-    out.write(layer_text(document).encode())

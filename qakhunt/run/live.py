@@ -80,14 +80,10 @@ class LiveBackends:
     _open: list[Backend] = field(default_factory=list)
     _transports: list[Transport] = field(default_factory=list)
     _connections: Any = field(default_factory=shared_connections)
-    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def open(self, settings: ProfileSettings) -> Backend:
         """The backend of a profile. Raises ConfigError; nothing is asked yet."""
-        with self._lock:
-            return self._opened(settings)
-
-    def _opened(self, settings: ProfileSettings) -> Backend:
         profile = settings.profile
         if profile.write:
             raise ConfigError(
@@ -108,7 +104,8 @@ class LiveBackends:
         gap = profile.longest_gap and length_of_time("longest_gap", profile.longest_gap)
         run = RunLimits(self.now, wait, kept or None, gap or LONGEST_GAP)
         backend = service.open_backend(transport, profile, run)
-        self._open.append(backend)
+        with self._lock:
+            self._open.append(backend)
         return backend
 
     def open_rules(self, settings: ProfileSettings, form: str) -> list[RuleStore]:
@@ -191,14 +188,15 @@ class LiveBackends:
         key: tuple[Any, ...] = (address, profile.sign_in_settings)
         if service.rate.per_tenant:
             key = (*key, profile.tenant)
-        if key not in self._limiters:
-            limits = profile.limits
-            self._limiters[key] = RateLimiter(
-                self.clock, concurrency=limits.concurrency or service.rate.concurrency,
-                calls=limits.calls or service.rate.calls,
-                per=limits.per_seconds or service.rate.per_seconds,
-            )  # fmt: skip
-        return self._limiters[key]
+        with self._lock:
+            if key not in self._limiters:
+                limits = profile.limits
+                self._limiters[key] = RateLimiter(
+                    self.clock, concurrency=limits.concurrency or service.rate.concurrency,
+                    calls=limits.calls or service.rate.calls,
+                    per=limits.per_seconds or service.rate.per_seconds,
+                )  # fmt: skip
+            return self._limiters[key]
 
 
 def address_of(profile: Profile, trusted_hosts: Collection[str] = ()) -> Address:

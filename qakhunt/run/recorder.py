@@ -147,7 +147,7 @@ class Recorder:
             ledger=[self._ledger_line(line) for line in result.ledger.lines],
             files=self._writer.files,
             key_id=self._redactor.key_id if self._redactor else None,
-            source=tuple(sorted(self._source, key=_place_of_source)),
+            source=tuple(sorted(self._source, key=_place_in_order)),
             filters=tuple(self._filters.values()),
         )  # fmt: skip
 
@@ -313,19 +313,13 @@ def _source_queries(
     }
 
 
-def _place_in_order(answer: RecordedAnswer) -> tuple[Any, ...]:
-    origin = answer.origin
-    return (
-        origin.profile, origin.tenant or "", origin.workspace or "", answer.window.start,
-        answer.query_hash, answer.window.end,
-    )  # fmt: skip
-
-
-def _place_of_source(file: SourceFile) -> tuple[Any, ...]:
-    origin = file.origin
-    return (
-        origin.profile, origin.tenant or "", origin.workspace or "", file.table, file.window.start
-    )  # fmt: skip
+def _place_in_order(one: RecordedAnswer | SourceFile) -> tuple[str, ...]:
+    """By target, then by table or time range and query."""
+    origin, start = one.origin, one.window.start
+    target = (origin.profile, origin.tenant or "", origin.workspace or "")
+    if isinstance(one, SourceFile):
+        return (*target, one.table, start)
+    return (*target, start, one.query_hash, one.window.end)
 
 
 def _hash(text: str) -> str:

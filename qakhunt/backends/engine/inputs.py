@@ -19,7 +19,7 @@ from qakhunt.core.errors import EventsError
 from qakhunt.kql.schema import PRODUCTS, tables
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
 DEFAULT_TABLE = "DeviceProcessEvents"
 
@@ -36,7 +36,7 @@ ASSUMED_UTC = "{}: its times name no zone and were read as UTC; --time-zone says
 
 _GZIP_MAGIC = b"\x1f\x8b"
 _PARQUET_MAGIC = b"PAR1"
-_BOMS = (
+BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
@@ -153,11 +153,7 @@ def _expand(text: str) -> tuple[list[Path], list[Path]]:
     """The files of events, and those of another kind in a folder."""
     path = Path(text).expanduser()
     if path.is_dir():
-        every = sorted(p for p in path.rglob("*") if not p.is_dir())
-        files = [p for p in every if p.is_file() and _suffix(p) in FORMATS]
-        if not files:
-            raise EventsError(f"{path}: no event files in this folder", hint=_hint())
-        return files, [p for p in every if p not in set(files)]
+        return files_in(path, lambda file: _suffix(file) in FORMATS, _hint())
     if path.exists():
         refuse_special(path)
         return [path], []
@@ -168,6 +164,17 @@ def _expand(text: str) -> tuple[list[Path], list[Path]]:
             return files, []
         raise EventsError(f"{text}: no file matches")
     raise EventsError(f"no such file: {text}")
+
+
+def files_in(
+    folder: Path, belongs: Callable[[Path], bool], hint: str
+) -> tuple[list[Path], list[Path]]:
+    """The files of a folder that belong, and the others. Raises EventsError where none does."""
+    every = sorted(path for path in folder.rglob("*") if not path.is_dir())
+    files = [path for path in every if path.is_file() and belongs(path)]
+    if not files:
+        raise EventsError(f"{folder}: no event files in this folder", hint=hint)
+    return files, [path for path in every if path not in set(files)]
 
 
 def refuse_special(path: Path) -> None:
@@ -251,7 +258,7 @@ def plain_utf8(file: EventFile, folder: Path, limit: int = MAX_EXPANDED) -> Path
     try:
         with _opened(file) as stream:
             head = stream.read(4)
-            encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
+            encoding = next((name for bom, name in BOMS if head.startswith(bom)), None)
             if encoding is None and head[1:2] == b"\x00":
                 raise EventsError(
                     f"{file.path}: this looks like UTF-16 without a byte order mark",

@@ -8,10 +8,9 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from qakhunt.backends.engine.limits import memory_limit
 from qakhunt.backends.engine.parquet import write_records
-from qakhunt.backends.engine.session import Session, require_engine
-from qakhunt.backends.engine.sql_types import identifier, literal
+from qakhunt.backends.engine.session import Session, configure, require_engine
+from qakhunt.backends.engine.sql_types import identifier, literal, literal_list
 from qakhunt.core.errors import EngineError
 from qakhunt.kql.schema import without_case_twins
 
@@ -67,12 +66,12 @@ class RecordStore:
     def _whole(self, name: str) -> Path:
         """All records of a table in one file."""
         target = self._place() / f"{name}.parquet"
-        files = ", ".join(literal(str(path)) for path in self._files[name])
+        files = literal_list(map(str, self._files[name]))
         chosen = ", ".join(map(identifier, self._shapes[name]))
-        with require_engine().connect(config={"memory_limit": memory_limit()}) as connection:
-            connection.execute(f"SET temp_directory={literal(str(self._place() / 'spill'))}")
+        with require_engine().connect() as connection:
+            configure(connection, self._place())
             connection.execute(
-                f"COPY (SELECT {chosen} FROM read_parquet([{files}], union_by_name=true)) "
+                f"COPY (SELECT {chosen} FROM read_parquet({files}, union_by_name=true)) "
                 f"TO {literal(str(target))} (FORMAT parquet)"
             )
         return target

@@ -82,6 +82,20 @@ def require_engine() -> Any:
     return duckdb
 
 
+def configure(connection: Any, folder: Path) -> None:
+    """Bound a connection's memory, which goes on in ``folder``; times are UTC."""
+    for statement in (
+        f"SET memory_limit={literal(memory_limit())}",
+        "SET TimeZone='UTC'",
+        f"SET temp_directory={literal(str(folder / 'spill'))}",
+        "SET python_enable_replacements=false",
+    ):
+        connection.execute(statement)
+    # A notebook without ipywidgets has no progress bar and refuses the setting.
+    with suppress(require_engine().InvalidInputException):
+        connection.execute("SET enable_progress_bar=false")
+
+
 class Session:
     """Recorded events of one product, loaded once, asked many times.
 
@@ -177,19 +191,11 @@ class Session:
     def _open(self) -> Any:
         # Kept at once, so that it is closed whatever interrupts the rest.
         self._connection = connection = self._duckdb.connect(":memory:")
+        configure(connection, self._folder)
         for statement in (
-            f"SET memory_limit={literal(memory_limit())}",
-            "SET TimeZone='UTC'",
-            f"SET temp_directory={literal(str(self._folder / 'spill'))}",
-            "SET python_enable_replacements=false",
-            "SET autoinstall_known_extensions=false",
-            *aggregates.MACROS,
-            *corrections.MACROS,
-        ):
+            "SET autoinstall_known_extensions=false", *aggregates.MACROS, *corrections.MACROS
+        ):  # fmt: skip
             connection.execute(statement)
-        # A notebook without ipywidgets has no progress bar and refuses the setting.
-        with suppress(self._duckdb.InvalidInputException):
-            connection.execute("SET enable_progress_bar=false")
         return connection
 
     def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:

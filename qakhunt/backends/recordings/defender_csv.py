@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import shutil
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.csv_reader import CsvAccount, read_csv
@@ -34,9 +35,7 @@ def read_rows(
     """
     text = target.with_suffix(".csv")
     with source.open() as stream, text.open("w", encoding="utf-8", newline="") as out:
-        reader = codecs.getreader("utf-8")(stream, "replace")
-        while chunk := reader.read(_CHUNK):
-            out.write(chunk)
+        shutil.copyfileobj(codecs.getreader("utf-8")(stream, "replace"), out, _CHUNK)
     kinds = {n: "string" if k == "dynamic" else k for n, k in table_columns().items()}
     account = read_csv(
         connection, source.name, text, target, kinds, options,

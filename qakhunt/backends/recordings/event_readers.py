@@ -7,8 +7,8 @@ line, or its record number in an evtx. What cannot be read comes as ``Broken``.
 from __future__ import annotations
 
 import json
-import os
 import re
+import shutil
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -218,13 +218,8 @@ def _as_file(source: EventSource) -> Iterator[Path]:
     if source.member is None and source.path.suffix.lower() != ".gz":
         yield source.path
         return
-    handle, name = tempfile.mkstemp(prefix="qakhunt-", suffix=".evtx")
-    os.close(handle)
-    path = Path(name)
-    try:
+    with tempfile.TemporaryDirectory(prefix="qakhunt-") as folder:
+        path = Path(folder) / "log.evtx"
         with source.open() as stream, path.open("wb") as out:
-            while chunk := stream.read(1 << 20):
-                out.write(chunk)
+            shutil.copyfileobj(stream, out)
         yield path
-    finally:
-        path.unlink()

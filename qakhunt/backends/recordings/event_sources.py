@@ -17,7 +17,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import IO, TYPE_CHECKING, Literal, cast
 
 from qakhunt.backends.engine.csv_reader import DELIMITERS
-from qakhunt.backends.engine.inputs import MAX_EXPANDED, foreign_file, refuse_special, too_large
+from qakhunt.backends.engine.inputs import (
+    BOMS,
+    MAX_EXPANDED,
+    files_in,
+    foreign_file,
+    refuse_special,
+    too_large,
+)
 from qakhunt.core.errors import EventsError
 
 if TYPE_CHECKING:
@@ -31,11 +38,6 @@ SUFFIXES = (".evtx", ".json", ".jsonl", ".ndjson", ".log", ".xml", ".csv", ".zip
 _HEAD = 4096
 _EVTX, _ZIP, _GZIP = b"ElfFile\x00", b"PK\x03\x04", b"\x1f\x8b"
 _EMPTY_ZIP = b"PK\x05\x06"
-_BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,7 @@ class EventSource:
         try:
             with _raw(self) as stream:
                 head = stream.peek(4)[:4]
-                encoding = next((name for bom, name in _BOMS if head.startswith(bom)), None)
+                encoding = next((name for bom, name in BOMS if head.startswith(bom)), None)
                 if encoding == "utf-16":
                     yield cast("IO[bytes]", _Utf8(stream))
                     return
@@ -93,11 +95,8 @@ def find_sources(
     for text in inputs:
         path = Path(text).expanduser()
         if path.is_dir():
-            files = sorted(p for p in path.rglob("*") if not p.is_dir())
-            wanted = [p for p in files if p.is_file() and p.suffix.lower() in SUFFIXES]
-            ignored += [str(p) for p in files if p not in set(wanted)]
-            if not wanted:
-                raise EventsError(f"{path}: no event files in this folder", hint=_hint())
+            wanted, others = files_in(path, lambda p: p.suffix.lower() in SUFFIXES, _hint())
+            ignored += map(str, others)
         elif path.exists():
             refuse_special(path)
             wanted = [path]

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier
-from qakhunt.kql.schema import DEFENDER, columns
+from qakhunt.kql.schema import DEFENDER, columns, without_case_twins
 
 TABLE = "DeviceProcessEvents"
 
 
 def table_columns() -> dict[str, str]:
     """Column -> KQL type of what an import writes: Defender's own schema."""
-    seen: dict[str, str] = {}
-    kinds = columns(DEFENDER.name, TABLE)
-    for name in kinds:
-        seen.setdefault(name.casefold(), name)
-    return {name: kind for name, kind in kinds.items() if seen[name.casefold()] == name}
+    return without_case_twins(columns(DEFENDER.name, TABLE))
 
 
 def select_processes() -> str:

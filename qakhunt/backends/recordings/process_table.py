@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from qakhunt.backends.engine.limits import memory_limit
-from qakhunt.backends.engine.session import require_engine
+from qakhunt.backends.engine.session import configure, require_engine
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
 from qakhunt.backends.recordings.defender_csv import read_rows
 from qakhunt.backends.recordings.process_columns import STATEMENTS, select_processes, table_columns
@@ -63,14 +62,7 @@ class ProcessTable:
         self._creations = _Lines(folder / "creations.ndjson")
         self._exports: list[str] = []
         self._connection = duckdb.connect(":memory:")
-        for statement in (
-            "SET TimeZone='UTC'",
-            f"SET memory_limit={literal(memory_limit())}",
-            f"SET temp_directory={literal(str(folder / 'spill'))}",
-            "SET python_enable_replacements=false",
-            "SET enable_progress_bar=false",
-        ):
-            self._connection.execute(statement)
+        configure(self._connection, folder)
 
     def close(self) -> None:
         """Let go of the files."""

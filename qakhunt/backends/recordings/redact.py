@@ -91,12 +91,7 @@ _EXAMPLES = frozenset(["contoso"])
 @cache
 def vocabulary() -> frozenset[str]:
     """Lower-case words that stay readable in command lines, paths and enumerations."""
-    text = (
-        files("qakhunt")
-        .joinpath("data")
-        .joinpath("command_vocabulary.txt")
-        .read_text(encoding="utf-8")
-    )
+    text = files("qakhunt").joinpath("data/command_vocabulary.txt").read_text(encoding="utf-8")
     lines = (line for line in text.splitlines() if not line.startswith("#"))
     found = {word for line in lines for word in words_of(line)}
     return frozenset(found | family_words() | PRINCIPALS)
