@@ -211,9 +211,7 @@ class Session:
             path = loaded.resolve()
             types = self._describe(file, path)
             relation = f"read_parquet({literal(str(path))})"
-            sources.setdefault(file.table, []).append(
-                Source(relation, types, path, self._without_nulls(path))
-            )
+            sources.setdefault(file.table, []).append(Source(relation, types, path))
         return sources
 
     def _describe(self, file: EventFile, path: Path) -> dict[str, str]:
@@ -229,15 +227,6 @@ class Session:
         if file.format == "parquet":
             self._check_parquet(file, path, types)
         return types
-
-    def _without_nulls(self, path: Path) -> frozenset[str]:
-        """Columns that have no null by the file's own statistics: they need no coalesce."""
-        found = self._connection.execute(
-            "SELECT path_in_schema FROM parquet_metadata(?) GROUP BY ALL "
-            "HAVING sum(stats_null_count) = 0 AND count(stats_null_count) = count(*)",
-            [str(path)],
-        ).fetchall()
-        return frozenset(row[0] for row in found)
 
     def _check_parquet(self, file: EventFile, path: Path, types: dict[str, str]) -> None:
         """Refuse a column whose values cannot be read as the schema's type."""

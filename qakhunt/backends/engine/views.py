@@ -26,15 +26,11 @@ _WORKSPACE = "TenantId"
 
 @dataclass(frozen=True)
 class Source:
-    """What a table's records are read from: SQL after FROM and column types in DuckDB.
-
-    ``full`` names columns that are known to hold no null.
-    """
+    """What a table's records are read from: SQL after FROM and column types in DuckDB."""
 
     relation: str
     types: Mapping[str, str]
     path: Path | None = None
-    full: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -88,7 +84,7 @@ def _select(
 ) -> str:
     cells = []
     for name, kind in shown.items():
-        cell = fixed.get(name) or _cell(name, kind, source)
+        cell = fixed.get(name) or _cell(name, kind, source.types)
         cells.append(f"{cell} AS {identifier(name)}")
     sql = f"SELECT {', '.join(cells)} FROM {source.relation}"
     column = _moment(time_column, source.types)
@@ -124,8 +120,7 @@ def _time_sql(name: str, sql_type: str) -> str:
     return f"CAST({column} AS TIMESTAMP)"
 
 
-def _cell(name: str, kind: str, source: Source) -> str:
-    types = source.types
+def _cell(name: str, kind: str, types: Mapping[str, str]) -> str:
     column = name if name in types else None
     if name in _TIMES:
         moment = _moment(name, types)
@@ -137,8 +132,7 @@ def _cell(name: str, kind: str, source: Source) -> str:
         return "''" if kind == "string" else f"CAST(NULL AS {SQL_TYPES[kind]})"
     have, sql = types[column], identifier(column)
     if kind == "string":
-        text = f"CAST({sql} AS VARCHAR)"
-        return text if column in source.full else f"coalesce({text}, '')"
+        return f"coalesce(CAST({sql} AS VARCHAR), '')"
     if kind == "datetime":
         return _time_sql(column, have)
     if kind == "dynamic":
