@@ -37,7 +37,12 @@ from qakhunt.backends.engine.sql_types import (
     typed,
 )
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
-from qakhunt.backends.engine.unions import UnionClash
+from qakhunt.backends.engine.translation import (
+    UnionClash,
+    refusals,
+    refuse_clashes,
+    translate,
+)
 from qakhunt.backends.engine.views import Source, table_view
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
@@ -409,11 +414,9 @@ class Session:
         return self._translations[key]
 
     def _fresh_translation(self, plan: Plan, now: Instant) -> Any:
-        from qakhunt.backends.engine import unions
-
         found = self.sql_of(plan.text, now, plan.columns, steady=not plan.is_ordered)
         parameters = {**plan.parameters, **found.parameters}
-        unions.refuse_clashes(
+        refuse_clashes(
             found.unions, lambda sql: self.columns_of(parameters, plan.select(sql), plan.text)
         )
         sql = plan.select(found.sql)
@@ -424,8 +427,6 @@ class Session:
     ) -> Any:
         """A query that may read ``stages`` as tables, translated. Raises Unreadable."""
         import duckdb_kql
-
-        from qakhunt.backends.engine.translation import refusals, translate
 
         moment = now.to_datetime().replace(tzinfo=None)
 
@@ -510,12 +511,12 @@ class Session:
 
 def _prepare_translator() -> None:
     """Load it and fix its tables where no time limit can come between."""
-    from qakhunt.backends.engine import rendering, scalars, unions
+    from qakhunt.backends.engine import rendering, scalars, translation
 
     corrections.install()
     scalars.install()
     aggregates.install()
-    unions.install()
+    translation.install()
     rendering.install()
     # A chain of MAX_TERMS is that deep; Python's own frames take none of the C stack.
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION))

@@ -5,19 +5,24 @@ DuckDB does it and spills to disk, so memory stays flat whatever comes in.
 
 from __future__ import annotations
 
+import codecs
+import shutil
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from qakhunt.backends.engine.csv_reader import CsvAccount, read_csv
 from qakhunt.backends.engine.session import configure, require_engine
 from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, literal
-from qakhunt.backends.recordings.defender_csv import read_rows
-from qakhunt.backends.recordings.process_columns import STATEMENTS, select_processes, table_columns
 from qakhunt.backends.recordings.process_creation import Creation
+from qakhunt.core.errors import EventsError
+from qakhunt.kql.schema import DEFENDER, TIME_COLUMN, columns, without_case_twins
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from duckdb import DuckDBPyConnection
 
     from qakhunt.backends.engine.csv_reader import CsvAccount
     from qakhunt.backends.engine.inputs import InputOptions
@@ -210,3 +215,296 @@ class _Lines:
 def _sql_type(annotation: str) -> str:
     kinds = {"int": "BIGINT", "str": "VARCHAR", "dict": "JSON"}
     return kinds[annotation.partition(" ")[0].partition("[")[0]]
+
+
+TABLE = "DeviceProcessEvents"
+
+
+def table_columns() -> dict[str, str]:
+    """Column -> KQL type of what an import writes: Defender's own schema."""
+    return without_case_twins(columns(DEFENDER.name, TABLE))
+
+
+def select_processes() -> str:
+    """A SELECT of every column for the processes of ``process_chains``."""
+    cells = ", ".join(
+        f"{_RESULT.get(name, _absent(kind))} AS {identifier(name)}"
+        for name, kind in table_columns().items()
+    )
+    return f"SELECT {cells} FROM {_JOINED}"
+
+
+def _absent(kind: str) -> str:
+    if kind in ("string", "dynamic"):
+        return "''"
+    return f"CAST(NULL AS {'TIMESTAMP_NS' if kind == 'datetime' else SQL_TYPES[kind]})"
+
+
+# k: the keys resolved; r: the record; e: the other log's; p: the parent's.
+_JOINED = """
+parents k JOIN raw r ON r.rowid = k.seq
+LEFT JOIN raw e ON e.rowid = k.twin
+LEFT JOIN raw p ON p.rowid = k.parent
+"""
+
+
+def _name(path: str) -> str:
+    return f"regexp_extract({path}, '[^\\\\/]*$')"
+
+
+def _guid_time(guid: str) -> str:
+    """The second that a Sysmon GUID holds, in nanoseconds since 1970."""
+    bare = f"trim({guid}, '{{}}')"
+    seconds = f"('0x' || substr({bare}, 15, 4) || substr({bare}, 10, 4))::BIGINT"
+    shape = "'^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-'"
+    return f"CASE WHEN regexp_matches({bare}, {shape}) THEN {seconds} * 1000000000 END"
+
+
+def _moment(nanoseconds: str) -> str:
+    return f"make_timestamp_ns({nanoseconds})"
+
+
+def _first(*texts: str) -> str:
+    """The first text that is there and not empty."""
+    known = ", ".join(f"nullif({text}, '')" for text in texts)
+    return f"coalesce({known}, '')"
+
+
+_PARENT_PATH = _first("r.parent_path", "p.path")
+_RESULT = {
+    "Timestamp": _moment("k.made"),
+    "DeviceId": "sha1(r.device)",
+    "DeviceName": "r.device",
+    "ActionType": "'ProcessCreated'",
+    "FileName": _name("r.path"),
+    "FolderPath": "r.path",
+    "SHA1": "r.sha1",
+    "SHA256": "r.sha256",
+    "MD5": "r.md5",
+    "ProcessVersionInfoCompanyName": "r.company",
+    "ProcessVersionInfoProductName": "r.product",
+    "ProcessVersionInfoOriginalFileName": "r.original_name",
+    "ProcessVersionInfoFileDescription": "r.description",
+    "ProcessId": "k.process_id",
+    "ProcessCommandLine": "r.line",
+    "ProcessIntegrityLevel": _first("r.integrity", "e.integrity"),
+    "ProcessTokenElevation": _first("r.elevation", "e.elevation"),
+    "ProcessCreationTime": _moment("k.made"),
+    "AccountDomain": "r.domain",
+    "AccountName": "r.account",
+    "AccountSid": _first("r.sid", "e.sid"),
+    "LogonId": "r.logon_id",
+    "CreatedProcessSessionId": "r.session",
+    "InitiatingProcessAccountDomain": _first("r.parent_domain", "e.parent_domain", "p.domain"),
+    "InitiatingProcessAccountName": _first("r.parent_account", "e.parent_account", "p.account"),
+    "InitiatingProcessAccountSid": _first("r.parent_sid", "e.parent_sid", "p.sid"),
+    "InitiatingProcessLogonId": "p.logon_id",
+    "InitiatingProcessSessionId": "p.session",
+    "InitiatingProcessIntegrityLevel": "coalesce(p.integrity, '')",
+    "InitiatingProcessTokenElevation": "coalesce(p.elevation, '')",
+    "InitiatingProcessSHA1": "coalesce(p.sha1, '')",
+    "InitiatingProcessSHA256": "coalesce(p.sha256, '')",
+    "InitiatingProcessMD5": "coalesce(p.md5, '')",
+    "InitiatingProcessVersionInfoCompanyName": "coalesce(p.company, '')",
+    "InitiatingProcessVersionInfoProductName": "coalesce(p.product, '')",
+    "InitiatingProcessVersionInfoOriginalFileName": "coalesce(p.original_name, '')",
+    "InitiatingProcessVersionInfoFileDescription": "coalesce(p.description, '')",
+    "InitiatingProcessFileName": _name(_PARENT_PATH),
+    "InitiatingProcessFolderPath": f"lower({_PARENT_PATH})",
+    "InitiatingProcessId": "r.parent_id",
+    "InitiatingProcessCommandLine": _first("r.parent_line", "p.line"),
+    "InitiatingProcessCreationTime": _moment(
+        f"coalesce(k.parent_made, {_guid_time('r.parent_guid')})"
+    ),
+    "InitiatingProcessParentId": "k.grand_id",
+    "InitiatingProcessParentFileName": f"coalesce({_name('p.parent_path')}, '')",
+    "InitiatingProcessParentCreationTime": _moment(
+        f"coalesce(k.grand_made, {_guid_time('k.grand_guid')})"
+    ),
+    "ReportId": "r.record_id",
+    "AdditionalFields": "CASE WHEN r.extra = '{}' THEN '' ELSE r.extra END",
+}
+
+
+# What resolving needs of each record, apart from the wide table.
+_KEYS = """
+CREATE TABLE keys AS
+SELECT rowid AS seq, device, source, log, record_id, created, logged, process_id, guid,
+    lower(path) AS image, hash(lower(line)) AS line_hash,
+    parent_id, parent_guid, lower(parent_path) AS parent_image
+FROM raw
+"""
+
+# A log whose times are off by whole quarters of an hour wrote local time as UTC.
+_CLOCK = """
+CREATE TABLE clock AS
+SELECT device, source, (mode(round((created - logged) / 9e11)) * 9e11)::BIGINT AS shift
+FROM keys WHERE created IS NOT NULL AND logged IS NOT NULL
+GROUP BY device, source HAVING shift <> 0
+"""
+
+# Each record once, with its time.
+_DISTINCT = """
+CREATE TABLE creations AS
+SELECT keys.*, coalesce(created, logged + coalesce(shift, 0)) AS made
+FROM keys LEFT JOIN clock USING (device, source)
+QUALIFY row_number() OVER (
+    PARTITION BY device, log, process_id, guid, made, line_hash ORDER BY seq) = 1
+"""
+
+# In the order of its records a log's time may only grow; files written newest first
+# fall in small steps, a clock that is set back falls in one.
+_JUMPS = """
+CREATE TABLE jumps AS
+SELECT DISTINCT device FROM (
+    SELECT device, source, log,
+        made - lag(made) OVER (
+            PARTITION BY device, source, log ORDER BY coalesce(record_id, 0), seq) AS step
+    FROM creations
+) GROUP BY device, source, log
+HAVING count(*) FILTER (WHERE step < -300e9) > 0
+    AND count(*) FILTER (WHERE step > 0) >= count(*) FILTER (WHERE step < 0)
+"""
+
+# One process, recorded by both logs.
+_PAIRS = """
+CREATE TABLE pairs AS
+WITH candidates AS (
+    SELECT s.seq AS sysmon, e.seq AS security, abs(s.made - e.made) AS apart
+    FROM creations s JOIN creations e
+        ON s.device = e.device AND s.process_id = e.process_id AND s.image = e.image
+    WHERE s.log = 'Sysmon' AND e.log = 'Security'
+    UNION ALL
+    SELECT s.seq, e.seq, abs(s.made - e.made)
+    FROM creations s JOIN creations e
+        ON s.device = e.device AND s.image = e.image AND s.line_hash = e.line_hash
+    WHERE s.log = 'Sysmon' AND e.log = 'Security' AND s.process_id IS NULL
+)
+SELECT sysmon, security FROM candidates WHERE apart <= 2e9
+QUALIFY row_number() OVER (PARTITION BY sysmon ORDER BY apart, security) = 1
+    AND row_number() OVER (PARTITION BY security ORDER BY apart, sysmon) = 1
+"""
+
+# Processes in the order in which they began; where a clock jumped, the log's own. A
+# process id that a collector lost stands in the other log or in a child's record.
+_ORDERED = """
+CREATE TABLE ordered AS
+SELECT c.* REPLACE (coalesce(c.process_id, e.process_id, k.process_id) AS process_id),
+    pairs.security AS twin,
+    row_number() OVER (
+        PARTITION BY c.device
+        ORDER BY CASE WHEN j.device IS NULL THEN c.made ELSE 0 END,
+            coalesce(c.record_id, 0), c.seq) AS turn
+FROM creations c
+LEFT JOIN jumps j ON j.device = c.device
+LEFT JOIN pairs ON pairs.sysmon = c.seq
+LEFT JOIN creations e ON e.seq = pairs.security
+LEFT JOIN (
+    SELECT parent_guid, max(parent_id) AS process_id FROM creations
+    WHERE parent_guid <> '' GROUP BY parent_guid
+) k ON c.process_id IS NULL AND k.parent_guid = c.guid AND c.guid <> ''
+WHERE c.seq NOT IN (SELECT security FROM pairs)
+"""
+
+# The parent: by Sysmon's GUID, else the newest earlier process of that id and image.
+# A GUID begins with the machine and the second in which the process began; Sysmon
+# may write another end for it in a child's record.
+_PARENTS = """
+CREATE TABLE parents AS
+WITH by_guid AS (
+    SELECT c.seq, min(p.seq) AS parent FROM ordered c JOIN ordered p
+        ON p.guid = c.parent_guid AND c.parent_guid <> '' AND p.seq <> c.seq
+    GROUP BY c.seq
+), by_id AS (
+    SELECT c.seq, p.seq AS parent
+    FROM ordered c ASOF JOIN ordered p
+        ON c.device = p.device AND c.parent_id = p.process_id AND c.turn > p.turn
+    WHERE (c.parent_image = '' OR p.image = c.parent_image)
+        AND (c.parent_guid = '' OR p.guid = '' OR c.parent_guid[:20] = p.guid[:20])
+), found AS (
+    SELECT seq, parent FROM by_guid
+    UNION ALL SELECT seq, parent FROM by_id WHERE seq NOT IN (SELECT seq FROM by_guid)
+)
+SELECT c.seq, c.twin, c.made, c.process_id, f.parent,
+    p.made AS parent_made, p.parent_id AS grand_id, p.parent_guid AS grand_guid,
+    g.made AS grand_made
+FROM ordered c
+LEFT JOIN found f ON f.seq = c.seq
+LEFT JOIN ordered p ON p.seq = f.parent
+LEFT JOIN found fg ON fg.seq = p.seq
+LEFT JOIN ordered g ON g.seq = fg.parent
+"""
+
+STATEMENTS = (_KEYS, _CLOCK, _DISTINCT, _JUMPS, _PAIRS, _ORDERED, _PARENTS)
+
+
+_CHUNK = 1 << 20
+_EXTRA = "AdditionalFields"
+
+
+def read_rows(
+    connection: DuckDBPyConnection, source: EventSource, target: Path, options: InputOptions
+) -> tuple[CsvAccount, str]:
+    """The account, and a SELECT of the columns of ``table_columns``.
+
+    Times are nanoseconds since 1970. Columns of no name there go to AdditionalFields.
+    Broken rows are left out unless ``options.strict``. Raises EventsError where the
+    header is not that of process events.
+    """
+    text = target.with_suffix(".csv")
+    with source.open() as stream, text.open("w", encoding="utf-8", newline="") as out:
+        shutil.copyfileobj(codecs.getreader("utf-8")(stream, "replace"), out, _CHUNK)
+    kinds = {n: "string" if k == "dynamic" else k for n, k in table_columns().items()}
+    account = read_csv(
+        connection, source.name, text, target, kinds, options,
+        skip_broken=not options.strict, ticks=True,
+    )  # fmt: skip
+    text.unlink()
+    relation = f"read_parquet({literal(str(target))})"
+    described = connection.execute(f"SELECT * FROM {relation} LIMIT 0").description or []
+    names = [column[0] for column in described]
+    missing = [] if account.has_time else ["Timestamp"]
+    missing += [] if "FileName" in names else ["FileName"]
+    if missing:
+        raise EventsError(
+            f"{source.name}: not an export of DeviceProcessEvents",
+            hint=f"its header lacks {', '.join(missing)}",
+        )
+    cells = ", ".join(f"{_cell(n, k, names)} AS {identifier(n)}" for n, k in kinds.items())
+    return account, f"SELECT {cells} FROM {relation}"
+
+
+def _cell(name: str, kind: str, names: list[str]) -> str:
+    if name in TIME_COLUMN.values():
+        times = [identifier(time) for time in (name, *TIME_COLUMN.values()) if time in names]
+        return f"epoch_ns(coalesce({', '.join(times)}))"
+    if name == _EXTRA:
+        return _extra(names)
+    if name not in names:
+        return "''" if kind == "string" else f"CAST(NULL AS {_stored(kind)})"
+    column = identifier(name)
+    if kind == "string":
+        return f"coalesce({column}, '')"
+    return f"epoch_ns({column})" if kind == "datetime" else column
+
+
+def _stored(kind: str) -> str:
+    return "BIGINT" if kind == "datetime" else SQL_TYPES[kind]
+
+
+def _extra(names: list[str]) -> str:
+    """AdditionalFields with the cells of columns that the table lacks."""
+    own = f"coalesce({identifier(_EXTRA)}, '')" if _EXTRA in names else "''"
+    known = {*table_columns(), *TIME_COLUMN.values()}
+    others = [name for name in names if name not in known]
+    if not others:
+        return own
+    given = " || ".join(f"coalesce({identifier(n)}::VARCHAR, '')" for n in others)
+    pairs = ", ".join(f"{literal(n)}, nullif({identifier(n)}::VARCHAR, '')" for n in others)
+    value = f"TRY_CAST({own} AS JSON)"
+    fields = (
+        f"CASE WHEN {own} = '' THEN JSON '{{}}' WHEN json_type({value}) = 'OBJECT' THEN {value} "
+        f"ELSE json_object({literal(_EXTRA)}, {own}) END"
+    )
+    merged = f"CAST(json_merge_patch({fields}, json_object({pairs})) AS VARCHAR)"
+    return f"CASE WHEN {given} = '' THEN {own} ELSE {merged} END"

@@ -254,7 +254,7 @@ class ByTime(SourceQueries):
     def __init__(
         self, rendered: RenderedQuery, found: Iterable[SourceQuery], request: SliceRequest
     ) -> None:
-        from qakhunt.backends.engine.record_store import RecordStore
+        from qakhunt.backends.engine.parquet import RecordStore
 
         span = request.span or _fraction(rendered.window, request.shortest)
         super().__init__(found, rendered.window, span, request.shortest)
@@ -383,7 +383,7 @@ def sliceability(
         except NoSourceQuery as problem:
             not_by_time = str(problem)
     if found is not None:
-        from qakhunt.backends.engine.record_store import refusal
+        from qakhunt.backends.engine.parquet import refusal
 
         not_by_time = (
             refusal(rendered.text, rendered.product, now=rendered.now, window=rendered.window) or ""
