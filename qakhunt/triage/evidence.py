@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from itertools import pairwise
 from statistics import median
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.values import TICKS_PER_DAY, TICKS_PER_SECOND, Instant
@@ -31,29 +35,6 @@ BURST = 15 * 60 * TICKS_PER_SECOND
 _ENCODED = re.compile(r"\s[-/]e(?:c|nc?|nco[a-z]*)?\s+[A-Za-z0-9+/=]{20}", re.IGNORECASE)
 # What loads a script or a library of an attacker's choice.
 LOADERS = frozenset(("wscript.exe", "cscript.exe", "mshta.exe", "rundll32.exe", "regsvr32.exe"))
-# What runs such commands by itself, by file name or a part of the command line.
-AGENTS = {
-    "windowsazureguestagent.exe": "the Azure guest agent, which runs ipconfig, route and arp",
-    "gathernetworkinfo": "Windows' own gatherNetworkInfo.vbs, which runs several of the commands",
-}
-# Management agents, and tools that a help desk works with: their records count against
-# malware, unless they lie in a folder that users can write, or are not signed.
-MANAGEMENT = {
-    "ccmexec.exe": "Configuration Manager", "smswd.exe": "Configuration Manager",
-    "microsoft.management.services.intunewindowsagent.exe": "Intune",
-    "agentexecutor.exe": "Intune", "senseir.exe": "Defender's live response",
-    "healthservice.exe": "Operations Manager", "monitoringhost.exe": "Operations Manager",
-    "besclient.exe": "BigFix", "taniumclient.exe": "Tanium", "qualysagent.exe": "Qualys",
-    "ir_agent.exe": "Rapid7", "osqueryd.exe": "osquery", "splunkd.exe": "Splunk",
-    "salt-minion.exe": "Salt", "puppet.exe": "Puppet", "zabbix_agentd.exe": "Zabbix",
-    "ninjarmmagent.exe": "NinjaOne", "agentmon.exe": "Kaseya", "ltsvc.exe": "Automate",
-}  # fmt: skip
-HELP_DESK = {
-    "quickassist.exe": "Quick Assist", "teamviewer.exe": "TeamViewer",
-    "teamviewer_service.exe": "TeamViewer", "anydesk.exe": "AnyDesk",
-    "screenconnect.clientservice.exe": "ScreenConnect", "bomgar-scc.exe": "BeyondTrust",
-    "dwrcs.exe": "DameWare", "srserver.exe": "Splashtop", "cmrcservice.exe": "Remote Control",
-}  # fmt: skip
 _INSTALLED = ("\\program files", "\\windows\\", "\\programdata\\microsoft\\")
 _DESKTOPS = ("explorer.exe", "windowsterminal.exe", "conhost.exe", "userinit.exe", "sshd.exe")
 _BARE_SHELL = re.compile(
@@ -61,6 +42,21 @@ _BARE_SHELL = re.compile(
 )
 _PARENT_COLUMNS = ("IssuingProcessParent", "InitiatingProcessParentFileName")
 _SERVICE_PARENTS = frozenset(("services.exe", "svchost.exe", "taskeng.exe", "taskhostw.exe"))
+
+
+class Tools(msgspec.Struct, frozen=True):
+    """``data/management_tools.yaml``: file name, or part of a command line -> what it is."""
+
+    agents: dict[str, str]
+    management: dict[str, str]
+    help_desk: dict[str, str]
+
+
+@cache
+def tools() -> Tools:
+    """The programs that manage machines."""
+    data = files("qakhunt").joinpath("data/management_tools.yaml").read_bytes()
+    return msgspec.yaml.decode(data, type=Tools)
 
 
 @dataclass(frozen=True)
@@ -177,8 +173,8 @@ def evidence_of(hit: Hit, context: HitContext | None, processes: HitProcesses | 
         issuers=issuers,
         agent=_agent(issuers),
         rarity=context.rarity if context else (),
-        management=_named_ancestor(issuers, MANAGEMENT),
-        help_desk=_named_ancestor(issuers, HELP_DESK),
+        management=_named_ancestor(issuers, tools().management),
+        help_desk=_named_ancestor(issuers, tools().help_desk),
         by_device=text(hit.row, "Tier") == "device",
         console=any(_at_console(node) for node in issuers) and (gap is None or gap > BY_HAND),
     )
@@ -308,7 +304,7 @@ def _median_gap(times: Sequence[Instant]) -> float | None:
 def _agent(issuers: Sequence[Node]) -> str | None:
     for issuer in issuers:
         chain = [issuer, *issuer.ancestors()]
-        for name, words in AGENTS.items():
+        for name, words in tools().agents.items():
             if any(
                 name == node.process.file.casefold() or name in node.process.line.casefold()
                 for node in chain[:3]

@@ -3,91 +3,35 @@
 from __future__ import annotations
 
 import re
+from functools import cache
+from importlib.resources import files
 from json import JSONDecodeError
+
+import msgspec
 
 from qakhunt.answers.response import without_tokens
 from qakhunt.backends.connection_faults import causes
 from qakhunt.backends.connection_faults import explain as explain_connection
+from qakhunt.core.documents import to_model
 from qakhunt.core.errors import UnansweredError
-
-_LOGIN = "sign in again: qakhunt login --tenant {tenant}"
-_CONSENT = (
-    "an administrator of the tenant has to consent: "
-    "https://{authority}/{tenant}/adminconsent?client_id={client}"
-)
-_SECRET = "make a new secret for the app registration and put it where the profile looks for it"  # noqa: S105 - advice
-_FEDERATION = "check the app's federated credentials: issuer, subject and audience must be exact"
-
-_AADSTS: dict[str, tuple[str, str]] = {
-    "65001": ("nobody consented to the app in this tenant", _CONSENT),
-    "65002": (
-        "this first-party app may not ask for that permission",
-        "name your own app registration: client_id under sign_in",
-    ),
-    "65004": ("consent was declined", _CONSENT),
-    "70011": ("the permission asked for does not exist", "check the profile's cloud"),
-    "500011": (
-        "the service asked for is not known in this tenant",
-        "check the tenant id and the profile's cloud",
-    ),
-    "700016": (
-        "the app is not known in this tenant",
-        "check client_id and tenant; a multi-tenant app needs consent here first: " + _CONSENT,
-    ),
-    "7000229": ("the app has no service principal in this tenant", _CONSENT),
-    "7000112": ("the app is disabled in this tenant", "have it enabled under Enterprise apps"),
-    "50194": ("the app is not multi-tenant", "register it as multi-tenant, or use its own tenant"),
-    "90002": ("there is no such tenant in this cloud", "check the tenant id and the cloud"),
-    "900023": ("the tenant id is malformed", "it is a GUID or a domain"),
-    "7000215": (
-        "the client secret is wrong",
-        "the secret's value is needed, not its id; " + _SECRET,
-    ),
-    "7000222": ("the client secret has expired", _SECRET),
-    "7000218": (
-        "the app asks for a secret or certificate",
-        "for people: allow public client flows in the app registration",
-    ),
-    "700027": (
-        "the certificate or assertion is not accepted",
-        "upload this certificate to the app registration; has it expired?",
-    ),
-    "700024": (
-        "the assertion is outside its time",
-        "is this machine's clock right? qakhunt doctor compares it",
-    ),
-    "70021": ("no federated credential of the app fits", _FEDERATION),
-    "700211": ("no federated credential has this issuer", _FEDERATION),
-    "700212": ("no federated credential has this audience", _FEDERATION),
-    "700213": ("no federated credential has this subject", _FEDERATION),
-    "53000": ("conditional access asks for a compliant device", "use one, or another account"),
-    "53003": (
-        "conditional access blocks this sign-in",
-        "the tenant's sign-in log says which policy; ask for an exception for this app or place",
-    ),
-    "530003": ("conditional access asks for a managed device", "use one, or another account"),
-    "50076": ("a second factor is needed", _LOGIN),
-    "50079": ("a second factor has to be set up", _LOGIN),
-    "50058": ("nobody is signed in", _LOGIN),
-    "50105": ("the account is not assigned to the app", "have it assigned under Enterprise apps"),
-    "50020": ("the account is no guest of this tenant", "have it invited, or use GDAP"),
-    "50034": ("the account does not exist in this tenant", "check the account and the tenant"),
-    "50055": ("the password has expired", "change it, then: " + _LOGIN),
-    "50057": ("the account is disabled", "have it enabled"),
-    "50126": ("the user name or password is wrong", _LOGIN),
-    "50173": ("the sign-in was revoked", _LOGIN),
-    "70008": ("the sign-in has expired", _LOGIN),
-    "700082": ("the sign-in has expired: it was not used for too long", _LOGIN),
-    "70016": ("the device code was not confirmed in time", _LOGIN),
-    "70020": ("the device code was not confirmed in time", _LOGIN),
-    "90094": ("only an administrator may consent to the app", _CONSENT),
-}
 
 _CODE = re.compile(r"AADSTS(\d{4,8})")
 _NOISE = re.compile(r"\s*(?:Trace ID|Correlation ID|Timestamp|Client app ID)\b.*", re.DOTALL)
 _CHAIN_PART = re.compile(r"^\s+(\w+Credential): (.*)$", re.MULTILINE)
 _NO_AUTHORITY = "Unable to get authority configuration"  # all that MSAL says of it
 _LONGEST = 300
+
+
+class _Fault(msgspec.Struct, frozen=True):
+    says: str
+    fix: str
+
+
+@cache
+def _faults() -> dict[str, _Fault]:
+    """What is known of Entra ID's codes, by their number."""
+    data = files("qakhunt").joinpath("data/sign_in_errors.yaml").read_bytes()
+    return to_model(msgspec.yaml.decode(data), dict[str, _Fault])
 
 
 def sign_in_error(
@@ -133,10 +77,10 @@ def entra_error(text: str, *, tenant: str, client: str | None, authority: str) -
     """The error for what Entra ID said, by its AADSTS code."""
     code = _CODE.search(text)
     number = code[1] if code else ""
-    if number in _AADSTS:
-        sentence, fix = _AADSTS[number]
-        hint = fix.format(tenant=tenant, client=client or "CLIENT_ID", authority=authority)
-        return UnansweredError(f"no sign-in: {sentence} (AADSTS{number})", hint=hint)
+    fault = _faults().get(number)
+    if fault is not None:
+        hint = fault.fix.format(tenant=tenant, client=client or "CLIENT_ID", authority=authority)
+        return UnansweredError(f"no sign-in: {fault.says} (AADSTS{number})", hint=hint)
     return UnansweredError(f"no sign-in: {_first_sentence(text)}")
 
 

@@ -14,6 +14,8 @@ from functools import cache, lru_cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from qakhunt.answers.table import ResultTable
 from qakhunt.hunts.command_catalogue import families
 from qakhunt.kql.edits import Edit, apply
@@ -27,34 +29,14 @@ if TYPE_CHECKING:
     from qakhunt.backends.recordings.pseudonyms import Pseudonyms
 
 
-def _names(text: str) -> list[str]:
-    return text.split()
+@cache
+def kept_columns() -> frozenset[str]:
+    """Columns of the products' tables that are kept; a query's own columns are kept, too."""
+    data = files("qakhunt").joinpath("data/recorded_columns.yaml").read_bytes()
+    found = msgspec.yaml.decode(data, type=dict[str, list[str]])
+    process = found["process"]
+    return frozenset([*found["others"], *process, *(f"InitiatingProcess{one}" for one in process)])
 
-
-_PROCESS = _names(
-    "FileName FolderPath Id ProcessId CommandLine ProcessCommandLine CreationTime "
-    "ProcessCreationTime IntegrityLevel ProcessIntegrityLevel TokenElevation "
-    "ProcessTokenElevation AccountDomain AccountName AccountSid AccountUpn ParentId "
-    "ParentFileName ParentCreationTime SHA1 SHA256 MD5 FileSize LogonId SignatureStatus "
-    "SignerType VersionInfoCompanyName VersionInfoProductName VersionInfoInternalFileName "
-    "VersionInfoOriginalFileName VersionInfoFileDescription ProcessVersionInfoCompanyName "
-    "ProcessVersionInfoProductName ProcessVersionInfoInternalFileName "
-    "ProcessVersionInfoOriginalFileName ProcessVersionInfoFileDescription"
-)
-_OTHERS = _names(
-    "TimeGenerated Timestamp TenantId ActionType DeviceId DeviceName Computer ReportId "
-    "LocalIP LocalPort LocalIPType RemoteIP RemotePort RemoteIPType RemoteUrl RemoteDeviceName "
-    "Protocol IPAddress PublicIP OSPlatform OSVersion RegistryKey RegistryValueName "
-    "RegistryValueType RegistryValueData PreviousRegistryKey PreviousRegistryValueName "
-    "PreviousRegistryValueData LogonType FailureReason IsLocalAdmin PreviousFileName "
-    "PreviousFolderPath FileOriginUrl FileOriginIP FileOriginReferrerUrl AlertId Title Category "
-    "Severity ServiceSource DetectionSource AttackTechniques EntityType EvidenceRole "
-    "LoggedOnUsers DeviceType JoinType Vendor Model RequestAccountName RequestAccountDomain "
-    "RequestAccountSid RequestSourceIP ShareName"
-)
-
-KEPT = frozenset([*_OTHERS, *_PROCESS, *(f"InitiatingProcess{name}" for name in _PROCESS)])
-"""Columns of the products' tables that are kept; a query's own columns are kept, too."""
 
 _IDENTITY_PARTS = (
     "devicename", "computer", "hostname", "deviceid", "accountname", "accountdomain", "accountupn",
@@ -187,9 +169,9 @@ class Redactor:
     def table(self, table: ResultTable, query: str) -> tuple[ResultTable, list[str]]:
         """The table with its listed columns, and the names of those left out.
 
-        A column is listed if it is one of ``KEPT`` or ``query`` names it.
+        A column is listed if it is one of ``kept_columns`` or ``query`` names it.
         """
-        wanted = KEPT | {t.text for t in tokenize(query) if t.kind is Kind.IDENTIFIER}
+        wanted = kept_columns() | {t.text for t in tokenize(query) if t.kind is Kind.IDENTIFIER}
         places = [at for at, c in enumerate(table.columns) if c.name in wanted]
         hidden = self._learn(table, places)
         readers = [(at, self._reader(table.columns[at], hidden)) for at in places]
