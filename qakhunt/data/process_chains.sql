@@ -1,6 +1,6 @@
 -- Which record is which process, and whose child, in DuckDB. What is read is the table raw, of the
--- fields of a Creation; the last table, parents, has one row a process with its time, its other
--- log's record and its parent's.
+-- fields of a Creation; the table parents has one row a process with its time, its other log's record
+-- and its parent's, the view processes its row in Defender's columns.
 
 -- What resolving needs of each record, apart from the wide table.
 CREATE TABLE keys AS
@@ -96,3 +96,70 @@ LEFT JOIN found f ON f.seq = c.seq
 LEFT JOIN ordered p ON p.seq = f.parent
 LEFT JOIN found fg ON fg.seq = p.seq
 LEFT JOIN ordered g ON g.seq = fg.parent;
+
+-- The last part of a path.
+CREATE MACRO file_name(path) AS regexp_extract(path, '[^\\/]*$');
+
+-- The first text that is there and not empty.
+CREATE MACRO known(a, b) AS coalesce(nullif(a, ''), nullif(b, ''), ''),
+    (a, b, c) AS coalesce(nullif(a, ''), nullif(b, ''), nullif(c, ''), '');
+
+-- The second that a Sysmon GUID holds, in nanoseconds since 1970.
+CREATE MACRO guid_time(guid) AS CASE
+    WHEN regexp_matches(trim(guid, '{}'), '^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-') THEN
+        ('0x' || substr(trim(guid, '{}'), 15, 4) || substr(trim(guid, '{}'), 10, 4))::BIGINT
+        * 1000000000
+END;
+
+-- Defender's columns. k: the keys resolved; r: the record; e: the other log's; p: the parent's.
+CREATE VIEW processes AS SELECT
+    make_timestamp_ns(k.made) AS Timestamp,
+    sha1(r.device) AS DeviceId,
+    r.device AS DeviceName,
+    'ProcessCreated' AS ActionType,
+    file_name(r.path) AS FileName,
+    r.path AS FolderPath,
+    r.sha1 AS SHA1,
+    r.sha256 AS SHA256,
+    r.md5 AS MD5,
+    r.company AS ProcessVersionInfoCompanyName,
+    r.product AS ProcessVersionInfoProductName,
+    r.original_name AS ProcessVersionInfoOriginalFileName,
+    r.description AS ProcessVersionInfoFileDescription,
+    k.process_id AS ProcessId,
+    r.line AS ProcessCommandLine,
+    known(r.integrity, e.integrity) AS ProcessIntegrityLevel,
+    known(r.elevation, e.elevation) AS ProcessTokenElevation,
+    make_timestamp_ns(k.made) AS ProcessCreationTime,
+    r.domain AS AccountDomain,
+    r.account AS AccountName,
+    known(r.sid, e.sid) AS AccountSid,
+    r.logon_id AS LogonId,
+    r.session AS CreatedProcessSessionId,
+    known(r.parent_domain, e.parent_domain, p.domain) AS InitiatingProcessAccountDomain,
+    known(r.parent_account, e.parent_account, p.account) AS InitiatingProcessAccountName,
+    known(r.parent_sid, e.parent_sid, p.sid) AS InitiatingProcessAccountSid,
+    p.logon_id AS InitiatingProcessLogonId,
+    p.session AS InitiatingProcessSessionId,
+    coalesce(p.integrity, '') AS InitiatingProcessIntegrityLevel,
+    coalesce(p.elevation, '') AS InitiatingProcessTokenElevation,
+    coalesce(p.sha1, '') AS InitiatingProcessSHA1,
+    coalesce(p.sha256, '') AS InitiatingProcessSHA256,
+    coalesce(p.md5, '') AS InitiatingProcessMD5,
+    coalesce(p.company, '') AS InitiatingProcessVersionInfoCompanyName,
+    coalesce(p.product, '') AS InitiatingProcessVersionInfoProductName,
+    coalesce(p.original_name, '') AS InitiatingProcessVersionInfoOriginalFileName,
+    coalesce(p.description, '') AS InitiatingProcessVersionInfoFileDescription,
+    file_name(known(r.parent_path, p.path)) AS InitiatingProcessFileName,
+    lower(known(r.parent_path, p.path)) AS InitiatingProcessFolderPath,
+    r.parent_id AS InitiatingProcessId,
+    known(r.parent_line, p.line) AS InitiatingProcessCommandLine,
+    make_timestamp_ns(coalesce(k.parent_made, guid_time(r.parent_guid))) AS InitiatingProcessCreationTime,
+    k.grand_id AS InitiatingProcessParentId,
+    coalesce(file_name(p.parent_path), '') AS InitiatingProcessParentFileName,
+    make_timestamp_ns(coalesce(k.grand_made, guid_time(k.grand_guid))) AS InitiatingProcessParentCreationTime,
+    r.record_id AS ReportId,
+    CASE WHEN r.extra = '{}' THEN '' ELSE r.extra END AS AdditionalFields
+FROM parents k JOIN raw r ON r.rowid = k.seq
+LEFT JOIN raw e ON e.rowid = k.twin
+LEFT JOIN raw p ON p.rowid = k.parent;
