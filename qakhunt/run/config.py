@@ -10,8 +10,10 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
@@ -522,44 +524,16 @@ class NewProfile:
     cloud: str = "public"
 
 
-_HEAD = """\
-# qakhunt's configuration, written by 'qakhunt config init'.
-# 'qakhunt config example' prints every key, 'qakhunt config show' the values in force,
-# 'qakhunt doctor' checks them. No secret belongs here: only where one is found.
-"""
-_TAIL = """\
-# hunts = ["qakbot"]           # hunts that 'qakhunt run' runs when none is named
-# retention = "90d"            # a window that begins earlier is reported as incomplete
-# longest_gap = "72h"          # so is one in which a source table is silent for longer
-"""
-
-
 def config_text(new: NewProfile) -> str:
     """The file, ready to parse."""
-    comments = {
-        "backend": "log-analytics (Microsoft Sentinel) or defender (advanced hunting)",
-        "tenant": "Entra tenant id of the customer",
-        "workspaces": "workspace ids, not names",
-        "cloud": "public, usgov (GCC High), usgov-dod or china",
-        "sign_in": _SIGN_IN.get(new.sign_in, "'qakhunt config example' shows every kind"),
-    }
-    values: dict[str, object] = {"backend": new.backend, "tenant": new.tenant}
-    if new.workspaces:
-        values["workspaces"] = list(new.workspaces)
-    values |= {"cloud": new.cloud, "sign_in": new.sign_in}
-    lines = [
-        f"# {comments[key]}\n{key} = {json.dumps(value, ensure_ascii=False)}"
-        for key, value in values.items()
-    ]
-    name = json.dumps(new.name, ensure_ascii=False)
-    return "\n".join(
-        [
-            _HEAD,
-            f"default_profile = {name}  # used when no --profile is given\n",
-            f"[profiles.{name}]",
-            *lines,
-            _TAIL,
-        ]
+    comment = _SIGN_IN.get(new.sign_in, "'qakhunt config example' shows every kind")
+    lines = files("qakhunt").joinpath("data/new_config.toml").read_text(encoding="utf-8")
+    values = {name: json.dumps(value, ensure_ascii=False) for name, value in asdict(new).items()}
+    text = Template(lines).substitute(values, comment=comment)
+    return (
+        text
+        if new.workspaces
+        else text.replace("# workspace ids, not names\nworkspaces = []\n", "")
     )
 
 
