@@ -76,6 +76,20 @@ class Answer:
     gaps: tuple[Window, ...] = ()
 
 
+@dataclass(frozen=True)
+class RunLimits:
+    """What a run says to a backend: its ``now`` and the seconds a query may run there.
+
+    ``retention`` is how long the profile's records are kept, where it says so, and
+    ``longest_gap`` the longest silence of a source table that is normal.
+    """
+
+    now: Instant
+    server_wait: int
+    retention: Timespan | None
+    longest_gap: Timespan
+
+
 def refused(problem: EngineRefused, **rest: Any) -> Answer:
     """The answer for a query that the engine refuses."""
     place = (problem.line, problem.column) if problem.line else None

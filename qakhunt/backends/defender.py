@@ -8,6 +8,7 @@ from qakhunt.answers import wire_hunting
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status
 from qakhunt.backends.clouds import cloud_named
+from qakhunt.backends.rate_limiter import RateLimit
 from qakhunt.backends.replies import (
     ServiceBackend,
     answer,
@@ -19,12 +20,12 @@ from qakhunt.backends.replies import (
     unknown_members,
     unreadable,
 )
-from qakhunt.backends.services import Place, RateLimit, RunLimits, Service
+from qakhunt.backends.services import Place, Service
 from qakhunt.backends.transport import Call, Outcome, Reply, Transport, pipeline_client
 from qakhunt.kql.schema import DEFENDER
 
 if TYPE_CHECKING:
-    from qakhunt.backends.base import Answer, Question
+    from qakhunt.backends.base import Answer, Question, RunLimits
     from qakhunt.backends.profile import Profile
 
 RATE = RateLimit(concurrency=5, calls=45, per_seconds=60.0, per_tenant=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from qakhunt.answers import wire_kusto
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status, with_account
-from qakhunt.backends.base import Answer
+from qakhunt.backends.base import Answer, RunLimits
 from qakhunt.backends.clouds import cloud_named, is_one_of
 from qakhunt.backends.kusto_query import (
     DIALECT,
@@ -24,6 +24,7 @@ from qakhunt.backends.kusto_query import (
     refuse_for_lake,
     tables_read,
 )
+from qakhunt.backends.rate_limiter import RateLimit
 from qakhunt.backends.replies import (
     ACROSS,
     ServiceBackend,
@@ -36,7 +37,7 @@ from qakhunt.backends.replies import (
     unknown_members,
     unreadable,
 )
-from qakhunt.backends.services import Place, RateLimit, RunLimits, Service, Unfit
+from qakhunt.backends.services import Place, Service, Unfit
 from qakhunt.backends.transport import Call, Outcome, Reply, Transport, pipeline_client
 from qakhunt.core.errors import ConfigError
 from qakhunt.kql.schema import SENTINEL

@@ -12,6 +12,7 @@ from qakhunt.answers import wire_log_analytics
 from qakhunt.answers.cells import WireError
 from qakhunt.answers.ledger import Status, with_account
 from qakhunt.backends.clouds import cloud_named
+from qakhunt.backends.rate_limiter import RateLimit
 from qakhunt.backends.replies import (
     ACROSS,
     ServiceBackend,
@@ -25,7 +26,7 @@ from qakhunt.backends.replies import (
     unknown_members,
     unreadable,
 )
-from qakhunt.backends.services import Place, RateLimit, Service
+from qakhunt.backends.services import Place, Service
 from qakhunt.backends.transport import Call, Client, Outcome, Reply, http_options
 from qakhunt.kql.schema import SENTINEL
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import deque
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,6 +42,22 @@ class Clock:
     def stopped(self) -> bool:
         """Whether ``stop`` was called."""
         return self._stop.is_set()
+
+
+@dataclass(frozen=True)
+class RateLimit:
+    """The documented limit: ``concurrency`` at once, ``calls`` in ``per_seconds``.
+
+    It holds for one identity, or with ``per_tenant`` for one identity in each tenant.
+    """
+
+    concurrency: int
+    calls: int
+    per_seconds: float
+    per_tenant: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.calls} calls in {self.per_seconds:g} s, {self.concurrency} at once"
 
 
 class OutOfTimeError(Exception):

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from qakhunt.answers.cells import WireError
     from qakhunt.answers.response import Response
     from qakhunt.answers.table import ResultTable
+    from qakhunt.backends.base import RunLimits
     from qakhunt.backends.profile import Profile
-    from qakhunt.backends.services import RateLimit, RunLimits
+    from qakhunt.backends.rate_limiter import RateLimit
     from qakhunt.backends.transport import Transport
     from qakhunt.kql.values import Instant
 

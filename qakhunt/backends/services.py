@@ -14,11 +14,11 @@ from qakhunt.core.errors import ConfigError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from qakhunt.backends.base import Backend
+    from qakhunt.backends.base import Backend, RunLimits
     from qakhunt.backends.profile import Profile
+    from qakhunt.backends.rate_limiter import RateLimit
     from qakhunt.backends.rule_store import RuleStore
     from qakhunt.backends.transport import Transport
-    from qakhunt.kql.values import Instant, Timespan
 
 MODULES = {
     "log-analytics": "qakhunt.backends.log_analytics",
@@ -45,36 +45,6 @@ class Place:
     def endpoint(self) -> str:
         """The address to use."""
         return self.own or f"https://{self.hosts[0]}"
-
-
-@dataclass(frozen=True)
-class RateLimit:
-    """The documented limit: ``concurrency`` at once, ``calls`` in ``per_seconds``.
-
-    It holds for one identity, or with ``per_tenant`` for one identity in each tenant.
-    """
-
-    concurrency: int
-    calls: int
-    per_seconds: float
-    per_tenant: bool = False
-
-    def __str__(self) -> str:
-        return f"{self.calls} calls in {self.per_seconds:g} s, {self.concurrency} at once"
-
-
-@dataclass(frozen=True)
-class RunLimits:
-    """What a run says to a backend: its ``now`` and the seconds a query may run there.
-
-    ``retention`` is how long the profile's records are kept, where it says so, and
-    ``longest_gap`` the longest silence of a source table that is normal.
-    """
-
-    now: Instant
-    server_wait: int
-    retention: Timespan | None
-    longest_gap: Timespan
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,11 @@ from qakhunt.answers.ledger import Target
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, checked_authority
 from qakhunt.backends.auth.interactive import cache_folder
-from qakhunt.backends.base import LONGEST_GAP
+from qakhunt.backends.base import LONGEST_GAP, RunLimits
 from qakhunt.backends.clouds import check_endpoint, cloud_named
 from qakhunt.backends.rate_limiter import Clock, RateLimiter
 from qakhunt.backends.retry import RetryLimits
-from qakhunt.backends.services import RunLimits, Service, service_named
+from qakhunt.backends.services import Service, service_named
 from qakhunt.backends.transport import Transport, pipeline_client, shared_connections
 from qakhunt.core.errors import ConfigError
 from qakhunt.run.config import length_of_time

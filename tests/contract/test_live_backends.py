@@ -19,11 +19,10 @@ from qakhunt.answers.table import Column, ResultTable
 from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
-from qakhunt.backends.base import LONGEST_GAP, Answer, Question
+from qakhunt.backends.base import LONGEST_GAP, Answer, Question, RunLimits
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.backends.rate_limiter import RateLimiter
 from qakhunt.backends.retry import RetryLimits
-from qakhunt.backends.services import RunLimits
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.core.errors import UnansweredError
 from qakhunt.kql.values import Instant, Window
