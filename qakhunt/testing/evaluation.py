@@ -13,7 +13,6 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
 from typing import TYPE_CHECKING
 
 from qakhunt.answers.cells import to_json_line
@@ -149,14 +148,6 @@ class HuntEvidence:
                 known.sets + 1, known.alerted + (alerts > 0), known.alerts + alerts
             )
         return raised
-
-    def false_alerts(self, label: str, split: str = TUNING) -> int:
-        """Alerts on the sets of a label that lie in no burst."""
-        return sum(len(s.false_alerts) for s in self.sets if (s.label, s.split) == (label, split))
-
-    def time_to_detection(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """(rendering, origin) -> median and longest time in seconds."""
-        return {key: (median(times), max(times)) for key, times in self.seconds.items() if times}
 
 
 def evaluate(

@@ -14,6 +14,7 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError
@@ -130,9 +131,9 @@ def _hunt_entry(one: HuntEvidence) -> Document:
         "seconds_to_detection": [
             {
                 "rendering": rendering, "origin": origin,
-                "median": round(middle, 3), "longest": round(longest, 3),
+                "median": round(median(times), 3), "longest": round(max(times), 3),
             }
-            for (rendering, origin), (middle, longest) in sorted(one.time_to_detection().items())
+            for (rendering, origin), times in sorted(one.seconds.items())
         ],
         "triage": [
             {
