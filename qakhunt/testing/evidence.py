@@ -18,7 +18,16 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError
-from qakhunt.testing.labelled import HELD_BACK, KIN, LABELS, PARTS, POSITIVE, SOUGHT, TUNING
+from qakhunt.testing.labelled import (
+    HELD_BACK,
+    KIN,
+    LABELS,
+    PARTS,
+    POSITIVE,
+    SOUGHT,
+    TUNING,
+    device_of,
+)
 from qakhunt.triage.assessment import Kind
 
 if TYPE_CHECKING:
@@ -143,7 +152,7 @@ def _hunt_entry(one: HuntEvidence) -> Document:
             }
             for judged in one.judged
         ],
-        "sets": [_outcome(outcome) for outcome in one.sets if outcome.split == TUNING],
+        "sets": [_outcome(outcome) for outcome in one.sets if outcome.source.split == TUNING],
         "limits": list(one.hunt.notes.limits),
     }  # fmt: skip
 
@@ -161,25 +170,26 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _outcome(outcome: SetOutcome) -> Document:
+    one = outcome.source
     return {
-        "name": outcome.name,
-        "label": outcome.label,
-        "origin": outcome.origin,
-        "rendering": outcome.rendering,
-        "events": outcome.events,
-        "devices": outcome.devices,
-        "bursts": outcome.found.tried,
-        "found": outcome.found.found,
+        "name": one.name,
+        "label": one.label,
+        "origin": one.origin,
+        "rendering": one.rendering,
+        "events": len(one.rows),
+        "devices": len({device_of(row) for row in one.rows}),
+        "bursts": len(one.bursts),
+        "found": outcome.found,
         "alerts": len(outcome.alerts),
         "false_alerts": [
             {
-                "device": alert.device,
-                "account": alert.account,
-                "first": alert.first.short() if alert.first else None,
-                "last": alert.last.short() if alert.last else None,
-                "commands": list(alert.commands),
+                "device": hit.device,
+                "account": hit.account or "",
+                "first": hit.first_seen.short() if hit.first_seen else None,
+                "last": hit.last_seen.short() if hit.last_seen else None,
+                "commands": [command.line for command in hit.commands],
             }
-            for alert in outcome.false_alerts
+            for hit in outcome.false_alerts
         ],
     }
 
