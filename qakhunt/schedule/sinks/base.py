@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from qakhunt.kql.values import Instant
     from qakhunt.run.config import Schedule
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 @dataclass(frozen=True)
 class Report:
