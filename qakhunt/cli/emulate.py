@@ -69,7 +69,8 @@ def emulate(
         _list_faults()
         return 0
     _require_server()
-    from qakhunt.testing.emulator.server import Emulator, is_loopback
+    from qakhunt.backends.clouds import is_loopback
+    from qakhunt.testing.emulator.server import Emulator
 
     if not is_loopback(host) and not expose:
         raise UsageError(

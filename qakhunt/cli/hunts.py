@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from rich.console import Console
+    from rich.table import Table
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.hunts.render import RenderedQuery
@@ -322,14 +323,20 @@ def _coverage_json(hunts: Sequence[Hunt], listed: SoftwareCoverage | None) -> st
     )
 
 
-def _software_table(listed: SoftwareCoverage) -> None:
+def _technique_table(last: str) -> Table:
     from rich.table import Table
-    from rich.text import Text
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     table.add_column("Technique", no_wrap=True)
-    table.add_column("Name", overflow="fold")
-    table.add_column("Hunts, or why there is none", overflow="fold")
+    for heading in ("Name", last):
+        table.add_column(heading, overflow="fold")
+    return table
+
+
+def _software_table(listed: SoftwareCoverage) -> None:
+    from rich.text import Text
+
+    table = _technique_table("Hunts, or why there is none")
     for one in listed.techniques:
         hunts = Text("\n".join(map(for_terminal, one.hunts)))
         table.add_row(one.id, Text(one.name), hunts if one.hunts else Text(one.gap, style="dim"))
@@ -342,7 +349,6 @@ def _software_table(listed: SoftwareCoverage) -> None:
 
 
 def _coverage_table(hunts: Sequence[Hunt]) -> None:
-    from rich.table import Table
     from rich.text import Text
 
     from qakhunt.hunts.command_catalogue import families
@@ -352,10 +358,7 @@ def _coverage_table(hunts: Sequence[Hunt]) -> None:
     from qakhunt.triage.words import count
 
     found = techniques_of(hunts)
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
-    table.add_column("Technique", no_wrap=True)
-    table.add_column("Name", overflow="fold")
-    table.add_column("Hunts", overflow="fold")
+    table = _technique_table("Hunts")
     for identifier, names in found.items():
         cells = (identifier, technique(identifier).name, "\n".join(map(for_terminal, names)))
         table.add_row(*map(Text, cells))

@@ -6,6 +6,8 @@ the literal's span and nothing else.
 
 from __future__ import annotations
 
+import json
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -18,7 +20,7 @@ from qakhunt.kql.tokens import KqlLexError, LineIndex
 from qakhunt.kql.values import Instant, Timespan
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from qakhunt.hunts.model import Hunt
     from qakhunt.kql.syntax import Node, Script
@@ -148,56 +150,26 @@ def _check_bounds(hunt: Hunt, parameter: Parameter, value: Any) -> None:
 
 def from_text(text: str, kql_type: str) -> Any:
     """A value typed on a command line, by the KQL type. Raises ValueError."""
-    return _FROM_TEXT[kql_type](text)
-
-
-def _bool(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise ValueError(f"expected true or false, not {text!r}")
-    return text.lower() == "true"
-
-
-def _int(text: str) -> int:
+    if kql_type in ("string", "guid"):
+        return text
+    if kql_type in ("datetime", "timespan"):
+        return (Instant if kql_type == "datetime" else Timespan).parse(text)
+    if kql_type == "dynamic":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as problem:
+            raise ValueError(f'expected JSON, such as ["a", "b"] ({problem.msg})') from None
+    read, what = _FROM_TEXT[kql_type]
     try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, not {text!r}") from None
+        return read(text)
+    except (ValueError, ArithmeticError, KeyError):
+        raise ValueError(f"expected {what}, not {text!r}") from None
 
 
-def _float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"expected a number, not {text!r}") from None
-
-
-def _decimal(text: str) -> Any:
-    from decimal import Decimal, InvalidOperation
-
-    try:
-        return Decimal(text)
-    except InvalidOperation:
-        raise ValueError(f"expected a decimal number, not {text!r}") from None
-
-
-def _dynamic(text: str) -> Any:
-    import json
-
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as problem:
-        raise ValueError(f'expected JSON, such as ["a", "b"] ({problem.msg})') from None
-
-
-_FROM_TEXT: dict[str, Any] = {
-    "string": lambda text: text,
-    "guid": lambda text: text,
-    "bool": _bool,
-    "int": _int,
-    "long": _int,
-    "real": _float,
-    "decimal": _decimal,
-    "datetime": Instant.parse,
-    "timespan": Timespan.parse,
-    "dynamic": _dynamic,
+_FROM_TEXT: dict[str, tuple[Callable[[str], Any], str]] = {
+    "bool": (lambda text: {"true": True, "false": False}[text.lower()], "true or false"),
+    "int": (int, "a whole number"),
+    "long": (int, "a whole number"),
+    "real": (float, "a number"),
+    "decimal": (Decimal, "a decimal number"),
 }

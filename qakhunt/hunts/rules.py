@@ -18,14 +18,14 @@ from qakhunt.core.errors import HuntError, UsageError, nearest
 from qakhunt.hunts.model import LOG_ANALYTICS, SEVERITIES
 from qakhunt.hunts.parameters import bind, place_of, script_of
 from qakhunt.hunts.render import check_product, render_living
-from qakhunt.hunts.required_columns import REQUIRED, with_columns
 from qakhunt.hunts.rule_functions import END, START, function_of
 from qakhunt.hunts.time_filters import time_filters
 from qakhunt.hunts.window import length_text, read_period
+from qakhunt.kql.edits import Edit, apply
 from qakhunt.kql.parser import parse
 from qakhunt.kql.result_columns import result_columns
 from qakhunt.kql.schema import DEFENDER
-from qakhunt.kql.syntax import Literal, find
+from qakhunt.kql.syntax import Call, Literal, Name, Named, bare, column, find, stages
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.kql.visitors import sources
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from qakhunt.hunts.model import EntityMapping, Hunt
     from qakhunt.hunts.rule_functions import WorkspaceFunction
-    from qakhunt.kql.syntax import Script
+    from qakhunt.kql.syntax import Node, Operator, Script
 
 OPERATORS = {"gt": "GreaterThan", "lt": "LessThan", "eq": "Equal", "ne": "NotEqual"}
 """Azure-Sentinel's short name of a trigger operator -> Azure's."""
@@ -45,6 +45,8 @@ SHORTEST = Timespan.parse("5m")
 MOST_MAPPINGS, MOST_IDENTIFIERS = 10, 3
 LOOKBACKS = {"1h": "4h", "3h": "12h", "12h": "48h", "1d": "30d"}
 """A custom detection's frequency -> how far each of its runs looks back."""
+REQUIRED = ("Timestamp", "DeviceId", "ReportId")
+"""Columns that a custom detection's result must have."""
 _RESOURCE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,127}", re.ASCII)
 _TACTICS = (
     "Reconnaissance", "ResourceDevelopment", "InitialAccess", "Execution", "Persistence",
@@ -397,10 +399,10 @@ def _grouping(hunt: Hunt) -> str:
 
 def _details(hunt: Hunt, found: tuple[str, ...] | None) -> dict[str, str]:
     """Custom details of the alert: the file's own, else what its result columns hold."""
-    for name, column in (hunt.rule.details or {}).items():
-        if found is not None and column not in found:
+    for name, shown in (hunt.rule.details or {}).items():
+        if found is not None and shown not in found:
             raise HuntError(
-                f"{hunt.name}: the custom detail {name} is of {column}, which the result does not "
+                f"{hunt.name}: the custom detail {name} is of {shown}, which the result does not "
                 "have",
                 location=hunt.place.locate(1, 1), hint=f"it has {', '.join(found)}",
             )  # fmt: skip
@@ -414,3 +416,66 @@ def _details(hunt: Hunt, found: tuple[str, ...] | None) -> dict[str, str]:
     }  # fmt: skip
     renamed = {name: column for name, column in named.items() if column}
     return {n: c for n, c in renamed.items() if found is None or c in found}
+
+
+# The columns that a custom detection needs, added to a query that drops them. A summarize gets
+# them of one of its records: the first or last, where its result already holds the first or last
+# Timestamp, else the last.
+
+
+def with_columns(query: str, script: Script) -> str | None:
+    """The query with the columns in its result; None where it cannot be said how."""
+    if script.query is None:
+        return None
+    _, operators = stages(bare(script.query))
+    edits: list[Edit] = []
+    last = max((n for n, one in enumerate(operators) if one.name == "summarize"), default=-1)
+    if last >= 0:
+        edit = _with_record(operators[last])
+        if edit is None or not _are_there(script, last):
+            return None
+        edits.append(edit)
+    for number, operator in enumerate(operators[last + 1 :]):
+        if operator.name in ("project", "distinct") and operator.arguments:
+            if last < 0 and not edits and not _are_there(script, number):
+                return None
+            kept = {name for one in operator.arguments for name in _columns_of(one)}
+            lacking = [name for name in REQUIRED if name not in kept]
+            end = operator.arguments[-1].end
+            edits.append(Edit(end, end, "".join(f", {name}" for name in lacking)))
+    return apply(query, edits) if edits else None
+
+
+def _are_there(script: Script, operators: int) -> bool:
+    """Whether records are known to have the columns there."""
+    found = result_columns(script, DEFENDER.name, operators)
+    return found is not None and set(REQUIRED) <= set(found)
+
+
+def _with_record(operator: Operator) -> Edit | None:
+    """``Timestamp = min(Timestamp)`` becomes an arg_min; else an arg_max comes in front."""
+    if not operator.arguments:
+        return None
+    by = operator.clause("by") or ()
+    if any(name.name == REQUIRED[0] for one in by for name in find(one, Name)):
+        return None  # one time for many records: no record is the one
+    groups = {name for one in by for name in _columns_of(one)}
+    wanted = ", ".join(name for name in ("ReportId", "DeviceId") if name not in groups)
+    for argument in operator.arguments:
+        if not isinstance(argument, Named) or argument.names != (REQUIRED[0],):
+            continue
+        call = bare(argument.value)
+        if not isinstance(call, Call) or call.name not in ("min", "max"):
+            return None
+        if [column(bare(one)) for one in call.arguments] != [REQUIRED[0]]:
+            return None
+        return Edit(argument.start, argument.end, f"arg_{call.name}({REQUIRED[0]}, {wanted})")
+    first = operator.arguments[0].start
+    return Edit(first, first, f"arg_max({REQUIRED[0]}, {wanted}), ")
+
+
+def _columns_of(node: Node) -> tuple[str, ...]:
+    if isinstance(node, Named):
+        return node.names
+    name = column(bare(node))
+    return (name,) if name else ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from qakhunt.backends.clouds import cloud_named, is_loopback
 from qakhunt.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -14,14 +15,12 @@ if TYPE_CHECKING:
 
 BLOCK_BYTES = 4 * 1024 * 1024
 """How much of a blob is in memory at once while it is sent."""
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def credential_of(settings: Schedule) -> Any:
     """What azure-core signs in with, by the configuration's ``[schedule]``."""
     from qakhunt.backends.auth.credentials import TokenSource
     from qakhunt.backends.auth.identity import Identity, checked_authority
-    from qakhunt.backends.clouds import cloud_named
 
     authority = checked_authority(settings.authority, cloud_named(settings.cloud).authority)
     return TokenSource(
@@ -50,7 +49,7 @@ def check_blob_url(url: str, what: str) -> str:
             f"{what}: {url!r} is not the address of a blob or container",
             hint="such as https://ACCOUNT.blob.core.windows.net/CONTAINER",
         )
-    if parts.scheme == "http" and parts.hostname not in LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(parts.hostname):
         raise ConfigError(f"{what}: blobs do not travel over plain http")
     return url
 
@@ -92,6 +91,6 @@ def error_code(problem: Any) -> str:
 
 def _account(url: str) -> str:
     parts = urlsplit(url)
-    if parts.hostname in LOOPBACK:
+    if is_loopback(parts.hostname or ""):
         return parts.path.strip("/").split("/")[0]
     return str(parts.hostname).split(".")[0]

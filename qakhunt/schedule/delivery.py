@@ -12,14 +12,13 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.ledger import DeliveryLine, Verdict
 from qakhunt.core.errors import StateError
 from qakhunt.schedule.coverage import MAX_BACKFILL
 from qakhunt.schedule.findings import FindingState, finding_document, judge, reported_findings
-from qakhunt.schedule.sinks.base import Documents, NotTaken, Report
+from qakhunt.schedule.sinks.base import NotTaken, Report
 from qakhunt.schedule.store import RunRecord
 from qakhunt.schedule.store_file import in_memory
 from qakhunt.triage.suppressions import Suppressions
@@ -174,15 +173,12 @@ def _messages(
     options: JobOptions,
 ) -> Iterator[Message]:
     """Made as they are written, since they can be many and long."""
-    documents = Documents(
-        reported, partial(finding_document, run_id=options.run_id, now=options.now)
-    )
+    run_id, now = options.run_id, options.now
     hits = [hit for finding in reported for hit in finding.hits]
-    report = Report(
-        options.run_id, options.now, documents, replace(result, hits=hits, known=frozenset())
-    )
+    shown = replace(result, hits=hits, known=frozenset())
     for sink in sinks:
-        yield from sink.messages(report)
+        documents = (finding_document(finding, run_id=run_id, now=now) for finding in reported)
+        yield from sink.messages(Report(run_id, now, documents, shown))
     if options.heartbeat:
         beat = heartbeat(options, result)
         for sink in sinks:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import sqlite3
 from dataclasses import dataclass
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import StateError
@@ -24,35 +25,6 @@ if TYPE_CHECKING:
 
 VERSION = 2
 APPLICATION_ID = 0x71616B68  # "qakh"
-_SCHEMA = """
-CREATE TABLE run(
-  id TEXT PRIMARY KEY, started INTEGER NOT NULL, finished INTEGER, verdict TEXT, summary TEXT);
-CREATE TABLE coverage(
-  id INTEGER PRIMARY KEY, hunt_hash TEXT NOT NULL, product TEXT NOT NULL,
-  customer TEXT NOT NULL, workspace TEXT NOT NULL, hunt TEXT NOT NULL,
-  begun INTEGER, reread INTEGER, asked INTEGER,
-  UNIQUE(hunt_hash, product, customer, workspace));
-CREATE TABLE covered(
-  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
-  start INTEGER NOT NULL, "end" INTEGER NOT NULL);
-CREATE TABLE owed(
-  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
-  start INTEGER NOT NULL, "end" INTEGER NOT NULL,
-  since INTEGER NOT NULL, attempts INTEGER NOT NULL, reason TEXT NOT NULL);
-CREATE TABLE lost(
-  coverage INTEGER NOT NULL REFERENCES coverage ON DELETE CASCADE,
-  start INTEGER NOT NULL, "end" INTEGER NOT NULL, found INTEGER NOT NULL);
-CREATE TABLE finding(
-  fingerprint TEXT PRIMARY KEY, hunt TEXT NOT NULL, customer TEXT NOT NULL,
-  first_reported INTEGER NOT NULL, last_reported INTEGER NOT NULL, last_seen INTEGER NOT NULL,
-  revision INTEGER NOT NULL, size INTEGER NOT NULL, marks TEXT NOT NULL,
-  reported_as TEXT NOT NULL);
-CREATE TABLE outbox(
-  id INTEGER PRIMARY KEY, sink TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL,
-  findings TEXT NOT NULL, payload BLOB, created INTEGER NOT NULL, delivered INTEGER,
-  attempts INTEGER NOT NULL DEFAULT 0, detail TEXT NOT NULL DEFAULT '',
-  UNIQUE(sink, key));
-"""
 # Before version 2 each hunt had findings of its own.
 _TO_VERSION_2 = """
 ALTER TABLE finding ADD COLUMN reported_as TEXT NOT NULL DEFAULT '';
@@ -404,7 +376,8 @@ def _prepare(connection: sqlite3.Connection, name: str, *, read_only: bool) -> N
         (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         if tables == 0 and owner == 0:
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION}"
-            _at_once(connection, _SCHEMA + marks)
+            schema = files("qakhunt").joinpath("data/state.sql").read_text(encoding="utf-8")
+            _at_once(connection, schema + marks)
             return
     except sqlite3.OperationalError as problem:
         raise StateError(f"cannot use the state {name}: {problem}", hint=_OPEN_HINT) from None

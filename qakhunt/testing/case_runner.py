@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
@@ -322,25 +323,14 @@ class CaseResult:
     seconds: float = 0.0
 
 
-class CaseRunner:
+class CaseRunner(ExitStack):
     """Runs cases; ``close`` gives the engine's sessions back."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._sessions: dict[str, Session] = {}
         self._rendered: dict[tuple[Any, ...], RenderedQuery] = {}
         self._filled: dict[str, set[str]] = {}
-
-    def __enter__(self) -> CaseRunner:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close every session."""
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
 
     def run(self, case: Case, product: str) -> CaseResult:
         """Run one case in one product. Never raises for what the case or hunt does."""
@@ -440,7 +430,7 @@ class CaseRunner:
 
     def _session(self, product: str) -> Session:
         if product not in self._sessions:
-            self._sessions[product] = Session([], product)
+            self._sessions[product] = self.enter_context(Session([], product))
         return self._sessions[product]
 
 

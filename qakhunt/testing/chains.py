@@ -8,16 +8,13 @@ from __future__ import annotations
 import base64
 import random
 import re
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from qakhunt.core.documents import convert, parse_yaml
-from qakhunt.core.errors import HuntError
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.generator import BASE, SYSTEM32, Device
-from qakhunt.testing.labelled import POSITIVE, Burst, LabelledSet, Split
+from qakhunt.testing.labelled import POSITIVE, LabelledSet, Split, burst_of, packaged
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -49,8 +46,7 @@ class Chains(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 def chains_of(name: str) -> Chains:
     """A data file, checked."""
-    text = files("qakhunt").joinpath("data").joinpath(name).read_text(encoding="utf-8")
-    return convert(parse_yaml(text, name, HuntError), Chains, HuntError)
+    return packaged(name, Chains)
 
 
 def chain_sets() -> Iterator[LabelledSet]:
@@ -65,8 +61,7 @@ def chain_sets() -> Iterator[LabelledSet]:
                 if chain.form != form:
                     continue
                 made = rows_of(name, chain, BASE + Timespan.parse(f"{number}h"))
-                times = [row["Timestamp"] for row in made]
-                bursts.append(Burst(name, min(times), max(times)))
+                bursts.append(burst_of(name, made))
                 rows += made
             yield LabelledSet(
                 f"chains, {data.split}, {form}", POSITIVE, "reconstructed", SOURCE, rows, form,

@@ -13,8 +13,7 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qakhunt.answers.cells import to_json_line
 from qakhunt.answers.hits import hits_of
@@ -58,37 +57,24 @@ _LONGEST_PREFIX = 60
 _MARGIN = Timespan.parse("1h")
 
 
-@dataclass(frozen=True)
-class Alert:
-    """One hit on a set; ``true`` says that it lies in a burst."""
-
-    device: str
-    account: str
-    first: Instant | None
-    last: Instant | None
-    commands: tuple[str, ...]
-    true: bool
-
-
-@dataclass(frozen=True)
+@dataclass
 class SetOutcome:
-    """What a hunt said about one set as it is."""
+    """What a hunt said about one set as it is: how many bursts it found, and its alerts."""
 
-    name: str
-    label: str
-    origin: str
-    rendering: str
-    events: int
-    devices: int
-    found: Share
-    alerts: tuple[Alert, ...]
-    split: str = TUNING
-    malware: str = ""
+    source: LabelledSet
+    found: int = 0
+    alerts: list[Hit] = field(default_factory=list)
 
     @property
-    def false_alerts(self) -> tuple[Alert, ...]:
+    def share(self) -> Share:
+        """Bursts found, of those there are."""
+        return Share(self.found, len(self.source.bursts))
+
+    @property
+    def false_alerts(self) -> list[Hit]:
         """Alerts that lie in no burst."""
-        return tuple(alert for alert in self.alerts if not alert.true)
+        bursts = self.source.bursts
+        return [hit for hit in self.alerts if not any(_lies_in(hit, one) for one in bursts)]
 
 
 @dataclass(frozen=True)
@@ -119,15 +105,17 @@ class HuntEvidence:
     def recall(self, split: str = TUNING) -> dict[tuple[str, str], Share]:
         """(rendering, origin) -> Qakbot's bursts found of those there are."""
         return self._found(
-            (o.rendering, o.origin, o.found)
+            (o.source.rendering, o.source.origin, o.share)
             for o in self.sets
-            if o.label == POSITIVE and o.split == split
+            if o.source.label == POSITIVE and o.source.split == split
         )
 
     def kin(self, split: str = TUNING) -> dict[tuple[str, str], Share]:
         """(malware, origin) -> bursts of other malware found of those there are."""
         return self._found(
-            (o.malware, o.origin, o.found) for o in self.sets if o.label == KIN and o.split == split
+            (o.source.malware, o.source.origin, o.share)
+            for o in self.sets
+            if o.source.label == KIN and o.source.split == split
         )
 
     @staticmethod
@@ -141,22 +129,15 @@ class HuntEvidence:
         """(split, label, origin) -> what the sets without bursts raised."""
         raised: dict[tuple[str, str, str], Raised] = {}
         for one in self.sets:
-            if one.label in SOUGHT:
+            source = one.source
+            if source.label in SOUGHT:
                 continue
-            key = (one.split, one.label, one.origin)
+            key = (source.split, source.label, source.origin)
             known, alerts = raised.get(key, Raised()), len(one.false_alerts)
             raised[key] = Raised(
                 known.sets + 1, known.alerted + (alerts > 0), known.alerts + alerts
             )
         return raised
-
-    def false_alerts(self, label: str, split: str = TUNING) -> int:
-        """Alerts on the sets of a label that lie in no burst."""
-        return sum(len(s.false_alerts) for s in self.sets if (s.label, s.split) == (label, split))
-
-    def time_to_detection(self) -> dict[tuple[str, str], tuple[float, float]]:
-        """(rendering, origin) -> median and longest time in seconds."""
-        return {key: (median(times), max(times)) for key, times in self.seconds.items() if times}
 
 
 def evaluate(
@@ -187,10 +168,13 @@ def evaluate(
         _count_vanished(one, jobs)
         if triage:
             one.judged = [j for split in (TUNING, HELD_BACK) for j in judge(one.hunt, sets, split)]
-        one.sets.sort(
-            key=lambda o: (o.split != TUNING, o.label != POSITIVE, o.label, o.origin, o.name)
-        )
+        one.sets.sort(key=_order)
     return evidence
+
+
+def _order(outcome: SetOutcome) -> tuple[Any, ...]:
+    one = outcome.source
+    return one.split != TUNING, one.label != POSITIVE, one.label, one.origin, one.name
 
 
 @contextmanager
@@ -324,7 +308,8 @@ def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence
     table = session.ask(rendered.text, now=window.end, window=window)
     by_job: dict[str, list[Hit]] = {}
     for hit in hits_of(one.hunt, Target("evaluation"), table):
-        by_job.setdefault((hit.device or "").partition("|")[0], []).append(hit)
+        job_key, _, device = (hit.device or "").partition("|")
+        by_job.setdefault(job_key, []).append(replace(hit, device=device))
     firsts: dict[tuple[str, str, str], float] = {}
     for job in jobs:
         source = job.source
@@ -340,7 +325,7 @@ def _measure(one: HuntEvidence, session: Session, window: Window, jobs: Sequence
                 burst = (source.rendering, source.origin, job.key.rpartition(".")[0])
                 firsts[burst] = min(job.at, firsts.get(burst, job.at))
         else:
-            _add_set(one, job, hits)
+            _add_set(one, source, hits)
     for (rendering, origin, _), seconds in firsts.items():
         one.seconds.setdefault((rendering, origin), []).append(seconds)
 
@@ -364,7 +349,7 @@ def _finds(hits: Iterable[Hit], burst: Burst | None) -> bool:
 
 def _lies_in(hit: Hit, burst: Burst) -> bool:
     """Whether a hit is of the burst's device and overlaps its time."""
-    if (hit.device or "").partition("|")[2].lower() != burst.device.lower():
+    if (hit.device or "").lower() != burst.device.lower():
         return False
     first, last = hit.first_seen, hit.last_seen or hit.first_seen
     if first is None or last is None:
@@ -372,43 +357,11 @@ def _lies_in(hit: Hit, burst: Burst) -> bool:
     return first <= burst.end + TICK and last >= burst.start.floor_microsecond()
 
 
-def _add_set(one: HuntEvidence, job: _Job, hits: Sequence[Hit]) -> None:
-    source = job.source
-    alerts = tuple(
-        Alert(
-            device=(hit.device or "").partition("|")[2],
-            account=hit.account or "",
-            first=hit.first_seen,
-            last=hit.last_seen,
-            commands=tuple(command.line for command in hit.commands),
-            true=any(_lies_in(hit, burst) for burst in source.bursts),
-        )
-        for hit in hits
-    )
-    found = sum(_finds(hits, burst) for burst in source.bursts)
-    known = next((s for s in one.sets if s.name == source.name), None)
-    outcome = SetOutcome(
-        name=source.name,
-        label=source.label,
-        origin=source.origin,
-        rendering=source.rendering,
-        events=len(source.rows),
-        devices=len({device_of(row) for row in source.rows}),
-        found=Share(found, len(source.bursts)),
-        alerts=alerts,
-        split=source.split,
-        malware=source.malware,
-    )
-    if known is not None:
-        one.sets.remove(known)
-        outcome = _joined(known, outcome)
-    one.sets.append(outcome)
-
-
-def _joined(known: SetOutcome, more: SetOutcome) -> SetOutcome:
-    """A set that took several windows."""
-    return replace(
-        known,
-        found=Share(max(known.found.found, more.found.found), known.found.tried),
-        alerts=(*known.alerts, *more.alerts),
-    )
+def _add_set(one: HuntEvidence, source: LabelledSet, hits: Sequence[Hit]) -> None:
+    """A set, or another window of one that takes several."""
+    outcome = next((outcome for outcome in one.sets if outcome.source is source), None)
+    if outcome is None:
+        outcome = SetOutcome(source)
+        one.sets.append(outcome)
+    outcome.found = max(outcome.found, sum(_finds(hits, burst) for burst in source.bursts))
+    outcome.alerts += hits

@@ -14,10 +14,20 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from qakhunt.core.errors import HuntError
-from qakhunt.testing.labelled import HELD_BACK, KIN, LABELS, PARTS, POSITIVE, SOUGHT, TUNING
+from qakhunt.testing.labelled import (
+    HELD_BACK,
+    KIN,
+    LABELS,
+    PARTS,
+    POSITIVE,
+    SOUGHT,
+    TUNING,
+    device_of,
+)
 from qakhunt.triage.assessment import Kind
 
 if TYPE_CHECKING:
@@ -130,9 +140,9 @@ def _hunt_entry(one: HuntEvidence) -> Document:
         "seconds_to_detection": [
             {
                 "rendering": rendering, "origin": origin,
-                "median": round(middle, 3), "longest": round(longest, 3),
+                "median": round(median(times), 3), "longest": round(max(times), 3),
             }
-            for (rendering, origin), (middle, longest) in sorted(one.time_to_detection().items())
+            for (rendering, origin), times in sorted(one.seconds.items())
         ],
         "triage": [
             {
@@ -142,7 +152,7 @@ def _hunt_entry(one: HuntEvidence) -> Document:
             }
             for judged in one.judged
         ],
-        "sets": [_outcome(outcome) for outcome in one.sets if outcome.split == TUNING],
+        "sets": [_outcome(outcome) for outcome in one.sets if outcome.source.split == TUNING],
         "limits": list(one.hunt.notes.limits),
     }  # fmt: skip
 
@@ -160,25 +170,26 @@ def _rounded(value: float | None) -> float | None:
 
 
 def _outcome(outcome: SetOutcome) -> Document:
+    one = outcome.source
     return {
-        "name": outcome.name,
-        "label": outcome.label,
-        "origin": outcome.origin,
-        "rendering": outcome.rendering,
-        "events": outcome.events,
-        "devices": outcome.devices,
-        "bursts": outcome.found.tried,
-        "found": outcome.found.found,
+        "name": one.name,
+        "label": one.label,
+        "origin": one.origin,
+        "rendering": one.rendering,
+        "events": len(one.rows),
+        "devices": len({device_of(row) for row in one.rows}),
+        "bursts": len(one.bursts),
+        "found": outcome.found,
         "alerts": len(outcome.alerts),
         "false_alerts": [
             {
-                "device": alert.device,
-                "account": alert.account,
-                "first": alert.first.short() if alert.first else None,
-                "last": alert.last.short() if alert.last else None,
-                "commands": list(alert.commands),
+                "device": hit.device,
+                "account": hit.account or "",
+                "first": hit.first_seen.short() if hit.first_seen else None,
+                "last": hit.last_seen.short() if hit.last_seen else None,
+                "commands": [command.line for command in hit.commands],
             }
-            for alert in outcome.false_alerts
+            for hit in outcome.false_alerts
         ],
     }
 

@@ -10,14 +10,11 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from itertools import combinations
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from qakhunt.core.documents import convert, parse_yaml
-from qakhunt.core.errors import HuntError
 from qakhunt.hunts.command_catalogue import RENDERINGS, families, rendered, wrapping
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.labelled import (
@@ -25,10 +22,11 @@ from qakhunt.testing.labelled import (
     KIN,
     POSITIVE,
     TUNING,
-    Burst,
     Label,
     LabelledSet,
     Split,
+    burst_of,
+    packaged,
 )
 
 if TYPE_CHECKING:
@@ -158,8 +156,7 @@ class Bursts(_Strict, frozen=True):
 @cache
 def recipes(name: str = "bursts.yaml") -> Bursts:
     """A data file, checked."""
-    text = files("qakhunt").joinpath("data").joinpath(name).read_text(encoding="utf-8")
-    return convert(parse_yaml(text, name, HuntError), Bursts, HuntError)
+    return packaged(name, Bursts)
 
 
 @dataclass
@@ -276,8 +273,7 @@ def _positive(rendering: str, seed: int, count: int, background: Sequence[Row]) 
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
         sequence = recipes().sequences[names[number % len(names)]]
         _burst(device, sequence, rendering, at)
-        times = [row["Timestamp"] for row in device.rows]
-        bursts.append(Burst(device.name, min(times), max(times)))
+        bursts.append(burst_of(device.name, device.rows))
         rows += device.rows
         rows += _noise(device, background, at, chance)
     rows.sort(key=lambda row: row["Timestamp"].ticks)
@@ -307,8 +303,7 @@ def _other(name: str, behaviour: Behaviour, rendering: str, seed: int, count: in
             family = "env_set" if issued.startswith("cmd") else ""
             _command(device, parent, family, issued, rendering, at)
             at = at + _seconds(chance.uniform(0.1, 2))
-        times = [row["Timestamp"] for row in device.rows]
-        bursts.append(Burst(device.name, min(times), max(times)))
+        bursts.append(burst_of(device.name, device.rows))
         rows += device.rows
     return LabelledSet(
         f"generated, {name}, {rendering}", "qakbot", "modelled", _MODEL, rows, rendering,
@@ -335,10 +330,15 @@ def _issuer(device: Device, sequence: Order, rendering: str, at: Instant) -> Pro
     loader = device.process("regsvr32.exe", "regsvr32.exe -s calc.dat", SYSTEM32, long_ago)
     file = chance.choice(sequence.parents)
     host = device.process(file, file, sequence.folder, long_ago + _seconds(20), loader)
-    if rendering == "batch":
+    return _shell(device, host, rendering, at)
+
+
+def _shell(device: Device, host: Process, via: str, at: Instant) -> Process:
+    """The shell that the host starts to run the commands, else the host itself."""
+    if via == "batch":
         line = 'cmd.exe /c ""C:\\ProgramData\\list.bat" "'
         return device.start(at - _seconds(0.2), "cmd.exe", line, host)
-    if rendering == "powershell":
+    if via == "powershell":
         return device.start(at - _seconds(1.5), "powershell.exe", "powershell.exe", host)
     return host
 
@@ -425,8 +425,7 @@ def _intrusions(
         device = Device(f"{key}-{number:02d}", account, chance)
         at = BASE + _seconds(chance.uniform(0, 20 * 86_400))
         _intrude(device, case, data.orders[case.order].steps if case.order else case.steps, at)
-        times = [row["Timestamp"] for row in device.rows]
-        bursts.append(Burst(device.name, min(times), max(times)))
+        bursts.append(burst_of(device.name, device.rows))
         rows += device.rows
         rows += _noise(device, background, at, chance)
     rows.sort(key=lambda row: row["Timestamp"].ticks)
@@ -443,34 +442,16 @@ def _intrude(device: Device, case: Intrusion, steps: Sequence[str], at: Instant)
     loader = _ancestor(device, case.by, at - _seconds(chance.uniform(60, 5000)))
     began = at - _seconds(20)
     host = device.process(case.parent, case.line or case.parent, case.folder, began, loader)
-    by = host
-    if case.via == "batch":
-        line = 'cmd.exe /c ""C:\\ProgramData\\list.bat" "'
-        by = device.start(at - _seconds(0.2), "cmd.exe", line, host)
-    elif case.via == "powershell":
-        by = device.start(at - _seconds(1.5), "powershell.exe", "powershell.exe", host)
+    by = _shell(device, host, case.via, at)
     domain = chance.choice(["contoso.example", "corp.fabrikam.example", _WORKGROUP])
     whole = chance.uniform(*case.seconds)
     offsets = [0.0, *sorted(chance.uniform(0.03, whole) for _ in steps[1:])]
-    names = _Names(case.rename)
+    copies: dict[str, str] = {}
     for offset, step in zip(offsets, steps, strict=True):
         when = at + _seconds(offset)
         if case.via == "issuers":
             by = device.start(when - _seconds(0.02), host.file, host.line, loader, host.folder)
-        _issue(device, by, step.replace("{domain}", domain), case.via, when, names)
-
-
-class _Names:
-    """The names that copies of programs go by, the same one for the same program."""
-
-    def __init__(self, prefix: str) -> None:
-        self.prefix = prefix
-        self.given: dict[str, str] = {}
-
-    def of(self, file: str) -> str:
-        if not self.prefix:
-            return file
-        return self.given.setdefault(file, f"{self.prefix}{len(self.given) + 1}.exe")
+        _issue(device, by, step.replace("{domain}", domain), case, when, copies)
 
 
 _WRAPPED: dict[str, tuple[tuple[str, str], ...]] = {
@@ -503,13 +484,21 @@ _SHELLED = ("cmd", "conhost", "forfiles", "cmd-in-powershell")
 """Ways whose innermost wrapper runs a command of cmd.exe's own by itself."""
 
 
-def _issue(device: Device, by: Process, step: str, via: str, at: Instant, names: _Names) -> None:
-    """One command in its wrappers, its own process, and the net1 that a net starts."""
+def _issue(
+    device: Device, by: Process, step: str, case: Intrusion, at: Instant, copies: dict[str, str]
+) -> None:
+    """One command in its wrappers, its own process, and the net1 that a net starts.
+
+    ``copies`` are the names that copies of programs have got so far.
+    """
+    via = case.via
     if via in _SHELLED:
         step = step.removeprefix("cmd /c ")
     file = _file_of(step)
     internal = file.removesuffix(".exe") in _INTERNAL
-    name = file if internal else names.of(file)
+    name = file
+    if case.rename and not internal:
+        name = copies.setdefault(file, f"{case.rename}{len(copies) + 1}.exe")
     if name != file:
         step = " ".join([name.removesuffix(".exe"), *step.split(" ")[1:]])
     for shell, line in _WRAPPED.get(via, ()):
@@ -590,8 +579,9 @@ def _run(device: Device, parent: Process, step: str, via: str, at: Instant) -> N
 
 def _administrators(seed: int) -> Iterator[LabelledSet]:
     """People who run three of the commands by hand: every choice of three, in each shell."""
+    # A command typed into cmd.exe has no wrapper; its text is a batch file's.
     shells = {
-        "cmd": ("cmd.exe", '"cmd.exe" ', "cmd"),
+        "cmd": ("cmd.exe", '"cmd.exe" ', "batch"),
         "powershell": ("powershell.exe", "powershell.exe -NoExit", "powershell"),
         "explorer": ("explorer.exe", "Explorer.EXE", "direct"),
     }
@@ -606,17 +596,12 @@ def _administrators(seed: int) -> Iterator[LabelledSet]:
             shell = device.process(file, line, "C:\\Windows", at, logon)
             for family in chosen:
                 at = at + _seconds(chance.uniform(4, 150))
-                _command(device, shell, family, issued[family], _typed(rendering), at)
+                _command(device, shell, family, issued[family], rendering, at)
             rows += device.rows
         yield LabelledSet(
             f"modelled, three commands in {file}", "benign", "modelled", _MODEL, rows,
             about=f"An administrator runs three of the commands from {file}; every choice of three",
         )  # fmt: skip
-
-
-def _typed(rendering: str) -> str:
-    """A command typed into cmd.exe has no wrapper; its text is a batch file's."""
-    return "batch" if rendering == "cmd" else rendering
 
 
 def _chance(seed: str) -> random.Random:
@@ -626,8 +611,3 @@ def _chance(seed: str) -> random.Random:
 
 def _seconds(seconds: float) -> Timespan:
     return Timespan(round(seconds * 10_000_000))
-
-
-def as_json(row: Row) -> dict[str, Any]:
-    """A row as JSON lines hold it."""
-    return {k: v.isoformat() if isinstance(v, Instant) else v for k, v in row.items()}

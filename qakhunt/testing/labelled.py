@@ -23,7 +23,7 @@ import tempfile
 from dataclasses import dataclass, field
 from importlib.resources import files as resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -33,7 +33,7 @@ from qakhunt.kql.schema import DEFENDER
 from qakhunt.kql.values import TICK, Instant, Window
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from qakhunt.core.documents import Document
 
@@ -60,6 +60,7 @@ Label = Literal["qakbot", "kin", "benign", "unrelated"]
 Origin = Literal["captured", "reconstructed", "modelled"]
 Split = Literal["tuning", "held-back"]
 Row = dict[str, Any]
+Model = TypeVar("Model")
 
 _ALL_TIME = Window(Instant.parse("1700-01-01"), Instant.parse("2250-01-01"))
 _ROWS = (".ndjson", ".jsonl", ".csv", ".parquet")
@@ -108,6 +109,12 @@ class Burst:
     end: Instant
 
 
+def burst_of(device: str, rows: Iterable[Row]) -> Burst:
+    """The burst that all of a device's rows are."""
+    times = [row["Timestamp"] for row in rows]
+    return Burst(device, min(times), max(times))
+
+
 @dataclass(frozen=True)
 class LabelledSet:
     """Rows with a label; ``bursts`` are empty where nothing is to be found."""
@@ -141,7 +148,11 @@ def load_labelled(folder: Path) -> list[LabelledSet]:
         manifest = convert(document, Manifest, UsageError)
         _check_files(document, manifest, folder)
         return [_load(entry, folder) for entry in manifest.sets]
-    known = [s for s in _built_in().sets if all((folder / f).is_file() for f in s.files)]
+    known = [
+        s
+        for s in packaged("labelled_sets.yaml", Manifest).sets
+        if all((folder / f).is_file() for f in s.files)
+    ]
     if not known:
         raise UsageError(
             f"{folder} has no {MANIFEST}, and none of its files is one that is known",
@@ -150,9 +161,10 @@ def load_labelled(folder: Path) -> list[LabelledSet]:
     return [_load(entry, folder) for entry in known]
 
 
-def _built_in() -> Manifest:
-    text = resources("qakhunt").joinpath("data/labelled_sets.yaml").read_text(encoding="utf-8")
-    return convert(parse_yaml(text, "labelled_sets.yaml", UsageError), Manifest, UsageError)
+def packaged(name: str, model: type[Model]) -> Model:
+    """A data file of the package, checked."""
+    text = resources("qakhunt").joinpath("data").joinpath(name).read_text(encoding="utf-8")
+    return convert(parse_yaml(text, name, UsageError), model, UsageError)
 
 
 def _check_files(document: Document, manifest: Manifest, folder: Path) -> None:

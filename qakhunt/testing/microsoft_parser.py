@@ -10,6 +10,7 @@ import json
 import os
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,39 +24,7 @@ VARIABLE = "QAKHUNT_KUSTO"
 PACKAGE = Path("node_modules") / "@kusto" / "language-service-next"
 _SCRIPTS = ("bridge.min.js", "Kusto.Language.Bridge.min.js")
 
-_GLUE = """
-var addEventListener = function () {};
-"""
-_API = """
-var qakhuntGlobals = {};
-function qakhuntLoad(product, tables) {
-  var symbols = Kusto.Language.Symbols;
-  var made = [];
-  for (var name in tables) {
-    made.push(new symbols.TableSymbol.$ctor7(name, tables[name], null));
-  }
-  var database = new symbols.DatabaseSymbol.$ctor1("qakhunt", made, false);
-  qakhuntGlobals[product] = Kusto.Language.GlobalState.Default.WithDatabase(database);
-  return made.length;
-}
-function qakhuntCheck(product, text) {
-  var code = Kusto.Language.KustoCode.ParseAndAnalyze(text, qakhuntGlobals[product]);
-  var found = code.GetDiagnostics(), diagnostics = [], columns = null;
-  for (var i = 0; i < found.Count; i++) {
-    var one = System.Array.getItem(found, i, Kusto.Language.Diagnostic);
-    diagnostics.push([one.Code, one.Severity, one.Message, one.Start, one.Length]);
-  }
-  if (code.ResultType && code.ResultType.Columns) {
-    columns = [];
-    for (var j = 0; j < code.ResultType.Columns.Count; j++) {
-      var column = System.Array.getItem(
-        code.ResultType.Columns, j, Kusto.Language.Symbols.ColumnSymbol);
-      columns.push([column.Name, column.Type.Name]);
-    }
-  }
-  return JSON.stringify({diagnostics: diagnostics, columns: columns});
-}
-"""
+_GLUE = "var addEventListener = function () {};"
 
 
 @dataclass(frozen=True)
@@ -113,7 +82,8 @@ class MicrosoftParser:
         self._engine.eval(_GLUE)
         for name in _SCRIPTS:
             self._engine.eval((package / name).read_text(encoding="utf-8"))
-        self._engine.eval(_API)
+        glue = files("qakhunt").joinpath("data/microsoft_parser.js")
+        self._engine.eval(glue.read_text(encoding="utf-8"))
 
     def check(self, text: str, product: str) -> Analysis:
         """Syntax and meaning of one query."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -51,20 +51,15 @@ def gaps(ask: Ask, rendered: RenderedQuery) -> list[str]:
     ]
 
 
-class Records:
+class Records(ExitStack):
     """Loaded events of one product; queries over them share the load."""
 
     def __init__(self, inputs: Sequence[str], product: str, timeout: float | None = None) -> None:
+        super().__init__()
         self.product = product
-        self.session = Session(inputs, product)
+        self.session = self.enter_context(Session(inputs, product))
         self.timeout = timeout
         self._doubts: dict[str, None] = {}
-
-    def __enter__(self) -> Records:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.session.close()
 
     def ask(self, rendered: RenderedQuery, text: str) -> ResultTable:
         """Answer a text under a rendering's clock and window. Raises RejectedError."""
@@ -109,7 +104,7 @@ class Records:
         return Window(min(starts), max(ends)), count
 
 
-class RecordedSource:
+class RecordedSource(ExitStack):
     """The rows of every workspace of a recording, asked one by one, answered together.
 
     Raises RecordingError for a recording without source rows of the product; None
@@ -117,6 +112,7 @@ class RecordedSource:
     """
 
     def __init__(self, folder: Path, product: str | None) -> None:
+        super().__init__()
         recording = Recording.open(folder)
         manifest = recording.manifest
         products = list(dict.fromkeys(file.product for file in manifest.source))
@@ -131,14 +127,8 @@ class RecordedSource:
         self.now = Instant.parse(manifest.now)
         self._files = [file for file in manifest.source if file.product == self.product]
         self._window = window_of(manifest.window)
-        self._rows = RecordedRows(recording, self.product, self.now)
+        self._rows = self.enter_context(closing(RecordedRows(recording, self.product, self.now)))
         self._ambiguities: dict[str, None] = {}
-
-    def __enter__(self) -> RecordedSource:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._rows.close()
 
     @property
     def _origins(self) -> list[Target]:

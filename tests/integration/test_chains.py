@@ -66,8 +66,8 @@ def test_chains_are_found_and_the_held_back_ones_too() -> None:
     for split in ("tuning", "held-back"):
         shares = evidence[0].recall(split).values()
         assert sum(s.found for s in shares) >= 0.85 * sum(s.tried for s in shares) > 0
-        outcomes = [o for e in evidence for o in e.sets if o.split == split]
-        found = {alert.device for o in outcomes for alert in o.alerts if alert.true}
+        outcomes = [o for e in evidence for o in e.sets if o.source.split == split]
+        found = {hit.device for o in outcomes for hit in o.alerts if hit not in o.false_alerts}
         assert len(found) == sum(s.tried for s in shares)
 
 
@@ -76,8 +76,8 @@ def test_the_captured_benign_sets_raise_no_alert_of_any_hunt(shared_data: Path) 
     """Eight seconds: the one look that every hunt of the set takes at real benign records."""
     sets = [one for one in load_labelled(shared_data) if one.label == "benign"]
     evidence = evaluate(S0650, sets, seed=1, repeats=1, losses=())
-    assert {o.origin for e in evidence for o in e.sets} == {"captured"}
-    assert [(e.hunt.name, o.name) for e in evidence for o in e.sets if o.alerts] == []
+    assert {o.source.origin for e in evidence for o in e.sets} == {"captured"}
+    assert [(e.hunt.name, o.source.name) for e in evidence for o in e.sets if o.alerts] == []
 
 
 def test_the_list_is_att_and_cks_own_and_every_gap_has_a_reason() -> None:

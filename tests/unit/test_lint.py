@@ -17,7 +17,6 @@ from qakhunt.kql.values import Instant
 from qakhunt.testing import microsoft_parser
 from qakhunt.testing.lint import names
 from qakhunt.testing.lint.check import Linter, LintResult
-from qakhunt.testing.lint.matching import Life
 from qakhunt.testing.lint.model import RULES, Severity, Subject
 
 if TYPE_CHECKING:
@@ -201,19 +200,19 @@ def test_the_matrix_says_which_recorded_forms_match(linter: Linter) -> None:
         for name in ("qakbot-post-compromise-commands", "qakbot-post-compromise-commands-any")
         for hunt in Catalog().find(name)
     )
-    by_entry = {entry.text.value: entry for entry in exact.entries}
-    assert by_entry["ipconfig /all"].matched == {"direct"}
-    assert by_entry["ipconfig /all"].life is Life.ALIVE
-    assert {e.text.value for e in exact.entries if e.life is Life.DEAD} == {
+    by_entry = {entry.entry: entry for entry in exact.entries}
+    assert by_entry["ipconfig /all"].matched == ["direct"]
+    assert by_entry["ipconfig /all"].life == "alive"
+    assert {e.entry for e in exact.entries if e.life == "dead"} == {
         "nslookup-querytype=ALL -timeout=12",
         "_ldap._tcp.dc._msdcs.WORKGROUP",
     }
-    by_entry = {entry.text.value: entry for entry in any_term.entries}
-    assert {"direct", "case"} <= by_entry["ipconfig /all"].matched
+    by_entry = {entry.entry: entry for entry in any_term.entries}
+    assert {"direct", "case"} <= set(by_entry["ipconfig /all"].matched)
     # Through cmd /c the wrapper's own line holds the term; in a batch file nothing does.
     assert "cmd" in by_entry["ipconfig /all"].matched
     assert "batch" not in by_entry["ipconfig /all"].matched
-    assert all(entry.life is Life.ALIVE for entry in any_term.entries)
+    assert all(entry.life == "alive" for entry in any_term.entries)
 
 
 def test_an_entry_of_an_unknown_program_is_not_called_dead(linter: Linter, tmp_path: Path) -> None:
@@ -223,7 +222,7 @@ def test_an_entry_of_an_unknown_program_is_not_called_dead(linter: Linter, tmp_p
     )
     result = lint_text(linter, tmp_path, query)
     lives = [entry.life for entry in next(iter(result.matrices.values()))[0].entries]
-    assert lives == [Life.UNPROVEN, Life.ALIVE]
+    assert lives == ["unproven", "alive"]
 
 
 def test_a_command_that_no_report_shows_is_not_called_dead(linter: Linter, tmp_path: Path) -> None:
@@ -232,7 +231,7 @@ def test_a_command_that_no_report_shows_is_not_called_dead(linter: Linter, tmp_p
     quoted = ", ".join(f"'{entry}'" for entry in entries)
     result = lint_text(linter, tmp_path, query.format(quoted))
     lives = [entry.life for entry in next(iter(result.matrices.values()))[0].entries]
-    assert lives == [Life.UNPROVEN] * 4 + [Life.DEAD]
+    assert lives == ["unproven"] * 4 + ["dead"]
 
 
 @pytest.mark.parametrize(

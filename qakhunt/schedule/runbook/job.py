@@ -12,7 +12,6 @@ import re
 import shutil
 import tempfile
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,43 +42,28 @@ class JobFailed(Exception):
     """The job did not do all it should; Automation shows this line last."""
 
 
-@dataclass(frozen=True)
-class _Settings:
-    """What was built in, with the parameters given laid over it."""
-
-    hunts: Sequence[str]
-    profiles: Sequence[str]
-    deadline: str
-    state: str | None
-
-
 def run(arguments: Sequence[str], built: Mapping[str, Any]) -> None:
     """Run the job. Raises JobFailed where something was not looked at or not delivered."""
     started = time.monotonic()
     try:
-        settings = _settings(arguments, built)
-        _variables(built["variables"])
-        with _laid_down(built["files"]) as folder:
-            result = _hunt(settings, built, folder)
+        settings = _with_parameters(built, arguments)
+        _variables(settings["variables"])
+        with _laid_down(settings["files"]) as folder:
+            result = _hunt(settings, folder)
     except QakhuntError as problem:
         _say("ERROR", f"{type(problem).__name__}: {problem}")
         raise JobFailed(f"qakhunt failed: {problem}") from None
     _account(result, time.monotonic() - started)
 
 
-def _settings(arguments: Sequence[str], built: Mapping[str, Any]) -> _Settings:
-    given = [*arguments, *[""] * 4][:4]
+def _with_parameters(built: Mapping[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
+    """What was built in, with the parameters given laid over it."""
     if len(arguments) > 4:
         raise UsageError(f"{len(arguments)} parameters were given, and there are 4")
-
-    def listed(text: str, default: Sequence[str]) -> Sequence[str]:
-        return default if text in KEEP else [part.strip() for part in text.split(",")]
-
-    return _Settings(
-        listed(given[0], built["hunts"]), listed(given[1], built["profiles"]),
-        built["deadline"] if given[2] in KEEP else given[2],
-        built["state"] if given[3] in KEEP else given[3],
-    )  # fmt: skip
+    names = ("hunts", "profiles", "deadline", "state")
+    given = {n: text for n, text in zip(names, arguments, strict=False) if text not in KEEP}
+    lists = {n: [part.strip() for part in given[n].split(",")] for n in names[:2] if n in given}
+    return {**built, **given, **lists}
 
 
 def _variables(names: Sequence[str]) -> None:
@@ -115,26 +99,26 @@ def _laid_down(files: Mapping[str, str]) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _hunt(settings: _Settings, built: Mapping[str, Any], folder: Path) -> RunResult:
+def _hunt(settings: Mapping[str, Any], folder: Path) -> RunResult:
     from qakhunt.run.hunting import hunt
 
-    config = parse_config(built["config"].replace(PLACE, str(folder)), Path("runbook"))
+    config = parse_config(settings["config"].replace(PLACE, str(folder)), Path("runbook"))
     source = LiveSource(
         SourceOptions(
-            choice=_choice(config, settings.profiles), deadline=read_deadline(settings.deadline),
-            slices=SliceRequest(AUTO),
+            choice=_choice(config, settings["profiles"]),
+            deadline=read_deadline(settings["deadline"]), slices=SliceRequest(AUTO),
         ),
         config,
     )  # fmt: skip
     suppressions = folder / "suppressions.yaml"
     options = ScheduleOptions(
-        state=settings.state, sinks=built["sinks"], heartbeat=built["heartbeat"],
-        every=built["every"], repeat_after=built["repeat_after"],
+        state=settings["state"], sinks=settings["sinks"], heartbeat=settings["heartbeat"],
+        every=settings["every"], repeat_after=settings["repeat_after"],
         suppressions=suppressions if suppressions.exists() else None,
     )  # fmt: skip
     options.check(sample=False)
     reporter = _Reporter()
-    request = options.request(HuntRequest(settings.hunts, [folder / "hunts"]))
+    request = options.request(HuntRequest(settings["hunts"], [folder / "hunts"]))
     with contextlib.ExitStack() as stack:
         log = RunLog(source.now, as_json=False)
         job = stack.enter_context(open_job(options, log, source)) if options.wanted else None

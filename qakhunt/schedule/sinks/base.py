@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,43 +17,25 @@ from qakhunt.core.safe_text import for_json
 from qakhunt.schedule.store import Message
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping
     from pathlib import Path
 
     from qakhunt.answers.run_result import RunResult
     from qakhunt.kql.values import Instant
     from qakhunt.run.config import Schedule
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-
 
 @dataclass(frozen=True)
 class Report:
     """What a run reports: ``qakhunt.finding/1`` documents, and the run with their hits alone.
 
-    ``findings`` makes its documents as they are read, since there can be many.
+    ``findings`` may be made as they are read, since there can be many: read them once.
     """
 
     run_id: str
     now: Instant
-    findings: Collection[dict[str, Any]]
+    findings: Iterable[dict[str, Any]]
     result: RunResult
-
-
-class Documents(Collection[Any]):
-    """Documents of items, each made anew whenever it is read."""
-
-    def __init__(self, items: Sequence[Any], make: Callable[[Any], dict[str, Any]]) -> None:
-        self._items, self._make = items, make
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __iter__(self) -> Iterator[Any]:
-        return map(self._make, self._items)
-
-    def __contains__(self, item: object) -> bool:
-        return any(document == item for document in self)
 
 
 @dataclass(frozen=True)

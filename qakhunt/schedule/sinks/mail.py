@@ -13,13 +13,13 @@ from urllib.parse import parse_qsl, urlsplit
 
 import msgspec
 
+from qakhunt.backends.clouds import is_loopback
 from qakhunt.core.errors import ConfigError, UsageError
 from qakhunt.core.safe_text import for_terminal
 from qakhunt.reports.details import ExportOptions
 from qakhunt.reports.formats import FORMATS, export_bytes
 from qakhunt.reports.summary import coverage_lines, problems, verdict_line
 from qakhunt.schedule.sinks.base import (
-    LOOPBACK,
     NotTaken,
     Sink,
     SinkContext,
@@ -66,7 +66,7 @@ class MailSink(Sink):
         self._settings = settings
         self._to = _addresses(name, settings.to)
         self._sender = _addresses(name, settings.sender)[0]
-        if settings.tls == "none" and settings.host not in LOOPBACK:
+        if settings.tls == "none" and not is_loopback(settings.host):
             raise ConfigError(f"sink {name}: findings do not travel by mail without TLS")
         if settings.report not in FORMATS:
             raise ConfigError(f"sink {name}: there is no {settings.report} report")

@@ -57,14 +57,8 @@ def ready_template(name: str, values: dict[str, str], where: str) -> ReadyTempla
     return found
 
 
-def with_values(part: Any, values: dict[str, str], where: str) -> Any:
+def with_values(template: Any, values: dict[str, str], where: str) -> Any:
     """The template with its ``${values.NAME}`` filled in. Raises ConfigError for one unknown."""
-    if isinstance(part, dict):
-        return {key: with_values(value, values, where) for key, value in part.items()}
-    if isinstance(part, list):
-        return [with_values(item, values, where) for item in part]
-    if not isinstance(part, str):
-        return part
 
     def value(match: re.Match[str]) -> str:
         if match[1] not in values:
@@ -72,6 +66,6 @@ def with_values(part: Any, values: dict[str, str], where: str) -> Any:
                 f"{where}: the template uses ${{values.{match[1]}}}, which is not set",
                 hint=f'values = {{ {match[1]} = "..." }}',
             )
-        return values[match[1]]
+        return json.dumps(values[match[1]])[1:-1]  # within a text of the JSON
 
-    return _VALUE.sub(value, part)
+    return json.loads(_VALUE.sub(value, json.dumps(template)))

@@ -22,12 +22,12 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.retry import http_date
 from qakhunt.core.errors import ConfigError
 from qakhunt.core.safe_text import for_markdown, for_terminal
 from qakhunt.schedule.findings import FIELDS
 from qakhunt.schedule.sinks.base import (
-    LOOPBACK,
     NotTaken,
     Sink,
     SinkContext,
@@ -312,7 +312,7 @@ def check_url(url: str, what: str) -> str:
         raise ConfigError(
             f"{what}: the address is not a web address", hint="it begins with https://"
         )
-    if parts.scheme == "http" and host not in LOOPBACK:
+    if parts.scheme == "http" and not is_loopback(host):
         raise ConfigError(
             f"{what}: findings do not travel over plain http", hint="use an https:// address"
         )

@@ -128,12 +128,10 @@ class Issuer:
 
     def keys(self) -> dict[str, Any]:
         """The public key as a JSON Web Key Set."""
-        numbers = self._key.public_key().public_numbers()
-        key = {
-            "kty": "RSA", "use": "sig", "kid": self.key_id, "alg": "RS256",
-            "n": _base64_integer(numbers.n), "e": _base64_integer(numbers.e),
-        }  # fmt: skip
-        return {"keys": [key]}
+        from jwt.algorithms import RSAAlgorithm
+
+        key = RSAAlgorithm.to_jwk(self._key.public_key(), as_dict=True)
+        return {"keys": [{**key, "use": "sig", "kid": self.key_id, "alg": "RS256"}]}
 
 
 def bearer(authorization: str | None) -> str:
@@ -151,11 +149,6 @@ def audience_of(scopes: Sequence[str]) -> tuple[str, str]:
             audience = host.rstrip("/")
             names.append(name)
     return audience, " ".join(name for name in names if name != ".default")
-
-
-def _base64_integer(number: int) -> str:
-    data = number.to_bytes((number.bit_length() + 7) // 8, "big")
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
 
 
 # Entra ID

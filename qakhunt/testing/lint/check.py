@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,10 +70,11 @@ class LintResult:
         )
 
 
-class Linter:
+class Linter(ExitStack):
     """Checks hunts; ``close`` gives the engine back. ``now`` is what windows are read at."""
 
     def __init__(self, now: Instant) -> None:
+        super().__init__()
         self.now = now
         self.parser = microsoft_parser.microsoft_parser()
         self.unchecked: list[str] = []
@@ -82,20 +84,13 @@ class Linter:
         self.sessions: dict[str, Session] = {}
         try:
             for product in PRODUCTS:
-                self.sessions[product] = Session([], product)
+                self.sessions[product] = self.enter_context(Session([], product))
         except EngineError as problem:
             self.unchecked.append(
                 f"not checked on the embedded engine (dead entries, result columns): {problem}"
             )
             if missing:
                 self.unchecked.append("columns not checked: neither can be used")
-
-    def __enter__(self) -> Linter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for session in self.sessions.values():
-            session.close()
 
     def lint(self, paths: Sequence[Path], owners: Mapping[str, list[str]]) -> LintResult:
         """Check hunt files; ``owners`` maps each known hunt id to the files that have it."""

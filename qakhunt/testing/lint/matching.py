@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from enum import Enum
 from typing import TYPE_CHECKING
 
 from qakhunt.hunts.command_catalogue import families, known_commands, renderings_of, understand
@@ -19,6 +18,7 @@ from qakhunt.kql.schema import SENTINEL, columns
 from qakhunt.kql.syntax import Call, Comparison, Group, Literal, Name, Operator, Path, find
 from qakhunt.kql.tokens import Kind, tokenize
 from qakhunt.kql.values import Instant, Window
+from qakhunt.testing.contracts import MatrixEntry
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -321,34 +321,13 @@ _MOMENT = Instant.parse("2024-01-01T00:00:00Z")
 _WINDOW = Window(Instant.parse("2023-01-01T00:00:00Z"), Instant.parse("2025-01-01T00:00:00Z"))
 
 
-class Life(str, Enum):
-    """What could be proven of an entry."""
-
-    ALIVE = "alive"
-    DEAD = "dead"
-    UNPROVEN = "unproven"  # it speaks of no known command
-
-
-@dataclass(frozen=True)
-class EntryLife:
-    """One entry: the renderings under which some known command matches it.
-
-    ``meant`` is the known command that a dead entry seems to be written for.
-    """
-
-    text: Text
-    matched: frozenset[str]
-    life: Life
-    meant: str | None = None
-
-
 @dataclass(frozen=True)
 class Matrix:
-    """Entries by renderings, under one comparison of a hunt."""
+    """Entries by renderings, under one comparison of a hunt; an entry for each of its texts."""
 
     test: StringTest
     renderings: tuple[str, ...]
-    entries: tuple[EntryLife, ...]
+    entries: tuple[MatrixEntry, ...]
 
 
 def matrices(subject: Subject, session: Session) -> list[Matrix]:
@@ -395,11 +374,12 @@ def _matrix(query: str, test: StringTest, session: Session) -> Matrix:
                 hits[number].add(rendering)
             elif flag and whose == number:
                 possible.add(number)
+    renderings = tuple(families().renderings)
     entries = tuple(
-        _life(text, frozenset(hits[number]), possible=number in possible)
-        for number, text in enumerate(test.texts)
+        _entry(text.value, [name for name in renderings if name in own], possible=n in possible)
+        for n, (text, own) in enumerate(zip(test.texts, hits, strict=True))
     )
-    return Matrix(test, tuple(families().renderings), entries)
+    return Matrix(test, renderings, entries)
 
 
 def _programs() -> list[str]:
@@ -423,12 +403,15 @@ def _is_command(entry: str) -> bool:
     return first in shown.union(_programs())
 
 
-def _life(text: Text, matched: frozenset[str], *, possible: bool) -> EntryLife:
-    """``possible`` says that it matches a command of its own, which no report shows."""
-    if matched:
-        return EntryLife(text, matched, Life.ALIVE)
-    meant = None if possible else _meant(text.value)
-    return EntryLife(text, matched, Life.DEAD if meant else Life.UNPROVEN, meant)
+def _entry(entry: str, matched: list[str], *, possible: bool) -> MatrixEntry:
+    """Alive where a rendering of a known command matches it, dead where it is meant for one.
+
+    ``possible`` says that it matches a command of its own, which no report shows.
+    """
+    meant = None if matched or possible else _meant(entry)
+    return MatrixEntry(
+        entry, "alive" if matched else "dead" if meant else "unproven", matched, meant
+    )
 
 
 def _meant(entry: str) -> str | None:
@@ -450,11 +433,11 @@ def _compact(text: str) -> str:
 def check_entries(subject: Subject, found: list[Matrix]) -> Iterator[Finding]:
     """QH203 for every dead entry."""
     for matrix in found:
-        for entry in matrix.entries:
-            if entry.life is Life.DEAD:
+        for text, entry in zip(matrix.test.texts, matrix.entries, strict=True):
+            if entry.life == "dead":
                 yield subject.at(
-                    "QH203", entry.text.start, entry.text.end,
-                    f"the entry {entry.text.value!r} can never match: under "
+                    "QH203", text.start, text.end,
+                    f"the entry {text.value!r} can never match: under "
                     f"{matrix.test.operator} no recorded form of a known command fits it",
                     f"it seems to be meant for {entry.meant!r}, which is recorded whole",
                 )  # fmt: skip

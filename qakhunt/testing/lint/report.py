@@ -11,10 +11,8 @@ from qakhunt.testing.contracts import (
     LintFinding,
     LintMatrix,
     LintResultColumns,
-    MatrixEntry,
     ResultColumn,
 )
-from qakhunt.testing.lint.matching import EntryLife, Life
 from qakhunt.testing.lint.model import RULES, Severity
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
     from qakhunt.testing.lint.matching import Matrix
     from qakhunt.testing.lint.model import Finding
 
-_LIVES = {Life.ALIVE: "", Life.DEAD: "dead", Life.UNPROVEN: "not proven"}
+_LIVES = {"alive": "", "dead": "dead", "unproven": "not proven"}
 
 
 def finding_lines(finding: Finding) -> list[str]:
@@ -58,15 +56,16 @@ def _counted(count: int, word: str) -> str:
 def matrix_lines(matrix: Matrix) -> list[str]:
     """The entries of one list by the renderings that can match them."""
     test = matrix.test
-    width = max(len(_entry(entry)) for entry in matrix.entries)
+    shown = [for_terminal(entry.entry) for entry in matrix.entries]
+    width = max(map(len, shown))
     head = "  ".join(matrix.renderings)
     lines = [f"{test.column} {test.operator}: which recorded forms of known commands match"]
     lines.append(f"  {'':{width}}  {head}")
-    for entry in matrix.entries:
+    for text, entry in zip(shown, matrix.entries, strict=True):
         marks = "  ".join(
             f"{'x' if name in entry.matched else '.':^{len(name)}}" for name in matrix.renderings
         )
-        lines.append(f"  {_entry(entry):{width}}  {marks}  {_LIVES[entry.life]}".rstrip())
+        lines.append(f"  {text:{width}}  {marks}  {_LIVES[entry.life]}".rstrip())
     return lines
 
 
@@ -80,10 +79,6 @@ def result_lines(columns: Mapping[str, Sequence[Column]]) -> list[str]:
         for_terminal(f"result ({', '.join(products)}): {text}")
         for text, products in by_text.items()
     ]
-
-
-def _entry(entry: EntryLife) -> str:
-    return for_terminal(entry.text.value)
 
 
 def lint_document(result: LintResult) -> dict[str, Any]:
@@ -111,17 +106,9 @@ def _finding(finding: Finding) -> LintFinding:
 
 
 def _matrix(path: str, matrix: Matrix) -> LintMatrix:
-    entries = [
-        MatrixEntry.of(
-            entry,
-            entry=entry.text.value,
-            matched=[name for name in matrix.renderings if name in entry.matched],
-        )
-        for entry in matrix.entries
-    ]
     test = matrix.test
     return LintMatrix.of(
-        matrix, file=path, column=test.column, operator=test.operator, entries=entries
+        matrix, file=path, column=test.column, operator=test.operator, entries=matrix.entries
     )
 
 
