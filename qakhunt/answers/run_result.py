@@ -30,6 +30,7 @@ TABLE_HUNTS = {
     "DeviceNetworkEvents": "context-device-network",
     "DeviceFileEvents": "context-device-files",
     "DeviceRegistryEvents": "context-device-registry",
+    "DeviceEvents": "context-device-events",
     "DeviceLogonEvents": "context-device-logons",
     "AlertEvidence": "context-device-alerts",
 }

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 LANES = (
     ("alert", "Alerts"), ("command", "Commands"), ("process", "Processes"), ("network", "Network"),
-    ("file", "Files"), ("registry", "Registry"), ("logon", "Logons"),
+    ("file", "Files"), ("registry", "Registry"), ("device", "Device"), ("logon", "Logons"),
 )  # fmt: skip
 _STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400,
           172_800, 604_800)  # fmt: skip

@@ -396,6 +396,7 @@ _TABLE_NAMES = {
     "DeviceNetworkEvents": "network events",
     "DeviceFileEvents": "file events",
     "DeviceRegistryEvents": "registry events",
+    "DeviceEvents": "device events",
     "DeviceLogonEvents": "logons",
     "AlertEvidence": "alerts",
 }

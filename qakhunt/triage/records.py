@@ -24,6 +24,7 @@ KINDS = {
     "DeviceNetworkEvents": "network",
     "DeviceFileEvents": "file",
     "DeviceRegistryEvents": "registry",
+    "DeviceEvents": "device",
     "DeviceLogonEvents": "logon",
     "AlertEvidence": "alert",
 }
@@ -69,7 +70,7 @@ class Event:
 
     @property
     def kind(self) -> str:
-        """``process``, ``network``, ``file``, ``registry``, ``logon`` or ``alert``."""
+        """``process``, ``network``, ``file``, ``registry``, ``device``, ``logon`` or ``alert``."""
         return KINDS.get(self.table, "other")
 
     @cached_property
@@ -196,6 +197,13 @@ def _registry_text(record: Record) -> str:
     return f"{key} = {data}" if data else key
 
 
+def _device_text(record: Record) -> str:
+    """What was done, and to which pipe, task, service or process."""
+    action, subject = text(record, "ActionType"), text(record, "Subject")
+    about = subject or text(record, "FileName")
+    return f"{action} {about}" if about else action
+
+
 def _logon_text(record: Record) -> str:
     kind, account = text(record, "LogonType"), account_name(record)
     where = text(record, "RemoteDeviceName") or text(record, "RemoteIP")
@@ -214,6 +222,7 @@ _WHAT: dict[str, Any] = {
     "DeviceNetworkEvents": _network_text,
     "DeviceFileEvents": _file_text,
     "DeviceRegistryEvents": _registry_text,
+    "DeviceEvents": _device_text,
     "DeviceLogonEvents": _logon_text,
     "AlertEvidence": _alert_text,
 }

@@ -162,7 +162,14 @@ def context_events() -> dict[str, list[dict[str, Any]]]:
                 "RegistryKey": r"HKEY_LOCAL_MACHINE\SOFTWARE\Microsoft\Windows Defender\Exclusions\Paths",
             },
         ],
-        "DeviceEvents": [{**common, "FileName": "x.exe"}],
+        "DeviceEvents": [
+            {**common, "FileName": "x.exe"},
+            {
+                **common,
+                "ActionType": "ScheduledTaskCreated",
+                "AdditionalFields": {"TaskName": "\\täsk"},
+            },
+        ],
         "AlertEvidence": [{**common, "AlertId": "da1", "Title": "Odd", "Severity": "High"}],
     }
 

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
+from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 import pytest
 
 from qakhunt.answers import wire_log_analytics
-from qakhunt.answers.ledger import Target
+from qakhunt.answers.ledger import Status, Target
 from qakhunt.answers.response import decode_error
+from qakhunt.backends import profile as profiles
 from qakhunt.backends.base import Question
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.render import render
 from qakhunt.kql.values import TICK, Instant, Window
+from qakhunt.run.execution import execute
+from qakhunt.run.live import targets_of
+from qakhunt.run.plan import PlanLine
+from qakhunt.testing.emulator import app
 from qakhunt.testing.emulator.clock import SkippingClock
 from qakhunt.testing.emulator.scenario import Limits, Tenant, Workspace, single_tenant
 from qakhunt.testing.emulator.server import Emulator
 from qakhunt.testing.emulator.timespan import ALL_TIME, NO_TIME, parse_timespan
+from tests.emulator.live import EmulatedBackends, profile_for
 from tests.emulator.support import (
     GRAPH,
     LOG_ANALYTICS,
@@ -317,3 +329,65 @@ def test_the_documented_rates_hold_unless_they_are_left_out(
         assert service(served, "other", "print 1").status == other
         clock.skip(seconds)
         assert service(served, "plain", "print 1").status == 200
+
+
+def test_a_queue_lets_so_many_run_and_refuses_who_waits_too_long_or_finds_it_full(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = SkippingClock(0.0)
+    monkeypatch.setattr(app, "MOST_QUEUED", 5)
+
+    async def query(queue: app.Queue, said: list[float | None]) -> None:
+        async with queue.turn() as waited:
+            said.append(waited)
+            await asyncio.sleep(0)
+            if waited is not None:
+                await clock.sleep(50.0)
+
+    async def all_at_once() -> list[float | None]:
+        queue, said = app.Queue(clock, 2), list[float | None]()
+        await asyncio.gather(*(query(queue, said) for _ in range(8)))
+        await query(queue, said)
+        return said
+
+    first, second, full, *others, last = asyncio.run(all_at_once())
+    assert (first, second, full, last) == (0.0, 0.0, None, 0.0)
+    assert [one is None for one in others] == [False, False, True, True, True]
+
+
+def test_a_run_over_many_workspaces_keeps_within_what_the_service_runs_at_once(
+    events: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    moment = Instant.parse(NOW)
+    clock = SkippingClock(moment.to_datetime().timestamp())
+    guids = [guid("workspace", f"many-{number}") for number in range(12)]
+    tenant = Tenant(
+        id=guid("tenant", "many"), events=(events,), latency=20.0,
+        workspaces=tuple(Workspace(id=one) for one in guids),
+    )  # fmt: skip
+    with Emulator(scenario_of(tenant, now=NOW), clock=clock, limits=True) as served:
+        together, answer = threading.Barrier(5), served.emulation.queries.answer
+
+        def with_four_others(*arguments: Any) -> Any:
+            if len(served.calls) <= 5:
+                together.wait(30)
+            return answer(*arguments)
+
+        monkeypatch.setattr(served.emulation.queries, "answer", with_four_others)
+        settings = profile_for(served, "log-analytics", tenant.id, guids[0])
+        profile = msgspec.structs.replace(
+            settings.profile, workspaces=guids, limits=profiles.Limits()
+        )
+        settings = replace(settings, profile=profile)
+        hunt = Catalog().find("qakbot-post-compromise-commands")[0]
+        rendered = render(hunt, now=moment, window="30d")
+        live = EmulatedBackends(served, clock, moment)
+        try:
+            backend = live.open(settings)
+            result = execute([PlanLine(rendered, backend, to) for to in targets_of(settings)])
+        finally:
+            live.close()
+        assert Status.FAILED not in {line.status for line in result.ledger.lines}
+        asked = [call for call in served.calls if call.path == "query"]
+        assert len(asked) >= 12
+        assert {(call.status, call.queued) for call in asked} == {(200, 0.0)}

@@ -132,7 +132,7 @@ def test_the_program_triages_a_saved_result(sample: Path) -> None:
     assert "\x1b" not in done.out
     assert done.out.count("Process tree") == 2
     assert "HITS: 2 hits on 2 devices" in done.out
-    assert "context: 8 queries: 8 complete" in done.out
+    assert "context: 9 queries: 9 complete" in done.out
     one = qakhunt("triage", str(sample), "--hit", "2")
     assert "Hit 2  srv-inv-01.tailspin.example" in one.out
     assert "Hit 1" not in one.out
@@ -177,7 +177,7 @@ def test_run_collects_context_for_its_exports(tmp_path: Path) -> None:
     text = (tmp_path / "r.html").read_text(encoding="utf-8")
     assert "Process tree" in text
     assert "what surrounded 1 hit was not asked for, only hit 1" in text
-    assert "context: 9 queries: 8 complete, 1 not run" in done.err
+    assert "context: 10 queries: 9 complete, 1 not run" in done.err
 
 
 def test_reports_are_made_of_saved_results(sample: Path, tmp_path: Path) -> None:

@@ -281,6 +281,7 @@ def around(maker: Maker) -> dict[str, list[dict[str, Any]]]:
         "DeviceRegistryEvents": _registry(maker),
         "DeviceLogonEvents": _logons(maker),
         "AlertEvidence": _alerts(),
+        "DeviceEvents": _events(maker),
     }
     for name, records in tables.items():
         for record in records:
@@ -377,6 +378,19 @@ def _registry(maker: Maker) -> list[dict[str, Any]]:
             "RegistryValueData": "rundll32.exe C:\\ProgramData\\pelican.dat,Wind",
         }
     ]  # fmt: skip
+
+
+def _events(maker: Maker) -> list[dict[str, Any]]:
+    """The injection of wermgr.exe, and its pipe."""
+    pipe = "\\Device\\NamedPipe\\{1f6b0d42-7c55-4e0a-9f10-3b1d650a0650}"
+    return [
+        _device(maker, -94.9, "CreateRemoteThreadApiCall")
+        | _initiating(CHAIN[-2])
+        | {"FileName": "wermgr.exe", "ProcessCommandLine": "wermgr.exe", "AdditionalFields": {}},
+        _device(maker, -93.4, "NamedPipeEvent")
+        | _initiating(CHAIN[-1])
+        | {"AdditionalFields": {"PipeName": pipe}},
+    ]
 
 
 def _logons(maker: Maker) -> list[dict[str, Any]]:

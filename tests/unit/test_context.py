@@ -37,7 +37,8 @@ def test_the_sample_has_its_surroundings() -> None:
     held = result.context.hits[0]
     assert {answer.table: answer.found for answer in held.tables} == {
         "DeviceProcessEvents": 16, "DeviceNetworkEvents": 10, "DeviceFileEvents": 4,
-        "DeviceRegistryEvents": 1, "DeviceLogonEvents": 1, "AlertEvidence": 2,
+        "DeviceRegistryEvents": 1, "DeviceEvents": 2, "DeviceLogonEvents": 1,
+        "AlertEvidence": 2,
     }  # fmt: skip
     assert [record["FileName"] for record in held.ancestors] == ["explorer.exe"]
     assert {rarity.kind for rarity in held.rarity} == {"issuer", "families", "hash"}

@@ -16,6 +16,7 @@ import struct
 import threading
 import uuid
 import zlib
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ from qakhunt.testing.emulator.resources import RefusedError
 from qakhunt.testing.emulator.scenario import Script
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+    from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
 
     from starlette.requests import Request
 
@@ -79,6 +80,40 @@ class Door:
         """Refuse connections for so long."""
 
 
+AT_ONCE = {"query": 5, "search": 2}
+MOST_QUEUED, LONGEST_QUEUED = 200, 180.0
+
+
+class Queue:
+    """Queries of one identity that run at once, and those that wait for them, first come first.
+
+    https://learn.microsoft.com/azure/azure-monitor/service-limits: five at once, two of basic
+    tables; three minutes in the queue, or 200 in it, are refused.
+    """
+
+    def __init__(self, clock: Clock, at_once: int) -> None:
+        self._clock, self._running = clock, asyncio.Semaphore(at_once)
+        self._waiting = 0
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[float | None]:
+        """The seconds that it waited, once it is its turn; None where it is refused."""
+        if self._running.locked() and self._waiting >= MOST_QUEUED:
+            yield None
+            return
+        since = self._clock.time()
+        self._waiting += 1
+        try:
+            await self._running.acquire()
+        finally:
+            self._waiting -= 1
+        try:
+            waited = self._clock.time() - since
+            yield waited if waited < LONGEST_QUEUED else None
+        finally:
+            self._running.release()
+
+
 class Emulation:
     """One scenario being served: its events, its script and its account of calls."""
 
@@ -98,6 +133,7 @@ class Emulation:
         self.ingestion = Ingestion()
         self.home = scenario.tenants[0]
         self._door = door
+        self._queues: dict[tuple[str, str], Queue] = {}
 
     def application(self) -> Starlette:
         """The routes of all services."""
@@ -152,12 +188,14 @@ class Emulation:
         tenant: Tenant | None,
         workspace: str | None = None,
         query: Query | None = None,
+        queued: float = 0.0,
     ) -> _Response:
         call = self.script.begin(
             path, tenant.id.lower() if tenant else None, workspace, self.clock.time()
         )
         if query is not None:
             call.query, call.timespan = query.text, str(query.window)
+        call.queued = queued
         rule = self.script.rule_for(call)
         fault = FAULTS[rule.fault] if rule else None
         at = self._situation(path, tenant, rule, fault)
@@ -304,7 +342,15 @@ class Emulation:
             return await run_in_threadpool(self.queries.answer, admitted, fault, at)
 
         query = admitted if isinstance(admitted, Query) else None
-        return await self._exchange(request, answer, path, tenant, workspace, query)
+        if query is None or path not in AT_ONCE or not self.script.limits:
+            return await self._exchange(request, answer, path, tenant, workspace, query)
+        whose = (self.issuer.identity(request.headers.get("authorization")), path)
+        queue = self._queues.setdefault(whose, Queue(self.clock, AT_ONCE[path]))
+        async with queue.turn() as queued:
+            if queued is None:
+                admitted = error_reply(query.service, "throttled", self.clock.time())
+                return await self._exchange(request, answer, path, tenant, workspace)
+            return await self._exchange(request, answer, path, tenant, workspace, query, queued)
 
     async def _ingest(self, request: Request) -> _Response:
         asked = await _asked(request)

@@ -291,7 +291,7 @@ class Call:
     ``number`` counts from 1 the calls of one kind to one tenant, ``of_workspace``
     those to one workspace. ``fault`` is the scripted fault that met it, or
     ``throttle`` for the scenario's own limit; ``status`` is None where no answer
-    was sent.
+    was sent. ``queued`` are the seconds that it waited for one before it to end.
     """
 
     path: str
@@ -304,6 +304,7 @@ class Call:
     timespan: str = ""
     fault: str | None = None
     status: int | None = None
+    queued: float = 0.0
 
 
 @dataclass
