@@ -31,6 +31,7 @@ from qakhunt.backends.engine.sql_types import SQL_TYPES, identifier, kql_type, l
 from qakhunt.backends.engine.time_limit import Result, Stopped, limited
 from qakhunt.backends.engine.unions import UnionClash
 from qakhunt.backends.engine.views import Source, table_view
+from qakhunt.backends.engine.xml_values import parse_xml
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
@@ -179,6 +180,9 @@ class Session:
             *corrections.MACROS,
         ):
             connection.execute(statement)
+        connection.create_function(
+            "kql_parse_xml", parse_xml, ["VARCHAR"], "VARCHAR", null_handling="special"
+        )
         # A notebook without ipywidgets has no progress bar and refuses the setting.
         with suppress(self._duckdb.InvalidInputException):
             connection.execute("SET enable_progress_bar=false")
