@@ -67,6 +67,16 @@ def _texts(values: Sequence[str]) -> str:
     return f"flatten([{', '.join(lists)}])"
 
 
+def ipv4_range(text: str) -> str:
+    """A struct of the first address ``a`` and the last ``z`` of a network; null for other text."""
+    size = "CAST(pow(2, 32 - least(m.p, 32)) AS BIGINT)"
+    first = f"m.n - m.n % {size}"
+    found = (
+        f"CASE WHEN m.n IS NOT NULL THEN struct_pack(a := {first}, z := {first} + {size} - 1) END"
+    )
+    return bind(_ipv4(text), "m", found)
+
+
 def _ipv4(text: str) -> str:
     """A struct of the address ``n`` (null if it is none) and the length ``p`` of its prefix."""
     number = " + ".join(

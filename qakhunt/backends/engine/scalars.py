@@ -11,7 +11,7 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from qakhunt.backends.engine import networks, number_series
+from qakhunt.backends.engine import array_functions, networks
 from qakhunt.backends.engine.corrections import ELEMENT
 from qakhunt.backends.engine.dynamics import NUMBER, text_of
 from qakhunt.backends.engine.networks import bind, hygienic
@@ -391,6 +391,33 @@ def extract_json(path: str, text: str) -> str:
     return f"coalesce(json_extract_string(TRY_CAST({_text(text)} AS JSON), {path}), '')"
 
 
+def parse_csv(text: str) -> str:
+    """The values of the first record."""
+    field = r'(?:^|,)("(?:[^"]|"")*"|[^,"\r\n]*)'
+    record = r'^(?:"(?:[^"]|"")*"|[^"\r\n])*'
+    fields = f"regexp_extract_all(regexp_extract({_text(text)}, '{record}'), '{field}', 1)"
+    plain = (
+        "CASE WHEN starts_with(f, '\"') THEN "
+        "replace(substr(f, 2, length(f) - 2), '\"\"', '\"') ELSE f END"
+    )
+    return f"to_json(list_transform({fields}, lambda f: {plain}))"
+
+
+def geo_distance(lng1: str, lat1: str, lng2: str, lat2: str) -> str:
+    """Metres between two points of a sphere as large as the page's example has it."""
+    chord = (
+        "pow(sin(radians(p.d - p.b) / 2), 2) + cos(radians(p.b)) * cos(radians(p.d)) "
+        "* pow(sin(radians(p.c - p.a) / 2), 2)"
+    )
+    valid = "abs(p.a) <= 180 AND abs(p.c) <= 180 AND abs(p.b) <= 90 AND abs(p.d) <= 90"
+    points = ", ".join(
+        f"{name} := CAST({value} AS DOUBLE)"
+        for name, value in zip("abcd", (lng1, lat1, lng2, lat2), strict=True)
+    )
+    distance = f"CASE WHEN {valid} THEN 2 * 6371010.0 * asin(least(1, sqrt({chord}))) END"
+    return bind(f"struct_pack({points})", "p", distance)
+
+
 def _zoned(source: str, target: str) -> Callable[[str, str], str]:
     def render(time: str, zone: str) -> str:
         into = f"timezone({source.format(zone)}, {time})"
@@ -412,7 +439,7 @@ def _same_as(name: str) -> Callable[..., str]:
 
 FUNCTIONS: dict[str, Function] = {
     **networks.FUNCTIONS,
-    **number_series.FUNCTIONS,
+    **array_functions.FUNCTIONS,
     "split": (split, 2, 3),
     "base64_decode_tostring": (base64_decode_tostring, 1, 1),
     "base64_decodestring": (base64_decode_tostring, 1, 1),
@@ -459,6 +486,9 @@ FUNCTIONS: dict[str, Function] = {
     "array_iff": (array_iff, 3, 3),
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
+    "parse_xml": (lambda text: f"CAST(kql_parse_xml({_text(text)}) AS JSON)", 1, 1),
+    "parse_csv": (parse_csv, 1, 1),
+    "geo_distance_2points": (geo_distance, 4, 4),
     "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
 }  # fmt: skip
 """Name -> how it is written, and the least and the most arguments (None: any number)."""
@@ -501,7 +531,7 @@ REFUSED = {
 def install() -> None:
     """Add them to the translator's tables, once per process."""
     from duckdb_kql import translate
-    from duckdb_kql.translate import functions
+    from duckdb_kql.translate import functions, naming
 
     hooks: Any = translate
     table: dict[str, Any] = functions.SCALAR_FUNCTIONS
@@ -516,6 +546,8 @@ def install() -> None:
     for name in (*FUNCTIONS, *ALIASES, "pack_all"):
         table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
     _accept_group_names(translate)
+    named: Any = naming
+    named.NAME_PRESERVING |= {"parse_xml", "parse_csv"}
     forms["pack_all"] = _pack_all(translate)
     forms[NUMBER] = _form(
         translate, NUMBER, lambda value: f"TRY_CAST({text_of(value)} AS DECIMAL(38,9))", 1, 1

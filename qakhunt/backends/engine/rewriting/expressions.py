@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from qakhunt.backends.engine.number_series import LINE, STATISTICS
+from qakhunt.backends.engine.array_functions import LINE, STATISTICS
 from qakhunt.backends.engine.rewriting.spelling import column_name, quoted
 from qakhunt.kql.edits import Edit
 from qakhunt.kql.parser import parse

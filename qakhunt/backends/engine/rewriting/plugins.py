@@ -1,10 +1,11 @@
-"""``evaluate``: bag_unpack, pivot and narrow, each as a stage."""
+"""``evaluate``: bag_unpack, pivot, narrow and ipv4_lookup, each as a stage."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from qakhunt.backends.engine.dialect import Unreadable
+from qakhunt.backends.engine.networks import ipv4_range, renamed
 from qakhunt.backends.engine.rewriting.plan import (
     Planner,
     argument,
@@ -266,5 +267,41 @@ def narrow(
     )
 
 
-PLUGINS = {"bag_unpack": bag_unpack, "pivot": pivot, "narrow": narrow}
+def ipv4_lookup(
+    planner: Planner, pipeline: Pipeline, operator: Operator, call: Call, known: Columns
+) -> Stage:
+    """Every network of another table that the address is in: ranges that overlap."""
+    unnamed = [one for one in call.arguments if not isinstance(one, Named)]
+    options = {one.names[0]: one.value for one in call.arguments if isinstance(one, Named)}
+    if len(unnamed) > 3 and isinstance(unnamed[-1], Literal):
+        options["return_unmatched"] = unnamed.pop()
+    if len(unnamed) != 3 or set(options) - {"return_unmatched"}:
+        raise refusal("ipv4_lookup() with further keys", call, "join by them behind it")
+    wanted = options.get("return_unmatched")
+    table, address, network = unnamed
+    right = planner.stage(planner.sql((table.start, table.end)))
+    left = planner.stage_before(pipeline, operator)
+    for key, columns in ((address, known), (network, right.columns)):
+        if not isinstance(key, Name) or key.name not in columns:
+            raise no_column(getattr(key, "name", ""), key.start, columns)
+    ranges = [
+        f"(SELECT *, {renamed(ipv4_range(identifier(key.name)))} AS _range "  # type: ignore[attr-defined]
+        f"FROM {identifier(stage.name)})"
+        for stage, key in ((left, address), (right, network))
+    ]
+    cells = [f"l.{identifier(name)}" for name in known]
+    for name, kind in right.columns.items():
+        cell = f"r.{identifier(name)}"
+        cell = f"coalesce({cell}, '')" if kind == "string" else cell
+        cells.append(f"{cell} AS {identifier(f'{name}1' if name in known else name)}")
+    kept = isinstance(wanted, Literal) and wanted.value
+    return planner.stage(
+        f"SELECT {', '.join(cells)} FROM {ranges[0]} l {'LEFT' if kept else 'INNER'} JOIN "
+        f"{ranges[1]} r ON l._range.a <= r._range.z AND l._range.z >= r._range.a"
+    )
+
+
+PLUGINS = {
+    "bag_unpack": bag_unpack, "pivot": pivot, "narrow": narrow, "ipv4_lookup": ipv4_lookup,
+}  # fmt: skip
 rewrites(evaluate, "evaluate")

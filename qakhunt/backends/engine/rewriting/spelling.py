@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from qakhunt.backends.engine.dialect import Unreadable
 from qakhunt.backends.engine.rewriting import functions
 from qakhunt.kql.edits import Edit, apply, original_offset
 from qakhunt.kql.parser import parse
@@ -91,7 +92,7 @@ def _simple(text: str, script: Script, time_column: str) -> Iterator[Edit]:
     yield from _brackets(script)
     for one in script.statements:
         if isinstance(one, Directive) and one.keyword == "set":
-            yield from _directive(text, one)
+            yield from _directive(text, one, script.query)
     for call in find(script, Call):
         if call.name == "ingestion_time" and not call.arguments:
             yield Edit(call.start, call.end, time_column)
@@ -125,13 +126,21 @@ def _named_table(call: Call) -> Iterator[Edit]:
         yield Edit(call.start, call.end, name.text if plain else quoted(name.text))
 
 
-def _directive(text: str, directive: Directive) -> Iterator[Edit]:
-    """``set notruncation``: it bounds the service's work, not the answer."""
+def _directive(text: str, directive: Directive, query: Node | None) -> Iterator[Edit]:
+    """``set notruncation`` bounds the service's work, not the answer; a number of records does."""
     named = directive.arguments[0] if directive.arguments else None
     target = named.target if isinstance(named, Named) else named
     name = target.name if isinstance(target, Name) else ""
     if name in _NO_MEANING:
         yield Edit(directive.start, functions.behind(text, directive.end), "")
+    elif name == "query_take_max_records" and isinstance(named, Named) and query is not None:
+        yield Edit(directive.start, functions.behind(text, directive.end), "")
+        yield Edit(query.end, query.end, f" | take {text[named.value.start : named.value.end]}")
+    elif name != "query_now":
+        raise Unreadable(
+            f"the embedded engine does not support the option {name!r} of 'set'", directive.start,
+            hint="leave the line out, or run it with --backend log-analytics or defender",
+        )  # fmt: skip
 
 
 def _names_used(script: Script) -> list[str]:

@@ -1,4 +1,4 @@
-"""``series_*`` functions whose pages say exactly what they give.
+"""Functions of arrays, among them the ``series_*`` whose pages say exactly what they give.
 
 Each is SQL over its arguments' SQL; elements that are no numbers count as null.
 Source: the function's page below learn.microsoft.com/kusto/query.
@@ -144,6 +144,28 @@ def fit_line(series: str) -> str:
     return _over(_doubles(series), f"CASE WHEN list_var_samp(v) > 0 THEN {body} END")
 
 
+def _rotated(by: str) -> Callable[[str, str], str]:
+    def render(array: str, count: str) -> str:
+        at = f"(({by}CAST({count} AS BIGINT)) % len(a) + len(a)) % len(a)"
+        turned = bind(at, "n", "list_concat(a[n + 1:], a[1:n])")
+        return bind(
+            _elements(array), "a", f"to_json(CASE WHEN len(a) > 0 THEN {turned} ELSE a END)"
+        )
+
+    return render
+
+
+def _shifted(by: str) -> Callable[..., str]:
+    def render(array: str, count: str, default: str = "NULL") -> str:
+        at = f"i + {by}CAST({count} AS BIGINT)"
+        empty = "CASE WHEN json_type(a[1]) = 'VARCHAR' THEN to_json('') END"
+        other = empty if default == "NULL" else f"to_json({default})"
+        moved = f"CASE WHEN {at} BETWEEN 1 AND len(a) THEN a[{at}] ELSE {other} END"
+        return bind(_elements(array), "a", f"to_json(list_transform(a, lambda e, i: {moved}))")
+
+    return render
+
+
 _COMPARED = {
     "greater": ">", "greater_equals": ">=", "less": "<", "less_equals": "<=", "equals": "=",
     "not_equals": "<>",
@@ -153,6 +175,10 @@ FUNCTIONS: dict[str, Function] = {
         f"series_{name}": (_pairwise(f"{{0}} {sign} {{1}}", f"{{0}} {sign} {{1}}"), 2, 2)
         for name, sign in {"add": "+", "subtract": "-", "multiply": "*", **_COMPARED}.items()
     },
+    "array_rotate_left": (_rotated(""), 2, 2),
+    "array_rotate_right": (_rotated("-"), 2, 2),
+    "array_shift_left": (_shifted(""), 2, 3),
+    "array_shift_right": (_shifted("-"), 2, 3),
     "series_abs": (_each("abs({0})", "abs({0})"), 1, 1),
     "series_sum": (lambda s: _over(_doubles(s), "list_sum(v)"), 1, 1),
     "series_fill_const": (fill_const, 2, 3),
