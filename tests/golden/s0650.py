@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from qakhunt.testing.chains import Chains
-    from qakhunt.testing.evidence import Share
+    from qakhunt.testing.evaluation import Share
 
 _PARENTS = {
     "cmd.exe", "cscript.exe", "curl.exe", "mshta.exe", "powershell.exe", "pwsh.exe", "wscript.exe",

@@ -18,9 +18,8 @@ from qakhunt.hunts.command_catalogue import RENDERINGS, families
 from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.confusion import Judged
-from qakhunt.testing.evaluation import HuntEvidence, Raised, evaluate
+from qakhunt.testing.evaluation import HuntEvidence, Raised, Share, evaluate
 from qakhunt.testing.evidence import (
-    Share,
     document,
     evidence_of,
     is_of,
