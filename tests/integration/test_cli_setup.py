@@ -267,7 +267,7 @@ def test_the_list_fits_80_columns_with_qakbot_first_and_context_on_request() -> 
     assert lines[0] == "Set qakbot"
     assert all(len(line) <= 80 and line == line.rstrip() for line in lines)
     assert "context-rarity" not in done.out
-    assert "--all adds 8 context hunts" in lines[-1]
+    assert "--all adds 9 context hunts" in lines[-1]
     everything = qakhunt("hunts", "list", "--all").out
     assert everything.index("qakbot-recon-burst") < everything.index("context-rarity")
     named = {hunt["name"] for hunt in json.loads(qakhunt("hunts", "list", "--json").out)["hunts"]}

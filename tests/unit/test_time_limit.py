@@ -36,7 +36,7 @@ def endless() -> None:
 
 def test_stopped_work_is_taken_down_where_it_ran(monkeypatch: pytest.MonkeyPatch) -> None:
     late: list[str] = []
-    monkeypatch.setattr(sys, "unraisablehook", lambda problem: late.append(str(problem.exc_value)))
+    monkeypatch.setattr(sys, "unraisablehook", lambda problem: late.append(repr(problem)))
     for _ in range(80):
         with pytest.raises(Stopped):
             limited(endless, 0.002, lambda: None)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import math
+import sys
 import threading
 import time
 import traceback
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 Result = TypeVar("Result")
 
@@ -91,13 +93,31 @@ def _end(
     interrupt: Callable[[], None],
 ) -> None:
     again = 0.0
-    while not done.is_set():
-        interrupt()
-        with ending:
-            if not done.is_set() and time.monotonic() >= again:
-                _raise_in(thread)
-                again = time.monotonic() + _RAISE_AGAIN
-        done.wait(_AGAIN)
+    with _quiet_destructors():
+        while not done.is_set():
+            interrupt()
+            with ending:
+                if not done.is_set() and time.monotonic() >= again:
+                    _raise_in(thread)
+                    again = time.monotonic() + _RAISE_AGAIN
+            done.wait(_AGAIN)
+
+
+@contextmanager
+def _quiet_destructors() -> Iterator[None]:
+    """Python prints an exception that strikes in a destructor; ours is nobody's concern."""
+    before = sys.unraisablehook
+
+    def hook(problem: sys.UnraisableHookArgs) -> None:
+        if problem.exc_type is not _Stop:
+            before(problem)
+
+    sys.unraisablehook = hook
+    try:
+        yield
+    finally:
+        if sys.unraisablehook is hook:  # another thread's may stand on it
+            sys.unraisablehook = before
 
 
 def _raise_in(thread: threading.Thread) -> None:
