@@ -314,11 +314,13 @@ OPERATORS = {
     "mv-apply": "extend a = dynamic([1, 2]) | mv-apply a on (summarize n = sum(toint(a)))",
     "parse": "parse ProcessCommandLine with * 'who' Rest",
     "parse-where": "parse-where ProcessCommandLine with * 'who' Rest",
-    "parse-kv": "parse-kv ProcessCommandLine as (a: string) with (pair_delimiter=' ')",
+    "parse-kv": "parse-kv ProcessCommandLine as (a: string) with (pair_delimiter=' ', kv_delimiter='=')",
+    "parse-kv without delimiters, or greedy": "parse-kv ProcessCommandLine as (a: string)",
     "make-series": "make-series n = count() on TimeGenerated step 1d",
     "evaluate bag_unpack": "extend b = dynamic({'a': 1}) | evaluate bag_unpack(b)",
     "evaluate pivot": "project DeviceName, ActionType | evaluate pivot(ActionType)",
     "evaluate narrow": "project DeviceName | evaluate narrow()",
+    "evaluate ipv4_lookup": "extend ip = '10.0.0.1' | evaluate ipv4_lookup((print net = '10.0.0.0/8'), ip, net)",
     "evaluate, other plugins": "evaluate basket()",
     "invoke FileProfile": "invoke FileProfile(SHA1)",
     "invoke of another function": "invoke DeviceProfile(DeviceId)",
@@ -367,6 +369,10 @@ OTHERS = {
     "hash(x)": "DeviceProcessEvents | extend h = hash(DeviceName)",
     "prev, next": "DeviceProcessEvents | sort by TimeGenerated asc | extend p = prev(DeviceName)",
     "row_number, row_cumsum": "DeviceProcessEvents | sort by TimeGenerated asc | extend n = row_number(), c = row_cumsum(1)",
+    "row_rank_dense, row_rank_min": "DeviceProcessEvents | sort by DeviceName asc | extend a = row_rank_dense(DeviceName), b = row_rank_min(DeviceName)",
+    "row_window_session": "DeviceProcessEvents | sort by TimeGenerated asc | extend s = row_window_session(TimeGenerated, 1h, 5m)",
+    "a window function over rows in no order": "DeviceProcessEvents | extend n = row_number()",
+    "series_stats, series_fit_line": "print x = dynamic([1, 2]) | extend (least) = series_stats(x), (r, slope) = series_fit_line(x)",
     "make_set_if, make_list_if": "DeviceProcessEvents | summarize s = make_set_if(DeviceName, true), l = make_list_if(DeviceName, true)",
     "datetime_diff, datetime_add": "DeviceProcessEvents | extend d = datetime_diff('hour', now(), TimeGenerated), e = datetime_add('day', 1, TimeGenerated)",
     "column_ifexists": "DeviceProcessEvents | extend x = column_ifexists('Nothing', '')",
@@ -386,6 +392,8 @@ APPROXIMATIONS = """\
 - `FileProfile()` enriches every record, whatever number it is given; a file of which there are
   several records has one of them.
 - `sample` and `sample-distinct` give the first rows, not random ones.
+- Rows that a `sort` leaves level come in the order of their columns before a window function
+  sees them; `serialize` keeps the order of the records.
 - A union takes `int` and `long` for one type; Kusto splits the column.
 - `search` and `find` without tables cover the tables that are loaded.
 - `bag_unpack()` and `pivot()` without a schema take their columns from the records at hand, in

@@ -27,6 +27,7 @@ from qakhunt.kql.syntax import (
     Node,
     Operator,
     Pipeline,
+    bare,
 )
 
 if TYPE_CHECKING:
@@ -278,7 +279,7 @@ def ipv4_lookup(
     if len(unnamed) != 3 or set(options) - {"return_unmatched"}:
         raise refusal("ipv4_lookup() with further keys", call, "join by them behind it")
     wanted = options.get("return_unmatched")
-    table, address, network = unnamed
+    table, address, network = bare(unnamed[0]), *unnamed[1:]
     right = planner.stage(planner.sql((table.start, table.end)))
     left = planner.stage_before(pipeline, operator)
     for key, columns in ((address, known), (network, right.columns)):
