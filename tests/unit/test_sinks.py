@@ -98,6 +98,9 @@ def test_a_template_with_an_unknown_name_or_broken_json_is_refused(
         webhook(receiver, template=str(template))
     assert caught.value.location is not None
     assert caught.value.location.line == 2
+    template.write_text("[" * 9000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        webhook(receiver, template=str(template))
 
 
 PAGE = b"<!DOCTYPE html><html><body>Sign in to continue</body></html>"
@@ -135,7 +138,9 @@ def test_what_is_no_receipt_is_not_taken_for_one(
         assert caught.value.after == 7
 
 
-@pytest.mark.parametrize("body", [b"", b"1", b"ok", b'{"ok": true}', b'{"errors": []}', b'{"a":' * 9000])
+@pytest.mark.parametrize(
+    "body", [b"", b"1", b"ok", b'{"ok": true}', b'{"errors": []}', b'{"a":' * 9000]
+)
 def test_receipts_of_every_kind_are_taken(receiver: Receiver, body: bytes) -> None:
     sink = webhook(receiver)
     receiver.answers.append(Answer(202, body, {"Content-Type": "application/json"}))
