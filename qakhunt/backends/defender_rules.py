@@ -81,9 +81,10 @@ class DetectionStore:
             answer = self._client.send("PATCH", f"{PATH}/{quote(rule.id, safe='')}", changed)
             if answer is None:
                 return  # 204: done, and nothing to compare
-        condition = (answer or {}).get("queryCondition") or {}
-        same = str((answer or {}).get("id")).casefold() == rule.id.casefold()
-        if not same or condition.get("queryText") != rule.query:
+        written = answer or {}
+        condition = written.get("queryCondition")
+        query = condition.get("queryText") if isinstance(condition, dict) else None
+        if str(written.get("id")).casefold() != rule.id.casefold() or query != rule.query:
             raise UnansweredError(
                 "it was written, but Graph answers with another id or query",
                 hint="look at the tenant's custom detections before the next deployment",

@@ -95,18 +95,23 @@ class RestClient:
 
     def pages(self, path: str, link: str) -> Iterator[dict[str, Any]]:
         """Every entry of ``value``, over all pages; ``link`` names the next one's address."""
-        next_path: Any = path
+        next_path, read = path, set[str]()
         while next_path:
+            if next_path in read:
+                raise UnansweredError(
+                    f"{self.transport.endpoint}: the list of rules goes in a circle"
+                )
+            read.add(next_path)
             page = self.send("GET", next_path) or {}
             entries = page.get("value")
-            if not isinstance(entries, list):
+            if not isinstance(entries, list) or not all(isinstance(e, dict) for e in entries):
                 raise UnansweredError(
                     f"{self.transport.endpoint}: the answer has no list of rules",
                     hint="another API version, or a proxy, answers",
                 )
-            yield from (entry for entry in entries if isinstance(entry, dict))
-            next_path = page.get(link)
-            if next_path and not str(next_path).startswith(f"{self.transport.endpoint}/"):
+            yield from entries
+            next_path = str(page.get(link) or "")
+            if next_path and not next_path.startswith(f"{self.transport.endpoint}/"):
                 raise UnansweredError(
                     "the list goes on at another host, where no token is sent",
                     hint=f"it stays at {self.transport.endpoint}",

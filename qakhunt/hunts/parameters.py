@@ -159,6 +159,8 @@ def from_text(text: str, kql_type: str) -> Any:
             return json.loads(text)
         except json.JSONDecodeError as problem:
             raise ValueError(f'expected JSON, such as ["a", "b"] ({problem.msg})') from None
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
     read, what = _FROM_TEXT[kql_type]
     try:
         return read(text)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from qakhunt.core.safe_text import for_json
+from qakhunt.core.safe_text import for_json, lines_for_terminal
 from qakhunt.hunts.model import LOG_ANALYTICS
 from qakhunt.hunts.parameters import bind
 from qakhunt.hunts.rule_functions import CATEGORY
@@ -330,10 +330,10 @@ _Dumper.add_representer(str, _text)
 
 
 def yaml_text(document: Mapping[str, Any]) -> str:
-    """A mapping as YAML, in its own order."""
-    return yaml.dump(
-        dict(document), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000
-    )
+    """A mapping as YAML, in its own order; what hides or reorders text stands escaped."""
+    options: dict[str, Any] = {"Dumper": _Dumper, "sort_keys": False, "width": 1000}
+    text: str = yaml.dump(dict(document), allow_unicode=True, **options)
+    return text if lines_for_terminal(text) == text else yaml.dump(dict(document), **options)
 
 
 # From a service
@@ -366,8 +366,7 @@ def hunt_of_saved_search(resource: Mapping[str, Any]) -> dict[str, Any] | None:
         return None
     found = {
         str(tag.get("name", "")).lower(): str(tag.get("value", ""))
-        for tag in properties.get("tags") or ()
-        if isinstance(tag, dict)
+        for tag in _objects(properties.get("tags"))
     }
     tactics, techniques = (
         [part.strip() for part in found.get(name, "").split(",") if part.strip()]
@@ -377,7 +376,7 @@ def hunt_of_saved_search(resource: Mapping[str, Any]) -> dict[str, Any] | None:
         "query": properties.get("query"), "description": found.get("description"),
         "tactics": tactics,
     }  # fmt: skip
-    name = str(resource.get("name") or resource.get("id", "").rpartition("/")[2])
+    name = str(resource.get("name") or str(resource.get("id", "")).rpartition("/")[2])
     return _hunt_file(
         name, properties.get("displayName"), values, LOG_ANALYTICS, techniques=techniques
     )
@@ -408,18 +407,17 @@ def hunt_of_detection(resource: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _attack_of(template: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-    tactics = [one for one in template.get("tactics") or () if isinstance(one, dict)]
+    tactics = _objects(template.get("tactics"))
     named = [str(one["tactic"]) for one in tactics if one.get("tactic")]
     techniques = [
         str(one.get("technique"))
         for tactic in tactics
-        for one in tactic.get("techniques") or ()
-        if isinstance(one, dict)
+        for one in _objects(tactic.get("techniques"))
     ]
     old = template.get("category")
     return (
         named or ([str(old)] if old else []),
-        techniques or [str(one) for one in template.get("mitreTechniques") or ()],
+        techniques or _texts(template.get("mitreTechniques")),
     )
 
 
@@ -429,7 +427,7 @@ def _entities_of(template: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = []
     for entity, (kind, names) in _DETECTION_COLUMNS.items():
         back = {column: identifier for identifier, column in reversed(names.items())}
-        for columns in (mappings.get(kind) if isinstance(mappings, dict) else None) or ():
+        for columns in _objects(mappings.get(kind) if isinstance(mappings, dict) else None):
             fields = [
                 {"identifier": back[name], "columnName": column}
                 for name, column in columns.items()
@@ -446,7 +444,7 @@ def _hunt_file(
     values: Mapping[str, Any],
     product: str,
     *,
-    techniques: Iterable[Any] | None,
+    techniques: Any,
     more: Mapping[str, Any] | None = None,
 ) -> dict[str, Any] | None:
     query = values.get("query")
@@ -457,13 +455,21 @@ def _hunt_file(
         "name": str(title or name or ""),
         "description": str(values.get("description") or ""),
         "severity": str(values.get("severity") or ""),
-        "tactics": [str(one) for one in values.get("tactics") or ()],
-        "relevantTechniques": [str(one) for one in techniques or ()],
+        "tactics": _texts(values.get("tactics")),
+        "relevantTechniques": _texts(techniques),
         **(more or {}),
         "query": query,
         "qakhunt": {"products": [product]},
     }
     return {key: value for key, value in document.items() if value not in (None, "", [], {})}
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else []
 
 
 def file_name(document: Mapping[str, Any], taken: Iterable[str]) -> str:

@@ -125,7 +125,8 @@ class LiveBackends:
         path = f"/subscriptions/{quote(subscription, safe='')}{_WORKSPACES}"
         found = {}
         for entry in client.pages(path, "nextLink"):
-            guid = (entry.get("properties") or {}).get("customerId")
+            properties = entry.get("properties")
+            guid = properties.get("customerId") if isinstance(properties, dict) else None
             if isinstance(guid, str):
                 found[str(entry.get("name"))] = guid
         return found

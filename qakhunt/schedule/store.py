@@ -405,7 +405,8 @@ def _at_once(connection: sqlite3.Connection, statements: str) -> None:
             connection.execute(statement)
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite has rolled back where the disk is full
+            connection.execute("ROLLBACK")
         raise
 
 

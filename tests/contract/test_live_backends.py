@@ -20,11 +20,15 @@ from qakhunt.backends import defender, kusto, log_analytics
 from qakhunt.backends.auth.credentials import TokenSource
 from qakhunt.backends.auth.identity import Identity, SignIn
 from qakhunt.backends.base import LONGEST_GAP, Answer, Question, RunLimits
+from qakhunt.backends.defender_rules import DetectionStore
 from qakhunt.backends.profile import Limits, Profile
 from qakhunt.backends.rate_limiter import RateLimiter
 from qakhunt.backends.retry import RetryLimits
+from qakhunt.backends.rule_store import RestClient
 from qakhunt.backends.transport import Transport, shared_connections
 from qakhunt.core.errors import UnansweredError
+from qakhunt.hunts.catalog import Catalog
+from qakhunt.hunts.rules import RuleOptions, defender_detection
 from qakhunt.kql.values import Instant, Window
 from tests.support import scripted_service as s
 from tests.support.time import FakeClock
@@ -741,3 +745,39 @@ def test_a_page_in_place_of_entra_id_is_told(
     source.close()
     assert "is not Entra ID" in caught.value.message
     assert "proxy" in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ({"value": [], "nextLink": "{url}/rules?page=2"}, "goes in a circle"),
+        ({"value": [None]}, "no list of rules"),
+        ({"value": [], "nextLink": ["{url}/rules"]}, "another host"),
+    ],
+)
+def test_a_list_of_rules_ends_or_is_refused(
+    service: s.Service, page: dict[str, Any], words: str
+) -> None:
+    service.script(s.send(200, json.dumps(page).replace("{url}", service.url).encode()))
+    with pytest.raises(UnansweredError, match=words):
+        list(rules_of(service).pages("/rules", "nextLink"))
+
+
+@pytest.mark.parametrize("condition", [None, "T", ["T"]])
+def test_a_detection_that_was_written_otherwise_is_an_error(
+    service: s.Service, condition: Any
+) -> None:
+    rule = defender_detection(
+        Catalog().find("qakbot-post-compromise-commands")[0],
+        RuleOptions(window="1d", add_columns=True),
+    )
+    service.script(s.send(201, {"id": rule.id, "queryCondition": condition}))
+    with pytest.raises(UnansweredError, match="another id or query"):
+        DetectionStore(rules_of(service), "tenant").put(rule, None)
+
+
+def rules_of(service: s.Service) -> RestClient:
+    clock = FakeClock()
+    client = defender.open_client(Tokens(), service.url, "scope", ca_file=str(service.ca))
+    limiter = RateLimiter(clock, concurrency=1, calls=100, per=1.0)
+    return RestClient(Transport(client, service.url, limiter, clock, read_timeout=5.0), "rules")

@@ -24,6 +24,7 @@ from qakhunt.hunts.rule_documents import (
     file_name,
     hunt_of_alert_rule,
     hunt_of_detection,
+    hunt_of_saved_search,
     sentinel_yaml,
     yaml_text,
 )
@@ -400,8 +401,29 @@ def test_a_hostile_rule_is_a_file_with_a_tame_name_and_the_same_query() -> None:
     })  # fmt: skip
     assert document is not None
     assert file_name(document, ("etc-0-x-rule",)) == "etc-0-x-rule-2"
-    assert yaml.safe_load(yaml_text(document))["query"] == query
+    text = yaml_text(document)
+    assert yaml.safe_load(text)["query"] == query
+    assert not {"\t", "\x1b", "\u202e"} & {*text}
     assert hunt_of_alert_rule({"name": "f", "kind": "Fusion", "properties": {}}) is None
+
+
+@pytest.mark.parametrize("odd", [-1, "Discovery", {"a": 1}, [None], True])
+def test_a_rule_with_odd_members_is_read_without_them(odd: Any) -> None:
+    detection = {
+        "id": 5, "queryCondition": {"queryText": "T"},
+        "detectionAction": {"alertTemplate": {
+            "tactics": odd, "entityMappings": {"hosts": odd}, "mitreTechniques": [],
+        }},
+    }  # fmt: skip
+    tagged = {"id": 5, "properties": {"category": "Hunting Queries", "query": "T", "tags": odd}}
+    properties = {"query": "T", "techniques": odd if odd != [None] else 0}
+    rule = {"name": "x", "kind": "Scheduled", "properties": properties}
+    for document in (
+        hunt_of_detection(detection), hunt_of_saved_search(tagged), hunt_of_alert_rule(rule),
+    ):  # fmt: skip
+        assert document is not None
+        assert document["query"] == "T"
+        assert not document.keys() & {"tactics", "relevantTechniques", "entityMappings"}
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,13 @@ def test_a_full_disk_leaves_the_state_as_it_was(tmp_path: Path) -> None:
         assert store.runs()[0].finished is None
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a disk that is full")
+def test_a_state_that_cannot_be_made_says_why() -> None:
+    with pytest.raises(StateError, match="cannot use the state") as caught:
+        connect(Path("/dev/full"), "state.db")
+    assert "rollback" not in caught.value.message
+
+
 def test_a_heartbeat_takes_the_place_of_an_undelivered_one() -> None:
     with contextlib.closing(in_memory()) as store:
         finding = Message("sink", "finding", b"1")

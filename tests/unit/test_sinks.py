@@ -98,6 +98,9 @@ def test_a_template_with_an_unknown_name_or_broken_json_is_refused(
         webhook(receiver, template=str(template))
     assert caught.value.location is not None
     assert caught.value.location.line == 2
+    template.write_text("[" * 9000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        webhook(receiver, template=str(template))
 
 
 PAGE = b"<!DOCTYPE html><html><body>Sign in to continue</body></html>"
@@ -118,6 +121,7 @@ PAGE = b"<!DOCTYPE html><html><body>Sign in to continue</body></html>"
         (Answer(429, headers={"Retry-After": "7"}), True, "answered 429"),
         (Answer(503), True, "answered 503"),
         (Answer(act=hang_up), True, "connection failed"),
+        (Answer(429, headers={"Retry-After": "\u00b2"}), True, "answered 429"),
     ],
 )  # fmt: skip
 def test_what_is_no_receipt_is_not_taken_for_one(
@@ -130,11 +134,13 @@ def test_what_is_no_receipt_is_not_taken_for_one(
         sink.send(message)
     assert caught.value.again is again
     assert len(receiver.taken) == 1
-    if answer.headers.get("Retry-After"):
+    if answer.headers.get("Retry-After") == "7":
         assert caught.value.after == 7
 
 
-@pytest.mark.parametrize("body", [b"", b"1", b"ok", b'{"ok": true}', b'{"errors": []}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"1", b"ok", b'{"ok": true}', b'{"errors": []}', b'{"a":' * 9000]
+)
 def test_receipts_of_every_kind_are_taken(receiver: Receiver, body: bytes) -> None:
     sink = webhook(receiver)
     receiver.answers.append(Answer(202, body, {"Content-Type": "application/json"}))

@@ -195,6 +195,8 @@ def load_template(path: Path) -> Any:
             f"the template is not JSON: {problem.msg}",
             location=SourceLocation(str(path), problem.lineno, problem.colno),
         ) from None
+    except RecursionError:
+        raise ConfigError(f"{path}: the template is nested too deeply") from None
 
 
 def check_names(template: Any, known: Collection[str], where: str) -> None:

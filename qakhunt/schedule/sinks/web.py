@@ -13,7 +13,6 @@ import base64
 import binascii
 import hashlib
 import hmac
-import json
 import threading
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from qakhunt.answers.cells import loads_loosely
 from qakhunt.backends.clouds import is_loopback
 from qakhunt.backends.retry import http_date
 from qakhunt.core.errors import ConfigError
@@ -435,7 +435,7 @@ def _says_error(text: str) -> bool:
     if "failed with error" in text.lower():
         return True
     try:
-        document = json.loads(text) if text[:1] == "{" else None
+        document = loads_loosely(text) if text[:1] == "{" else None
     except ValueError:
         return False
     if not isinstance(document, dict):
@@ -449,8 +449,10 @@ def _says_error(text: str) -> bool:
 
 def retry_after(text: str | None) -> float | None:
     """Seconds from either form of the header."""
-    if not text or text.strip().isdigit():
-        return float(text) if text else None
+    if not text:
+        return None
+    if text.isascii() and text.strip().isdigit():
+        return float(text)
     moment = http_date(text)
     return None if moment is None else max(0.0, moment - time.time())
 
