@@ -126,6 +126,23 @@ def test_a_finding_is_one_incident_however_often_it_is_sent(served: Emulator) ->
     assert out.heartbeat(BEAT) == []
 
 
+@pytest.mark.parametrize("there", [200, 404])
+def test_a_conflict_is_taken_only_where_the_step_is_there(
+    served: Emulator, monkeypatch: pytest.MonkeyPatch, there: int
+) -> None:
+    """The emulator has no such conflict: another run's step between two of our calls."""
+    receiver = sink(served, CONTRIBUTOR)
+    (message, *_) = receiver.messages(make_report([make_hit()]))
+    answers = iter([404, 409, there] * 3)
+    monkeypatch.setattr(receiver, "_call", lambda *_: next(answers))
+    if there == 200:
+        receiver.send(message)
+    else:
+        with pytest.raises(NotTaken, match="409 for incidents/.*, which is not there"):
+            receiver.send(message)
+    receiver.close()
+
+
 def test_without_the_role_it_is_not_taken_and_trying_again_would_not_help(
     served: Emulator,
 ) -> None:

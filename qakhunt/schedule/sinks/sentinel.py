@@ -83,9 +83,14 @@ class SentinelSink(Sink):
         """Create what is not there yet, in order."""
         for step in json.loads(message.payload):
             path = f"{self._workspace}/{_PROVIDER}/{step['path']}?api-version={step['version']}"
-            if self._call("GET", path, None) == 404:
-                # A 409 is the same step of another run, which has the same id.
-                self._call("PUT", path, {"properties": step["properties"]})
+            if self._call("GET", path, None) != 404:
+                continue
+            # A 409 is the same step of another run, which has the same id: it shows.
+            if (
+                self._call("PUT", path, {"properties": step["properties"]}) == 409
+                and self._call("GET", path, None) == 404
+            ):
+                raise NotTaken(f"Sentinel answered 409 for {step['path']}, which is not there")
 
     def close(self) -> None:
         """Close the connections."""
@@ -176,13 +181,14 @@ def _incident(finding: Mapping[str, Any]) -> dict[str, Any]:
 
 def _bookmark(finding: Mapping[str, Any], rendered: RenderedQuery | None) -> dict[str, Any]:
     device, account = finding["device"], finding["account"]
+    title = f"{finding['hunt']['title']}: {device or 'an unnamed device'}"
     entities = [
         {"entityType": kind, "fieldMappings": [{"identifier": name, "value": value}]}
         for kind, name, value in (("Host", "HostName", device), ("Account", "Name", account))
         if value
     ]
     found = {
-        "displayName": _cut(for_terminal(f"{finding['hunt']['title']}: {device}"), _MOST_TITLE),
+        "displayName": _cut(for_terminal(title), _MOST_TITLE),
         "query": rendered.text if rendered else f"// {finding['hunt']['name']}",
         "queryResult": _result(finding),
         "notes": f"qakhunt finding {finding['id']}",
