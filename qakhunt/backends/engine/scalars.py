@@ -486,7 +486,6 @@ FUNCTIONS: dict[str, Function] = {
     "array_iff": (array_iff, 3, 3),
     "array_iif": (array_iff, 3, 3),
     "notempty": (_same_as("isnotempty"), 1, 1),
-    "parse_xml": (lambda text: f"CAST(kql_parse_xml({_text(text)}) AS JSON)", 1, 1),
     "parse_csv": (parse_csv, 1, 1),
     "geo_distance_2points": (geo_distance, 4, 4),
     "isascii": (lambda text: rf"regexp_full_match({text}, '[\x00-\x7F]*')", 1, 1),
@@ -547,7 +546,7 @@ def install() -> None:
         table.setdefault(name, functions.FunctionSpec(name, "template", "", ()))
     _accept_group_names(translate)
     named: Any = naming
-    named.NAME_PRESERVING |= {"parse_xml", "parse_csv"}
+    named.NAME_PRESERVING |= {"parse_csv"}
     forms["pack_all"] = _pack_all(translate)
     forms[NUMBER] = _form(
         translate, NUMBER, lambda value: f"TRY_CAST({text_of(value)} AS DECIMAL(38,9))", 1, 1

@@ -44,7 +44,6 @@ from qakhunt.backends.engine.translation import (
     translate,
 )
 from qakhunt.backends.engine.views import Source, table_view
-from qakhunt.backends.engine.xml_values import parse_xml
 from qakhunt.core.errors import EngineError, EventsError, ExitCode
 from qakhunt.kql.schema import Columns, columns, tables, without_case_twins
 from qakhunt.kql.tokens import LineIndex
@@ -202,9 +201,6 @@ class Session:
             "SET autoinstall_known_extensions=false", *aggregates.MACROS, *corrections.MACROS
         ):  # fmt: skip
             connection.execute(statement)
-        connection.create_function(
-            "kql_parse_xml", parse_xml, ["VARCHAR"], "VARCHAR", null_handling="special"
-        )
         return connection
 
     def _load(self, inputs: Sequence[str], options: InputOptions) -> dict[str, list[Source]]:
