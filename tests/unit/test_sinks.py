@@ -98,7 +98,7 @@ def test_a_template_with_an_unknown_name_or_broken_json_is_refused(
         webhook(receiver, template=str(template))
     assert caught.value.location is not None
     assert caught.value.location.line == 2
-    template.write_text("[" * 9000)
+    template.write_text("[" * 100_000)
     with pytest.raises(ConfigError, match="nested too deeply"):
         webhook(receiver, template=str(template))
 
