@@ -128,7 +128,10 @@ def _guid(value: Any) -> str:
 
 
 def _dynamic(value: Any) -> str:
-    return f"dynamic({_json(value)})"
+    try:
+        return f"dynamic({_json(value)})"
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
 
 
 def _json(value: Any) -> str:

@@ -95,6 +95,7 @@ def test_values_are_read_by_the_parameters_type() -> None:
         ("QakBotCommands", "[1]", "must be text"),
         ("QakBotCommands", "[", "expected JSON"),
         ("QakBotCommands", "[" * 100_000, "nested too deeply"),
+        ("QakBotCommands", "[" * 5000 + "]" * 5000, "nested too deeply"),
     ],
 )
 def test_a_wrong_value_names_the_parameter_and_its_line(

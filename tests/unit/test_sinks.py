@@ -98,9 +98,10 @@ def test_a_template_with_an_unknown_name_or_broken_json_is_refused(
         webhook(receiver, template=str(template))
     assert caught.value.location is not None
     assert caught.value.location.line == 2
-    template.write_text("[" * 100_000)
-    with pytest.raises(ConfigError, match="nested too deeply"):
-        webhook(receiver, template=str(template))
+    for deep in ("[" * 100_000, "[" * 5000 + "]" * 5000):
+        template.write_text(deep)
+        with pytest.raises(ConfigError, match="nested too deeply"):
+            webhook(receiver, template=str(template))
 
 
 PAGE = b"<!DOCTYPE html><html><body>Sign in to continue</body></html>"

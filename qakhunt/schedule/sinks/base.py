@@ -182,21 +182,32 @@ def _from_vault(address: str, settings: Schedule) -> str:
 # Names reach inward with dots: ${hunt.title}. ${device:150} is cut to 150 characters, and the
 # items of a list then stand on lines of their own: ${commands:3000}.
 
+_DEEPEST = 100
 _NAME = re.compile(r"\$\{([A-Za-z_][\w.]*)(?::(\d{1,6}))?\}")
 
 
 def load_template(path: Path) -> Any:
     """A JSON template. Raises ConfigError with the line."""
     text = read_text(path, ConfigError)
+    too_deep = ConfigError(f"{path}: the template is nested too deeply")
     try:
-        return json.loads(text)
+        template = json.loads(text)
     except json.JSONDecodeError as problem:
         raise ConfigError(
             f"the template is not JSON: {problem.msg}",
             location=SourceLocation(str(path), problem.lineno, problem.colno),
         ) from None
     except RecursionError:
-        raise ConfigError(f"{path}: the template is nested too deeply") from None
+        raise too_deep from None
+    level = [template]
+    for _ in range(_DEEPEST):
+        groups = [
+            v.values() if isinstance(v, dict) else v for v in level if isinstance(v, (dict, list))
+        ]
+        level = [inner for group in groups for inner in group]
+    if level:
+        raise too_deep
+    return template
 
 
 def check_names(template: Any, known: Collection[str], where: str) -> None:
