@@ -185,9 +185,11 @@ def _column(planner: Planner, rows: Stage, call: Call, number: int, place: str, 
     restart = names[most - 1] if call.name not in ("prev", "next") and len(names) == most else None
     by = f"{part}, {place}" if part else place
     counted = f"{_count(restart)} OVER (ORDER BY {by})" if restart else "0"
-    grouped = f"SELECT *, {counted} AS _g"
+    grouped = f"SELECT *, {counted} AS _window_group"
     source = f"({grouped} FROM {identifier(given.name)})"
-    over = f"(PARTITION BY {', '.join([*([part] if part else []), '_g'])} ORDER BY {place})"
+    over = (
+        f"(PARTITION BY {', '.join([*([part] if part else []), '_window_group'])} ORDER BY {place})"
+    )
     if call.name == "row_window_session":
         sql = _sessions(source, names, result, place, part, restart)
     elif call.name.startswith("row_rank"):
@@ -206,7 +208,7 @@ def _column(planner: Planner, rows: Stage, call: Call, number: int, place: str, 
     else:
         first = f"CAST({names[0]} AS BIGINT)" if names else "1"
         sql = f"SELECT *, {first} + row_number() OVER {over} - 1 AS {result} FROM {source}"
-    extra = ", ".join([*names, "_g"])
+    extra = ", ".join([*names, "_window_group"])
     return planner.stage(f"SELECT * EXCLUDE ({extra}) FROM (\n{sql}\n)")
 
 
@@ -225,12 +227,14 @@ def _neighbour(name: str, given: Stage, names: list[str], over: str) -> str:
 def _ranks(source: str, term: str, result: str, over: str, *, dense: bool) -> str:
     """A rank begins where the term is another than the row's before."""
     marked = (
-        f"SELECT *, row_number() OVER {over} AS _n, ({term} IS DISTINCT FROM lag({term}) OVER "
-        f"{over} OR row_number() OVER {over} = 1) AS _begins FROM {source}"
+        f"SELECT *, row_number() OVER {over} AS _window_row, "
+        f"({term} IS DISTINCT FROM lag({term}) OVER {over} OR row_number() OVER {over} = 1) AS _window_begins FROM {source}"
     )
-    rank = _count("_begins") if dense else "max(CASE WHEN _begins THEN _n END)"
+    rank = (
+        _count("_window_begins") if dense else "max(CASE WHEN _window_begins THEN _window_row END)"
+    )
     value = f"CAST({rank} OVER {over} AS BIGINT) AS {result}"
-    return f"SELECT * EXCLUDE (_n, _begins), {value} FROM ({marked})"
+    return f"SELECT * EXCLUDE (_window_row, _window_begins), {value} FROM ({marked})"
 
 
 def _sessions(
@@ -243,17 +247,17 @@ def _sessions(
     earlier = f"lag({time}) OVER ({f'PARTITION BY {part} ' if part else ''}ORDER BY {place})"
     begins = f"{earlier} IS NULL OR {time} >= {earlier} + {apart} OR {restart or 'false'}"
     return (
-        f"WITH RECURSIVE _marked AS (SELECT *, ({begins}) AND {time} IS NOT NULL AS _begins "
-        f"FROM {source}), _cut AS (SELECT * EXCLUDE (_begins), {_count('_begins')} "
-        f"OVER (ORDER BY {by}) AS _segment FROM _marked), _starts AS ("
-        f"SELECT _segment, min({place}) AS _at, arg_min({time}, {place}) AS _first FROM _cut "
-        f"WHERE {time} IS NOT NULL GROUP BY _segment UNION ALL "
-        f"SELECT c._segment, min(c.{place}), arg_min(c.{time}, c.{place}) FROM _starts s "
-        f"JOIN _cut c ON c._segment = s._segment AND c.{place} > s._at "
-        f"AND c.{time} >= s._first + c.{longest} GROUP BY c._segment) "
-        f"SELECT c.* EXCLUDE (_segment), CASE WHEN c.{time} IS NOT NULL THEN s._first END "
+        f"WITH RECURSIVE _marked AS (SELECT *, ({begins}) AND {time} IS NOT NULL AS _window_begins "
+        f"FROM {source}), _cut AS (SELECT * EXCLUDE (_window_begins), {_count('_window_begins')} "
+        f"OVER (ORDER BY {by}) AS _window_segment FROM _marked), _starts AS ("
+        f"SELECT _window_segment, min({place}) AS _at, arg_min({time}, {place}) AS _first "
+        f"FROM _cut WHERE {time} IS NOT NULL GROUP BY _window_segment UNION ALL "
+        f"SELECT c._window_segment, min(c.{place}), arg_min(c.{time}, c.{place}) FROM _starts s "
+        f"JOIN _cut c ON c._window_segment = s._window_segment AND c.{place} > s._at "
+        f"AND c.{time} >= s._first + c.{longest} GROUP BY c._window_segment) "
+        f"SELECT c.* EXCLUDE (_window_segment), CASE WHEN c.{time} IS NOT NULL THEN s._first END "
         f"AS {result} FROM _cut c ASOF LEFT JOIN _starts s "
-        f"ON c._segment = s._segment AND c.{place} >= s._at"
+        f"ON c._window_segment = s._window_segment AND c.{place} >= s._at"
     )
 
 
