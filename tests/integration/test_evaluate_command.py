@@ -4,31 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
 from qakhunt.hunts.command_catalogue import RENDERINGS
-from qakhunt.hunts.loading import load_hunt
-from qakhunt.testing.evidence import (
-    recall_of,
-)
+from qakhunt.testing.evidence import recall_of
 from qakhunt.testing.generator import recipes
 from tests.support.cli import qakhunt
-
-TWO = """
-DeviceProcessEvents
-| where TimeGenerated > ago(30d)
-| summarize Commands = make_set(ProcessCommandLine), FirstSeen = min(TimeGenerated), LastSeen = max(TimeGenerated) by DeviceName
-| where array_length(Commands) >= 2
-"""
-
-
-def two(folder: Path) -> Any:
-    path = folder / "two.kql"
-    path.write_text(TWO, encoding="utf-8")
-    return load_hunt(path)
+from tests.support.labelled import two
 
 
 @pytest.mark.engine

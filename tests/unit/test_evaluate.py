@@ -15,7 +15,6 @@ from qakhunt.answers.cells import to_json_line
 from qakhunt.core.errors import UsageError
 from qakhunt.hunts.catalog import Catalog
 from qakhunt.hunts.command_catalogue import RENDERINGS, families
-from qakhunt.hunts.loading import load_hunt
 from qakhunt.kql.values import Instant, Timespan
 from qakhunt.testing.confusion import Judged
 from qakhunt.testing.evaluation import HuntEvidence, Raised, Share, evaluate
@@ -33,24 +32,11 @@ from qakhunt.testing.generator import generate, held_back, recipes
 from qakhunt.testing.labelled import Burst, LabelledSet, load_labelled
 from tests.conftest import ROOT
 from tests.golden.refresh import with_evidence
+from tests.support.labelled import two
 
 NOW = Instant.parse("2026-11-24T00:00:00Z")
 START = Instant.parse("2026-10-05T10:00:00Z")
 QAKBOT = [hunt.name for hunt in Catalog().find_all(["qakbot", "s0650"])]
-
-# Fires on two distinct command lines of a device.
-TWO = """
-DeviceProcessEvents
-| where TimeGenerated > ago(30d)
-| summarize Commands = make_set(ProcessCommandLine), FirstSeen = min(TimeGenerated), LastSeen = max(TimeGenerated) by DeviceName
-| where array_length(Commands) >= 2
-"""
-
-
-def two(folder: Path) -> Any:
-    path = folder / "two.kql"
-    path.write_text(TWO, encoding="utf-8")
-    return load_hunt(path)
 
 
 def rows(device: str, *seconds: float) -> list[dict[str, Any]]:

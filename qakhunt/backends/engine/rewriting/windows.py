@@ -228,7 +228,8 @@ def _ranks(source: str, term: str, result: str, over: str, *, dense: bool) -> st
     """A rank begins where the term is another than the row's before."""
     marked = (
         f"SELECT *, row_number() OVER {over} AS _window_row, "
-        f"({term} IS DISTINCT FROM lag({term}) OVER {over} OR row_number() OVER {over} = 1) AS _window_begins FROM {source}"
+        f"({term} IS DISTINCT FROM lag({term}) OVER {over} OR row_number() OVER {over} = 1) "
+        f"AS _window_begins FROM {source}"
     )
     rank = (
         _count("_window_begins") if dense else "max(CASE WHEN _window_begins THEN _window_row END)"
